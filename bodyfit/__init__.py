@@ -1,0 +1,88 @@
+"""Posed, shaped 3D bodies from photographs and video.
+
+The names below are the package's front door. They are imported when first used, so that `bodyfit --help` and
+`import bodyfit` cost nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bodyfit.body.model import BodyModel, BodyOutput, BodyParams, load_model
+    from bodyfit.body.pose_prior import PosePrior, load_pose_prior
+    from bodyfit.body.sample import random_bodies
+    from bodyfit.camera import Camera
+    from bodyfit.errors import BodyfitError
+    from bodyfit.fit.config import FitConfig, StageConfig
+    from bodyfit.fit.fitter import Fitter, fit_keypoints
+    from bodyfit.fit.result import FitResult, FitStatus
+    from bodyfit.frame import Frame
+    from bodyfit.io.params import load_result, save
+    from bodyfit.keypoints import Keypoints2D
+    from bodyfit.pipeline import fit_frames, fit_image
+    from bodyfit.solve import LMConfig
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BodyModel": "body.model",
+    "BodyOutput": "body.model",
+    "BodyParams": "body.model",
+    "BodyfitError": "errors",
+    "Camera": "camera",
+    "FitConfig": "fit.config",
+    "FitResult": "fit.result",
+    "FitStatus": "fit.result",
+    "Fitter": "fit.fitter",
+    "Frame": "frame",
+    "Keypoints2D": "keypoints",
+    "LMConfig": "solve",
+    "PosePrior": "body.pose_prior",
+    "StageConfig": "fit.config",
+    "fit_frames": "pipeline",
+    "fit_image": "pipeline",
+    "fit_keypoints": "fit.fitter",
+    "load_model": "body.model",
+    "load_pose_prior": "body.pose_prior",
+    "load_result": "io.params",
+    "random_bodies": "body.sample",
+    "save": "io.params",
+}
+
+__all__ = [
+    "BodyModel",
+    "BodyOutput",
+    "BodyParams",
+    "BodyfitError",
+    "Camera",
+    "FitConfig",
+    "FitResult",
+    "FitStatus",
+    "Fitter",
+    "Frame",
+    "Keypoints2D",
+    "LMConfig",
+    "PosePrior",
+    "StageConfig",
+    "__version__",
+    "fit_frames",
+    "fit_image",
+    "fit_keypoints",
+    "load_model",
+    "load_pose_prior",
+    "load_result",
+    "random_bodies",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"bodyfit.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'bodyfit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,83 @@
+"""The Gaussian mixture over body poses as an asset: read, checked, sampled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from bodyfit.body.assets import asset_path, read_archive
+from bodyfit.errors import AssetError
+from bodyfit.skeleton import SMPL
+
+__all__ = ["PosePrior", "load_pose_prior"]
+
+_ANGLES = 3 * (len(SMPL.names) - 1)
+
+
+@dataclass(frozen=True)
+class PosePrior:
+    """A full-covariance mixture over the 69 body angles (axis-angle of joints 1 to 23), float64."""
+
+    means: Float[np.ndarray, "M 69"]
+    """Radians."""
+    covars: Float[np.ndarray, "M 69 69"]
+    """Radians squared."""
+    weights: Float[np.ndarray, "M"]
+    """Sum to 1."""
+    limits_lower: Float[np.ndarray, "69"]
+    """Joint limits, axis-angle components in radians."""
+    limits_upper: Float[np.ndarray, "69"]
+    """The same, from above."""
+
+    @property
+    def mean(self) -> Float[np.ndarray, "69"]:
+        """Mean of the whole mixture."""
+        return self.weights @ self.means
+
+    def sample(self, n: int, *, seed: int) -> Float[np.ndarray, "N 69"]:
+        """Poses from the mixture, truncated to the joint limits; the same for the same seed.
+
+        Components beyond a limit are set to it: in 69 dimensions nearly no sample lies within all of them.
+        """
+        rng = np.random.default_rng(seed)
+        which = rng.choice(len(self.weights), size=n, p=self.weights)
+        normal = rng.standard_normal((n, self.means.shape[1]))
+        roots = np.linalg.cholesky(self.covars)
+        poses = self.means[which] + np.einsum("nij,nj->ni", roots[which], normal)
+        return poses.clip(self.limits_lower, self.limits_upper)
+
+
+def load_pose_prior(path: str | Path | None = None) -> PosePrior:
+    """The shipped prior, or a file with means (M, 69), covars (M, 69, 69) and weights (M): an npz, or a pickle in the
+    layout of SMPLify's gmm_08.pkl, read without running it. A file without limits gets the shipped ones.
+    """
+    shipped = asset_path("prior", "pose_gmm.npz")
+    path = shipped if path is None else Path(path)
+    if not path.is_file():
+        raise AssetError(f"{path}: no such file; give a pose prior as .npz or .pkl")
+    arrays = read_archive(path)
+    missing = [k for k in ("means", "covars", "weights") if k not in arrays]
+    if missing:
+        raise AssetError(f"{path}: not a pose prior, it lacks {', '.join(missing)}")
+    limits = arrays if "limits_lower" in arrays else read_archive(shipped)
+    try:
+        means, covars, weights, lower, upper = (
+            np.asarray(a, np.float64)
+            for a in (*(arrays[k] for k in ("means", "covars", "weights")), limits["limits_lower"], limits["limits_upper"])
+        )
+    except (TypeError, ValueError):
+        raise AssetError(f"{path}: means, covars and weights must be numeric") from None
+    m = len(means)
+    if means.shape != (m, _ANGLES) or covars.shape != (m, _ANGLES, _ANGLES) or weights.shape != (m,) or m == 0:
+        raise AssetError(
+            f"{path}: expected means (M, {_ANGLES}), covars (M, {_ANGLES}, {_ANGLES}) and weights (M), "
+            f"found {means.shape}, {covars.shape}, {weights.shape}"
+        )
+    if not all(np.isfinite(a).all() for a in (means, covars, weights)) or weights.min() <= 0:
+        raise AssetError(f"{path}: the mixture holds NaN, infinity or a weight that is not positive")
+    if np.linalg.eigvalsh(covars).min() <= 0:
+        raise AssetError(f"{path}: a covariance is not positive definite")
+    return PosePrior(means, covars, weights / weights.sum(), lower, upper)

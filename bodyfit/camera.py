@@ -1,0 +1,144 @@
+"""The pinhole camera, focal lengths in every unit people have them in, and the one place that knows axis flips.
+
+Camera axes are OpenCV's: +x right, +y down, +z forward. A pixel's centre lies at +0.5, so that a picture of width w
+spans [0, w].
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bodyfit.errors import OptionError, check_shape
+
+__all__ = ["FLIP_YZ", "Camera", "default_focal_px", "flip_yz", "focal_px_from", "to_pytorch3d_axes"]
+
+FLIP_YZ = (1.0, -1.0, -1.0)
+"""Between OpenCV camera axes (y down, z forward) and y-up axes that look along -z (SMPL's own frame, glTF, OpenGL)."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One pinhole camera a person, without distortion; the body's `transl` holds the extrinsics."""
+
+    focal_px: Float[Tensor, "B"]
+    """Focal length in pixels, the same in x and y."""
+    principal_point_px: Float[Tensor, "B 2"]
+    """Where the optical axis meets the picture, pixels."""
+    image_size: tuple[int, int]
+    """Width and height in pixels."""
+
+    @classmethod
+    def make(
+        cls,
+        batch: int,
+        image_size: tuple[int, int],
+        *,
+        focal_px: float | Tensor | None = None,
+        principal_point_px: tuple[float, float] | Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Camera:
+        """A camera from scalars or one value a person; what is left out is guessed (centre, sqrt(w^2 + h^2))."""
+        w, h = image_size
+        if not (w > 0 and h > 0):
+            raise OptionError(f"image_size must be (width, height) in pixels, both positive, got {image_size}")
+        focal = torch.as_tensor(default_focal_px(image_size) if focal_px is None else focal_px)
+        focal = focal.to(dtype=dtype, device=device)
+        if focal.ndim == 0:
+            focal = focal.expand(batch)
+        check_shape("focal_px", focal, (batch,), hint="give one number, or one a person")
+        for value in {float(focal.min()), float(focal.max())} if batch else ():
+            check_focal_px(value, image_size)
+        centre = torch.as_tensor((w / 2, h / 2) if principal_point_px is None else principal_point_px)
+        centre = centre.to(dtype=dtype, device=device)
+        if centre.ndim == 1:
+            centre = centre.expand(batch, 2)
+        check_shape("principal_point_px", centre, (batch, 2), hint="give (cx, cy), or one row a person")
+        if not bool(torch.isfinite(centre).all()):
+            raise OptionError("principal_point_px must be finite; leave it out for the picture's centre")
+        return cls(focal.contiguous(), centre.contiguous(), (int(w), int(h)))
+
+    def project(self, points_cam_m: Float[Tensor, "B K 3"]) -> Float[Tensor, "B K 2"]:
+        """Pixels of points in camera axes; points at or behind the camera are projected as if 1 cm before it."""
+        z = points_cam_m[..., 2:].clamp_min(0.01)
+        return points_cam_m[..., :2] / z * self.focal_px[:, None, None] + self.principal_point_px[:, None]
+
+    def select(self, index: Tensor | slice | list[int]) -> Camera:
+        """The cameras of some people."""
+        return Camera(self.focal_px[index], self.principal_point_px[index], self.image_size)
+
+
+def default_focal_px(image_size: tuple[int, int]) -> float:
+    """sqrt(w^2 + h^2) px, a field of view of 53 degrees over the diagonal: a good guess for an uncropped picture."""
+    return math.hypot(*image_size)
+
+
+def check_focal_px(focal_px: float, image_size: tuple[int, int]) -> float:
+    """Refuse a focal length that can only be in another unit (millimetres, fractions of the picture)."""
+    w, h = image_size
+    longest = max(w, h)
+    if not math.isfinite(focal_px) or focal_px <= 0:
+        raise OptionError(f"the focal length must be a positive number of pixels, got {focal_px:g}")
+    if focal_px < 0.2 * longest:
+        raise OptionError(
+            f"a focal length of {focal_px:g} px is too short for a picture of {w}x{h} (a field of view above 135 "
+            "degrees); is it in millimetres? then give --focal-mm with --sensor-mm (or --fov in degrees)"
+        )
+    if focal_px > 50 * longest:
+        raise OptionError(
+            f"a focal length of {focal_px:g} px is too long for a picture of {w}x{h} (a field of view below 1.2 "
+            "degrees); give it in pixels of this picture, as --focal-mm with --sensor-mm, or as --fov in degrees"
+        )
+    return focal_px
+
+
+def focal_px_from(
+    image_size: tuple[int, int],
+    *,
+    focal_px: float | None = None,
+    focal_mm: float | None = None,
+    sensor_mm: float | None = None,
+    fov_deg: float | None = None,
+    exif_focal_px: float | None = None,
+) -> tuple[float, str]:
+    """The focal length in pixels and where it came from: "given", "exif" or "guess".
+
+    `sensor_mm` is the sensor's width along the picture's longer side (36 for full frame); `fov_deg` the field of view
+    along the longer side. An EXIF value that cannot be true is passed over, a user's value is refused.
+    """
+    longest = max(image_size)
+    given = [name for name, v in (("focal_px", focal_px), ("focal_mm", focal_mm), ("fov", fov_deg)) if v is not None]
+    if len(given) > 1:
+        raise OptionError(f"give the focal length once, not as {' and '.join(given)}")
+    if sensor_mm is not None and focal_mm is None:
+        raise OptionError("sensor_mm goes with focal_mm; give both or neither")
+    if focal_px is not None:
+        return check_focal_px(focal_px, image_size), "given"
+    if focal_mm is not None:
+        if sensor_mm is None:
+            raise OptionError("focal_mm needs sensor_mm, the sensor's width in millimetres (36 for full frame)")
+        if not 0.5 <= sensor_mm <= 100:
+            raise OptionError(f"sensor_mm must be the sensor's width in millimetres (36 for full frame), got {sensor_mm:g}")
+        return check_focal_px(focal_mm / sensor_mm * longest, image_size), "given"
+    if fov_deg is not None:
+        if not 1.2 <= fov_deg <= 135:
+            raise OptionError(f"fov must be degrees between 1.2 and 135 along the longer side, got {fov_deg:g}")
+        return longest / 2 / math.tan(math.radians(fov_deg) / 2), "given"
+    if exif_focal_px is not None and 0.2 * longest <= exif_focal_px <= 50 * longest:
+        return exif_focal_px, "exif"
+    return default_focal_px(image_size), "guess"
+
+
+def flip_yz(points: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
+    """Between OpenCV camera axes and y-up axes (half a turn about x; its own inverse)."""
+    return points * points.new_tensor(FLIP_YZ)
+
+
+def to_pytorch3d_axes(points_cam_m: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
+    """OpenCV camera axes to PyTorch3D's (+x left, +y up, +z forward)."""
+    return points_cam_m * points_cam_m.new_tensor((-1.0, -1.0, 1.0))

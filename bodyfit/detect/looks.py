@@ -1,0 +1,58 @@
+"""One person seen several times: which looks agree, and what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from bodyfit.detect.blazepose import Landmarks
+from bodyfit.skeleton import layout_names
+
+__all__ = ["consensus", "mirrored"]
+
+_NAMES = layout_names("mediapipe33")
+_AGREE = 0.04
+"""Looks agree about a point within this part of the region's side: half a foot's length, less than between feet."""
+
+
+def _other_side(name: str) -> str:
+    parts = ["right" if p == "left" else "left" if p == "right" else p for p in name.split("_")]
+    return "_".join(parts)
+
+
+_SWAP = [_NAMES.index(_other_side(name)) for name in _NAMES]
+
+
+def mirrored(look: Landmarks, width_px: float) -> Landmarks:
+    """The landmarks that a look at the mirrored picture means in the picture itself."""
+    xy = look.xy_px[_SWAP] * (-1, 1) + (width_px, 0)
+    world = look.world_m[_SWAP] * (-1, 1, 1)
+    rois = (replace(roi, x=width_px - roi.x, angle=-roi.angle) for roi in (look.roi, look.next_roi))
+    return Landmarks(xy, look.visibility[_SWAP], look.presence[_SWAP], world, *rois)
+
+
+def consensus(looks: Sequence[Landmarks]) -> tuple[Landmarks, Float[np.ndarray, "33"]]:
+    """The look that agrees best with the others, each of its points averaged with the looks that agree about it.
+
+    Also returns what part of the looks agrees about each point. The landmark network wavers between left and right
+    in a side view; a plain mean of such looks would put both feet between the two.
+    """
+    xy = np.stack([look.xy_px for look in looks])
+    scale = _AGREE * np.mean([look.roi.size for look in looks])
+    apart = np.linalg.norm(xy[:, None] - xy[None], axis=-1) / scale  # (looks, looks, points)
+    best = int(np.minimum(apart, 3.0).sum((1, 2)).argmin())
+    agree = (apart[best] <= 1.0).astype(float)
+    weights = agree / agree.sum(0)
+    chosen = looks[best]
+    mean = Landmarks(
+        np.einsum("lk,lkc->kc", weights, xy),
+        (weights * np.stack([look.visibility for look in looks])).sum(0),
+        (weights * np.stack([look.presence for look in looks])).sum(0),
+        np.einsum("lk,lkc->kc", weights, np.stack([look.world_m for look in looks])),
+        chosen.roi,
+        chosen.next_roi,
+    )
+    return mean, agree.mean(0)

@@ -1,0 +1,87 @@
+"""Settings of a fit: typed, frozen, with defaults that suit a newcomer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bodyfit.solve import LMConfig
+
+__all__ = ["FitConfig", "StageConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """Weights of one stage. Each is squared in the objective; residuals of positions are in centimetres at the person.
+
+    A picture's distances are turned into centimetres at the starting depth, so that no weight depends on resolution.
+    """
+
+    pose: float
+    """The Gaussian mixture over body angles (half its Mahalanobis distance)."""
+    shape: float
+    """The betas."""
+    angle: float = 0.0
+    """10 exp(+-angle) at elbows and knees, against bending backwards."""
+    limits: float = 0.0
+    """Radians beyond the joint limits."""
+    interpenetration: float = 0.0
+    """Overlap of the spheres that fill the body's capsules."""
+    lift: float = 0.0
+    """Distance to a detector's 3D keypoints after both are centred, where there are any."""
+    sigma_cm: float = 100.0
+    """Where the reprojection error saturates (Geman-McClure): SMPLify's 100 px on a person of 200 px is 85 cm."""
+    lift_sigma_cm: float = 30.0
+    """The same for the 3D keypoints."""
+    lm: LMConfig = field(default_factory=LMConfig)
+    """When the stage ends."""
+
+
+def _smplify_stages() -> tuple[StageConfig, ...]:
+    """The published schedule (Bogo et al. 2016; REFERENCE: weights 404, 404, 57.4, 4.78 and 100, 50, 10, 5)."""
+    schedule = ((404.0, 100.0, 0.0), (404.0, 50.0, 0.0), (57.4, 10.0, 1e3), (4.78, 5.0, 1e3))
+    return tuple(
+        StageConfig(pose=pose, shape=shape, angle=0.317 * pose, interpenetration=overlap)
+        for pose, shape, overlap in schedule
+    )
+
+
+def _default_stages() -> tuple[StageConfig, ...]:
+    quick = LMConfig(max_iterations=8, cost_tolerance=1e-2)
+    return (
+        StageConfig(pose=60.0, shape=50.0, angle=6.0, limits=50.0, lift=0.3, sigma_cm=60.0, lm=quick),
+        StageConfig(pose=15.0, shape=15.0, angle=1.5, limits=50.0, lift=0.3, sigma_cm=40.0, lm=quick),
+        StageConfig(
+            pose=4.0,
+            shape=5.0,
+            angle=0.3,
+            limits=50.0,
+            interpenetration=100.0,
+            lift=0.3,
+            sigma_cm=30.0,
+            lm=LMConfig(max_iterations=25, cost_tolerance=1e-3),
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """Settings of `fit_keypoints`."""
+
+    stages: tuple[StageConfig, ...] = field(default_factory=_default_stages)
+    """From stiff to free."""
+    hypotheses: int = 2
+    """Starting orientations carried through the first stage; the lower objective goes on."""
+    min_confidence: float = 0.1
+    """Keypoints below are left out."""
+    min_keypoints: int = 4
+    """People with fewer usable keypoints are not fitted."""
+    pose_prior: Path | None = None
+    """Another mixture in the layout of SMPLify's gmm_08.pkl (.pkl or .npz); None for the shipped one."""
+    batch_size: int = 256
+    """People fitted at once; larger batches are split, so that memory stays bounded."""
+
+    @classmethod
+    def smplify(cls) -> FitConfig:
+        """The weights, robustifier and schedule of the SMPLify paper."""
+        return cls(stages=_smplify_stages())

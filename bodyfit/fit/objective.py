@@ -1,0 +1,120 @@
+"""The SMPLify objective of one stage for a batch of people, as a problem for the Levenberg-Marquardt solver.
+
+Variables of a person, in this order: transl (3), global_orient (3), body_pose (69), betas (S).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bodyfit.body.model import BodyModel, BodyParams
+from bodyfit.body.points import Points, pose_tree
+from bodyfit.body.pose_prior import PosePrior
+from bodyfit.fit.capsules import SphereOverlap
+from bodyfit.fit.config import StageConfig
+from bodyfit.fit.priors import AnglePrior, LimitPrior, MixturePrior, Quadratic
+from bodyfit.fit.terms import centred_rows, projection_rows
+from bodyfit.solve import Normal
+
+__all__ = ["BodyTerms", "Observations", "StageObjective", "pack", "unpack"]
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What was seen of each person, ready for the objective."""
+
+    target: Float[Tensor, "B K 2"]
+    """Normalised picture coordinates (x px - cx) / f; 0 where missing."""
+    weight: Float[Tensor, "B K"]
+    """Confidence; 0 where missing."""
+    scale_cm: Float[Tensor, "B"]
+    """Centimetres at the person for one unit of normalised coordinates: 100 x the starting depth in metres."""
+    lift_m: Float[Tensor, "B K 3"]
+    """3D keypoints in camera axes about any origin; 0 where unknown."""
+    lift_weight: Float[Tensor, "B K"]
+    """Their confidence; 0 where unknown."""
+
+    def select(self, index: Tensor) -> Observations:
+        """Some of the people."""
+        return Observations(*(getattr(self, f.name)[index] for f in fields(self)))
+
+
+class BodyTerms:
+    """What the objective needs of a model, a keypoint layout and a prior; made once, used for every stage."""
+
+    def __init__(self, model: BodyModel, points: Points, prior: PosePrior) -> None:
+        kind = {"dtype": model.dtype, "device": model.device}
+        self.model = model
+        self.points = points
+        self.mixture = MixturePrior(prior, **kind)
+        self.angle = AnglePrior(**kind)
+        self.limits = LimitPrior(prior, **kind)
+        self.overlap = SphereOverlap(model)
+
+
+def pack(params: BodyParams) -> Float[Tensor, "B D"]:
+    """Parameters as the solver's variables."""
+    return torch.cat([params.transl, params.global_orient, params.body_pose, params.betas], 1)
+
+
+def unpack(x: Float[Tensor, "B D"]) -> BodyParams:
+    """The solver's variables as parameters."""
+    return BodyParams(betas=x[:, 75:], body_pose=x[:, 6:75], global_orient=x[:, 3:6], transl=x[:, :3])
+
+
+@dataclass(frozen=True)
+class StageObjective:
+    """The weighted sum of all terms; implements `solve.Problem`."""
+
+    terms: BodyTerms
+    stage: StageConfig
+    seen: Observations
+
+    def select(self, index: Tensor) -> StageObjective:
+        """The objective of some of the people."""
+        return replace(self, seen=self.seen.select(index))
+
+    def normal(self, x: Float[Tensor, "B D"]) -> Normal:
+        """Cost, J^T r and J^T J at x."""
+        stage, terms, seen = self.stage, self.terms, self.seen
+        transl, betas, pose = x[:, :3], x[:, 75:], x[:, 6:75]
+        tree = pose_tree(terms.model, betas, x[:, 3:75].unflatten(1, (-1, 3)))
+        placed = terms.points.place(tree, betas)
+        eye = torch.eye(3, dtype=x.dtype, device=x.device).expand(*placed.positions.shape, 3)
+        jacobian = torch.cat([eye, placed.jacobian_pose(), placed.jacobian_betas()], 3)
+        points = placed.positions + transl[:, None]
+        cost, r, rows = projection_rows(points, jacobian, seen.target, seen.weight, seen.scale_cm, stage.sigma_cm)
+        gradient = (rows.mT @ r[..., None])[..., 0]
+        hessian = rows.mT @ rows
+        if stage.lift > 0:
+            weight = stage.lift * seen.lift_weight
+            lift_cost, r, rows = centred_rows(points, jacobian, seen.lift_m, weight, stage.lift_sigma_cm)
+            cost = cost + lift_cost
+            gradient += (rows.mT @ r[..., None])[..., 0]
+            hessian += rows.mT @ rows
+        normal = Normal(cost, gradient, hessian)
+        normal = _add(normal, stage.pose, terms.mixture(pose), slice(6, 75))
+        if stage.angle > 0:
+            normal = _add(normal, stage.angle, terms.angle(pose), slice(6, 75))
+        if stage.limits > 0:
+            normal = _add(normal, stage.limits, terms.limits(pose), slice(6, 75))
+        if stage.interpenetration > 0:
+            normal = _add(normal, stage.interpenetration, terms.overlap(tree, betas), slice(3, 75))
+        shape = Quadratic(betas.square().sum(1), betas, torch.ones_like(betas))
+        return _add(normal, stage.shape, shape, slice(75, None))
+
+
+def _add(normal: Normal, weight: float, term: Quadratic, where: slice) -> Normal:
+    """The sum with `weight` squared times a term on some of the variables; gradient and Hessian in place."""
+    w2 = weight**2
+    normal.gradient[:, where] += w2 * term.gradient
+    block = normal.hessian[:, where, where]
+    if term.hessian.ndim == 2:
+        block.diagonal(dim1=1, dim2=2).add_(term.hessian, alpha=w2)
+    else:
+        block.add_(term.hessian, alpha=w2)
+    return Normal(normal.cost + w2 * term.cost, normal.gradient, normal.hessian)

@@ -1,0 +1,85 @@
+"""What a fit returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from bodyfit.body.model import BodyParams
+from bodyfit.camera import Camera
+
+__all__ = ["FitResult", "FitStatus", "split"]
+
+
+class FitStatus(str, Enum):
+    """How the fit of one person ended."""
+
+    CONVERGED = "converged"
+    MAX_ITERATIONS = "max_iterations"
+    """Usable, but the last stage ran out of iterations before the objective settled."""
+    TOO_FEW_KEYPOINTS = "too_few_keypoints"
+    """Fewer confident keypoints than a body can be placed by; the parameters are NaN."""
+    FAILED = "failed"
+    """No finite objective was found; the parameters are NaN."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the parameters can be used."""
+        return self in (FitStatus.CONVERGED, FitStatus.MAX_ITERATIONS)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Fitted bodies, one a person, in camera axes (OpenCV) and metres: `model(**params)` lands before the camera."""
+
+    params: BodyParams
+    """Shape, pose, orientation and translation; `transl` and `global_orient` in camera axes."""
+    camera: Camera
+    """The camera of each person."""
+    joints: Float[Tensor, "B J 3"]
+    """The model's joints, camera axes, metres."""
+    status: tuple[FitStatus, ...]
+    """How each fit ended."""
+    objective: Float[Tensor, "B"]
+    """The last stage's objective (weighted squares, mixture constants subtracted)."""
+    reprojection_error_px: Float[Tensor, "B"]
+    """Mean distance over confident keypoints (confidence at least 0.5; NaN where there is none)."""
+    layout: str
+    """Layout of `keypoints`."""
+    keypoints: Float[Tensor, "B K 3"]
+    """The keypoints that were fitted: x px, y px, confidence."""
+    model_name: str
+    """The name or path that `load_model` was given."""
+    gender: str
+    """The model's gender."""
+    iterations: Int[Tensor, "B"]
+    """Levenberg-Marquardt iterations over all stages."""
+    flipped: Bool[Tensor, "B"]
+    """Whether a turned-round starting orientation won."""
+    focal_source: str = "given"
+    """Where the focal length came from: "given", "exif" or "guess"."""
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+
+def split(result: FitResult) -> list[FitResult]:
+    """One result of batch 1 for each person."""
+    return [
+        replace(
+            result,
+            params=result.params.select(rows),
+            camera=result.camera.select(rows),
+            joints=result.joints[rows],
+            status=result.status[rows],
+            objective=result.objective[rows],
+            reprojection_error_px=result.reprojection_error_px[rows],
+            keypoints=result.keypoints[rows],
+            iterations=result.iterations[rows],
+            flipped=result.flipped[rows],
+        )
+        for rows in (slice(i, i + 1) for i in range(len(result)))
+    ]

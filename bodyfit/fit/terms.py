@@ -1,0 +1,66 @@
+"""Terms that look at the picture: reprojection of keypoints and distance to a detector's 3D lift.
+
+Each gives weighted residuals and their Jacobian by transl (3), the joints' axis-angles (72) and betas, so that
+J^T r is half the gradient of its cost. Robust weights are those of iteratively reweighted least squares.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["centred_rows", "geman_mcclure", "projection_rows"]
+
+
+def geman_mcclure(
+    residual: Float[Tensor, "*B"], sigma: float
+) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
+    """rho = sigma^2 r^2 / (sigma^2 + r^2) and its derivative by r^2, the weight of the reweighted residual."""
+    ratio = sigma**2 / (sigma**2 + residual.square())
+    return ratio * residual.square(), ratio.square()
+
+
+def projection_rows(
+    points_cam_m: Float[Tensor, "B K 3"],
+    jacobian: Float[Tensor, "B K 3 D"],
+    target: Float[Tensor, "B K 2"],
+    weight: Float[Tensor, "B K"],
+    scale_cm: Float[Tensor, "B"],
+    sigma_cm: float,
+) -> tuple[Float[Tensor, "B"], Float[Tensor, "B R"], Float[Tensor, "B R D"]]:
+    """Cost, residuals and rows of the reprojection term.
+
+    `target` are normalised picture coordinates, (x px - cx) / f; `scale_cm` turns them into centimetres at the person.
+    The weight is squared in the sum. The cost is infinite where a weighted point is not before the camera, so that a
+    step there is refused.
+    """
+    z = points_cam_m[..., 2]
+    behind = ((z < 0.1) & (weight > 0)).any(1)
+    inverse = 1 / torch.where(z < 0.1, torch.full_like(z, 0.1), z)
+    uv = points_cam_m[..., :2] * inverse[..., None]
+    r = (uv - target) * scale_cm[:, None, None]
+    rho, robust = geman_mcclure(r, sigma_cm)
+    cost = (weight.square()[..., None] * rho).sum((1, 2))
+    factor = weight[..., None] * robust.sqrt()
+    slope = (factor * scale_cm[:, None, None] * inverse[..., None])[..., None]
+    rows = slope * (jacobian[:, :, :2] - uv[..., None] * jacobian[:, :, 2:])
+    return torch.where(behind, torch.inf, cost), (factor * r).flatten(1), rows.flatten(1, 2)
+
+
+def centred_rows(
+    points_m: Float[Tensor, "B K 3"],
+    jacobian: Float[Tensor, "B K 3 D"],
+    target_m: Float[Tensor, "B K 3"],
+    weight: Float[Tensor, "B K"],
+    sigma_cm: float,
+) -> tuple[Float[Tensor, "B"], Float[Tensor, "B R"], Float[Tensor, "B R D"]]:
+    """Cost, residuals and rows of the distance to 3D keypoints once both have their weighted mean at the origin."""
+    share = weight.square() / weight.square().sum(1, keepdim=True).clamp_min(1e-12)
+    offset = points_m - target_m
+    r = 100 * (offset - (share[..., None] * offset).sum(1, keepdim=True))
+    rho, robust = geman_mcclure(r, sigma_cm)
+    factor = weight[..., None] * robust.sqrt()
+    mean = (share[..., None, None] * jacobian).sum(1, keepdim=True)
+    rows = 100 * factor[..., None] * (jacobian - mean)
+    return (weight.square()[..., None] * rho).sum((1, 2)), (factor * r).flatten(1), rows.flatten(1, 2)

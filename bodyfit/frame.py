@@ -1,0 +1,217 @@
+"""One picture, as it should be seen: upright, RGB, with what its EXIF says of the lens."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from bodyfit.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["IMAGE_SUFFIXES", "Frame", "find_images", "read_image"]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+"""What `find_images` picks out of a folder, in lower case."""
+
+# Tags of EXIF 2.32, section 4.6.
+_EXIF_IFD, _WIDTH, _HEIGHT = 0x8769, 0xA002, 0xA003
+_FOCAL_MM, _FOCAL_35MM = 0x920A, 0xA405
+_PLANE_X, _PLANE_UNIT = 0xA20E, 0xA210
+_UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture ready for detection."""
+
+    image: UInt8[np.ndarray, "H W 3"]
+    """RGB, EXIF rotation applied."""
+    path: Path | None = None
+    """Where it came from."""
+    exif_focal_px: float | None = None
+    """Focal length in pixels by the file's EXIF, if it says."""
+    index: int = 0
+    """Number of the frame in its clip, from 0."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.image.shape[1], self.image.shape[0]
+
+
+def read_image(path: str | Path) -> Frame:
+    """The picture in a file, upright and as 8-bit RGB; transparent pixels become white, of an animation the first frame.
+
+    Raises `ImageError` for what is no complete picture: half a picture is refused and not filled with grey.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    path = Path(path)
+    _check_file(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd EXIF and big but honest pictures; the limit below is Pillow's own error
+            with Image.open(path) as opened:
+                opened.load()
+                exif = _exif(opened)
+                upright = _upright(opened)
+        image = _to_rgb8(upright)
+    except UnidentifiedImageError:
+        raise ImageError(f"{path} is not a picture that can be read{_what_instead(path)}") from None
+    except Image.DecompressionBombError:
+        raise ImageError(
+            f"{path} says it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels; "
+            "it is refused lest it fill the memory: make it smaller first"
+        ) from None
+    except (OSError, SyntaxError, ValueError, EOFError, OverflowError, MemoryError) as error:
+        # Pillow raises any of these for a damaged file, by format.
+        raise ImageError(f"{path} is damaged or incomplete ({error}); export or download it again") from None
+    if 0 in image.shape:
+        raise ImageError(f"{path} has no pixels ({image.shape[1]}x{image.shape[0]})")
+    return Frame(image, path, exif_focal_px(exif, (image.shape[1], image.shape[0])))
+
+
+def find_images(paths: Iterable[str | Path]) -> list[Path]:
+    """The pictures that paths name: a folder stands for the pictures in it, in order of name, without hidden files.
+
+    Other paths are kept as they are, existing or not, for `read_image` to judge; each picture comes once.
+    Raises `ImageError` for a folder without pictures.
+    """
+    found: dict[Path, Path] = {}
+    for given in map(Path, paths):
+        names = [given]
+        if given.is_dir():
+            try:
+                names = sorted(p for p in given.iterdir() if _is_picture_name(p))
+            except OSError as error:
+                raise ImageError(f"the folder {given} cannot be listed: {error.strerror or error}") from None
+            if not names:
+                kinds = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+                raise ImageError(f"the folder {given} has no pictures ({kinds}); folders inside it are not searched")
+        for name in names:
+            found.setdefault(name.absolute(), name)
+    return list(found.values())
+
+
+def exif_focal_px(exif: Mapping[int, Any], image_size: tuple[int, int]) -> float | None:
+    """The focal length in pixels of a picture of `image_size` by the tags of its Exif IFD, or None.
+
+    FocalLengthIn35mmFilm is read as along a 36 mm longer side; else FocalLength and the sensor's pixels a unit of
+    length. The size that EXIF names may differ from the picture's: with the same proportions it was resized, with
+    others cropped, which changes no focal length in pixels.
+    """
+    longest = max(image_size)
+    size_then = (_number(exif.get(_WIDTH)), _number(exif.get(_HEIGHT)))
+    scale = _resized_by(size_then, image_size)
+    focal_35mm = _number(exif.get(_FOCAL_35MM))
+    if focal_35mm:
+        longest_then = max(size_then[0] or 0.0, size_then[1] or 0.0)
+        return focal_35mm / 36 * (longest if scale is None else longest_then * scale)
+    focal_mm, pixels_a_unit = _number(exif.get(_FOCAL_MM)), _number(exif.get(_PLANE_X))
+    unit_mm = _UNIT_MM.get(int(_number(exif.get(_PLANE_UNIT)) or 2))  # inches unless it says otherwise
+    if focal_mm and pixels_a_unit and unit_mm:
+        return focal_mm * pixels_a_unit / unit_mm * (1.0 if scale is None else scale)
+    return None
+
+
+def _resized_by(then: tuple[float | None, float | None], now: tuple[int, int]) -> float | None:
+    """The factor on the original's pixels, 1 for a crop, None where EXIF's size is missing or cannot be true."""
+    if not then[0] or not then[1]:
+        return None
+    long_then, short_then, long_now, short_now = max(then), min(then), max(now), min(now)  # type: ignore[type-var]
+    if abs(short_then / long_then * long_now / short_now - 1) < 0.02:  # a resize rounds the sides to whole pixels
+        return long_now / long_then
+    return 1.0 if long_now <= long_then and short_now <= long_then else None
+
+
+def _number(value: Any) -> float | None:
+    """A positive finite number, or None for anything else that EXIF may hold."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def _check_file(path: Path) -> None:
+    """Raise `ImageError` with the plain reason for a path that cannot be a readable picture."""
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder, not a picture; find_images lists the pictures in it")
+        if not path.exists():
+            raise ImageError(f"{path} does not exist")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise ImageError(f"{path} is empty (0 bytes)")
+    except PermissionError:
+        raise ImageError(f"{path} may not be read: permission denied") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise ImageError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _what_instead(path: Path) -> str:
+    """What an unreadable file seems to be, and what to do."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"heif"):
+        return " (it is HEIC, as iPhones save); convert it to JPEG first"
+    if head[4:8] == b"ftyp" or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3"):
+        return " (it looks like a video)"
+    if head.isascii() and b"\x00" not in head:
+        return " (it holds text); was a web page saved in its place?"
+    return "; give JPEG, PNG, WebP, BMP or TIFF"
+
+
+def _is_picture_name(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _exif(image: Image.Image) -> dict[int, Any]:
+    """The Exif IFD; empty where there is none or it cannot be parsed, for a picture is still a picture without."""
+    try:
+        return dict(image.getexif().get_ifd(_EXIF_IFD))
+    except Exception:  # Pillow's parser raises whatever the bytes make it stumble over
+        return {}
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # as in _exif: an unreadable orientation is none
+        return image.copy()
+
+
+def _to_rgb8(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    """8-bit RGB of any Pillow mode."""
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = _grey8(np.asarray(image), image.mode)
+        return np.repeat(grey[..., None], 3, 2)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        if image.mode in ("RGBa", "La"):
+            image = image.convert({"RGBa": "RGBA", "La": "LA"}[image.mode])
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image.convert("RGB"), np.uint8)
+
+
+def _grey8(values: np.ndarray, mode: str) -> UInt8[np.ndarray, "H W"]:
+    """8-bit grey of 16-bit, 32-bit or floating values, black at 0."""
+    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    brightest = float(values.max(initial=0.0))
+    # 16 bits have an agreed white. Integers of 32 bits mostly hold 16; floating files go to 1, 255 or 65535.
+    whites = (1.0, 255.0, 65535.0) if mode == "F" else (65535.0,)
+    white = next((white for white in whites if brightest <= white), brightest)
+    return np.clip(np.round(values / white * 255), 0, 255).astype(np.uint8)

@@ -1,0 +1,173 @@
+"""Joint names and kinematic trees, keypoint layouts, and how the one corresponds to the other, all by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bodyfit.errors import OptionError
+
+__all__ = ["EDGES", "LAYOUTS", "SMPL", "Skeleton", "correspondence", "keypoint_trust", "layout_edges", "layout_names"]
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A kinematic tree; a parent comes before its children."""
+
+    names: tuple[str, ...]
+    """Joint names, root first."""
+    parents: tuple[int, ...]
+    """Index of each joint's parent, -1 for the root."""
+
+    def index(self, name: str) -> int:
+        """The joint's row."""
+        return self.names.index(name)
+
+
+SMPL = Skeleton(
+    names=(
+        *("pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle"),
+        *("right_ankle", "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head"),
+        *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
+        *("left_hand", "right_hand"),
+    ),
+    parents=(-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21),
+)
+
+_COCO17 = (
+    *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
+    *("right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee"),
+    *("left_ankle", "right_ankle"),
+)
+_FEET = ("left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel")
+_HAND21 = (
+    "wrist_root",
+    *(f"{finger}_{part}" for finger in ("thumb", "index", "middle", "ring", "pinky") for part in ("1", "2", "3", "tip")),
+)
+
+LAYOUTS: dict[str, tuple[str, ...]] = {
+    "smpl24": SMPL.names,
+    "coco17": _COCO17,
+    "openpose25": (
+        *("nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist"),
+        *("mid_hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye"),
+        *("left_eye", "right_ear", "left_ear", *_FEET),
+    ),
+    "lsp14": (
+        *("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist"),
+        *("right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "head_top"),
+    ),
+    "mediapipe33": (
+        *("nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer"),
+        *("left_ear", "right_ear", "mouth_left", "mouth_right", "left_shoulder", "right_shoulder", "left_elbow"),
+        *("right_elbow", "left_wrist", "right_wrist", "left_pinky_knuckle", "right_pinky_knuckle"),
+        *("left_index_knuckle", "right_index_knuckle", "left_thumb_knuckle", "right_thumb_knuckle", "left_hip"),
+        *("right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "left_heel", "right_heel"),
+        *("left_big_toe", "right_big_toe"),
+    ),
+    "h36m17": (
+        *("mid_hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine2"),
+        *("neck", "nose", "head_top", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow"),
+        "right_wrist",
+    ),
+    "halpe26": (
+        *_COCO17,
+        *("head_top", "neck", "mid_hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe"),
+        *("left_heel", "right_heel"),
+    ),
+    "mpii16": (
+        *("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "mid_hip", "thorax"),
+        *("neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow"),
+        "left_wrist",
+    ),
+    "wholebody133": (
+        *_COCO17,
+        *_FEET,
+        *(f"face_{i}" for i in range(68)),
+        *(f"{side}_{name}" for side in ("left", "right") for name in _HAND21),
+    ),
+}
+"""The names of each layout's keypoints, in its order."""
+
+_MEDIAN: dict[str, dict[str, float]] = {
+    "mid_hip": {"left_hip": 0.5, "right_hip": 0.5},
+    "thorax": {"left_shoulder": 0.4, "right_shoulder": 0.4, "neck": 0.2},
+}
+_FACE68 = {30: "nose", 36: "right_eye_outer", 39: "right_eye_inner", 42: "left_eye_inner", 45: "left_eye_outer"}
+_FACE68 |= {48: "mouth_right", 54: "mouth_left", 8: "chin"}
+
+# Where a layout means another point by a name that it shares with the body's own joints.
+_OVERRIDES: dict[str, dict[str, dict[str, float]]] = {
+    "openpose25": {"neck": {"left_shoulder": 0.5, "right_shoulder": 0.5}},
+    "wholebody133": {
+        **{f"face_{i}": {name: 1.0} for i, name in _FACE68.items()},
+        **{f"{side}_wrist_root": {f"{side}_wrist": 1.0} for side in ("left", "right")},
+        **{
+            f"{side}_{finger}_{part}": {f"{side}_{finger}_{point}": 1.0}
+            for side in ("left", "right")
+            for finger in ("thumb", "index", "middle", "ring", "pinky")
+            for part, point in (("2" if finger == "thumb" else "1", "knuckle"), ("tip", "tip"))
+        },
+    },
+}
+
+# How far a fit may trust a keypoint beyond the detector's own confidence. MediaPipe's hips sit apart from the joint
+# centres, a small toe or an eye corner says little that its neighbour does not.
+_TRUST: dict[str, dict[str, float]] = {
+    "mediapipe33": {
+        **dict.fromkeys(("left_hip", "right_hip"), 0.4),
+        **{f"{s}_eye{part}": 0.35 for s in ("left", "right") for part in ("", "_inner", "_outer")},
+        **dict.fromkeys(("mouth_left", "mouth_right"), 0.4),
+        **{f"{s}_{f}_knuckle": 0.4 for s in ("left", "right") for f in ("pinky", "index", "thumb")},
+    },
+}
+
+EDGES: tuple[tuple[str, str], ...] = (
+    *(("nose", "neck"), ("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear")),
+    *(("right_eye", "right_ear"), ("mouth_left", "mouth_right"), ("head_top", "neck"), ("neck", "head")),
+    ("left_shoulder", "right_shoulder"),
+    ("left_hip", "right_hip"),
+    *(
+        (f"{s}_{a}", f"{s}_{b}")
+        for s in ("left", "right")
+        for a, b in (
+            *(("shoulder", "elbow"), ("elbow", "wrist"), ("shoulder", "hip"), ("hip", "knee"), ("knee", "ankle")),
+            *(("ankle", "heel"), ("heel", "big_toe"), ("ankle", "foot"), ("wrist", "index_knuckle")),
+            *(("index_knuckle", "pinky_knuckle"), ("wrist", "hand"), ("wrist", "thumb_knuckle")),
+        )
+    ),
+)
+"""Pairs of keypoints that a drawing joins."""
+
+
+def layout_names(layout: str) -> tuple[str, ...]:
+    """The keypoint names of a layout, or an error that lists the layouts there are."""
+    if layout not in LAYOUTS:
+        raise OptionError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    return LAYOUTS[layout]
+
+
+def correspondence(layout: str) -> list[dict[str, float]]:
+    """For each keypoint of a layout the body points (joints and surface keypoints) whose weighted mean it is.
+
+    An empty entry means that no body point stands for the keypoint; a fit leaves it out.
+    """
+    overrides = _OVERRIDES.get(layout, {})
+    unknown = layout == "wholebody133"  # of its face and finger points we name only some
+    known = set(_COCO17) | set(_FEET)
+    entries = []
+    for name in layout_names(layout):
+        entry = overrides.get(name) or _MEDIAN.get(name) or ({} if unknown and name not in known else {name: 1.0})
+        entries.append(dict(entry))
+    return entries
+
+
+def keypoint_trust(layout: str) -> list[float]:
+    """For each keypoint a factor in (0, 1] on its confidence in a fit."""
+    trust = _TRUST.get(layout, {})
+    return [trust.get(name, 1.0) for name in layout_names(layout)]
+
+
+def layout_edges(layout: str) -> list[tuple[int, int]]:
+    """Index pairs of the keypoints that a drawing of this layout joins."""
+    row = {name: i for i, name in enumerate(layout_names(layout))}
+    return [(row[a], row[b]) for a, b in EDGES if a in row and b in row]

@@ -1,0 +1,143 @@
+"""Batched Levenberg-Marquardt: many small least-squares problems at once, each with its own damping and its own end.
+
+It knows no bodies. A problem says what its objective is about the current points by normal equations; the solver damps,
+factors, tries, and keeps per item what got better.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+__all__ = ["LMConfig", "LMSummary", "Normal", "Problem", "minimize"]
+
+
+@dataclass(frozen=True)
+class Normal:
+    """The objective |r(x)|^2 about x, for each item."""
+
+    cost: Float[Tensor, "B"]
+    """|r|^2, constants that do not depend on x left out where they are large (float32 has seven digits)."""
+    gradient: Float[Tensor, "B D"]
+    """J^T r, half the objective's gradient."""
+    hessian: Float[Tensor, "B D D"]
+    """J^T J or another positive semi-definite stand-in for half the objective's Hessian."""
+
+
+@runtime_checkable
+class Problem(Protocol):
+    """A batch of least-squares problems."""
+
+    def normal(self, x: Float[Tensor, "B D"]) -> Normal:
+        """Cost and normal equations at x."""
+        ...
+
+    def select(self, index: Int[Tensor, "N"]) -> Problem:
+        """The problem of some of the items."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LMConfig:
+    """When to stop and how to damp."""
+
+    max_iterations: int = 30
+    """Steps tried at most."""
+    cost_tolerance: float = 1e-4
+    """An accepted step that lowers the objective by less than this part of it ends the item."""
+    damping: float = 1e-3
+    """Starting damping, in parts of the Hessian's diagonal (Marquardt)."""
+    damping_down: float = 0.2
+    """Factor after an accepted step."""
+    damping_up: float = 6.0
+    """Factor after a refused step."""
+    damping_max: float = 1e8
+    """An item whose damping passes this has no better point near it and ends."""
+    check_every: int = 3
+    """Iterations between looks at which items are done; each look waits for the device."""
+
+
+@dataclass(frozen=True)
+class LMSummary:
+    """How a minimisation went, for each item."""
+
+    cost: Float[Tensor, "B"]
+    """Objective at the end; not finite where it was not at the start."""
+    iterations: Int[Tensor, "B"]
+    """Steps tried."""
+    converged: Bool[Tensor, "B"]
+    """Whether the item ended by its own test and not by the count."""
+
+
+@dataclass
+class _State:
+    """What changes as the iterations go, for the items still in work."""
+
+    x: Tensor
+    at: Normal
+    damping: Tensor
+    done: Tensor
+    iterations: Tensor
+
+    def select(self, index: Tensor) -> _State:
+        at = Normal(self.at.cost[index], self.at.gradient[index], self.at.hessian[index])
+        return _State(self.x[index], at, self.damping[index], self.done[index], self.iterations[index])
+
+
+@torch.no_grad()
+def minimize(problem: Problem, x: Float[Tensor, "B D"], config: LMConfig) -> tuple[Float[Tensor, "B D"], LMSummary]:
+    """The minimiser from each start; an item whose objective is not finite at the start is left where it is."""
+    at = problem.normal(x)
+    state = _State(
+        x=x.clone(),
+        at=at,
+        damping=torch.full_like(at.cost, config.damping),
+        done=~torch.isfinite(at.cost),
+        iterations=torch.zeros_like(at.cost, dtype=torch.int64),
+    )
+    out_x, out_cost = state.x.clone(), at.cost.clone()
+    out_iterations, out_done = state.iterations.clone(), state.done.clone()
+    alive = torch.arange(len(x), device=x.device)
+    for iteration in range(config.max_iterations + 1):
+        if iteration == config.max_iterations or iteration % config.check_every == 0:
+            out_x[alive], out_cost[alive] = state.x, state.at.cost
+            out_iterations[alive], out_done[alive] = state.iterations, state.done
+            going = (~state.done).nonzero()[:, 0]
+            if iteration == config.max_iterations or len(going) == 0:
+                break
+            if len(going) < 0.85 * len(alive):  # finished items cost as much as others: drop them
+                alive, problem, state = alive[going], problem.select(going), state.select(going)
+        _step(problem, state, config)
+    converged = out_done & torch.isfinite(out_cost)
+    return out_x, LMSummary(out_cost, out_iterations, converged)
+
+
+def _step(problem: Problem, state: _State, config: LMConfig) -> None:
+    """One trial step for every item, kept where it lowers the objective."""
+    diagonal = state.at.hessian.diagonal(dim1=1, dim2=2)
+    floor = 1e-9 * diagonal.amax(1, keepdim=True) + torch.finfo(diagonal.dtype).tiny
+    damped = state.at.hessian.clone()
+    damped.diagonal(dim1=1, dim2=2).add_(state.damping[:, None] * diagonal + floor)
+    factor, info = torch.linalg.cholesky_ex(damped)
+    step = torch.cholesky_solve(-state.at.gradient[..., None], factor)[..., 0]
+    usable = (info == 0) & torch.isfinite(step).all(1) & ~state.done
+    trial_x = torch.where(usable[:, None], state.x + step, state.x)
+    trial = problem.normal(trial_x)
+    better = usable & torch.isfinite(trial.cost) & (trial.cost < state.at.cost)
+    gain = (state.at.cost - trial.cost) / state.at.cost.abs().clamp_min(1e-12)
+    settled = better & (gain < config.cost_tolerance)
+    state.iterations += (~state.done).long()
+    keep = better[:, None]
+    state.at = Normal(
+        torch.where(better, trial.cost, state.at.cost),
+        torch.where(keep, trial.gradient, state.at.gradient),
+        torch.where(keep[..., None], trial.hessian, state.at.hessian),
+    )
+    state.x = torch.where(keep, trial_x, state.x)
+    factor_of = torch.where(better, config.damping_down, config.damping_up)
+    state.damping = (state.damping * factor_of).clamp(1e-9, 10 * config.damping_max)
+    state.done = state.done | settled | (state.damping > config.damping_max)

@@ -1,0 +1,77 @@
+"""Shared by the tests: shapes in annotations are checked as the code runs, and a small SMPL-format body."""
+
+from __future__ import annotations
+
+from jaxtyping import install_import_hook
+
+_hook = install_import_hook("bodyfit", "beartype.beartype")
+_hook.__enter__()
+
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(2)
+
+REST_JOINTS = np.array(
+    [
+        *([0, -0.22, 0.03], [0.07, -0.31, 0.02], [-0.07, -0.31, 0.02], [0, -0.11, 0.0], [0.10, -0.69, 0.02]),
+        *([-0.10, -0.69, 0.02], [0, 0.02, 0.0], [0.09, -1.09, -0.03], [-0.09, -1.09, -0.03], [0, 0.07, 0.03]),
+        *([0.11, -1.14, 0.09], [-0.11, -1.14, 0.09], [0, 0.29, -0.015], [0.08, 0.2, -0.006], [-0.08, 0.2, -0.006]),
+        *([0, 0.35, 0.037], [0.17, 0.23, -0.015], [-0.17, 0.23, -0.015], [0.43, 0.21, -0.04], [-0.43, 0.21, -0.04]),
+        *([0.68, 0.22, -0.04], [-0.68, 0.22, -0.04], [0.77, 0.21, -0.06], [-0.77, 0.21, -0.06]),
+    ]
+)
+"""A T-pose of 24 joints, metres, about SMPL's proportions."""
+
+
+def tiny_body(seed: int = 0, *, per_joint: int = 8, posedirs: bool = False) -> dict[str, np.ndarray]:
+    """The arrays of an SMPL-format body with a few vertices about each joint; it looks like nothing and obeys SMPL."""
+    rng = np.random.default_rng(seed)
+    n_j = len(REST_JOINTS)
+    corners = 0.05 * np.sign(rng.standard_normal((n_j, per_joint // 2, 3)))
+    around = np.concatenate([corners, -corners], 1)
+    vertices = (REST_JOINTS[:, None] + around).reshape(-1, 3)
+    n_v = len(vertices)
+    regressor = np.kron(np.eye(n_j), np.full((1, per_joint), 1 / per_joint))
+    owner = np.repeat(np.arange(n_j), per_joint)
+    parents = np.array([2**32 - 1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21])
+    weights = np.zeros((n_v, n_j))
+    weights[np.arange(n_v), owner] = 0.7
+    weights[np.arange(n_v), np.where(owner == 0, 0, parents[owner] % 2**32 * (owner > 0))] += 0.3
+    shapedirs = 0.01 * rng.standard_normal((n_v, 3, 10))
+    shapedirs[..., 0] += 0.04 * vertices
+    names = ("nose", "left_ear", "right_ear", "head_top", "left_big_toe", "right_big_toe", "left_heel", "right_heel")
+    at = dict(zip(names, (15, 15, 15, 15, 10, 11, 7, 8), strict=True))
+    keypoints = np.zeros((len(names), n_v))
+    for k, name in enumerate(names):
+        keypoints[k, at[name] * per_joint + rng.choice(per_joint, 3, replace=False)] = (0.5, 0.3, 0.2)
+    faces = np.arange(n_v - n_v % 3).reshape(-1, 3)
+    return {
+        "v_template": vertices,
+        "shapedirs": shapedirs,
+        "posedirs": 0.002 * rng.standard_normal((n_v, 3, 207)) * posedirs,
+        "J_regressor": regressor,
+        "weights": weights,
+        "kintree_table": np.stack([parents, np.arange(n_j)]),
+        "f": faces,
+        "keypoint_names": np.array(names),
+        "keypoint_regressor": keypoints,
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("bodies") / "tiny.npz"
+    np.savez(path, **tiny_body())
+    return path
+
+
+@pytest.fixture
+def tiny(tiny_path):
+    """A float64 model of the tiny body."""
+    from bodyfit.body.model import load_model
+
+    return load_model(tiny_path, dtype=torch.float64)

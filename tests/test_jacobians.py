@@ -1,0 +1,192 @@
+"""Every closed-form derivative against central differences in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bodyfit.body.points import Points, pose_tree
+from bodyfit.body.pose_prior import PosePrior
+from bodyfit.fit.capsules import SphereOverlap
+from bodyfit.fit.config import StageConfig
+from bodyfit.fit.initial import RigidPlacement
+from bodyfit.fit.objective import BodyTerms, Observations, StageObjective
+from bodyfit.fit.priors import AnglePrior, LimitPrior, MixturePrior
+from bodyfit.rotation import exp_and_left_jacobian, so3_exp
+from bodyfit.skeleton import correspondence
+
+STEP = 1e-6
+TOLERANCE = 1e-7  # central differences at 1e-6 of functions of order 1 are good to about 1e-10 / 1e-6 x curvature
+
+
+def differences(f, x: torch.Tensor) -> torch.Tensor:
+    """d f(x) / d x over the last axis of x, by central differences; f maps (B, D) to (B, ...)."""
+    columns = []
+    for d in range(x.shape[1]):
+        e = torch.zeros_like(x)
+        e[:, d] = STEP
+        columns.append((f(x + e) - f(x - e)) / (2 * STEP))
+    return torch.stack(columns, -1)
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def rand(generator, *shape):
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-9, 1e-3, 0.0099, 0.0101, 0.5, 3.1, 3.2])
+def test_exponential_and_its_left_jacobian(size, generator):
+    v = rand(generator, 16, 3)
+    v = v / v.norm(dim=1, keepdim=True) * size
+    R, left = exp_and_left_jacobian(v)
+    torch.testing.assert_close(R, torch.linalg.matrix_exp(_hat(v)), atol=1e-12, rtol=0)
+    dR = differences(so3_exp, v)  # (B, 3, 3, d)
+    want = torch.einsum("bijd,bkj->bikd", dR, R)
+    got = torch.stack([_hat(left[..., d]) for d in range(3)], -1)
+    torch.testing.assert_close(got, want, atol=TOLERANCE, rtol=0)
+
+
+def _hat(v):
+    z = torch.zeros_like(v[:, 0])
+    return torch.stack([z, -v[:, 2], v[:, 1], v[:, 2], z, -v[:, 0], -v[:, 1], v[:, 0], z], 1).view(-1, 3, 3)
+
+
+def test_the_exponential_has_finite_gradients_at_zero():
+    v = torch.zeros(1, 3, requires_grad=True)
+    so3_exp(v).sum().backward()
+    assert torch.isfinite(v.grad).all()
+
+
+@pytest.fixture
+def points(tiny):
+    return Points(tiny, correspondence("halpe26"))
+
+
+def place(tiny, points, x):
+    tree = pose_tree(tiny, x[:, 72:], x[:, :72].unflatten(1, (24, 3)))
+    return points.place(tree, x[:, 72:])
+
+
+def test_point_jacobians(tiny, points, generator):
+    x = 0.6 * rand(generator, 3, 82)
+    placed = place(tiny, points, x)
+    want = differences(lambda x: place(tiny, points, x).positions, x)
+    torch.testing.assert_close(placed.jacobian_pose(), want[..., :72], atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(placed.jacobian_betas(), want[..., 72:], atol=TOLERANCE, rtol=0)
+
+
+def test_pull_back_is_the_transposed_jacobian(tiny, points, generator):
+    x = 0.6 * rand(generator, 3, 82)
+    placed = place(tiny, points, x)
+    forces = rand(generator, 3, 5, len(points), 3)
+    want = torch.einsum("bnkc,bkcd->bnd", forces, placed.jacobian_pose())
+    torch.testing.assert_close(placed.pull_back(forces), want, atol=1e-12, rtol=1e-10)
+    torch.testing.assert_close(placed.pull_back(forces[:, 0]), want[:, 0], atol=1e-12, rtol=1e-10)
+
+
+def test_points_are_those_of_the_mesh(tiny, points, generator):
+    x = 0.6 * rand(generator, 4, 82)
+    placed = place(tiny, points, x)
+    out = tiny(betas=x[:, 72:], body_pose=x[:, 3:72], global_orient=x[:, :3])
+    want = tiny.keypoints(out, "halpe26")
+    known = torch.tensor(points.known)
+    assert known.sum() >= 20
+    torch.testing.assert_close(placed.positions[:, known], want[:, known], atol=1e-12, rtol=0)
+
+
+def some_prior(seed: int = 0) -> PosePrior:
+    rng = np.random.default_rng(seed)
+    factors = 0.2 * rng.standard_normal((3, 69, 69))
+    covars = factors @ factors.transpose(0, 2, 1) + 0.05 * np.eye(69)
+    means = 0.3 * rng.standard_normal((3, 69))
+    return PosePrior(means, covars, np.array([0.5, 0.3, 0.2]), np.full(69, -0.5), np.full(69, 0.5))
+
+
+@pytest.mark.parametrize("term", [MixturePrior, AnglePrior, LimitPrior])
+def test_prior_gradients(term, generator):
+    kind = {"dtype": torch.float64, "device": torch.device("cpu")}
+    prior = term(**kind) if term is AnglePrior else term(some_prior(), **kind)
+    pose = 0.4 * rand(generator, 5, 69)
+    got = prior(pose)
+    want = differences(lambda p: prior(p).cost, pose)
+    torch.testing.assert_close(2 * got.gradient, want, atol=1e-5, rtol=1e-6)  # costs are of order 1e3
+
+
+def test_the_mixture_takes_the_lowest_component_and_matches_its_density(generator):
+    prior = some_prior()
+    kind = {"dtype": torch.float64, "device": torch.device("cpu")}
+    pose = 0.4 * rand(generator, 6, 69)
+    costs = MixturePrior(prior, **kind).component_costs(pose).numpy()
+    logs = [
+        np.log(w) - 0.5 * np.linalg.slogdet(c)[1] - 0.5 * np.einsum("bi,ij,bj->b", d, np.linalg.inv(c), d)
+        for w, c, d in ((w, c, pose.numpy() - m) for w, c, m in zip(prior.weights, prior.covars, prior.means))
+    ]
+    shift = costs + np.array(logs).T
+    assert np.ptp(shift) < 1e-8, "the costs are minus the log densities up to one constant"
+    assert costs.min(0).min() >= 0
+
+
+def test_overlap_gradient(tiny, generator):
+    overlap = SphereOverlap(tiny)
+    x = torch.cat([0.8 * rand(generator, 3, 72), 0.3 * rand(generator, 3, 10)], 1)
+
+    def cost(pose):
+        full = torch.cat([pose, x[:, 72:]], 1)
+        return overlap(pose_tree(tiny, full[:, 72:], pose.unflatten(1, (24, 3))), full[:, 72:]).cost
+
+    got = overlap(pose_tree(tiny, x[:, 72:], x[:, :72].unflatten(1, (24, 3))), x[:, 72:])
+    torch.testing.assert_close(2 * got.gradient, differences(cost, x[:, :72]), atol=1e-6, rtol=1e-6)
+
+
+def observations(tiny, generator, batch: int, n_k: int) -> Observations:
+    return Observations(
+        target=0.1 * rand(generator, batch, n_k, 2),
+        weight=rand(generator, batch, n_k).abs().clamp(max=1),
+        scale_cm=torch.full((batch,), 400.0, dtype=torch.float64),
+        lift_m=0.5 * rand(generator, batch, n_k, 3),
+        lift_weight=rand(generator, batch, n_k).abs().clamp(max=1),
+    )
+
+
+@pytest.mark.parametrize("lift", [0.0, 0.5])
+def test_the_whole_objective(tiny, points, generator, lift):
+    """With wide robustifiers the reweighted gradient is the true one for any residual; betas do not feel overlap."""
+    stage = StageConfig(pose=2.0, shape=3.0, angle=0.1, limits=5.0, lift=lift, sigma_cm=30.0, lift_sigma_cm=1e6)
+    objective = StageObjective(
+        BodyTerms(tiny, points, some_prior()), stage, observations(tiny, generator, 2, len(points))
+    )
+    x = 0.3 * rand(generator, 2, 85)
+    x[:, :3] = torch.tensor([0.1, 0.2, 4.0])
+    normal = objective.normal(x)
+    want = differences(lambda x: objective.normal(x).cost, x)
+    torch.testing.assert_close(2 * normal.gradient, want, atol=1e-3, rtol=1e-6)  # costs are of order 1e5
+    assert torch.linalg.eigvalsh(normal.hessian).min() > 0
+
+
+def test_objective_is_infinite_behind_the_camera(tiny, points, generator):
+    objective = StageObjective(
+        BodyTerms(tiny, points, some_prior()), StageConfig(pose=1.0, shape=1.0), observations(tiny, generator, 2, 26)
+    )
+    x = torch.zeros(2, 85, dtype=torch.float64)
+    x[0, 2], x[1, 2] = 4.0, -4.0
+    cost = objective.normal(x).cost
+    assert torch.isfinite(cost[0])
+    assert torch.isinf(cost[1])
+
+
+def test_rigid_placement(generator):
+    problem = RigidPlacement(
+        points_m=0.4 * rand(generator, 12, 3),
+        target=0.1 * rand(generator, 3, 12, 2),
+        weight=rand(generator, 3, 12).abs(),
+        sigma=torch.full((3,), 0.2, dtype=torch.float64),
+    )
+    x = torch.cat([0.1 * rand(generator, 3, 2), 4 + rand(generator, 3, 1).abs(), rand(generator, 3, 3)], 1)
+    normal = problem.normal(x)
+    want = differences(lambda x: problem.normal(x).cost, x)
+    torch.testing.assert_close(2 * normal.gradient, want, atol=1e-5, rtol=1e-5)
