@@ -49,9 +49,10 @@ class Frame:
 
 
 def read_image(path: str | Path) -> Frame:
-    """The picture in a file, upright and as 8-bit RGB; transparent pixels become white, of an animation the first frame.
+    """The picture in a file, upright and as 8-bit RGB.
 
-    Raises `ImageError` for what is no complete picture: half a picture is refused and not filled with grey.
+    Transparent pixels become white; of an animation or several pages the first is taken. Raises `ImageError`
+    for what is no complete picture: half a picture is refused and not filled with grey.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -59,7 +60,9 @@ def read_image(path: str | Path) -> Frame:
     _check_file(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd EXIF and big but honest pictures; the limit below is Pillow's own error
+            warnings.simplefilter(
+                "ignore"
+            )  # odd EXIF and big but honest pictures; the limit below is Pillow's own error
             with Image.open(path) as opened:
                 opened.load()
                 exif = _exif(opened)

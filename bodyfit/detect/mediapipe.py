@@ -59,7 +59,9 @@ class MediapipeDetector:
         found.sort(key=lambda person: -_height_px(person))
         return found[: self._max_people]
 
-    def _confirm(self, image: UInt8[np.ndarray, "H W 3"], roi: Roi, score: float, *, strict: bool) -> Keypoints2D | None:
+    def _confirm(
+        self, image: UInt8[np.ndarray, "H W 3"], roi: Roi, score: float, *, strict: bool
+    ) -> Keypoints2D | None:
         """Look again, centred by the first look's landmarks: as it is, mirrored, and from a little farther.
 
         A tile shows parts of things at an unusual size, so that what it proposes has to convince more (`strict`).
@@ -85,13 +87,15 @@ class MediapipeDetector:
         turned = self._networks.landmarks(image[:, ::-1], other)
         looks = [
             self._networks.landmarks(image, roi),
-            turned and mirrored(turned, width),
+            turned and mirrored(turned, float(width)),
             self._networks.landmarks(image, Roi(roi.x, roi.y, 1.15 * roi.size, roi.angle)),
         ]
         return [look for look in looks if look is not None]
 
 
-def keypoints_from(landmarks: Landmarks, image_size: tuple[int, int], score: float, agreement: Float[np.ndarray, "33"]) -> Keypoints2D:
+def keypoints_from(
+    landmarks: Landmarks, image_size: tuple[int, int], score: float, agreement: Float[np.ndarray, "33"]
+) -> Keypoints2D:
     """Landmarks as keypoints of the layout mediapipe33.
 
     The confidence is the probability of being visible and within the region, times the agreement between looks, less

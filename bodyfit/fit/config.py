@@ -49,10 +49,10 @@ def _smplify_stages() -> tuple[StageConfig, ...]:
 def _default_stages() -> tuple[StageConfig, ...]:
     quick = LMConfig(max_iterations=8, cost_tolerance=1e-2)
     return (
-        StageConfig(pose=60.0, shape=50.0, angle=6.0, limits=50.0, lift=0.3, sigma_cm=60.0, lm=quick),
-        StageConfig(pose=15.0, shape=15.0, angle=1.5, limits=50.0, lift=0.3, sigma_cm=40.0, lm=quick),
+        StageConfig(pose=6.0, shape=10.0, angle=6.0, limits=50.0, lift=0.3, sigma_cm=60.0, lm=quick),
+        StageConfig(pose=6.0, shape=7.0, angle=1.5, limits=50.0, lift=0.3, sigma_cm=40.0, lm=quick),
         StageConfig(
-            pose=4.0,
+            pose=4.5,
             shape=5.0,
             angle=0.3,
             limits=50.0,

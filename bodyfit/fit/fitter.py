@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import roma
@@ -104,8 +104,9 @@ class Fitter:
         camera = Camera.make(
             len(xyc), image_size, focal_px=focal_px, principal_point_px=principal_point_px, **kind
         )
-        lift = torch.full_like(xyc, torch.nan) if joints3d is None else self._tensor(joints3d)
-        check_shape("joints3d", lift, tuple(xyc.shape), hint="one 3D point for each 2D keypoint, NaN where unknown")
+        lift = None if joints3d is None else self._tensor(joints3d)
+        if lift is not None:
+            check_shape("joints3d", lift, tuple(xyc.shape), hint="one 3D point for each keypoint, NaN where unknown")
         confidence = torch.nan_to_num(xyc[..., 2], nan=0.0)
         if bool((confidence > 1.5).any()) or bool((confidence < 0).any()):
             raise OptionError("confidences must lie in [0, 1]; scale the third column of xyc")
@@ -115,30 +116,28 @@ class Fitter:
         cost, iterations = x.new_full((len(x),), torch.nan), torch.zeros(len(x), dtype=torch.int64, device=x.device)
         converged, flipped = torch.zeros_like(fit), torch.zeros_like(fit)
         for rows in fit.nonzero()[:, 0].split(self.config.batch_size):
-            solved = self._solve(xyc[rows], present[rows], lift[rows], camera.select(rows))
+            solved = self._solve(xyc[rows], present[rows], None if lift is None else lift[rows], camera.select(rows))
             good = torch.isfinite(solved.summary.cost) & torch.isfinite(solved.x).all(1)
             x[rows] = torch.where(good[:, None], solved.x, torch.nan)
             cost[rows], iterations[rows] = solved.summary.cost, solved.iterations
             converged[rows], flipped[rows] = solved.summary.converged, solved.flipped
         return self._result(x, xyc, present, camera, fit, cost, iterations, converged, flipped)
 
-    def _observations(self, xyc: Tensor, present: Tensor, lift: Tensor, camera: Camera) -> Observations:
+    def _observations(self, xyc: Tensor, present: Tensor, lift: Tensor | None, camera: Camera) -> Observations:
         """Keypoints as the objective wants them, missing ones zeroed; the depth is not known yet."""
         clean = torch.where(present[..., None], xyc, torch.zeros_like(xyc))
         target = (clean[..., :2] - camera.principal_point_px[:, None]) / camera.focal_px[:, None, None]
         weight = clean[..., 2].clamp(max=1) * self.trust
+        seen = Observations(target * present[..., None], weight, weight.new_ones(len(xyc)))
+        if lift is None:
+            return seen
         lifted = torch.isfinite(lift).all(2) & (self.trust > 0)
         # A point outside the picture has a place in the lift all the same, only less sure.
         lift_weight = lifted * self.trust * torch.nan_to_num(xyc[..., 2], nan=0.0).clamp(0.1, 1)
-        return Observations(
-            target=target * present[..., None],
-            weight=weight,
-            scale_cm=weight.new_ones(len(xyc)),
-            lift_m=torch.where(lifted[..., None], lift, torch.zeros_like(lift)),
-            lift_weight=lift_weight,
-        )
+        lift = torch.where(lifted[..., None], lift, torch.zeros_like(lift))
+        return replace(seen, lift_m=lift, lift_weight=lift_weight)
 
-    def _solve(self, xyc: Tensor, present: Tensor, lift: Tensor, camera: Camera) -> _Solved:
+    def _solve(self, xyc: Tensor, present: Tensor, lift: Tensor | None, camera: Camera) -> _Solved:
         """One batch: starting orientations, the first stage from each, the other stages from the better."""
         seen = self._observations(xyc, present, lift, camera)
         batch, keep = len(xyc), self.config.hypotheses
@@ -152,12 +151,12 @@ class Fitter:
             seen.target,
             seen.weight * self.trunk,
             self._up(seen),
-            seen.lift_m,
-            seen.lift_weight * self.trunk,
+            lift_m=seen.lift_m,
+            lift_weight=None if seen.lift_weight is None else seen.lift_weight * self.trunk,
             keep=keep,
         )
         keep = start.t.shape[1]
-        seen = Observations(seen.target, seen.weight, 100 * start.t[:, 0, 2].clamp_min(0.3), seen.lift_m, seen.lift_weight)
+        seen = replace(seen, scale_cm=100 * start.t[:, 0, 2].clamp_min(0.3))
         params = BodyParams(
             betas=betas.expand(batch * keep, -1),
             body_pose=self.rest_pose.expand(batch * keep, -1),

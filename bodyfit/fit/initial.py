@@ -98,9 +98,9 @@ def starting_orientations(
     target: Float[Tensor, "B K 2"],
     weight: Float[Tensor, "B K"],
     up_2d: Float[Tensor, "B 2"],
-    lift_m: Float[Tensor, "B K 3"],
-    lift_weight: Float[Tensor, "B K"],
     *,
+    lift_m: Float[Tensor, "B K 3"] | None = None,
+    lift_weight: Float[Tensor, "B K"] | None = None,
     keep: int,
 ) -> Start:
     """The `keep` best orientations and positions of the rigid points.
@@ -115,8 +115,8 @@ def starting_orientations(
     axis_z, axis_y = points_m.new_tensor([0.0, 0.0, 1.0]), points_m.new_tensor([0.0, 1.0, 0.0])
     yaws = so3_exp(points_m.new_tensor(_YAWS)[:, None] * axis_y)
     guesses = so3_exp(lean[:, None] * axis_z)[:, None] @ (flip @ yaws)  # (B, 4, 3, 3)
-    lifted = (lift_weight > 0).sum(1) >= 4
-    if bool(lifted.any()):
+    if lift_m is not None and lift_weight is not None:
+        lifted = (lift_weight > 0).sum(1) >= 4
         by_lift = _procrustes(points_m.expand(batch, n_k, 3), lift_m, lift_weight)
         by_lift = torch.where(lifted[:, None, None], by_lift, guesses[:, 0])
         guesses = torch.cat([by_lift[:, None], guesses], 1)

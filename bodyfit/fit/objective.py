@@ -33,14 +33,15 @@ class Observations:
     """Confidence; 0 where missing."""
     scale_cm: Float[Tensor, "B"]
     """Centimetres at the person for one unit of normalised coordinates: 100 x the starting depth in metres."""
-    lift_m: Float[Tensor, "B K 3"]
+    lift_m: Float[Tensor, "B K 3"] | None = None
     """3D keypoints in camera axes about any origin; 0 where unknown."""
-    lift_weight: Float[Tensor, "B K"]
+    lift_weight: Float[Tensor, "B K"] | None = None
     """Their confidence; 0 where unknown."""
 
     def select(self, index: Tensor) -> Observations:
         """Some of the people."""
-        return Observations(*(getattr(self, f.name)[index] for f in fields(self)))
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Observations(**{name: None if v is None else v[index] for name, v in values.items()})
 
 
 class BodyTerms:
@@ -90,7 +91,7 @@ class StageObjective:
         cost, r, rows = projection_rows(points, jacobian, seen.target, seen.weight, seen.scale_cm, stage.sigma_cm)
         gradient = (rows.mT @ r[..., None])[..., 0]
         hessian = rows.mT @ rows
-        if stage.lift > 0:
+        if stage.lift > 0 and seen.lift_m is not None and seen.lift_weight is not None:
             weight = stage.lift * seen.lift_weight
             lift_cost, r, rows = centred_rows(points, jacobian, seen.lift_m, weight, stage.lift_sigma_cm)
             cost = cost + lift_cost

@@ -25,8 +25,8 @@ def draw_keypoints(picture: Float[np.ndarray, "H W 3"], xyc: Float[np.ndarray, "
     height, width = picture.shape[:2]
     radius = max(0.7, 0.0007 * math.hypot(height, width))
     xy = np.asarray(xyc[:, :2], np.float64)
-    known = np.isfinite(xyc).all(1)
-    alpha = np.where(known, np.clip((xyc[:, 2] - _LEAST_CONFIDENCE) / (0.6 - _LEAST_CONFIDENCE), 0, 1), 0.0)
+    faded = np.clip((xyc[:, 2].astype(np.float64) - _LEAST_CONFIDENCE) / (0.6 - _LEAST_CONFIDENCE), 0, 1)
+    alpha = np.where(np.isfinite(xyc).all(1), faded, 0.0).tolist()
     sides = [_side(name) for name in names]
     for a, b in layout_edges(layout):
         side = sides[a] if sides[a] == sides[b] else "middle"
@@ -38,8 +38,8 @@ def draw_keypoints(picture: Float[np.ndarray, "H W 3"], xyc: Float[np.ndarray, "
 
 def draw_line(
     picture: Float[np.ndarray, "H W 3"],
-    start_px: Float[np.ndarray, "2"],
-    end_px: Float[np.ndarray, "2"],
+    start_px: Float[np.ndarray, " 2"],
+    end_px: Float[np.ndarray, " 2"],
     radius_px: float,
     color: tuple[float, float, float],
     opacity: float,
@@ -52,7 +52,7 @@ def draw_line(
     if max(np.abs(start_px).max(), np.abs(end_px).max()) > most:
         return
     pad = radius_px + 1
-    x0, y0 = (max(int(math.floor(v)), 0) for v in np.minimum(start_px, end_px) - pad)
+    x0, y0 = (max(math.floor(v), 0) for v in np.minimum(start_px, end_px) - pad)
     x1, y1 = np.maximum(start_px, end_px) + pad
     x1, y1 = min(math.ceil(x1), width), min(math.ceil(y1), height)
     if x1 <= x0 or y1 <= y0:

@@ -61,8 +61,9 @@ def overlay(
     layer = render_bodies(bodies, faces, camera)
     if layer is not None:
         layer.over(picture, opacity)
-    for xyc in keypoints if keypoints is not None and layout is not None else ():
-        draw_keypoints(picture, np.asarray(torch.as_tensor(xyc).detach().cpu()), layout)
+    if keypoints is not None and layout is not None:
+        for xyc in keypoints:
+            draw_keypoints(picture, torch.as_tensor(xyc).detach().cpu().numpy(), layout)
     return _to_bytes(picture)
 
 
@@ -93,9 +94,9 @@ def turn_view(
 
 
 def contact_sheet(
-    images: Sequence[UInt8[np.ndarray, "h w 3"]], *, columns: int | None = None, gap_px: int = 8
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]], *, columns: int | None = None, gap_px: int = 8
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Pictures in rows, each in the middle of a cell as large as the largest; about square unless `columns` is given."""
+    """Pictures in rows, each amid a cell as large as the largest; about square unless `columns` is given."""
     if len(images) == 0:
         raise OptionError("contact_sheet needs at least one picture")
     if columns is not None and columns < 1:
@@ -162,7 +163,7 @@ def _room(size: tuple[int, int], line_px: float) -> Float[np.ndarray, "h w 3"]:
 
 
 def _cast_shadow(
-    picture: Float[np.ndarray, "h w 3"], contact_px: Float[np.ndarray, "V 2"], lifted: Float[np.ndarray, "V"]
+    picture: Float[np.ndarray, "h w 3"], contact_px: Float[np.ndarray, "V 2"], lifted: Float[np.ndarray, " V"]
 ) -> None:
     """Darken the floor below each vertex; the higher it is above (in body lengths), the fainter."""
     height, width = picture.shape[:2]

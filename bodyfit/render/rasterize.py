@@ -36,11 +36,11 @@ class MeshRasterizer(_PyTorch3DRasterizer):
             return super().forward(meshes_world, **kwargs)
         if settings.faces_per_pixel != 1 or settings.blur_radius != 0:
             raise OptionError(
-                "the CPU rasteriser draws with faces_per_pixel=1 and blur_radius=0, got "
-                f"{settings.faces_per_pixel} and {settings.blur_radius:g}; use pytorch3d.renderer.MeshRasterizer for others"
+                "on the CPU faces_per_pixel must be 1 and blur_radius 0, got "
+                f"{settings.faces_per_pixel} and {settings.blur_radius:g}; use pytorch3d.renderer.MeshRasterizer"
             )
-        cameras = kwargs.get("cameras", self.cameras)
-        meshes = self.transform(meshes_world, **kwargs)
+        cameras: Any = kwargs.get("cameras", self.cameras)
+        meshes: Any = self.transform(meshes_world, **kwargs)  # a Meshes, whatever PyTorch3D annotates
         perspective = settings.perspective_correct
         if perspective is None:
             perspective = bool(cameras.is_perspective())
@@ -57,7 +57,7 @@ def _near_clip(settings: RasterizationSettings, cameras: Any, perspective: bool)
     return float(torch.as_tensor(near).min()) / 2
 
 
-def _rasterize(meshes: Meshes, settings: RasterizationSettings, perspective: bool, near: float | None) -> Fragments:
+def _rasterize(meshes: Any, settings: RasterizationSettings, perspective: bool, near: float | None) -> Fragments:
     """Fragments of meshes in NDC."""
     face_verts = meshes.verts_packed()[meshes.faces_packed()].float()
     first, count = meshes.mesh_to_faces_packed_first_idx(), meshes.num_faces_per_mesh()
@@ -75,9 +75,8 @@ def _rasterize(meshes: Meshes, settings: RasterizationSettings, perspective: boo
         clipped = clip_faces(face_verts, first, count, frustum=frustum)
         face_verts, first, count = clipped.face_verts, clipped.mesh_to_face_first_idx, clipped.num_faces_per_mesh
     size = parse_image_size(settings.image_size)
-    pix_to_face, zbuf, bary, dists = _NearestFaces.apply(
-        face_verts, first, count, size, perspective, settings.cull_backfaces
-    )
+    apply: Any = _NearestFaces.apply
+    pix_to_face, zbuf, bary, dists = apply(face_verts, first, count, size, perspective, settings.cull_backfaces)
     if clipped is not None:
         pix_to_face, bary = convert_clipped_rasterization_to_original_faces(pix_to_face, bary, clipped)
     return Fragments(pix_to_face=pix_to_face, zbuf=zbuf, bary_coords=bary, dists=dists)
@@ -90,8 +89,8 @@ class _NearestFaces(torch.autograd.Function):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any,
         face_verts: Float[Tensor, "F 3 3"],
-        first: Int[Tensor, "N"],
-        count: Int[Tensor, "N"],
+        first: Int[Tensor, " N"],
+        count: Int[Tensor, " N"],
         size: tuple[int, int],
         perspective: bool,
         cull: bool,
@@ -103,9 +102,10 @@ class _NearestFaces(torch.autograd.Function):
         pix = torch.full(shape, -1, dtype=torch.int64)
         zbuf, dists = (torch.full(shape, -1.0) for _ in range(2))
         bary = torch.full((*shape, 3), -1.0)
-        arrays = (t.numpy() for t in (pix, zbuf, bary, dists))
-        threads = torch.get_num_threads()
-        fill(face_verts.numpy(), first.numpy(), count.numpy(), perspective, cull, *arrays, threads)
+        meshes = (face_verts.numpy(), first.numpy(), count.numpy())
+        fill(
+            *meshes, perspective, cull, pix.numpy(), zbuf.numpy(), bary.numpy(), dists.numpy(), torch.get_num_threads()
+        )
         pix = pix[..., None]
         ctx.save_for_backward(face_verts, pix)
         ctx.mark_non_differentiable(pix)

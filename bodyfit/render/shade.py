@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from pytorch3d.renderer import DirectionalLights, Materials, PerspectiveCameras, TexturesVertex
-from pytorch3d.renderer.mesh.rasterizer import Fragments
+from pytorch3d.renderer.mesh.rasterizer import Fragments, RasterizationSettings
 from pytorch3d.renderer.mesh.shading import gouraud_shading
 from pytorch3d.renderer.utils import TensorProperties
 from pytorch3d.structures import Meshes
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bodyfit.camera import Camera, to_pytorch3d_axes
 from bodyfit.errors import OptionError, check_shape
-from bodyfit.render.rasterize import MeshRasterizer, RasterizationSettings
+from bodyfit.render.rasterize import MeshRasterizer
 
 __all__ = ["Color", "Layer", "StudioLights", "pytorch3d_cameras", "render_bodies"]
 
@@ -28,7 +28,7 @@ _NEAR_M = 0.1
 """Faces with a corner nearer than this are not drawn."""
 _FINE_SAMPLES = 3_000_000
 _MAX_SAMPLES = 32_000_000
-"""Samples a picture may take at 3x3 and at 2x2 a pixel; beyond it, one a pixel (a body over most of a 12-megapixel photo)."""
+"""Most samples of a drawing with 3x3 and with 2x2 a pixel; larger ones (most of a 12-megapixel photo) get one each."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,9 @@ def _scene(
         if not bool(torch.isfinite(vertices).all()):
             continue
         vertices = vertices.detach().float()
-        if n_cameras > 1:  # depth stays, x and y make up for the other focal length and centre: same picture, one z-buffer
+        if (
+            n_cameras > 1
+        ):  # depth stays, x and y make up for the other focal length and centre: same picture, one z-buffer
             focal, centre = (t[i].to(vertices) for t in (camera.focal_px, camera.principal_point_px))
             depth = vertices[:, 2:]
             shift = depth * (centre - first.principal_point_px[0].to(vertices))

@@ -6,9 +6,11 @@ Imported where it is used, because numba takes a while to load.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -23,13 +25,14 @@ _SMALL_PX = 64 * 64  # pictures below this many pixels are not worth a thread
 
 def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile on first use, cached on disk where any place for a cache can be written."""
+    function = inspect.unwrap(function)  # of the tests' shape checks, which numba cannot compile
     try:
         return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # numba found no writable place: neither the package's folder nor the user's
         return numba.njit(nogil=True)(function)
 
 
-def pixel_centres(size: int, other: int) -> Float[np.ndarray, "S"]:
+def pixel_centres(size: int, other: int) -> Float[np.ndarray, " S"]:
     """NDC coordinate of each column's (row's) pixel centre, left to right (top to bottom), as PyTorch3D rounds it.
 
     The picture's shorter side spans [-1, 1]; +x is left and +y is up, hence the descending order.
@@ -42,8 +45,8 @@ def pixel_centres(size: int, other: int) -> Float[np.ndarray, "S"]:
 
 def fill(
     face_verts: Float[np.ndarray, "F 3 3"],
-    first: Int[np.ndarray, "N"],
-    count: Int[np.ndarray, "N"],
+    first: Int[np.ndarray, " N"],
+    count: Int[np.ndarray, " N"],
     perspective: bool,
     cull: bool,
     pix: Int[np.ndarray, "N H W"],
@@ -61,7 +64,7 @@ def fill(
     xs, ys = pixel_centres(width, height), pixel_centres(height, width)
     bands = 1 if threads <= 1 or height * width <= _SMALL_PX else min(height, 4 * threads)
     edges = [round(i * height / bands) for i in range(bands + 1)]
-    jobs = [(n, y0, y1) for n in range(n_images) for y0, y1 in zip(edges[:-1], edges[1:], strict=True)]
+    jobs = [(n, y0, y1) for n in range(n_images) for y0, y1 in pairwise(edges)]
 
     def run(job: tuple[int, int, int]) -> None:
         n, y0, y1 = job
@@ -97,10 +100,10 @@ def _fill_rows(face_verts, first, count, y_start, y_stop, xs, ys, perspective, c
         bottom = max(min((y_top - min(y0, y1, y2)) * per_y + 0.01, y_stop - 1), -1.0)
         left = min(max((x_top - max(x0, x1, x2)) * per_x - 0.01, 0.0), width)
         right = max(min((x_top - min(x0, x1, x2)) * per_x + 0.01, width - 1), -1.0)
-        x_first, x_stop = int(math.ceil(left)), int(math.floor(right)) + 1
+        x_first, x_stop = math.ceil(left), math.floor(right) + 1
         divisor = np.float32(np.float64(area) + _EPSILON)
         positive = area > 0
-        for row in range(int(math.ceil(top)), int(math.floor(bottom)) + 1):
+        for row in range(math.ceil(top), math.floor(bottom) + 1):
             py = ys[row]
             for column in range(x_first, x_stop):
                 px = xs[column]

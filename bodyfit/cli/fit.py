@@ -1,0 +1,219 @@
+"""`bodyfit fit`: photographs in, bodies out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bodyfit.cli import common
+from bodyfit.errors import BodyfitError, ImageError, OptionError
+
+if TYPE_CHECKING:
+    from bodyfit.cli.fit_one import Worker
+    from bodyfit.detect import Detector
+
+__all__ = ["fit"]
+
+
+def fit(
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them (not searched inside).")],
+    out: common.OutOption,
+    focal_px: Annotated[float | None, typer.Option("--focal-px", help="Focal length in pixels of the picture.")] = None,
+    focal_mm: Annotated[
+        float | None, typer.Option("--focal-mm", help="Focal length in millimetres, with --sensor-mm.")
+    ] = None,
+    sensor_mm: Annotated[
+        float | None, typer.Option("--sensor-mm", help="Width of the sensor along the picture's longer side, e.g. 36.")
+    ] = None,
+    fov_deg: Annotated[
+        float | None, typer.Option("--fov", help="Field of view along the longer side, in degrees.")
+    ] = None,
+    model: common.ModelOption = "open",
+    gender: common.GenderOption = common.Gender.NEUTRAL,
+    detector: Annotated[str, typer.Option("--detector", help="What finds people and their keypoints.")] = "mediapipe",
+    device: common.DeviceOption = "cpu",
+    as_json: common.JsonOption = False,
+    verbose: common.VerboseOption = False,
+) -> int:
+    """Fit a 3D body to every person in photographs.
+
+    For each picture a folder of its name is written in OUT: overlay.png, and for each person a view from the side,
+    the mesh (obj, glb) and the parameters (npz). OUT/summary.json tells how each input went.
+
+    The focal length is read from EXIF; without that it is guessed, and distances with it. Give it if you know it.
+
+    Examples:
+        bodyfit fit photo.jpg -o out
+        bodyfit fit holiday/ portrait.png -o out --fov 70
+        bodyfit fit photo.jpg -o out --focal-mm 24 --sensor-mm 36 --json
+
+    Exit code: 0 every input gave a body, 1 some did not, 2 wrong use (also where no input names a picture).
+    """
+    _check_focal(focal_px, focal_mm, sensor_mm, fov_deg)
+    entries: list[dict[str, Any]] = []
+    pictures = _pictures(inputs, entries)
+    if not pictures:
+        return common.WRONG_USE
+    common.output_folder(out)
+    start = time.perf_counter()
+    with _progress(len(pictures)) as advance:
+        advance("loading", 0)
+        from bodyfit.cli.fit_one import Worker  # torch and the networks: seconds
+        from bodyfit.pipeline import Lens
+
+        lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
+        found_by = _detector(detector)
+        body = common.chosen_model(model, gender, device)
+        worker = Worker(out=out, model=body, detector=found_by, detector_name=detector, lens=lens)
+        interrupted = _each(worker, pictures, entries, advance, quiet=as_json, verbose=verbose)
+    summary = worker.summary(entries, seconds=time.perf_counter() - start, interrupted=interrupted)
+    return _finish(summary, out, as_json)
+
+
+def _each(
+    worker: Worker,
+    pictures: Sequence[Path],
+    entries: list[dict[str, Any]],
+    advance: Callable[[str, int], None],
+    *,
+    quiet: bool,
+    verbose: bool,
+) -> bool:
+    """Fit one picture after the other; returns whether Ctrl-C stopped it. What is done stays done."""
+    try:
+        for picture, folder in zip(pictures, _folder_names(pictures), strict=True):
+            advance(picture.name, 0)
+            entries.append(_one(worker, picture, folder, verbose))
+            if not quiet:
+                _tell(entries[-1], worker.out / folder)
+            advance(picture.name, 1)
+    except KeyboardInterrupt:
+        common.error(f"stopped by Ctrl-C; results up to here are in {worker.out}", label="bodyfit")
+        return True
+    return False
+
+
+def _finish(summary: dict[str, Any], out: Path, as_json: bool) -> int:
+    """Write the summary and choose the exit code."""
+    from bodyfit.io import write_json
+
+    write_json(out / "summary.json", summary)
+    if as_json:
+        common.say(json.dumps(summary, indent=2))
+    if summary["interrupted"]:
+        return common.INTERRUPTED
+    return common.OK if all(entry["status"] == "ok" for entry in summary["inputs"]) else common.SOME_FAILED
+
+
+def _pictures(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[Path]:
+    """The pictures that the inputs name, each once; an input without any is told and entered as failed."""
+    from bodyfit.frame import find_images
+
+    def pictures_of(given: Path) -> list[Path]:
+        try:
+            return find_images([given])
+        except ImageError as fault:
+            common.error(str(fault))
+            entries.append(_failed(given, "error", str(fault)))
+            return []
+
+    return find_images(picture for given in inputs for picture in pictures_of(given))
+
+
+def _check_focal(
+    focal_px: float | None, focal_mm: float | None, sensor_mm: float | None, fov_deg: float | None
+) -> None:
+    """Find contradictions and impossible values before the slow part, by a picture that the focal length would suit."""
+    from bodyfit.camera import focal_px_from
+
+    sensible = focal_px is not None and math.isfinite(focal_px) and focal_px >= 1
+    side = round(focal_px) if sensible and focal_px else 1000
+    focal_px_from((side, side), focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
+
+
+def _detector(name: str) -> Detector:
+    from bodyfit.detect import DETECTORS, load_detector
+
+    if name not in DETECTORS:
+        raise OptionError(f"--detector must be one of {', '.join(DETECTORS)}, got {name!r}")
+    return load_detector(name)
+
+
+def _one(worker: Worker, picture: Path, folder: str, verbose: bool) -> dict[str, Any]:
+    """One input, whatever happens to it."""
+    try:
+        entry = worker.run(picture, folder)
+    except BodyfitError as fault:
+        common.error(str(fault) if str(picture) in str(fault) else f"{picture}: {fault}")
+        return _failed(picture, "error", str(fault))
+    except Exception as fault:  # ours: it must not cost the other inputs
+        return _failed(picture, "internal_error", common.internal_error(fault, verbose, about=f"{picture}: "))
+    if entry["status"] != "ok":
+        common.error(f"{picture}: {entry['message']}")
+    return entry
+
+
+def _failed(picture: Path, status: str, message: str) -> dict[str, Any]:
+    return {"input": str(picture), "status": status, "message": message, "people": [], "files": []}
+
+
+def _tell(entry: dict[str, Any], folder: Path) -> None:
+    """One line on standard output for an input that gave a body."""
+    good = [person for person in entry["people"] if person["files"]]
+    if not good:
+        return
+    errors = ", ".join(
+        f"{p['reprojection_error_px']:.1f} px ({p['reprojection_error_percent']:.1f} % of height)"
+        if p["reprojection_error_px"] is not None and p["reprojection_error_percent"] is not None
+        else "unknown"
+        for p in good
+    )
+    people = "1 person" if len(good) == 1 else f"{len(good)} people"
+    seconds = sum(entry["seconds"].values())
+    common.say(f"{entry['input']}: {people}, off by {errors}, {seconds:.1f} s -> {folder}")
+
+
+def _folder_names(pictures: Sequence[Path]) -> list[str]:
+    """A folder for each picture, named after it; a second of the same name (in any case) gets a number."""
+    taken = {"summary.json"}
+    names = []
+    for picture in pictures:
+        # Dots and blanks at the end cannot end a folder's name everywhere.
+        stem = picture.stem.rstrip(". ") or "picture"
+        name = next(
+            n for i in range(1, len(pictures) + 3) if (n := stem if i == 1 else f"{stem}_{i}").casefold() not in taken
+        )
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
+    """A bar on standard error if that is a terminal; yields what moves it."""
+    if not sys.stderr.isatty():
+        yield lambda name, steps: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # else lines meant for a file would land on the terminal
+    )
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda name, steps: bar.update(task, description=name, advance=steps)

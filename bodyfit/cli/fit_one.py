@@ -1,0 +1,178 @@
+"""One picture through the whole pipeline and onto the disk, with what `summary.json` says of it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import bodyfit
+from bodyfit import io, render
+from bodyfit.body.model import BodyModel
+from bodyfit.camera import Camera
+from bodyfit.cli.common import plain
+from bodyfit.detect import Detector
+from bodyfit.errors import OutputError
+from bodyfit.fit.result import FitResult
+from bodyfit.frame import Frame, read_image
+from bodyfit.keypoints import Keypoints2D
+from bodyfit.pipeline import Lens, fit_detections
+
+__all__ = ["Worker"]
+
+_OURS = re.compile(r"overlay\.png|person\d+(_side\.png|\.obj|\.glb|\.npz)")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What stays the same from picture to picture."""
+
+    out: Path
+    """Folder of the results."""
+    model: BodyModel
+    """The body."""
+    detector: Detector
+    """Finds the people."""
+    detector_name: str
+    """Its name."""
+    lens: Lens
+    """What the user said of it."""
+
+    def run(self, picture: Path, folder: str) -> dict[str, Any]:
+        """Fit a picture, write its files and return its entry in the summary."""
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "read"):
+            frame = read_image(picture)
+        with _timed(seconds, "detect"):
+            people = self.detector.detect([frame])[0]
+        with _timed(seconds, "fit"):
+            results = fit_detections([frame], [people], model=self.model, lens=self.lens)[0]
+        with _timed(seconds, "mesh"), torch.no_grad():
+            bodies = {i: self.model(**r.params).vertices[0] for i, r in enumerate(results) if r.status[0].ok}
+        files: list[str] = []
+        if bodies:
+            target = self._folder(folder)
+            with _timed(seconds, "render"):
+                pictures = self._pictures(frame, results, bodies)
+            with _timed(seconds, "save"):
+                files = self._save(target, results, bodies, pictures)
+        persons = [_person(i, p, r, files, folder) for i, (p, r) in enumerate(zip(people, results, strict=True))]
+        status, message = _verdict(results)
+        entry = {
+            "input": picture,
+            "status": status,
+            "message": message,
+            "image_size": frame.size,
+            "people": persons,
+            "files": [f"{folder}/{name}" for name in files if name == "overlay.png"],
+            "seconds": seconds,
+        }
+        return plain(entry)
+
+    def summary(self, entries: list[dict[str, Any]], *, seconds: float, interrupted: bool) -> dict[str, Any]:
+        """What goes into summary.json."""
+        return plain(
+            {
+                "bodyfit": bodyfit.__version__,
+                "model": self.model.assets.name,
+                "gender": self.model.assets.gender,
+                "detector": self.detector_name,
+                "device": str(self.model.device),
+                "seconds": seconds,
+                "interrupted": interrupted,
+                "inputs": entries,
+            }
+        )
+
+    def _folder(self, name: str) -> Path:
+        """The picture's folder, without what an earlier run left there."""
+        folder = self.out / name
+        try:
+            folder.mkdir(exist_ok=True)
+            for old in folder.iterdir():
+                if _OURS.fullmatch(old.name) and old.is_file():
+                    old.unlink()
+        except OSError as fault:
+            raise OutputError(f"cannot write the folder {folder}: {fault.strerror or fault}") from None
+        return folder
+
+    def _pictures(self, frame: Frame, results: list[FitResult], bodies: dict[int, Tensor]) -> dict[str, Any]:
+        faces = self.model.faces
+        good = [results[i] for i in bodies]
+        cameras = Camera(
+            torch.cat([r.camera.focal_px for r in good]),
+            torch.cat([r.camera.principal_point_px for r in good]),
+            frame.size,
+        )
+        pictures: dict[str, Any] = {
+            "overlay.png": render.overlay(
+                frame.image,
+                [(vertices, render.person_color(i)) for i, vertices in bodies.items()],
+                faces,
+                cameras,
+                keypoints=[r.keypoints[0] for r in good],
+                layout=good[0].layout,
+            )
+        }
+        for i, vertices in bodies.items():
+            pictures[f"person{i}_side.png"] = render.side_view(vertices, faces, color=render.person_color(i))
+        return pictures
+
+    def _save(
+        self, folder: Path, results: list[FitResult], bodies: dict[int, Tensor], pictures: dict[str, Any]
+    ) -> list[str]:
+        """Write everything; returns the names."""
+        assets, faces = self.model.assets, self.model.faces
+        names = list(pictures)
+        for name, picture in pictures.items():
+            io.save_picture(folder / name, picture)
+        for i, vertices in bodies.items():
+            io.save_obj(folder / f"person{i}.obj", vertices, faces, uv=assets.uv, uv_faces=assets.uv_faces)
+            io.save_glb(folder / f"person{i}.glb", vertices, faces, color=render.person_color(i))
+            io.save(results[i], folder / f"person{i}.npz")
+            names += [f"person{i}.{kind}" for kind in ("obj", "glb", "npz")]
+        return names
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[step] = time.perf_counter() - start
+
+
+def _person(index: int, person: Keypoints2D, result: FitResult, files: list[str], folder: str) -> dict[str, Any]:
+    """A person's entry in the summary."""
+    box = person.box_px()
+    height = box[3] - box[1]
+    error = float(result.reprojection_error_px[0])
+    return {
+        "person": index,
+        "status": result.status[0].value,
+        "reprojection_error_px": error,
+        "reprojection_error_percent": 100 * error / height if height > 0 else float("nan"),
+        "box_px": box,
+        "detection_score": person.score,
+        "focal_px": float(result.camera.focal_px[0]),
+        "focal_source": result.focal_source,
+        "distance_m": float(result.joints[0, 0, 2]),
+        "files": [f"{folder}/{name}" for name in files if re.match(rf"person{index}[._]", name)],
+    }
+
+
+def _verdict(results: list[FitResult]) -> tuple[str, str | None]:
+    """The input's status and, if there is no body, why."""
+    if not results:
+        return "nobody", "nobody was found in the picture"
+    if any(r.status[0].ok for r in results):
+        return "ok", None
+    if any(r.status[0].value == "too_few_keypoints" for r in results):
+        return "failed", "too little of the person is visible to place a body"
+    return "failed", "no body could be fitted to the keypoints that were found"

@@ -1,0 +1,217 @@
+"""`bodyfit info`: what is installed, and what a file holds."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bodyfit.cli import common
+from bodyfit.errors import AssetError, BodyfitError
+
+__all__ = ["info"]
+
+_PACKAGES = ("bodyfit", "torch", "easypytorch3d", "mediapipe", "numpy", "numba", "pillow", "trimesh", "smplx")
+_ASSETS = (*(("body", f"open_{g.value}.npz") for g in common.Gender), ("prior", "pose_gmm.npz"))
+
+
+def info(
+    file: Annotated[
+        Path | None, typer.Argument(help="A body model (.npz, .pkl) or a result (.npz); left out: the installation.")
+    ] = None,
+    as_json: common.JsonOption = False,
+    verbose: common.VerboseOption = False,
+) -> int:
+    """Tell what is installed, or what a model or result file holds.
+
+    Examples:
+        bodyfit info
+        bodyfit info SMPL_NEUTRAL.pkl
+        bodyfit info out/photo/person0.npz --json
+
+    Exit code: 0 all is well, 1 something that bodyfit needs is missing, 2 the file cannot be used.
+    """
+    facts = _installation() if file is None else _contents(file)
+    if as_json:
+        common.say(json.dumps(common.plain(facts), indent=2))
+    else:
+        _print(facts)
+    return common.SOME_FAILED if file is None and facts["missing"] else common.OK
+
+
+def _installation() -> dict[str, Any]:
+    """Versions, GPU, assets and the shipped body."""
+    import bodyfit
+
+    versions = {name: _version(name) for name in _PACKAGES} | {"bodyfit": bodyfit.__version__}
+    assets = {"/".join(parts): _asset(parts) for parts in _ASSETS}
+    needed = [name for name in _PACKAGES if name != "smplx"]  # smplx serves the tests only
+    missing = [name for name in needed if versions[name] is None] + [name for name, at in assets.items() if not at]
+    body: dict[str, Any] | str
+    try:
+        body = _describe("open")
+    except BodyfitError as fault:
+        body = str(fault)
+    return {
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "versions": versions,
+        "gpu": _gpu(),
+        "detectors": _detectors(),
+        "assets": assets,
+        "body": body,
+        "missing": missing,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _asset(parts: tuple[str, ...]) -> str | None:
+    from bodyfit.body.assets import asset_path
+
+    try:
+        return str(asset_path(*parts))
+    except AssetError:
+        return None
+
+
+def _detectors() -> list[str]:
+    from bodyfit.detect import DETECTORS
+
+    return list(DETECTORS)
+
+
+def _gpu() -> str | None:
+    try:
+        import torch
+    except ImportError:
+        return None
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+
+
+def _contents(file: Path) -> dict[str, Any]:
+    """What a file holds: a fit, parameters, or else a body model, whose reader says what is wrong with it."""
+    from bodyfit.frame import IMAGE_SUFFIXES
+
+    if file.is_dir():
+        raise AssetError(f"{file} is a folder; give a model file or a result")
+    if not file.is_file():
+        raise AssetError(f"{file} does not exist; give a model file (.npz, .pkl) or a result (.npz)")
+    if file.suffix.lower() in IMAGE_SUFFIXES:
+        raise AssetError(f"{file} is a picture; bodyfit fit {file} -o OUT fits bodies to it")
+    for reader in (_fit, _parameters):
+        found = _attempt(reader, file)
+        if found is not None:
+            return found
+    return _describe(str(file))
+
+
+def _attempt(reader: Callable[[Path], dict[str, Any] | None], file: Path) -> dict[str, Any] | None:
+    try:
+        return reader(file)
+    except AssetError:
+        return None
+
+
+def _fit(file: Path) -> dict[str, Any]:
+    from bodyfit.io import load_result
+
+    result = load_result(file)
+    w, h = result.camera.image_size
+    people = [
+        {
+            "status": status.value,
+            "reprojection_error_px": float(result.reprojection_error_px[i]),
+            "focal_px": float(result.camera.focal_px[i]),
+            "distance_m": float(result.joints[i, 0, 2]),
+            "betas": [round(b, 3) for b in result.params.betas[i].tolist()],
+        }
+        for i, status in enumerate(result.status)
+    ]
+    return {
+        "kind": "fit",
+        "model": f"{result.model_name} ({result.gender})",
+        "picture": f"{w}x{h}",
+        "focal_source": result.focal_source,
+        "layout": result.layout,
+        "people": people,
+    }
+
+
+def _parameters(file: Path) -> dict[str, Any] | None:
+    """A file in AMASS's layout, or None."""
+    from bodyfit.body.assets import read_archive
+
+    arrays = read_archive(file)
+    if not {"poses", "trans"} <= arrays.keys():
+        return None
+    rate = float(arrays.get("mocap_framerate", 0))
+    return {
+        "kind": "parameters",
+        "bodies": len(arrays["poses"]),
+        "gender": str(arrays.get("gender", "unknown")),
+        "frames_per_second": rate or None,
+        "arrays": {key: list(value.shape) for key, value in arrays.items() if getattr(value, "shape", ())},
+    }
+
+
+def _describe(source: str) -> dict[str, Any]:
+    from bodyfit.body.model import load_model
+
+    model = load_model(source, num_betas=300)
+    heights = model.v_template[:, 1]
+    return {
+        "kind": "body model",
+        "name": source,
+        "gender": model.assets.gender,
+        "vertices": len(model.v_template),
+        "faces": len(model.faces),
+        "joints": model.num_joints,
+        "betas": model.num_betas,
+        "pose_corrections": bool(model.posedirs.any()),
+        "height_m": float(heights.max() - heights.min()),
+        "keypoints": sorted(model.assets.keypoints),
+        "texture_coordinates": model.assets.uv is not None,
+    }
+
+
+def _print(facts: dict[str, Any], indent: str = "") -> None:
+    """Names and values in two columns, nested ones indented."""
+    simple = {k: v for k, v in facts.items() if not isinstance(v, dict) and not _is_table(v)}
+    width = max((len(k) for k in simple), default=0)
+    for name, value in facts.items():
+        label = name if "/" in name else name.replace("_", " ")
+        if isinstance(value, dict):
+            common.say(f"{indent}{label}")
+            _print(value, indent + "  ")
+        elif _is_table(value):
+            for i, row in enumerate(value):
+                common.say(f"{indent}{label} {i}")
+                _print(row, indent + "  ")
+        else:
+            common.say(f"{indent}{label:<{width}}  {_words(value)}")
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def _words(value: Any) -> str:
+    if value is None or value == []:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list) and len(value) > 12:
+        return str(len(value))
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,91 @@
+"""The program `bodyfit`: its commands, and how every mistake ends in one line and an exit code.
+
+Exit codes: 0 all went well, 1 some inputs gave nothing, 2 wrong use, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from bodyfit.cli import common
+from bodyfit.cli.fit import fit
+from bodyfit.cli.info import info
+from bodyfit.cli.random import random
+from bodyfit.errors import BodyfitError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="bodyfit",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("fit", help=common.as_help(fit))(fit)
+app.command("random", help=common.as_help(random))(random)
+app.command("info", help=common.as_help(info))(info)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import bodyfit
+
+        typer.echo(f"bodyfit {bodyfit.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> int:
+    """Posed, shaped 3D bodies from photographs: start with [bold]bodyfit fit photo.jpg -o out[/bold]."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code; `arguments` default to those of the process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    verbose = "-v" in arguments or "--verbose" in arguments
+    try:
+        with warnings.catch_warnings():
+            if not verbose:
+                warnings.simplefilter("ignore")  # libraries' notes to programmers
+            code = app(args=arguments, prog_name="bodyfit", standalone_mode=False)
+        return code if isinstance(code, int) else common.OK
+    except (KeyboardInterrupt, typer.Abort):
+        common.error("stopped by Ctrl-C", label="bodyfit")
+        return common.INTERRUPTED
+    except BodyfitError as error:
+        common.error(str(error))
+        return common.WRONG_USE
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # how typer's and click's own errors tell themselves apart
+        if usage is not None:
+            common.error(f"{usage()} (see: {_help_line(arguments)})")
+            return common.WRONG_USE
+        common.internal_error(error, verbose)
+        return common.SOME_FAILED
+
+
+def _help_line(arguments: Sequence[str]) -> str:
+    names = [command.name for command in app.registered_commands]
+    return " ".join(["bodyfit", *[a for a in arguments if a in names][:1], "--help"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

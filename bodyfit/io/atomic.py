@@ -1,0 +1,40 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bodyfit.errors import OutputError
+
+__all__ = ["write_atomically"]
+
+
+@contextmanager
+def write_atomically(path: str | Path) -> Iterator[Path]:
+    """Give a path to write to in the same folder (made if need be), renamed to `path` on success, removed on failure.
+
+    The temporary name keeps the suffix, for writers that choose a format by it. Raises `OutputError`, naming `path`,
+    for whatever the system refuses; other exceptions of the body pass through.
+    """
+    path = Path(path)
+    # A name of our own, not mkstemp's: that makes files which only the user may read.
+    temporary = path.with_name(f".{path.stem[:40]}.{uuid.uuid4().hex[:12]}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file if it is there; if it cannot be, the failure already under way says more."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return

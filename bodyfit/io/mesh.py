@@ -1,0 +1,100 @@
+"""Bodies as mesh files that stand upright in viewers: OBJ and binary glTF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bodyfit.camera import flip_yz
+from bodyfit.errors import OptionError, OutputError, check_shape
+from bodyfit.io.atomic import write_atomically
+
+__all__ = ["save_glb", "save_obj"]
+
+_AXES = ("camera", "y_up")
+
+
+def save_obj(
+    path: str | Path,
+    vertices: Float[Tensor, "V 3"] | Float[np.ndarray, "V 3"],
+    faces: Int[Tensor, "F 3"] | Int[np.ndarray, "F 3"],
+    *,
+    uv: Float[np.ndarray, "T 2"] | None = None,
+    uv_faces: Int[np.ndarray, "F 3"] | None = None,
+    axes: str = "camera",
+) -> None:
+    """Write one body as a Wavefront OBJ, metres, with texture coordinates if given.
+
+    The file is y-up: vertices in camera axes ("camera") are turned half about x, so that the body stands upright;
+    "y_up" vertices (the model's own frame) are written as they are. Raises `OutputError`.
+    """
+    points, corners = _upright(vertices, faces, axes), _array(faces)
+    lines = ["# bodyfit; metres, y up"]
+    lines += _rows("v {:.6f} {:.6f} {:.6f}", points)
+    if uv is None or uv_faces is None:
+        lines += _rows("f {} {} {}", corners + 1)
+    else:
+        check_shape("uv", uv, (None, 2))
+        check_shape("uv_faces", uv_faces, (len(corners), 3), hint="one row a face")
+        lines += _rows("vt {:.6f} {:.6f}", uv)
+        both = np.stack([corners, np.asarray(uv_faces)], 2).reshape(-1, 6) + 1
+        lines += _rows("f {}/{} {}/{} {}/{}", both)
+    with write_atomically(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="ascii")
+
+
+def save_glb(
+    path: str | Path,
+    vertices: Float[Tensor, "V 3"] | Float[np.ndarray, "V 3"],
+    faces: Int[Tensor, "F 3"] | Int[np.ndarray, "F 3"],
+    color: tuple[float, float, float] = (0.55, 0.76, 0.94),
+    *,
+    axes: str = "camera",
+) -> None:
+    """Write one body as binary glTF with smooth normals and a matte colour (RGB in [0, 1]), metres.
+
+    glTF is y-up: vertices in camera axes ("camera") are turned half about x, so that the body stands upright; "y_up"
+    vertices (the model's own frame) are written as they are. Raises `OutputError`.
+    """
+    import trimesh  # takes a while to load
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
+
+    material = PBRMaterial(
+        baseColorFactor=[*(round(255 * c) for c in color), 255], metallicFactor=0.0, roughnessFactor=0.7
+    )
+    mesh = trimesh.Trimesh(
+        vertices=_upright(vertices, faces, axes),
+        faces=_array(faces),
+        process=False,  # it would merge and reorder vertices
+        visual=TextureVisuals(material=material),
+    )
+    data = mesh.export(file_type="glb", include_normals=True)
+    assert isinstance(data, bytes)
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _upright(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray, axes: str) -> Float[np.ndarray, "V 3"]:
+    """Checked vertices of one body in y-up axes."""
+    if axes not in _AXES:
+        raise OptionError(f"axes must be one of {', '.join(_AXES)}, got {axes!r}")
+    check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
+    check_shape("faces", faces, (None, 3))
+    points = torch.as_tensor(vertices).detach().cpu().double()
+    if not bool(torch.isfinite(points).all()):
+        raise OutputError("the mesh holds NaN or infinity, as after a failed fit; it is not written")
+    return (flip_yz(points) if axes == "camera" else points).numpy()
+
+
+def _array(faces: Tensor | np.ndarray) -> Int[np.ndarray, "F 3"]:
+    return torch.as_tensor(faces).detach().cpu().numpy()
+
+
+def _rows(form: str, rows: np.ndarray) -> Iterable[str]:
+    return (form.format(*row) for row in rows.tolist())

@@ -1,0 +1,157 @@
+"""Parameters as npz files: AMASS's keys, so that its tools read them, and what else a fit knows; no pickle in them."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bodyfit.body.model import BodyParams
+from bodyfit.camera import Camera
+from bodyfit.errors import AssetError
+from bodyfit.fit.result import FitResult, FitStatus
+from bodyfit.io.atomic import write_atomically
+
+__all__ = ["FORMAT_VERSION", "load_result", "save", "save_params"]
+
+FORMAT_VERSION = 1
+"""Raised when a reader of the last version could not read the file."""
+
+_TENSORS = ("joints", "keypoints", "objective", "reprojection_error_px", "iterations", "flipped")
+_TEXTS = ("layout", "model_name", "gender", "focal_source")
+_PARAMS = ("poses", "trans", "betas")
+_KEYS = ("focal_px", "principal_point_px", "image_size", "status", *_PARAMS, *_TENSORS, *_TEXTS)
+
+
+def save(result: FitResult, path: str | Path, *, fps: float = 0.0) -> None:
+    """Write a fit as npz, all of it in camera axes (x right, y down, z forward) and metres.
+
+    AMASS's keys: poses (B, 72) axis-angle, root first; trans (B, 3); betas (B, 10); gender; mocap_framerate (`fps`, 0
+    for people of one picture). AMASS's own clips have z up. Raises `OutputError`.
+    """
+    arrays = _amass(result.params, result.gender, fps)
+    arrays |= {name: _numpy(getattr(result, name)) for name in _TENSORS}
+    arrays |= {name: np.array(getattr(result, name)) for name in _TEXTS}
+    arrays |= {
+        "focal_px": _numpy(result.camera.focal_px),
+        "principal_point_px": _numpy(result.camera.principal_point_px),
+        "image_size": np.array(result.camera.image_size, np.int64),
+        "status": np.array([status.value for status in result.status], dtype="U20"),
+    }
+    _write(path, arrays)
+
+
+def save_params(params: BodyParams, path: str | Path, gender: str = "neutral", *, fps: float = 0.0) -> None:
+    """Write bodies without a picture (random ones, say) as npz with AMASS's keys, axes as they come.
+
+    Raises `OutputError`.
+    """
+    _write(path, _amass(params, gender, fps))
+
+
+def load_result(path: str | Path) -> FitResult:
+    """The fit that `save` wrote, exactly.
+
+    Raises `AssetError`, naming the file, where it is missing, damaged or not such a file.
+    """
+    path = Path(path)
+    arrays = _read(path)
+    version = arrays.get("bodyfit_format")
+    missing = [key for key in _KEYS if key not in arrays]
+    if version is None or (missing and len(missing) > len(_KEYS) // 2):
+        hint = "; it holds parameters without a fit" if set(_PARAMS) <= arrays.keys() else ""
+        raise AssetError(f"{path}: not a fit saved by bodyfit{hint}")
+    if version.shape != () or version.dtype.kind not in "iu" or int(version) > FORMAT_VERSION:
+        raise AssetError(f"{path}: format {version}, this bodyfit reads up to {FORMAT_VERSION}; install a newer one")
+    if missing:
+        raise AssetError(f"{path}: a damaged fit, it lacks {', '.join(missing)}")
+    _check(path, arrays)
+    tensor = {key: torch.from_numpy(arrays[key]) for key in (*_PARAMS, *_TENSORS, "focal_px", "principal_point_px")}
+    width, height = (int(n) for n in arrays["image_size"])
+    return FitResult(
+        params=BodyParams(
+            betas=tensor["betas"],
+            body_pose=tensor["poses"][:, 3:].contiguous(),
+            global_orient=tensor["poses"][:, :3].contiguous(),
+            transl=tensor["trans"],
+        ),
+        camera=Camera(tensor["focal_px"], tensor["principal_point_px"], (width, height)),
+        status=tuple(FitStatus(str(value)) for value in arrays["status"]),
+        joints=tensor["joints"],
+        keypoints=tensor["keypoints"],
+        objective=tensor["objective"],
+        reprojection_error_px=tensor["reprojection_error_px"],
+        iterations=tensor["iterations"],
+        flipped=tensor["flipped"],
+        layout=str(arrays["layout"]),
+        model_name=str(arrays["model_name"]),
+        gender=str(arrays["gender"]),
+        focal_source=str(arrays["focal_source"]),
+    )
+
+
+def _amass(params: BodyParams, gender: str, fps: float) -> dict[str, np.ndarray]:
+    return {
+        "bodyfit_format": np.array(FORMAT_VERSION),
+        "poses": _numpy(torch.cat([params.global_orient, params.body_pose], 1)),
+        "trans": _numpy(params.transl),
+        "betas": _numpy(params.betas),
+        "gender": np.array(gender),
+        "mocap_framerate": np.array(float(fps)),
+    }
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+def _write(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
+    # An open file, because numpy appends .npz to names that lack it.
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise AssetError(f"{path}: no such file; give an npz that bodyfit saved")
+    try:
+        with path.open("rb") as file:
+            if file.read(2) != b"PK":
+                raise AssetError(f"{path}: not an npz archive")
+            with np.load(path, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+    except OSError as error:
+        raise AssetError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise AssetError(f"{path}: a damaged npz or none: {error}") from error
+
+
+def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Refuse arrays that a `FitResult` cannot be made of."""
+    n = len(arrays["status"]) if arrays["status"].ndim == 1 else -1
+    shapes: dict[str, tuple[int | None, ...]] = {
+        "status": (n,),
+        "poses": (n, 72),
+        "trans": (n, 3),
+        "betas": (n, None),
+        "focal_px": (n,),
+        "principal_point_px": (n, 2),
+        "image_size": (2,),
+        "joints": (n, None, 3),
+        "keypoints": (n, None, 3),
+        **dict.fromkeys(("objective", "reprojection_error_px", "iterations", "flipped"), (n,)),
+        **dict.fromkeys(_TEXTS, ()),
+    }
+    kinds = dict.fromkeys(("status", *_TEXTS), "U") | {"iterations": "i", "image_size": "i", "flipped": "b"}
+    for key, shape in shapes.items():
+        got, kind = arrays[key].shape, kinds.get(key, "f")
+        fits = len(got) == len(shape) and all(a in (None, b) for a, b in zip(shape, got, strict=True))
+        if not fits or arrays[key].dtype.kind != kind:
+            raise AssetError(f"{path}: a damaged fit, {key} is {arrays[key].dtype} of shape {got}")
+    unknown = set(arrays["status"].tolist()) - {status.value for status in FitStatus}
+    if unknown:
+        raise AssetError(f"{path}: a damaged fit, unknown status {', '.join(sorted(unknown))}")
