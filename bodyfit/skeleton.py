@@ -114,7 +114,7 @@ _OVERRIDES: dict[str, dict[str, dict[str, float]]] = {
 # centres, a small toe or an eye corner says little that its neighbour does not.
 _TRUST: dict[str, dict[str, float]] = {
     "mediapipe33": {
-        **dict.fromkeys(("left_hip", "right_hip"), 0.4),
+        **dict.fromkeys(("left_hip", "right_hip"), 0.7),
         **{f"{s}_eye{part}": 0.35 for s in ("left", "right") for part in ("", "_inner", "_outer")},
         **dict.fromkeys(("mouth_left", "mouth_right"), 0.4),
         **{f"{s}_{f}_knuckle": 0.4 for s in ("left", "right") for f in ("pinky", "index", "thumb")},

@@ -244,7 +244,12 @@ def _look(seed: int = 0, **changes) -> Landmarks:
     rng = np.random.default_rng(seed)
     roi = Roi(200.0, 200.0, 300.0, 0.2)
     look = Landmarks(
-        rng.uniform(50, 350, (33, 2)), rng.uniform(size=33), rng.uniform(size=33), rng.standard_normal((33, 3)), roi, roi
+        rng.uniform(50, 350, (33, 2)),
+        rng.uniform(size=33),
+        rng.uniform(size=33),
+        rng.standard_normal((33, 3)),
+        roi,
+        roi,
     )
     return replace(look, **changes)
 

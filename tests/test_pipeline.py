@@ -50,7 +50,9 @@ def test_rotation_agrees_with_scipy():
         np.testing.assert_allclose(rotation_to_ray(ray), expected, atol=1e-12)
 
 
-def _person(*, lift: np.ndarray | None = None, centre: tuple[float, float] | None = None, x: float = 0.0) -> Keypoints2D:
+def _person(
+    *, lift: np.ndarray | None = None, centre: tuple[float, float] | None = None, x: float = 0.0
+) -> Keypoints2D:
     xyc = np.ones((17, 3), np.float32)
     xyc[:, 0] = x
     return Keypoints2D("coco17", xyc, lift, centre)

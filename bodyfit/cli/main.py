@@ -33,25 +33,23 @@ app.command("random", help=common.as_help(random))(random)
 app.command("info", help=common.as_help(info))(info)
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         import bodyfit
 
-        typer.echo(f"bodyfit {bodyfit.__version__}")
+        common.say(f"bodyfit {bodyfit.__version__}")
         raise typer.Exit
+    return wanted
 
 
-@app.callback(invoke_without_command=True)
+@app.callback()
 def _root(
-    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> int:
     """Posed, shaped 3D bodies from photographs: start with [bold]bodyfit fit photo.jpg -o out[/bold]."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-    return 0
+    return common.OK
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
         with warnings.catch_warnings():

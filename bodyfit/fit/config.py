@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,8 @@ class StageConfig:
     """The Gaussian mixture over body angles (half its Mahalanobis distance)."""
     shape: float
     """The betas."""
+    pose_tail: float = math.inf
+    """Where the mixture's cost turns from linear to logarithmic, in nats; infinite for a Gaussian's tails."""
     angle: float = 0.0
     """10 exp(+-angle) at elbows and knees, against bending backwards."""
     limits: float = 0.0
@@ -53,13 +56,14 @@ def _default_stages() -> tuple[StageConfig, ...]:
         StageConfig(pose=6.0, shape=7.0, angle=1.5, limits=50.0, lift=0.3, sigma_cm=40.0, lm=quick),
         StageConfig(
             pose=4.5,
-            shape=5.0,
-            angle=0.3,
+            pose_tail=5.0,
+            shape=4.0,
+            angle=0.2,
             limits=50.0,
             interpenetration=100.0,
             lift=0.3,
             sigma_cm=30.0,
-            lm=LMConfig(max_iterations=25, cost_tolerance=1e-3),
+            lm=LMConfig(max_iterations=30, cost_tolerance=5e-4),
         ),
     )
 

@@ -98,7 +98,7 @@ class StageObjective:
             gradient += (rows.mT @ r[..., None])[..., 0]
             hessian += rows.mT @ rows
         normal = Normal(cost, gradient, hessian)
-        normal = _add(normal, stage.pose, terms.mixture(pose), slice(6, 75))
+        normal = _add(normal, stage.pose, terms.mixture(pose, stage.pose_tail), slice(6, 75))
         if stage.angle > 0:
             normal = _add(normal, stage.angle, terms.angle(pose), slice(6, 75))
         if stage.limits > 0:
