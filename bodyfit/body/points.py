@@ -94,10 +94,13 @@ class Points:
         self.member = tensor(member)
         self.offset = tensor(np.array([piece[3] for piece in soft]).reshape(-1, 3))
         self.offset_shape = tensor(np.array([piece[4] for piece in soft]).reshape(-1, 3, model.num_betas))
-        # Per point k and joint i: the total weight below i, and the sums of joint and soft positions below i.
+        self.below = tensor(above.T)  # (J, J): what hangs on joint i
+        self.below_soft = tensor(below.T)
+        # Per point k and joint i: the total weight below i; and, to be multiplied from the right so that the product
+        # is one large matrix, the sums of joint and soft positions below i.
         self.lever_weight = tensor(weight @ above)
-        self.lever_joints = tensor((weight[:, None, :] * above.T[None]).reshape(n_k * n_j, n_j))
-        self.lever_soft = tensor((member[:, None, :] * below.T[None]).reshape(n_k * n_j, len(soft)))
+        self.lever_joints = tensor((weight[:, None, :] * above.T[None]).reshape(n_k * n_j, n_j).T)
+        self.lever_soft = tensor((member[:, None, :] * below.T[None]).reshape(n_k * n_j, len(soft)).T)
 
     def __len__(self) -> int:
         return len(self.known)
@@ -124,17 +127,18 @@ class PosedPoints:
     soft: Float[Tensor, "B Q 3"] | None
     """R_b l_b of the pieces that are no bare joints."""
 
-    def levers(self) -> Float[Tensor, "B K J 3"]:
+    def levers(self) -> Float[Tensor, "B 3 K J"]:
         """From joint i to the part of point k that joint i moves."""
         p, n_j = self.points, self.tree.joints.shape[1]
-        sums = p.lever_joints @ self.tree.joints
+        joints = self.tree.joints.mT
+        sums = joints @ p.lever_joints
         if self.soft is not None:
-            sums = sums + p.lever_soft @ self.soft
-        return sums.unflatten(1, (len(p), n_j)) - p.lever_weight[..., None] * self.tree.joints[:, None]
+            sums = sums + self.soft.mT @ p.lever_soft
+        return sums.unflatten(2, (len(p), n_j)) - p.lever_weight * joints[:, :, None]
 
     def jacobian_pose(self) -> Float[Tensor, "B K 3 J3"]:
         """d position / d axis-angle of the joints, root first: the cross product axis x lever."""
-        x, y, z = self.levers()[..., None].unbind(-2)  # (B, K, J, 1)
+        x, y, z = self.levers()[..., None].unbind(1)  # (B, K, J, 1)
         a, b, c = self.tree.axes[:, None].unbind(-2)  # (B, 1, J, 3)
         return torch.stack([b * z - c * y, c * x - a * z, a * y - b * x], 2).flatten(3)
 
@@ -148,10 +152,17 @@ class PosedPoints:
 
     def pull_back(self, forces: Float[Tensor, "B *N K 3"]) -> Float[Tensor, "B *N J3"]:
         """jacobian_pose^T forces without the Jacobian: at each joint the torque of the forces below it."""
-        arms, axes = self.levers(), self.tree.axes
+        p, joints, axes = self.points, self.tree.joints, self.tree.axes
         for _ in range(forces.ndim - 3):
-            arms, axes = arms.unsqueeze(1), axes.unsqueeze(1)
-        torque = torch.linalg.cross(arms, forces.unsqueeze(-2)).sum(-3)
+            joints, axes = joints.unsqueeze(1), axes.unsqueeze(1)
+        on_joints = p.weight.T @ forces
+        torque = p.below @ torch.linalg.cross(joints, on_joints)
+        torque = torque - torch.linalg.cross(joints, p.below @ on_joints)
+        if self.soft is not None:
+            soft = self.soft
+            for _ in range(forces.ndim - 3):
+                soft = soft.unsqueeze(1)
+            torque = torque + p.below_soft @ torch.linalg.cross(soft, p.member.T @ forces)
         return (torque.unsqueeze(-2) @ axes).flatten(-3)
 
 
