@@ -123,7 +123,9 @@ def focal_px_from(
         if sensor_mm is None:
             raise OptionError("focal_mm needs sensor_mm, the sensor's width in millimetres (36 for full frame)")
         if not 0.5 <= sensor_mm <= 100:
-            raise OptionError(f"sensor_mm must be the sensor's width in millimetres (36 for full frame), got {sensor_mm:g}")
+            raise OptionError(
+                f"sensor_mm must be the sensor's width in millimetres (36 for full frame), got {sensor_mm:g}"
+            )
         return check_focal_px(focal_mm / sensor_mm * longest, image_size), "given"
     if fov_deg is not None:
         if not 1.2 <= fov_deg <= 135:

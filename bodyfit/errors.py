@@ -40,5 +40,9 @@ def check_shape(name: str, array: Any, shape: tuple[int | None, ...], *, hint: s
     got = tuple(array.shape)
     if len(got) == len(shape) and all(want in (None, have) for want, have in zip(shape, got, strict=True)):
         return
-    want = "(" + ", ".join("B" if n is None and i == 0 else "*" if n is None else str(n) for i, n in enumerate(shape)) + ")"
+    want = (
+        "("
+        + ", ".join("B" if n is None and i == 0 else "*" if n is None else str(n) for i, n in enumerate(shape))
+        + ")"
+    )
     raise ShapeError(f"{name} must be {want}, got {got}" + (f"; {hint}" if hint else ""))

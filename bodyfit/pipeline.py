@@ -16,7 +16,7 @@ from bodyfit.camera import focal_px_from
 from bodyfit.detect import Detector, load_detector
 from bodyfit.errors import ImageError
 from bodyfit.fit.config import FitConfig
-from bodyfit.fit.fitter import fit_keypoints
+from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.result import FitResult, split
 from bodyfit.frame import Frame, read_image
 from bodyfit.keypoints import Keypoints2D
@@ -111,8 +111,14 @@ def fit_detections(
     lens: Lens | None = None,
     config: FitConfig | None = None,
     device: torch.device | str | None = None,
+    fitters: dict[str, Fitter] | None = None,
 ) -> list[list[FitResult]]:
-    """Bodies for people whose keypoints are known, one list a frame in the order of `people`."""
+    """Bodies for people whose keypoints are known, one list a frame in the order of `people`.
+
+    `fitters` is filled with one fitter a layout; who calls again with the same model and settings passes the same dict
+    and saves their making.
+    """
+    fitters = {} if fitters is None else fitters
     groups: dict[tuple[tuple[int, int], str], list[tuple[int, int]]] = defaultdict(list)
     for i, (frame, persons) in enumerate(zip(frames, people, strict=True)):
         for j, person in enumerate(persons):
@@ -122,15 +128,13 @@ def fit_detections(
     results: dict[tuple[int, int], FitResult] = {}
     for (size, layout), members in groups.items():
         lifts = [lift_to_camera(people[i][j], focals[i][0], size) for i, j in members]
-        fitted = fit_keypoints(
+        if layout not in fitters:
+            fitters[layout] = Fitter(model=model, layout=layout, config=config, device=device)
+        fitted = fitters[layout](
             np.stack([people[i][j].xyc for i, j in members]),
-            layout=layout,
             image_size=size,
-            model=model,
             focal_px=torch.tensor([focals[i][0] for i, _ in members]),
             joints3d=None if all(lift is None for lift in lifts) else _stack(lifts),
-            config=config,
-            device=device,
         )
         for (i, j), one in zip(members, split(fitted), strict=True):
             results[i, j] = replace(one, focal_source=focals[i][1])

@@ -41,7 +41,11 @@ _COCO17 = (
 _FEET = ("left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel")
 _HAND21 = (
     "wrist_root",
-    *(f"{finger}_{part}" for finger in ("thumb", "index", "middle", "ring", "pinky") for part in ("1", "2", "3", "tip")),
+    *(
+        f"{finger}_{part}"
+        for finger in ("thumb", "index", "middle", "ring", "pinky")
+        for part in ("1", "2", "3", "tip")
+    ),
 )
 
 LAYOUTS: dict[str, tuple[str, ...]] = {

@@ -124,7 +124,9 @@ def test_the_mixture_takes_the_lowest_component_and_matches_its_density(generato
     costs = MixturePrior(prior, **kind).component_costs(pose).numpy()
     logs = [
         np.log(w) - 0.5 * np.linalg.slogdet(c)[1] - 0.5 * np.einsum("bi,ij,bj->b", d, np.linalg.inv(c), d)
-        for w, c, d in ((w, c, pose.numpy() - m) for w, c, m in zip(prior.weights, prior.covars, prior.means))
+        for w, c, d in (
+            (w, c, pose.numpy() - m) for w, c, m in zip(prior.weights, prior.covars, prior.means, strict=True)
+        )
     ]
     shift = costs + np.array(logs).T
     assert np.ptp(shift) < 1e-8, "the costs are minus the log densities up to one constant"

@@ -109,11 +109,16 @@ def calls(monkeypatch):
     """The fitter replaced by one that notes what it is asked and gives each person their x back."""
     made = []
 
-    def fake(xyc, *, layout, image_size, model, focal_px, joints3d, config, device):
-        made.append({"n": len(xyc), "size": image_size, "layout": layout, "focal": focal_px, "joints3d": joints3d})
-        return _result(xyc, layout, image_size, focal_px)
+    class Fake:
+        def __init__(self, *, layout, model, config, device):
+            self.layout = layout
 
-    monkeypatch.setattr(pipeline, "fit_keypoints", fake)
+        def __call__(self, xyc, *, image_size, focal_px, joints3d):
+            call = {"n": len(xyc), "size": image_size, "layout": self.layout, "focal": focal_px, "joints3d": joints3d}
+            made.append(call)
+            return _result(xyc, self.layout, image_size, focal_px)
+
+    monkeypatch.setattr(pipeline, "Fitter", Fake)
     return made
 
 

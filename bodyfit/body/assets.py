@@ -18,6 +18,7 @@ __all__ = ["GENDERS", "BodyAssets", "asset_path", "load_assets", "read_archive"]
 
 GENDERS = ("neutral", "male", "female")
 
+_MAX_BYTES = 2 << 30  # of an npz, unpacked
 _SMPL_VERTEX_KEYPOINTS = {
     **{"nose": 332, "right_eye": 6260, "left_eye": 2800, "right_ear": 4071, "left_ear": 583, "head_top": 411},
     **{"left_big_toe": 3216, "left_small_toe": 3226, "left_heel": 3387},
@@ -92,11 +93,19 @@ def read_archive(path: Path) -> dict[str, Any]:
             head = file.read(4)
         if head[:2] != b"PK":
             return read_pickle(path)
+        with zipfile.ZipFile(path) as members:
+            size = sum(member.file_size for member in members.infolist())
+        if size > _MAX_BYTES:
+            raise AssetError(f"{path}: {size >> 20} MiB when unpacked is more than any body model; refused")
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
+    except AssetError:
+        raise
     except OSError as error:
         raise AssetError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+    except MemoryError:
+        raise AssetError(f"{path}: refused, it asks for too much memory") from None
+    except Exception as error:  # zipfile, zlib and numpy raise whatever the bytes make them stumble over
         raise AssetError(f"{path}: a damaged or unsafe npz: {error}") from None
 
 
@@ -104,13 +113,7 @@ def _validated(path: Path, name: str, gender: str, arrays: dict[str, Any]) -> Bo
     """The arrays as float64 with every shape and law checked."""
 
     def numbers(key: str) -> np.ndarray:
-        try:
-            array = np.asarray(arrays[key], dtype=np.float64)
-        except (TypeError, ValueError):
-            raise AssetError(f"{path}: {key} is not numeric") from None
-        if not np.isfinite(array).all():
-            raise AssetError(f"{path}: {key} holds NaN or infinity")
-        return array
+        return _numbers(path, arrays, key)
 
     template, shapedirs, regressor, weights = (
         numbers(k) for k in ("v_template", "shapedirs", "J_regressor", "weights")
@@ -134,7 +137,11 @@ def _validated(path: Path, name: str, gender: str, arrays: dict[str, Any]) -> Bo
     off = np.abs(weights.sum(1) - 1).max()
     if weights.min() < -1e-6 or off > 1e-3:
         raise AssetError(f"{path}: weights must be non-negative and sum to 1 a vertex (off by up to {off:.2g})")
-    has_uv = {"vt", "ft"} <= arrays.keys()
+    uv, uv_faces = (numbers("vt"), numbers("ft").astype(np.int64)) if {"vt", "ft"} <= arrays.keys() else (None, None)
+    if uv is not None and uv_faces is not None:
+        fits = uv.shape == (len(uv), 2) and uv_faces.shape == faces.shape
+        if not fits or uv_faces.min() < 0 or uv_faces.max() >= len(uv):
+            raise AssetError(f"{path}: vt must be (T, 2) and ft three of its rows for each of the {len(faces)} faces")
     stated = str(arrays.get("gender", gender))
     return BodyAssets(
         name=name,
@@ -147,9 +154,20 @@ def _validated(path: Path, name: str, gender: str, arrays: dict[str, Any]) -> Bo
         parents=parents,
         faces=faces,
         keypoints=_keypoints(path, arrays, n_v),
-        uv=np.asarray(arrays["vt"], np.float64) if has_uv else None,
-        uv_faces=np.asarray(arrays["ft"], np.int64) if has_uv else None,
+        uv=uv,
+        uv_faces=uv_faces,
     )
+
+
+def _numbers(path: Path, arrays: dict[str, Any], key: str) -> np.ndarray:
+    """One array as finite float64, with at least one axis."""
+    try:
+        array = np.atleast_1d(np.asarray(arrays[key], dtype=np.float64))
+    except (TypeError, ValueError):
+        raise AssetError(f"{path}: {key} is not numeric") from None
+    if not np.isfinite(array).all():
+        raise AssetError(f"{path}: {key} holds NaN or infinity")
+    return array
 
 
 def _parents(path: Path, table: np.ndarray) -> tuple[int, ...]:
@@ -159,7 +177,8 @@ def _parents(path: Path, table: np.ndarray) -> tuple[int, ...]:
     parents = tuple(-1 if p < 0 or p >= 2**31 else int(p) for p in table[0])
     if parents != SMPL.parents:
         raise AssetError(
-            f"{path}: a kinematic tree of {len(parents)} joints that is not SMPL's 24; this version fits the SMPL layout"
+            f"{path}: a kinematic tree of {len(parents)} joints that is not SMPL's 24; "
+            "this version fits the SMPL layout"
         )
     return parents
 
@@ -167,8 +186,8 @@ def _parents(path: Path, table: np.ndarray) -> tuple[int, ...]:
 def _keypoints(path: Path, arrays: dict[str, Any], n_v: int) -> dict[str, np.ndarray]:
     """Regressors of surface points: the file's own, or single vertices where the mesh is SMPL's."""
     if "keypoint_regressor" in arrays:
-        rows = np.asarray(arrays["keypoint_regressor"], np.float64)
-        names = [str(n) for n in arrays.get("keypoint_names", ())]
+        rows = _numbers(path, arrays, "keypoint_regressor")
+        names = [str(n) for n in np.atleast_1d(arrays.get("keypoint_names", ()))]
         if rows.shape != (len(names), n_v):
             raise AssetError(f"{path}: keypoint_regressor has shape {rows.shape}, expected {(len(names), n_v)}")
         return dict(zip(names, rows, strict=True))

@@ -142,7 +142,9 @@ class BodyModel(nn.Module):
                 value = value.flatten(1)
             if name == "global_orient" and value.ndim == 3 and value.shape[1:] == (1, 3):
                 value = value[:, 0]  # smplx accepts this shape
-            fits = value.ndim == 2 and (value.shape[1] == size[name] or (name == "betas" and value.shape[1] < size[name]))
+            fits = value.ndim == 2 and (
+                value.shape[1] == size[name] or (name == "betas" and value.shape[1] < size[name])
+            )
             if not fits:
                 also = f" or (B, {n}, 3)" if name == "body_pose" else ""
                 raise ShapeError(f"{name} must be (B, {size[name]}){also}, got {tuple(value.shape)}")
@@ -152,7 +154,9 @@ class BodyModel(nn.Module):
         batches = {v.shape[0] for v in flat.values() if v is not None} or {1}
         batch = max(batches) if 0 not in batches else 0
         if not batches <= {1, batch}:
-            raise ShapeError("batches differ: " + ", ".join(f"{k} {v.shape[0]}" for k, v in flat.items() if v is not None))
+            raise ShapeError(
+                "batches differ: " + ", ".join(f"{k} {v.shape[0]}" for k, v in flat.items() if v is not None)
+            )
         return BodyParams(
             **{
                 k: self.v_template.new_zeros(batch, size[k]) if v is None else v.expand(batch, size[k])

@@ -62,11 +62,15 @@ def load_pose_prior(path: str | Path | None = None) -> PosePrior:
     missing = [k for k in ("means", "covars", "weights") if k not in arrays]
     if missing:
         raise AssetError(f"{path}: not a pose prior, it lacks {', '.join(missing)}")
-    limits = arrays if "limits_lower" in arrays else read_archive(shipped)
+    limits = arrays if {"limits_lower", "limits_upper"} <= arrays.keys() else read_archive(shipped)
     try:
         means, covars, weights, lower, upper = (
-            np.asarray(a, np.float64)
-            for a in (*(arrays[k] for k in ("means", "covars", "weights")), limits["limits_lower"], limits["limits_upper"])
+            np.atleast_1d(np.asarray(a, np.float64))
+            for a in (
+                *(arrays[k] for k in ("means", "covars", "weights")),
+                limits["limits_lower"],
+                limits["limits_upper"],
+            )
         )
     except (TypeError, ValueError):
         raise AssetError(f"{path}: means, covars and weights must be numeric") from None
@@ -76,6 +80,8 @@ def load_pose_prior(path: str | Path | None = None) -> PosePrior:
             f"{path}: expected means (M, {_ANGLES}), covars (M, {_ANGLES}, {_ANGLES}) and weights (M), "
             f"found {means.shape}, {covars.shape}, {weights.shape}"
         )
+    if lower.shape != (_ANGLES,) or upper.shape != (_ANGLES,) or not (lower <= upper).all():
+        raise AssetError(f"{path}: limits_lower and limits_upper must be ({_ANGLES}), the one below the other")
     if not all(np.isfinite(a).all() for a in (means, covars, weights)) or weights.min() <= 0:
         raise AssetError(f"{path}: the mixture holds NaN, infinity or a weight that is not positive")
     if np.linalg.eigvalsh(covars).min() <= 0:

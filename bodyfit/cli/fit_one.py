@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from bodyfit.camera import Camera
 from bodyfit.cli.common import plain
 from bodyfit.detect import Detector
 from bodyfit.errors import OutputError
+from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.result import FitResult
 from bodyfit.frame import Frame, read_image
 from bodyfit.keypoints import Keypoints2D
@@ -44,6 +45,8 @@ class Worker:
     """Its name."""
     lens: Lens
     """What the user said of it."""
+    fitters: dict[str, Fitter] = field(default_factory=dict)
+    """Made with the first picture, used again for the others."""
 
     def run(self, picture: Path, folder: str) -> dict[str, Any]:
         """Fit a picture, write its files and return its entry in the summary."""
@@ -53,7 +56,7 @@ class Worker:
         with _timed(seconds, "detect"):
             people = self.detector.detect([frame])[0]
         with _timed(seconds, "fit"):
-            results = fit_detections([frame], [people], model=self.model, lens=self.lens)[0]
+            results = fit_detections([frame], [people], model=self.model, lens=self.lens, fitters=self.fitters)[0]
         with _timed(seconds, "mesh"), torch.no_grad():
             bodies = {i: self.model(**r.params).vertices[0] for i, r in enumerate(results) if r.status[0].ok}
         files: list[str] = []
@@ -63,7 +66,9 @@ class Worker:
                 pictures = self._pictures(frame, results, bodies)
             with _timed(seconds, "save"):
                 files = self._save(target, results, bodies, pictures)
-        persons = [_person(i, p, r, files, folder) for i, (p, r) in enumerate(zip(people, results, strict=True))]
+        persons = [
+            _person(i, p, r, bodies.get(i), files, folder) for i, (p, r) in enumerate(zip(people, results, strict=True))
+        ]
         status, message = _verdict(results)
         entry = {
             "input": picture,
@@ -148,9 +153,11 @@ def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
     seconds[step] = time.perf_counter() - start
 
 
-def _person(index: int, person: Keypoints2D, result: FitResult, files: list[str], folder: str) -> dict[str, Any]:
-    """A person's entry in the summary."""
-    box = person.box_px()
+def _person(
+    index: int, person: Keypoints2D, result: FitResult, vertices: Tensor | None, files: list[str], folder: str
+) -> dict[str, Any]:
+    """A person's entry in the summary; the box is that of the body where there is one, else of the keypoints."""
+    box = person.box_px() if vertices is None else _box_px(vertices, result.camera)
     height = box[3] - box[1]
     error = float(result.reprojection_error_px[0])
     return {
@@ -165,6 +172,13 @@ def _person(index: int, person: Keypoints2D, result: FitResult, files: list[str]
         "distance_m": float(result.joints[0, 0, 2]),
         "files": [f"{folder}/{name}" for name in files if re.match(rf"person{index}[._]", name)],
     }
+
+
+def _box_px(vertices: Tensor, camera: Camera) -> tuple[float, ...]:
+    """x0, y0, x1, y1 of the part of the body that lies in the picture."""
+    xy = camera.project(vertices[None])[0]
+    size = xy.new_tensor(camera.image_size)
+    return tuple(torch.cat([xy.amin(0).clamp_min(0).minimum(size), xy.amax(0).clamp_min(0).minimum(size)]).tolist())
 
 
 def _verdict(results: list[FitResult]) -> tuple[str, str | None]:

@@ -94,9 +94,7 @@ class Capsules:
 def _radius_length(assets, beta: np.ndarray, skin: np.ndarray, ends: tuple[str, str]) -> tuple[float, float]:
     """Mean distance of the skin from the axis, and the axis's length, of a body in the T-pose."""
     vertices = assets.v_template + assets.shapedirs[..., : len(beta)] @ beta
-    points = [
-        (assets.J_regressor[SMPL.index(e)] if e in SMPL.names else assets.keypoints[e]) @ vertices for e in ends
-    ]
+    points = [(assets.J_regressor[SMPL.index(e)] if e in SMPL.names else assets.keypoints[e]) @ vertices for e in ends]
     axis = points[1] - points[0]
     length = float(np.linalg.norm(axis))
     along = ((vertices[skin] - points[0]) @ axis / length**2).clip(0, 1)

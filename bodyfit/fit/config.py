@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bodyfit.errors import OptionError
 from bodyfit.solve import LMConfig
 
 __all__ = ["FitConfig", "StageConfig"]
@@ -84,6 +85,13 @@ class FitConfig:
     """Another mixture in the layout of SMPLify's gmm_08.pkl (.pkl or .npz); None for the shipped one."""
     batch_size: int = 256
     """People fitted at once; larger batches are split, so that memory stays bounded."""
+
+    def __post_init__(self) -> None:
+        for name in ("hypotheses", "min_keypoints", "batch_size"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.stages:
+            raise OptionError("stages must hold at least one StageConfig")
 
     @classmethod
     def smplify(cls) -> FitConfig:

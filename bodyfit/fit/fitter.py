@@ -49,8 +49,7 @@ def fit_keypoints(
     The result is in camera axes (x right, y down, z forward) and metres. A person who cannot be fitted has a status
     that says so and NaN parameters; the others are not touched. Raises `ShapeError` and `OptionError`.
     """
-    model = load_model(device=device or "cpu") if model is None else model.to(device or model.device)
-    fitter = Fitter(model=model, layout=layout, config=config)
+    fitter = Fitter(model=model, layout=layout, config=config, device=device)
     return fitter(
         xyc, image_size=image_size, focal_px=focal_px, principal_point_px=principal_point_px, joints3d=joints3d
     )
@@ -69,14 +68,21 @@ class _Solved:
 class Fitter:
     """`fit_keypoints` for one model, layout and configuration, with what does not change made once."""
 
-    def __init__(self, *, model: BodyModel, layout: str, config: FitConfig | None = None) -> None:
-        self.model = model
+    def __init__(
+        self,
+        *,
+        layout: str,
+        model: BodyModel | None = None,
+        config: FitConfig | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.model = load_model(device=device or "cpu") if model is None else model.to(device or model.device)
         self.layout = layout
         self.config = FitConfig() if config is None else config
         names = layout_names(layout)
         prior = load_pose_prior(self.config.pose_prior)
-        points = Points(model, correspondence(layout))
-        self.terms = BodyTerms(model, points, prior)
+        points = Points(self.model, correspondence(layout))
+        self.terms = BodyTerms(self.model, points, prior)
         self.trust = self._tensor([t * k for t, k in zip(keypoint_trust(layout), points.known, strict=True)])
         self.trunk = self._tensor(
             [1.0 if any(p in n for p in _TRUNK) else 0.4 if any(p in n for p in _HEAD) else 0.15 for n in names]
@@ -101,9 +107,7 @@ class Fitter:
         n_k = len(self.trust)
         check_shape("xyc", xyc, (None, n_k, 3), hint=f"layout {self.layout} has {n_k} keypoints of x, y, confidence")
         kind = {"dtype": self.model.dtype, "device": self.model.device}
-        camera = Camera.make(
-            len(xyc), image_size, focal_px=focal_px, principal_point_px=principal_point_px, **kind
-        )
+        camera = Camera.make(len(xyc), image_size, focal_px=focal_px, principal_point_px=principal_point_px, **kind)
         lift = None if joints3d is None else self._tensor(joints3d)
         if lift is not None:
             check_shape("joints3d", lift, tuple(xyc.shape), hint="one 3D point for each keypoint, NaN where unknown")
@@ -139,47 +143,46 @@ class Fitter:
 
     def _solve(self, xyc: Tensor, present: Tensor, lift: Tensor | None, camera: Camera) -> _Solved:
         """One batch: starting orientations, the first stage from each, the other stages from the better."""
-        seen = self._observations(xyc, present, lift, camera)
-        batch, keep = len(xyc), self.config.hypotheses
-        betas = xyc.new_zeros(1, self.model.num_betas)
+        x, seen = self._start(self._observations(xyc, present, lift, camera))
+        batch, keep = x.shape[:2]
+        rows = torch.arange(batch, device=x.device).repeat_interleave(keep)
+        first, *others = self.config.stages
+        x, summary = minimize(StageObjective(self.terms, first, seen.select(rows)), x.flatten(0, 1), first.lm)
+        # One row of costs a person; the first of equals is the better start.
+        best = torch.nan_to_num(summary.cost, nan=torch.inf).view(batch, keep).argmin(1)
+        iterations = summary.iterations.view(batch, keep).sum(1)
+        chosen = torch.arange(batch, device=x.device) * keep + best
+        x = x[chosen]
+        summary = LMSummary(summary.cost[chosen], iterations, summary.converged[chosen])
+        for stage in others:
+            x, summary = minimize(StageObjective(self.terms, stage, seen), x, stage.lm)
+            iterations = iterations + summary.iterations
+        return _Solved(x, summary, iterations, best > 0)
+
+    def _start(self, seen: Observations) -> tuple[Float[Tensor, "B H D"], Observations]:
+        """The mean body in each starting orientation, and the observations with their scale at its depth."""
+        betas = seen.target.new_zeros(1, self.model.num_betas)
         rest = torch.cat([betas.new_zeros(1, 3), self.rest_pose[None]], 1).unflatten(1, (-1, 3))
         tree = pose_tree(self.model, betas, rest)
         root = tree.joints[0, 0]
-        points = self.terms.points.place(tree, betas).positions[0] - root
         start = starting_orientations(
-            points,
+            self.terms.points.place(tree, betas).positions[0] - root,
             seen.target,
             seen.weight * self.trunk,
             self._up(seen),
             lift_m=seen.lift_m,
             lift_weight=None if seen.lift_weight is None else seen.lift_weight * self.trunk,
-            keep=keep,
+            keep=self.config.hypotheses,
         )
-        keep = start.t.shape[1]
-        seen = replace(seen, scale_cm=100 * start.t[:, 0, 2].clamp_min(0.3))
+        batch, keep = start.t.shape[:2]
         params = BodyParams(
             betas=betas.expand(batch * keep, -1),
             body_pose=self.rest_pose.expand(batch * keep, -1),
             global_orient=roma.rotmat_to_rotvec(start.R).flatten(0, 1),
             transl=(start.t - root).flatten(0, 1),
         )
-        x = pack(params)
-        iterations = torch.zeros(batch, dtype=torch.int64, device=x.device)
-        flipped = torch.zeros(batch, dtype=torch.bool, device=x.device)
-        for number, stage in enumerate(self.config.stages):
-            spread = number == 0 and keep > 1
-            rows = torch.arange(batch, device=x.device).repeat_interleave(keep if spread else 1)
-            objective = StageObjective(self.terms, stage, seen.select(rows))
-            x, summary = minimize(objective, x, stage.lm)
-            if spread:
-                cost = torch.nan_to_num(summary.cost, nan=torch.inf).view(batch, keep)
-                best = cost.argmin(1)
-                x = x.view(batch, keep, -1)[torch.arange(batch, device=x.device), best]
-                flipped = best > 0
-                iterations += summary.iterations.view(batch, keep).sum(1)
-            else:
-                iterations += summary.iterations
-        return _Solved(x, summary, iterations, flipped)
+        scaled = replace(seen, scale_cm=100 * start.t[:, 0, 2].clamp_min(0.3))
+        return pack(params).unflatten(0, (batch, keep)), scaled
 
     def _up(self, seen: Observations) -> Float[Tensor, "B 2"]:
         """From the hips to the shoulders in the picture; straight up where either is unseen."""

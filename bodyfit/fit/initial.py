@@ -158,4 +158,6 @@ def _procrustes(
     a = source - (share * source).sum(1, keepdim=True)
     b = target - (share * target).sum(1, keepdim=True)
     covariance = (share * b).mT @ a + 1e-9 * torch.eye(3).to(a)
-    return roma.special_procrustes(covariance)
+    rotation = roma.special_procrustes(covariance)
+    assert isinstance(rotation, Tensor)  # it gives the singular values too only where it is asked to
+    return rotation

@@ -5,7 +5,7 @@ Variables of a person, in this order: transl (3), global_orient (3), body_pose (
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -40,8 +40,13 @@ class Observations:
 
     def select(self, index: Tensor) -> Observations:
         """Some of the people."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Observations(**{name: None if v is None else v[index] for name, v in values.items()})
+        return Observations(
+            target=self.target[index],
+            weight=self.weight[index],
+            scale_cm=self.scale_cm[index],
+            lift_m=None if self.lift_m is None else self.lift_m[index],
+            lift_weight=None if self.lift_weight is None else self.lift_weight[index],
+        )
 
 
 class BodyTerms:

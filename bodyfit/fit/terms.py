@@ -13,9 +13,7 @@ from torch import Tensor
 __all__ = ["centred_rows", "geman_mcclure", "projection_rows"]
 
 
-def geman_mcclure(
-    residual: Float[Tensor, "*B"], sigma: float
-) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
+def geman_mcclure(residual: Float[Tensor, "*B"], sigma: float) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
     """rho = sigma^2 r^2 / (sigma^2 + r^2) and its derivative by r^2, the weight of the reweighted residual."""
     ratio = sigma**2 / (sigma**2 + residual.square())
     return ratio * residual.square(), ratio.square()
