@@ -53,6 +53,7 @@ class MediapipeDetector:
                 person = self._confirm(image, roi, score, strict=not whole)
                 if person is None or any(_duplicate(person.xyc, other.xyc) for other in found):
                     continue
+                found = [other for other in found if not nested(other.xyc, person.xyc)]  # a ghost may come first
                 found.append(person)
                 if person.lift_centre_px is not None:
                     looked_at.append(_roi_about(person, roi))

@@ -84,12 +84,15 @@ def same_person(a: Float[np.ndarray, "K 3"], b: Float[np.ndarray, "K 3"]) -> boo
 
 
 def nested(small: Float[np.ndarray, "K 3"], large: Float[np.ndarray, "K 3"]) -> bool:
-    """Whether one set of keypoints is a small ghost on the body of another: inside it and at most half as large."""
+    """Whether one set of keypoints is a ghost on the body of another: inside it, and at most half as large or two
+    thirds as sure. Someone who stands wholly behind another is lost by that.
+    """
     sure = _sure(large)
     lo, hi = large[sure, :2].min(0, initial=np.inf), large[sure, :2].max(0, initial=-np.inf)
     points = small[_sure(small), :2]
     inside = ((points >= lo) & (points <= hi)).all(1)
-    return len(points) > 0 and bool(inside.mean() > 0.8) and _height(small) < 0.5 * _height(large)
+    lesser = _height(small) < 0.5 * _height(large) or small[:, 2].mean() < 0.67 * large[:, 2].mean()
+    return len(points) > 0 and bool(inside.mean() > 0.8 and lesser)
 
 
 def _sure(xyc: Float[np.ndarray, "K 3"]) -> Bool[np.ndarray, "K"]:

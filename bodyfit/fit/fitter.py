@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,7 +77,11 @@ class Fitter:
         config: FitConfig | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        self.model = load_model(device=device or "cpu") if model is None else model.to(device or model.device)
+        if model is None:
+            model = load_model(device=device or "cpu")
+        elif device is not None and torch.device(device) != model.device:
+            model = copy.deepcopy(model).to(device)  # the caller's own stays where it is
+        self.model = model
         self.layout = layout
         self.config = FitConfig() if config is None else config
         names = layout_names(layout)
