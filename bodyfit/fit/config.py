@@ -56,8 +56,8 @@ def _default_stages() -> tuple[StageConfig, ...]:
         StageConfig(pose=6.0, shape=10.0, angle=6.0, limits=50.0, lift=0.3, sigma_cm=60.0, lm=quick),
         StageConfig(pose=6.0, shape=7.0, angle=1.5, limits=50.0, lift=0.3, sigma_cm=40.0, lm=quick),
         StageConfig(
-            pose=4.5,
-            pose_tail=5.0,
+            pose=5.0,
+            pose_tail=3.0,
             shape=4.0,
             angle=0.2,
             limits=50.0,
@@ -81,6 +81,11 @@ class FitConfig:
     """Keypoints below are left out."""
     min_keypoints: int = 4
     """People with fewer usable keypoints are not fitted."""
+    noise_cm: float = 2.0
+    """How well a keypoint marks its point on the body: noise that goes with the person's size."""
+    noise_px: float = 2.0
+    """How well a detector can place a keypoint in the picture: noise that far people suffer from. Where it is worth more
+    than `noise_cm`, keypoints count less against the priors, so that a far person is not fitted to noise."""
     pose_prior: Path | None = None
     """Another mixture in the layout of SMPLify's gmm_08.pkl (.pkl or .npz); None for the shipped one."""
     batch_size: int = 256

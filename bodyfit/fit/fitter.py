@@ -148,7 +148,7 @@ class Fitter:
 
     def _solve(self, xyc: Tensor, present: Tensor, lift: Tensor | None, camera: Camera) -> _Solved:
         """One batch: starting orientations, the first stage from each, the other stages from the better."""
-        x, seen = self._start(self._observations(xyc, present, lift, camera))
+        x, seen = self._start(self._observations(xyc, present, lift, camera), camera.focal_px)
         batch, keep = x.shape[:2]
         rows = torch.arange(batch, device=x.device).repeat_interleave(keep)
         first, *others = self.config.stages
@@ -164,7 +164,9 @@ class Fitter:
             iterations = iterations + summary.iterations
         return _Solved(x, summary, iterations, best > 0)
 
-    def _start(self, seen: Observations) -> tuple[Float[Tensor, "B H D"], Observations]:
+    def _start(
+        self, seen: Observations, focal_px: Float[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B H D"], Observations]:
         """The mean body in each starting orientation, and the observations with their scale at its depth."""
         betas = seen.target.new_zeros(1, self.model.num_betas)
         rest = torch.cat([betas.new_zeros(1, 3), self.rest_pose[None]], 1).unflatten(1, (-1, 3))
@@ -186,7 +188,10 @@ class Fitter:
             global_orient=roma.rotmat_to_rotvec(start.R).flatten(0, 1),
             transl=(start.t - root).flatten(0, 1),
         )
-        scaled = replace(seen, scale_cm=100 * start.t[:, 0, 2].clamp_min(0.3))
+        # Centimetres at the person for one unit of normalised coordinates, less where a pixel's noise is worth more.
+        depth_cm = 100 * start.t[:, 0, 2].clamp_min(0.3)
+        pixel_noise = self.config.noise_px * depth_cm / focal_px / self.config.noise_cm
+        scaled = replace(seen, scale_cm=depth_cm / (1 + pixel_noise.square()).sqrt())
         return pack(params).unflatten(0, (batch, keep)), scaled
 
     def _up(self, seen: Observations) -> Float[Tensor, "B 2"]:
