@@ -56,7 +56,7 @@ class Camera:
             check_focal_px(value, image_size)
         centre = torch.as_tensor((w / 2, h / 2) if principal_point_px is None else principal_point_px)
         centre = centre.to(dtype=dtype, device=device)
-        if centre.ndim == 1:
+        if centre.shape == (2,):
             centre = centre.expand(batch, 2)
         check_shape("principal_point_px", centre, (batch, 2), hint="give (cx, cy), or one row a person")
         if not bool(torch.isfinite(centre).all()):

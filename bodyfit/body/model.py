@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bodyfit.body.assets import BodyAssets, load_assets
 from bodyfit.body.lbs import forward_kinematics, rigid_transforms, skin
-from bodyfit.errors import ShapeError
+from bodyfit.errors import OptionError, ShapeError
 from bodyfit.rotation import so3_exp
 from bodyfit.skeleton import SMPL, correspondence
 
@@ -84,6 +84,8 @@ class BodyModel(nn.Module):
 
     def __init__(self, assets: BodyAssets, *, num_betas: int = 10, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
+        if num_betas < 0:
+            raise OptionError(f"num_betas must not be negative, got {num_betas}")
         self.assets = assets
         self.num_betas = min(num_betas, assets.shapedirs.shape[-1])
         self.parents = assets.parents

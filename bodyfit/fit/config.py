@@ -84,8 +84,8 @@ class FitConfig:
     noise_cm: float = 2.0
     """How well a keypoint marks its point on the body: noise that goes with the person's size."""
     noise_px: float = 2.0
-    """How well a detector can place a keypoint in the picture: noise that far people suffer from. Where it is worth more
-    than `noise_cm`, keypoints count less against the priors, so that a far person is not fitted to noise."""
+    """How well a detector can place a keypoint in the picture: noise that far people suffer from. Where it is worth
+    more than `noise_cm`, keypoints count less against the priors, so that a far person is not fitted to noise."""
     pose_prior: Path | None = None
     """Another mixture in the layout of SMPLify's gmm_08.pkl (.pkl or .npz); None for the shipped one."""
     batch_size: int = 256

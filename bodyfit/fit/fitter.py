@@ -164,9 +164,7 @@ class Fitter:
             iterations = iterations + summary.iterations
         return _Solved(x, summary, iterations, best > 0)
 
-    def _start(
-        self, seen: Observations, focal_px: Float[Tensor, "B"]
-    ) -> tuple[Float[Tensor, "B H D"], Observations]:
+    def _start(self, seen: Observations, focal_px: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B H D"], Observations]:
         """The mean body in each starting orientation, and the observations with their scale at its depth."""
         betas = seen.target.new_zeros(1, self.model.num_betas)
         rest = torch.cat([betas.new_zeros(1, 3), self.rest_pose[None]], 1).unflatten(1, (-1, 3))
