@@ -152,18 +152,17 @@ class PosedPoints:
 
     def pull_back(self, forces: Float[Tensor, "B *N K 3"]) -> Float[Tensor, "B *N J3"]:
         """jacobian_pose^T forces without the Jacobian: at each joint the torque of the forces below it."""
-        p, joints, axes = self.points, self.tree.joints, self.tree.axes
-        for _ in range(forces.ndim - 3):
-            joints, axes = joints.unsqueeze(1), axes.unsqueeze(1)
-        on_joints = p.weight.T @ forces
+        p = self.points
+
+        def over_n(value: Tensor) -> Tensor:
+            return value.reshape(len(value), *[1] * (forces.ndim - 3), *value.shape[1:])
+
+        joints, on_joints = over_n(self.tree.joints), p.weight.T @ forces
         torque = p.below @ torch.linalg.cross(joints, on_joints)
         torque = torque - torch.linalg.cross(joints, p.below @ on_joints)
         if self.soft is not None:
-            soft = self.soft
-            for _ in range(forces.ndim - 3):
-                soft = soft.unsqueeze(1)
-            torque = torque + p.below_soft @ torch.linalg.cross(soft, p.member.T @ forces)
-        return (torque.unsqueeze(-2) @ axes).flatten(-3)
+            torque = torque + p.below_soft @ torch.linalg.cross(over_n(self.soft), p.member.T @ forces)
+        return (torque.unsqueeze(-2) @ over_n(self.tree.axes)).flatten(-3)
 
 
 def _pieces(model: BodyModel, entry: dict[str, float]) -> list[tuple[int, float, np.ndarray, np.ndarray]]:
