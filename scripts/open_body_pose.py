@@ -20,14 +20,15 @@ SHOULDER_LIFT = 0.65
 FINGER_STRAIGHTENING = 0.5
 
 
-def pose_people(source: Source, people: People) -> tuple[np.ndarray, np.ndarray]:
-    """(S, V, 3) skin and (S, B, 3) bone heads in the T-pose, metres; the origin is arbitrary."""
+def pose_people(source: Source, people: People) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(S, V, 3) skin, (S, B, 3) bone heads and tails in the T-pose, metres; the origin is arbitrary."""
     turns = _bone_rotations(source, people.heads, people.tails)
     heads = _chain(source, people.heads, turns)
     skin = np.empty_like(people.vertices)
     for s, rest in enumerate(people.vertices):
         skin[s] = _unpose(source, rest, turns[s], people.heads[s], heads[s])
-    return 0.5 * (skin + skin[:, source.mirror] * [-1, 1, 1]), heads
+    tails = heads + np.einsum("sbij,sbj->sbi", turns, people.tails - people.heads)
+    return 0.5 * (skin + skin[:, source.mirror] * [-1, 1, 1]), heads, tails
 
 
 def smpl_direction(start: str, end: str, side: float) -> np.ndarray:

@@ -1,24 +1,54 @@
-"""Measures a written body file and prints what was found."""
+"""Measures the written files and prints what was found."""
 
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse.csgraph
-from open_body_rig import JOINTS, joint_mirror
+from open_body_rig import JOINTS
 from open_body_source import DENSITY_KG_M3, Source, height, volume
+from open_body_tree import ALL_JOINTS, FINGER_JOINTS, TREE_JOINTS, mirrored_joints
 
 
-def report(path: Path, source: Source, skin: np.ndarray, joints: np.ndarray, variances: np.ndarray) -> None:
-    """`skin` (S, V, 3) and `joints` (S, 24, 3) are the bodies that the file was made from."""
-    with np.load(path, allow_pickle=False) as file:
-        body = {name: file[name] for name in file.files}
-    template, shapes, faces = body["v_template"].astype(float), body["shapedirs"].astype(float), body["f"].astype(int)
-    print(f"\n{path.name}: {path.stat().st_size / 1e6:.2f} MB, {len(template)} vertices, {len(faces)} faces")
-    _print_shape(template, shapes, faces)
+def print_shared(path: Path, skin: np.ndarray, places: dict[str, np.ndarray], expressions: dict) -> None:
+    """`skin` (S, V, 3) and `places` (S, 3) are what open.npz was made from; `expressions` are numbers on them."""
+    body = _read(path)
+    print(f"\n{path.name}: {path.stat().st_size / 1e6:.2f} MB, {len(body['weights'])} vertices, {len(body['f'])} faces")
+    _print_mesh(body["f"].astype(int), len(body["weights"]))
+    joints = np.stack(list(places.values()), 1)
+    _print_joints(body["J_regressor"][[ALL_JOINTS.index(n) for n in places]], list(places), skin, joints)
+    for name in ("J_regressor", "weights", "keypoint_regressor"):
+        rows = body[name]
+        used, off = (rows > 0).sum(1).max(), abs(rows.sum(1) - 1).max()
+        print(f"  {name}: {rows.shape}, at most {used} a row, least {rows.min():.4f}, |sum - 1| {off:.1e}")
+    _print_hands(body)
+    print("  expressions, variance explained: " + " ".join(f"{x:.3f}" for x in expressions["explained"]))
+    for kind in ("moved_mm", "error_mm"):
+        print(f"    face's vertices, {kind}: mean %.2f, 99th percentile %.2f" % expressions[kind])
+    for k, units in enumerate(expressions["units"]):
+        print(f"    {k}: {units}")
+    drift = np.linalg.norm(np.einsum("jv,vck->jck", body["J_regressor"], body["exprdirs"]), axis=1) * 1e3
+    print(f"    they move joints by at most {drift.max():.2f} mm a deviation ({ALL_JOINTS[drift.max(1).argmax()]})")
+    _print_symmetry(body)
+
+
+def print_body(
+    path: Path, source: Source, regressor: np.ndarray, skin: np.ndarray, joints: np.ndarray, variances: np.ndarray
+) -> None:
+    """`skin` (S, V, 3) and `joints` (S, 24, 3) are the bodies that a gender's file was made from."""
+    body = _read(path)
+    template, shapes = body["v_template"].astype(float), body["shapedirs"].astype(float)
+    print(f"\n{path.name}: {path.stat().st_size / 1e6:.2f} MB")
+    _print_shape(template, shapes, source.faces)
     _print_fit(template, shapes, skin, variances)
-    _print_mesh(faces, len(template))
-    _print_rig(body, skin, joints)
-    _print_symmetry(body, source.mirror)
+    _print_joints(regressor[[ALL_JOINTS.index(n) for n in JOINTS]], JOINTS, skin, joints)
+    flip = np.array([-1, 1, 1])
+    worst = (template - template[source.mirror] * flip, shapes - shapes[source.mirror] * flip[:, None])
+    print("  asymmetry: " + ", ".join(f"{abs(d).max():.1e}" for d in worst))
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def _print_shape(template: np.ndarray, shapes: np.ndarray, faces: np.ndarray) -> None:
@@ -56,29 +86,33 @@ def _print_mesh(faces: np.ndarray, count: int) -> None:
     )
 
 
-def _print_rig(body: dict[str, np.ndarray], skin: np.ndarray, joints: np.ndarray) -> None:
-    found = np.einsum("jv,svc->sjc", body["J_regressor"].astype(float), skin)
+def _print_joints(regressor: np.ndarray, names: list[str], skin: np.ndarray, joints: np.ndarray) -> None:
+    found = np.einsum("jv,svc->sjc", regressor.astype(float), skin)
     bias = np.linalg.norm((found - joints).mean(0), axis=-1) * 1e3
     error = np.linalg.norm(found - joints, axis=-1).mean(0) * 1e3
-    print("  joint against rig, mean distance (and bias), mm:")
-    for j, name in enumerate(JOINTS):
-        if not name.startswith("right"):
-            print(f"    {name:14} {error[j]:5.1f} ({bias[j]:.1f})")
-    for name in ("J_regressor", "weights", "keypoint_regressor"):
-        rows = body[name]
-        used, off = (rows > 0).sum(1).max(), abs(rows.sum(1) - 1).max()
-        print(f"  {name}: {rows.shape}, at most {used} a row, least {rows.min():.4f}, |sum - 1| {off:.1e}")
+    print("  joint against where it should be, mean distance (and bias), mm:")
+    told = [f"{n} {error[j]:.2f} ({bias[j]:.2f})" for j, n in enumerate(names) if not n.startswith("right")]
+    for start in range(0, len(told), 5):
+        print("    " + ", ".join(told[start : start + 5]))
 
 
-def _print_symmetry(body: dict[str, np.ndarray], mirror: np.ndarray) -> None:
-    flip, swap = np.array([-1, 1, 1]), {"left": "right", "right": "left"}
-    names = body["keypoint_names"].tolist()
-    other = [names.index("_".join(swap.get(p, p) for p in n.split("_"))) for n in names]
+def _print_hands(body: dict[str, np.ndarray]) -> None:
+    variance = body["hands_sdl"].astype(float) ** 2
+    explained = np.cumsum(variance)[:12] / variance.sum()
+    print("  hand poses, variance explained: " + " ".join(f"{x:.3f}" for x in explained))
+    print("    standard deviations, rad: " + " ".join(f"{x:.3f}" for x in body["hands_sdl"][:12]))
+    mean, axes = body["hands_meanl"].reshape(-1, 3), body["finger_flexion_axes"]
+    bend = np.degrees((mean * axes[: len(mean)]).sum(1))
+    told = [f"{name[5:]} {b:.0f}" for name, b in zip(FINGER_JOINTS[: len(mean)], bend, strict=True)]
+    print("    mean flexion, degrees: " + ", ".join(told))
+
+
+def _print_symmetry(body: dict[str, np.ndarray]) -> None:
+    mirror, names = body["mirror"], tuple(body["keypoint_names"].tolist())
+    all_joints = mirrored_joints(ALL_JOINTS)
     differences = {
-        "template": body["v_template"] - body["v_template"][mirror] * flip,
-        "shapedirs": body["shapedirs"] - body["shapedirs"][mirror] * flip[:, None],
-        "weights": body["weights"] - body["weights"][mirror][:, joint_mirror()],
-        "joints": body["J_regressor"] - body["J_regressor"][joint_mirror()][:, mirror],
-        "keypoints": body["keypoint_regressor"] - body["keypoint_regressor"][other][:, mirror],
+        "weights": body["weights"] - body["weights"][mirror][:, mirrored_joints(TREE_JOINTS)],
+        "joints": body["J_regressor"] - body["J_regressor"][all_joints][:, mirror],
+        "keypoints": body["keypoint_regressor"] - body["keypoint_regressor"][mirrored_joints(names)][:, mirror],
     }
     print("  asymmetry: " + ", ".join(f"{name} {abs(d).max():.1e}" for name, d in differences.items()))

@@ -97,19 +97,27 @@ def regress_joints(source: Source, skin: np.ndarray, joints: np.ndarray, weights
 
 
 def regress_point(
-    skin: np.ndarray, point: np.ndarray, allowed: np.ndarray, mirror: np.ndarray | None, most: int, reach: float = 0.05
+    skin: np.ndarray,
+    point: np.ndarray,
+    allowed: np.ndarray,
+    mirror: np.ndarray | None,
+    most: int,
+    reach: float = 0.05,
+    pull: float = 0.004,
+    candidates: int | None = None,
 ) -> np.ndarray:
     """(V,) weights of the near vertices that reproduce the (S, 3) point.
 
     With `mirror`, the weights are left-right symmetric. `reach` (metres) widens the neighbourhood
-    beyond that of the 60 nearest vertices.
+    beyond that of the 60 nearest vertices; `pull` (metres) is how hard weights are drawn to be alike;
+    `candidates` are how many vertices are tried, four times `most` by default.
     """
-    near = _spread(skin.mean(0), allowed, point.mean(0), 4 * most, reach)
+    near = _spread(skin.mean(0), allowed, point.mean(0), candidates or 4 * most, reach)
     columns = skin[:, near] if mirror is None else 0.5 * (skin[:, near] + skin[:, mirror[near]])
     system = (columns - point[:, None]).transpose(0, 2, 1).reshape(-1, len(near))
     # Sum to one, weighted well above errors of a millimetre; a slight pull to many small weights rather than few large.
     size = np.sqrt(len(system))
-    system = np.concatenate([system, np.full((1, len(near)), 10 * size), 0.004 * size * np.eye(len(near))])
+    system = np.concatenate([system, np.full((1, len(near)), 10 * size), pull * size * np.eye(len(near))])
     target = np.zeros(len(system))
     target[len(target) - len(near) - 1] = 10 * size
     gram, right = system.T @ system, system.T @ target

@@ -62,6 +62,50 @@ def tiny_body(seed: int = 0, *, per_joint: int = 8, posedirs: bool = False) -> d
     }
 
 
+def tiny_assets(kind: str, *, posedirs: str = "dense", seed: int = 0):
+    """A body of any kind about its joints, obeying the laws of its layout; posedirs "none", "dense" or "blocks"."""
+    from bodyfit.body.kinds import KINDS
+    from bodyfit.body.record import BodyAssets, HandSpace, PoseBlocks
+    from bodyfit.skeleton import SMPL
+
+    layout, rng, around = KINDS[kind], np.random.default_rng(seed), 6
+    skeleton = layout.skeleton
+    joints = np.zeros((len(skeleton), 3))
+    for j, name in enumerate(skeleton.names):
+        known = REST_JOINTS[SMPL.index(name)] if name in SMPL.names else None
+        joints[j] = joints[skeleton.parents[j]] + 0.03 * rng.standard_normal(3) if known is None else known
+    corners = 0.02 * rng.standard_normal((len(joints), around // 2, 3))
+    vertices = (joints[:, None] + np.concatenate([corners, -corners], 1)).reshape(-1, 3)
+    n_v, n_j = len(vertices), len(joints)
+    owner = np.repeat(np.arange(n_j), around)
+    weights = np.zeros((n_v, n_j))
+    weights[np.arange(n_v), owner] = 0.7
+    weights[np.arange(n_v), np.maximum(np.array(skeleton.parents)[owner], 0)] += 0.3
+    dense = 0.003 * rng.standard_normal((n_v, 3, layout.pose_features))
+    if posedirs == "blocks":
+        near = rng.random((n_v, n_j - 1)) < 0.1
+        dense = (dense.reshape(n_v, 3, n_j - 1, 9) * near[:, None, :, None]).reshape(n_v, 3, -1)
+    space = HandSpace(0.2 * rng.standard_normal(45), np.linalg.qr(rng.standard_normal((45, 45)))[0])
+    regressors = {"nose": skeleton.names.index("head") if "head" in skeleton.names else 0, "left_index_tip": n_j // 2}
+    keypoints = {name: np.zeros(n_v) for name in regressors}
+    for name, joint in regressors.items():
+        keypoints[name][joint * around + rng.choice(around, 3, replace=False)] = (0.5, 0.3, 0.2)
+    return BodyAssets(
+        name=f"tiny {kind}",
+        kind=layout,
+        gender="neutral",
+        v_template=vertices,
+        shapedirs=0.01 * rng.standard_normal((n_v, 3, 10)),
+        posedirs=None if posedirs == "none" else PoseBlocks.of(dense) if posedirs == "blocks" else dense,
+        J_regressor=np.kron(np.eye(n_j), np.full((1, around), 1 / around)),
+        weights=weights,
+        faces=np.arange(n_v - n_v % 3).reshape(-1, 3),
+        exprdirs=0.01 * rng.standard_normal((n_v, 3, 10)) if layout.shapes else None,
+        hands={"left": space, "right": space} if n_j in (16, 52, 55) else {},
+        keypoints=keypoints,
+    )
+
+
 @pytest.fixture(scope="session")
 def tiny_path(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("bodies") / "tiny.npz"

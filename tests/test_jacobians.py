@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_assets
 
+from bodyfit.body.model import BodyModel
 from bodyfit.body.points import Points, pose_tree
 from bodyfit.body.pose_prior import PosePrior
+from bodyfit.errors import OptionError
 from bodyfit.fit.capsules import SphereOverlap
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.initial import RigidPlacement
@@ -67,36 +70,75 @@ def points(tiny):
     return Points(tiny, correspondence("halpe26"))
 
 
-def place(tiny, points, x):
-    tree = pose_tree(tiny, x[:, 72:], x[:, :72].unflatten(1, (24, 3)))
-    return points.place(tree, x[:, 72:])
+@pytest.fixture(
+    params=["smpl none", "smpl dense", "smpl blocks", "smplh blocks", "smplx dense", "smplx blocks", "star dense"]
+)
+def body(request) -> BodyModel:
+    """A model with some sort of pose blend shapes, or without."""
+    kind, posedirs = request.param.split()
+    return BodyModel(tiny_assets(kind, posedirs=posedirs), dtype=torch.float64)
 
 
-def test_point_jacobians(tiny, points, generator):
-    x = 0.6 * rand(generator, 3, 82)
-    placed = place(tiny, points, x)
-    want = differences(lambda x: place(tiny, points, x).positions, x)
-    torch.testing.assert_close(placed.jacobian_pose(), want[..., :72], atol=TOLERANCE, rtol=0)
-    torch.testing.assert_close(placed.jacobian_betas(), want[..., 72:], atol=TOLERANCE, rtol=0)
+@pytest.fixture
+def on_body(body) -> Points:
+    """Joints, points of the skin on the body and on a finger, mixtures."""
+    names = ("nose", "left_index_tip", "left_wrist", "pelvis")
+    hand = ({"left_hand": 1.0},) if body.has_point("left_hand") else ({"left_index2": 1.0},)
+    extra = hand if body.has_point(next(iter(hand[0]))) else ()
+    return Points(body, [*({n: 1.0} for n in names), {"nose": 0.3, "head": 0.7}, *extra])
 
 
-def test_pull_back_is_the_transposed_jacobian(tiny, points, generator):
-    x = 0.6 * rand(generator, 3, 82)
-    placed = place(tiny, points, x)
-    forces = rand(generator, 3, 5, len(points), 3)
+def place(points, x):
+    n = 3 * points.model.body_joints
+    tree = pose_tree(points.model, x[:, n:], x[:, :n].unflatten(1, (-1, 3)))
+    return points.place(tree, x[:, n:])
+
+
+def some_x(generator, points, batch: int):
+    return 0.6 * rand(generator, batch, 3 * points.model.body_joints + points.model.num_betas)
+
+
+def test_point_jacobians(on_body, generator):
+    x = some_x(generator, on_body, 3)
+    placed = place(on_body, x)
+    want = differences(lambda x: place(on_body, x).positions, x)
+    n = 3 * on_body.model.body_joints
+    torch.testing.assert_close(placed.jacobian_pose(), want[..., :n], atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(placed.jacobian_betas(), want[..., n:], atol=TOLERANCE, rtol=0)
+
+
+def test_pull_back_is_the_transposed_jacobian(on_body, generator):
+    x = some_x(generator, on_body, 3)
+    placed = place(on_body, x)
+    forces = rand(generator, 3, 5, len(on_body), 3)
     want = torch.einsum("bnkc,bkcd->bnd", forces, placed.jacobian_pose())
     torch.testing.assert_close(placed.pull_back(forces), want, atol=1e-12, rtol=1e-10)
     torch.testing.assert_close(placed.pull_back(forces[:, 0]), want[:, 0], atol=1e-12, rtol=1e-10)
 
 
-def test_points_are_those_of_the_mesh(tiny, points, generator):
+def test_points_are_those_of_the_mesh(on_body, generator):
+    x = some_x(generator, on_body, 4)
+    model, n = on_body.model, 3 * on_body.model.body_joints
+    out = model(betas=x[:, n:], body_pose=x[:, 3:n], global_orient=x[:, :3])
+    positions = place(on_body, x).positions
+    for k, name in enumerate(("nose", "left_index_tip", "left_wrist", "pelvis")):
+        torch.testing.assert_close(positions[:, k], model.point(out, name), atol=1e-12, rtol=0)
+
+
+def test_keypoints_are_those_of_the_mesh(tiny, points, generator):
     x = 0.6 * rand(generator, 4, 82)
-    placed = place(tiny, points, x)
     out = tiny(betas=x[:, 72:], body_pose=x[:, 3:72], global_orient=x[:, :3])
     want = tiny.keypoints(out, "halpe26")
     known = torch.tensor(points.known)
     assert known.sum() >= 20
-    torch.testing.assert_close(placed.positions[:, known], want[:, known], atol=1e-12, rtol=0)
+    torch.testing.assert_close(place(points, x).positions[:, known], want[:, known], atol=1e-12, rtol=0)
+    without_mesh = tiny.keypoints(tiny.params(betas=x[:, 72:], body_pose=x[:, 3:72], global_orient=x[:, :3]), "halpe26")
+    torch.testing.assert_close(without_mesh[:, known], want[:, known], atol=1e-12, rtol=0)
+
+
+def test_hands_cannot_be_fitted_to_bodies():
+    with pytest.raises(OptionError, match="no whole body"):
+        Points(BodyModel(tiny_assets("mano_left")), [{"left_wrist": 1.0}])
 
 
 def some_prior(seed: int = 0) -> PosePrior:

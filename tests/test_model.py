@@ -18,9 +18,11 @@ from smplx.utils import Struct
 from smplx.vertex_ids import vertex_ids
 
 import bodyfit
-from bodyfit.body.assets import GENDERS, asset_path
+from bodyfit.body.archive import asset_path
+from bodyfit.body.assets import load_assets
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.body.pose_prior import load_pose_prior
+from bodyfit.body.record import GENDERS, PoseBlocks
 from bodyfit.body.sample import random_bodies
 from bodyfit.errors import AssetError, OptionError, ShapeError
 from bodyfit.skeleton import LAYOUTS, SMPL
@@ -116,14 +118,17 @@ def test_parameters_have_the_names_and_shapes_of_smplx(tiny_pkl):
 
 
 def test_the_open_body_is_an_smpl_body_to_smplx_too(gendered):
-    a = gendered.assets
-    arrays = {k: getattr(a, k) for k in ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")}
+    a = load_assets("open", gender=gendered.gender)
+    arrays = {k: getattr(a, k) for k in ("v_template", "shapedirs", "J_regressor", "weights")}
+    blocks = a.posedirs
+    assert isinstance(blocks, PoseBlocks), "few joints move a vertex"
+    arrays["posedirs"] = blocks.dense(len(a.v_template), 24)
     table = np.stack([np.array(a.parents), np.arange(24)])
     anywhere = dict.fromkeys(vertex_ids["smplh"], 0)
     model = smplx.SMPL(
         "", data_struct=Struct(**arrays, f=a.faces, kintree_table=table), batch_size=2, dtype=F64, vertex_ids=anywhere
     )
-    model = unrounded(model, arrays | {"posedirs": a.posedirs.reshape(-1, 207).T})
+    model = unrounded(model, arrays | {"posedirs": arrays["posedirs"].reshape(-1, 207).T})
     p = some_params(2)
     want, got = smplx_on_matrices(model, p), gendered(**p)
     torch.testing.assert_close(got.vertices, want.vertices.detach(), atol=1e-12, rtol=0)
@@ -132,7 +137,7 @@ def test_the_open_body_is_an_smpl_body_to_smplx_too(gendered):
 
 def test_joints_are_the_regressor_on_the_rest_body(tiny):
     out = tiny(betas=rand(0, 4, 10))
-    regressor = torch.from_numpy(tiny.assets.J_regressor)
+    regressor = torch.from_numpy(tiny_body()["J_regressor"])
     torch.testing.assert_close(out.joints, regressor @ out.vertices, atol=1e-12, rtol=0)
 
 
@@ -244,8 +249,8 @@ def test_a_negative_number_of_betas_is_refused(tiny_path, num_betas):
         ("body_pose", (2, 72), r"body_pose must be \(B, 69\) or \(B, 23, 3\), got \(2, 72\)"),
         ("body_pose", (2, 24, 3), r"body_pose must be .* got \(2, 24, 3\)"),
         ("body_pose", (2, 23, 3, 3), r"body_pose must be .* got \(2, 23, 3, 3\)"),
-        ("global_orient", (3,), r"global_orient must be \(B, 3\), got \(3,\)"),
-        ("global_orient", (2, 3, 3), r"global_orient must be \(B, 3\), got \(2, 3, 3\)"),
+        ("global_orient", (3,), r"global_orient must be \(B, 3\) or \(B, 1, 3\), got \(3,\)"),
+        ("global_orient", (2, 3, 3), r"global_orient must be \(B, 3\) or \(B, 1, 3\), got \(2, 3, 3\)"),
         ("transl", (2, 4), r"transl must be \(B, 3\), got \(2, 4\)"),
         ("transl", (), r"transl must be \(B, 3\), got \(\)"),
     ],
@@ -350,7 +355,7 @@ def mirror_pose(rotvecs: torch.Tensor) -> torch.Tensor:
 
 
 def test_mirrored_pose_gives_mirrored_vertices(gendered):
-    with np.load(asset_path("body", f"open_{gendered.assets.gender}.npz")) as file:
+    with np.load(asset_path("body", "open.npz")) as file:
         mirror = torch.from_numpy(file["mirror"].astype(np.int64))
     assert torch.equal(mirror[mirror], torch.arange(len(mirror))), "a reflection is its own inverse"
     p = some_params(2)
@@ -366,11 +371,11 @@ def test_mirrored_pose_gives_mirrored_vertices(gendered):
 def test_the_mesh_is_closed_and_faces_outward(gendered):
     for betas in (np.zeros(10), np.full(10, 1.0), np.full(10, -1.0)):
         vertices = gendered(betas=torch.from_numpy(betas)[None]).vertices[0].numpy()
-        mesh = trimesh.Trimesh(vertices, gendered.assets.faces, process=False)
+        mesh = trimesh.Trimesh(vertices, gendered.faces.numpy(), process=False)
         assert mesh.is_watertight
         assert mesh.is_winding_consistent
         assert 0.03 < mesh.volume < 0.2, "cubic metres: 30 to 200 kg"
-    used = np.unique(gendered.assets.faces)
+    used = np.unique(gendered.faces.numpy())
     np.testing.assert_array_equal(used, np.arange(len(gendered.v_template)))
 
 
@@ -378,7 +383,7 @@ def test_sizes_of_bodies_are_those_of_adults(gendered):
     betas = rand(0, 64, 10).clamp(-2.5, 2.5)
     height = np.ptp(gendered(betas=betas).vertices[..., 1].numpy(), axis=1)
     mean = np.ptp(gendered.v_template[:, 1].numpy())
-    low, high = {"neutral": (1.6, 1.8), "male": (1.7, 1.85), "female": (1.55, 1.7)}[gendered.assets.gender]
+    low, high = {"neutral": (1.6, 1.8), "male": (1.7, 1.85), "female": (1.55, 1.7)}[gendered.gender]
     assert low < mean < high
     assert height.min() > 1.35
     assert height.max() < 2.15
@@ -391,8 +396,7 @@ def test_men_are_taller_than_women():
 
 
 def test_skinning_weights_are_few_and_sum_to_one(gendered):
-    with np.load(asset_path("body", f"open_{gendered.assets.gender}.npz")) as file:
-        weights = file["weights"].astype(np.float64)
+    weights = gendered.weights.numpy()
     assert (weights > 0).sum(1).max() <= 8
     assert weights.min() >= 0
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
@@ -400,7 +404,7 @@ def test_skinning_weights_are_few_and_sum_to_one(gendered):
 
 
 def test_regressors_are_means_of_nearby_skin(gendered):
-    a = gendered.assets
+    a = load_assets("open", gender=gendered.gender)
     for row in (*a.J_regressor, *a.keypoints.values()):
         assert row.min() >= 0
         assert row.sum() == pytest.approx(1, abs=1e-5)
@@ -412,7 +416,7 @@ def test_keypoints_lie_where_their_names_say(gendered):
     """The model's frame: y up, z forward, x to the body's left."""
     betas = torch.cat([torch.zeros(1, 10, dtype=F64), rand(5, 15, 10).clamp(-2, 2)])
     out = gendered(betas=betas)
-    at = {n: gendered._point(out, n) for n in (*gendered.assets.keypoints, *SMPL.names)}
+    at = {n: gendered.point(out, n) for n in (*gendered.keypoint_names, *SMPL.names)}
     for name, point in at.items():
         if name.startswith("left_"):
             other = at[name.replace("left_", "right_")]
@@ -445,7 +449,7 @@ def test_keypoints_lie_where_their_names_say(gendered):
 
 
 def test_joints_lie_inside_the_body(open_model):
-    mesh = trimesh.Trimesh(open_model.assets.v_template, open_model.assets.faces, process=False)
+    mesh = trimesh.Trimesh(open_model.v_template.numpy(), open_model.faces.numpy(), process=False)
     joints = open_model().joints[0].numpy()
     # Solid angle of the closed mesh about a point: 4 pi inside, 0 outside (van Oosterom and Strackee 1983).
     a, b, c = (mesh.triangles[None, :, i] - joints[:, None] for i in range(3))

@@ -2,73 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bodyfit.body.assets import BodyAssets, load_assets
-from bodyfit.body.lbs import forward_kinematics, rigid_transforms, skin
-from bodyfit.errors import OptionError, ShapeError
+from bodyfit.body.assets import load_assets
+from bodyfit.body.features import pose_features
+from bodyfit.body.kernel import posed_joints, posed_mesh, skin_mesh
+from bodyfit.body.kernel_arrays import MeshArrays
+from bodyfit.body.measure import Measurements, TapeMeasure
+from bodyfit.body.params import BodyOutput, BodyParams, ParamSize, complete
+from bodyfit.body.record import BodyAssets, PoseBlocks
+from bodyfit.body.tailor import shape_from_measurements
+from bodyfit.errors import OptionError
 from bodyfit.rotation import so3_exp
-from bodyfit.skeleton import SMPL, correspondence
+from bodyfit.skeleton import correspondence
 
 __all__ = ["BodyModel", "BodyOutput", "BodyParams", "load_model"]
 
-
-@dataclass(frozen=True)
-class BodyParams(Mapping[str, Tensor]):
-    """Parameters of a batch of bodies; a mapping, so that `model(**params)` works."""
-
-    betas: Float[Tensor, "B S"]
-    """Shape, in standard deviations."""
-    body_pose: Float[Tensor, "B P"]
-    """Axis-angle of joints 1 to 23, radians, flat (B, 69)."""
-    global_orient: Float[Tensor, "B 3"]
-    """Axis-angle of the root, radians."""
-    transl: Float[Tensor, "B 3"]
-    """Translation, metres."""
-
-    def __getitem__(self, key: str) -> Tensor:
-        if key not in self.__dataclass_fields__:
-            raise KeyError(key)
-        return getattr(self, key)
-
-    def __iter__(self):
-        return (f.name for f in fields(self))
-
-    def __len__(self) -> int:
-        return len(fields(self))
-
-    @property
-    def batch(self) -> int:
-        """How many bodies."""
-        return self.betas.shape[0]
-
-    def select(self, index: Tensor | slice | list[int]) -> BodyParams:
-        """Some of the bodies."""
-        return BodyParams(*(value[index] for value in self.values()))
-
-    def to(self, *args, **kwargs) -> BodyParams:
-        """As `Tensor.to`, for every parameter."""
-        return BodyParams(*(value.to(*args, **kwargs) for value in self.values()))
-
-
-@dataclass(frozen=True)
-class BodyOutput:
-    """A batch of posed bodies."""
-
-    vertices: Float[Tensor, "B V 3"]
-    """Metres."""
-    joints: Float[Tensor, "B J 3"]
-    """Metres, in the order of `skeleton.SMPL`."""
+_HANDS = {"left_hand_pose": "left", "right_hand_pose": "right", "hand_pose": ""}
+_FINGERS = 45
+"""Angles of one hand's 15 joints."""
 
 
 class BodyModel(nn.Module):
-    """An SMPL-format body as a differentiable layer.
+    """A body of the SMPL family as a differentiable layer.
 
     The model's own frame is SMPL's: y up, z forward, x to the body's left, metres. W(T(beta, theta), J(beta), theta)
     with T = Tbar + B_S beta + B_P vec(R(theta) - I) (Loper et al. 2015). Anything left out of a call is zero.
@@ -76,35 +39,94 @@ class BodyModel(nn.Module):
 
     v_template: Tensor
     shapedirs: Tensor
-    posedirs: Tensor
-    weights: Tensor
-    faces: Tensor
+    posedirs: Tensor | None
     joints_template: Tensor
     joints_shapedirs: Tensor
+    faces: Tensor
+    hand_means: Tensor
+    hand_components: Tensor
+    keypoint_vertices: Tensor
+    keypoint_weights: Tensor
+    _arrays: MeshArrays | None
+    _keypoint_arrays: MeshArrays | None
+    _tape: TapeMeasure | None
 
-    def __init__(self, assets: BodyAssets, *, num_betas: int = 10, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        assets: BodyAssets,
+        *,
+        num_betas: int = 10,
+        num_expression_coeffs: int = 10,
+        num_pca_comps: int | None = None,
+        flat_hand_mean: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
-        if num_betas < 0:
-            raise OptionError(f"num_betas must not be negative, got {num_betas}")
-        self.assets = assets
+        if num_betas < 0 or num_expression_coeffs < 0:
+            name = "num_betas" if num_betas < 0 else "num_expression_coeffs"
+            raise OptionError(f"{name} must not be negative, got {min(num_betas, num_expression_coeffs)}")
+        if num_pca_comps is not None and not 1 <= num_pca_comps <= _FINGERS:
+            raise OptionError(f"num_pca_comps must lie in 1 to {_FINGERS}, got {num_pca_comps}")
+        self.name, self.gender, self.kind = assets.name, assets.gender, assets.kind
+        self.skeleton, self.parents = assets.kind.skeleton, assets.parents
+        self.uv, self.uv_faces, self.landmarks = assets.uv, assets.uv_faces, assets.landmarks
+        self.num_pca_comps = num_pca_comps
         self.num_betas = min(num_betas, assets.shapedirs.shape[-1])
-        self.parents = assets.parents
+        expressions = assets.exprdirs
+        self.num_expression_coeffs = 0 if expressions is None else min(num_expression_coeffs, expressions.shape[-1])
         shapedirs = assets.shapedirs[..., : self.num_betas]
-        arrays = {
+        if expressions is not None:
+            shapedirs = np.concatenate([shapedirs, expressions[..., : self.num_expression_coeffs]], -1)
+        n_v, n_j = len(assets.v_template), len(self.skeleton)
+        buffers = {
             "v_template": assets.v_template,
-            "shapedirs": shapedirs,
-            "posedirs": assets.posedirs.reshape(-1, assets.posedirs.shape[-1]),
-            "weights": assets.weights,
+            "shapedirs": shapedirs.reshape(3 * n_v, -1).T,
             # The regressor is linear, so it is applied once here and not to every body's vertices.
             "joints_template": assets.J_regressor @ assets.v_template,
-            "joints_shapedirs": torch.einsum(
-                "jv,vcs->jcs", torch.from_numpy(assets.J_regressor), torch.from_numpy(shapedirs)
-            ).numpy(),
+            "joints_shapedirs": (assets.J_regressor @ shapedirs.reshape(n_v, -1)).reshape(n_j, 3, -1),
         }
-        for name, array in arrays.items():
-            self.register_buffer(name, torch.as_tensor(array, dtype=dtype).contiguous())
+        buffers |= self._hand_arrays(assets, flat=flat_hand_mean)
+        vertex, joint = np.nonzero(assets.weights)
+        buffers["weight_value"] = assets.weights[vertex, joint]
+        for name, array in buffers.items():
+            self.register_buffer(name, torch.as_tensor(np.ascontiguousarray(array), dtype=dtype))
+        self.register_buffer("weight_ptr", _pointers(vertex, n_v))
+        self.register_buffer("weight_joint", torch.as_tensor(joint, dtype=torch.int32))
         self.register_buffer("faces", torch.as_tensor(assets.faces, dtype=torch.int64))
-        self._has_posedirs = bool(assets.posedirs.any())
+        self._register_posedirs(assets.posedirs, dtype)
+        self._register_keypoints(assets, dtype)
+        self._arrays = self._keypoint_arrays = self._tape = None
+
+    def _hand_arrays(self, assets: BodyAssets, *, flat: bool) -> dict[str, np.ndarray]:
+        """Means (2, 45) and components (2, 45, 45), left and right; a hand without a space is its angles."""
+        means, components = np.zeros((2, _FINGERS)), np.zeros((2, _FINGERS, _FINGERS))
+        components[:] = np.eye(_FINGERS)
+        for row, side in enumerate(("left", "right")):
+            if side in assets.hands:
+                components[row] = assets.hands[side].components
+                means[row] = 0 if flat else assets.hands[side].mean
+        return {"hand_means": means, "hand_components": components}
+
+    def _register_posedirs(self, posedirs: np.ndarray | PoseBlocks | None, dtype: torch.dtype) -> None:
+        """Dense as (P, 3 V), or the blocks of a file whose joints act locally; never both."""
+        blocks = posedirs if isinstance(posedirs, PoseBlocks) else None
+        dense = None
+        if isinstance(posedirs, np.ndarray):
+            dense = torch.as_tensor(posedirs.reshape(-1, posedirs.shape[-1]).T, dtype=dtype).contiguous()
+        self.register_buffer("posedirs", dense)
+        self.register_buffer("block", None if blocks is None else torch.as_tensor(blocks.block, dtype=dtype))
+        ptr = None if blocks is None else _pointers(blocks.vertex, len(self.v_template))
+        self.register_buffer("block_ptr", ptr)
+        joint = None if blocks is None else torch.as_tensor(blocks.joint, dtype=torch.int32)
+        self.register_buffer("block_joint", joint)
+
+    def _register_keypoints(self, assets: BodyAssets, dtype: torch.dtype) -> None:
+        """The vertices that keypoints lie on, and each keypoint's weights of them."""
+        regressors = np.array(list(assets.keypoints.values())).reshape(len(assets.keypoints), len(assets.v_template))
+        rows = np.flatnonzero(regressors.any(0))
+        self.keypoint_names = tuple(assets.keypoints)
+        self.register_buffer("keypoint_vertices", torch.from_numpy(rows))
+        self.register_buffer("keypoint_weights", torch.as_tensor(regressors[:, rows], dtype=dtype))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -119,7 +141,56 @@ class BodyModel(nn.Module):
     @property
     def num_joints(self) -> int:
         """Joints with the root."""
-        return len(self.parents)
+        return len(self.skeleton)
+
+    @property
+    def mesh_arrays(self) -> MeshArrays:
+        """The model's arrays as the kernels take them, without a copy."""
+        if self._arrays is None:
+            names = (f.name for f in fields(MeshArrays) if f.name != "parents")
+            arrays = {name: getattr(self, name) for name in names}
+            if self.is_star:  # its corrections are no sum over the entries of rotations
+                arrays["posedirs"] = None
+            self._arrays = MeshArrays(parents=self.parents, **arrays)
+        return self._arrays
+
+    @property
+    def keypoint_arrays(self) -> MeshArrays:
+        """The same of the vertices that keypoints lie on."""
+        if self._keypoint_arrays is None:
+            self._keypoint_arrays = self.mesh_arrays.rows(self.keypoint_vertices)
+        return self._keypoint_arrays
+
+    @property
+    def weights(self) -> Float[Tensor, "V J"]:
+        """Linear blend skinning weights."""
+        return self.mesh_arrays.weights
+
+    def _apply(self, fn, recurse: bool = True):
+        self._arrays = self._keypoint_arrays = None  # they hold the tensors of before
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_arrays": None, "_keypoint_arrays": None}
+
+    @property
+    def body_joints(self) -> int:
+        """How many of the first joints a fit moves: all but hands, jaw and eyes."""
+        return self.kind.body_joints
+
+    def _sizes(self) -> dict[str, ParamSize]:
+        """The parameters that the layout has."""
+        sizes = {"betas": ParamSize(self.num_betas, shorter=True, padded=True), "body_pose": ParamSize(0)}
+        sizes |= {"global_orient": ParamSize(3, joints=1), "transl": ParamSize(3)}
+        for name, joints in self.kind.poses:
+            if name in _HANDS:
+                n = self.num_pca_comps
+                sizes[name] = ParamSize(_FINGERS, joints=15, shorter=True) if n is None else ParamSize(n)
+            else:
+                sizes[name] = ParamSize(3 * joints, joints=joints)
+        if self.num_expression_coeffs:
+            sizes["expression"] = ParamSize(self.num_expression_coeffs, shorter=True, padded=True)
+        return sizes
 
     def params(
         self,
@@ -128,47 +199,53 @@ class BodyModel(nn.Module):
         body_pose: Tensor | None = None,
         global_orient: Tensor | None = None,
         transl: Tensor | None = None,
+        left_hand_pose: Tensor | None = None,
+        right_hand_pose: Tensor | None = None,
+        jaw_pose: Tensor | None = None,
+        leye_pose: Tensor | None = None,
+        reye_pose: Tensor | None = None,
+        expression: Tensor | None = None,
+        hand_pose: Tensor | None = None,
+        neck_pose: Tensor | None = None,
     ) -> BodyParams:
         """Complete, checked parameters; a batch of 1 is repeated to the batch of the others.
 
-        body_pose may be (B, 69) or (B, 23, 3). Fewer betas than the model's are filled with zeros.
+        A pose may be flat (B, 3 J) or (B, J, 3). Fewer betas or expression coefficients than the model's are filled
+        with zeros. A hand pose of 45 columns is axis-angle, of fewer n the first n coefficients of the hand's components.
+        Raises `ShapeError`, and `OptionError` for a parameter that the model's layout lacks.
         """
-        n = self.num_joints - 1
-        flat = {"betas": betas, "body_pose": body_pose, "global_orient": global_orient, "transl": transl}
-        size = {"betas": self.num_betas, "body_pose": 3 * n, "global_orient": 3, "transl": 3}
-        for name, value in flat.items():
-            if value is None:
-                continue
-            value = torch.as_tensor(value, dtype=self.dtype, device=self.device)
-            if name == "body_pose" and value.ndim == 3 and value.shape[1:] == (n, 3):
-                value = value.flatten(1)
-            if name == "global_orient" and value.ndim == 3 and value.shape[1:] == (1, 3):
-                value = value[:, 0]  # smplx accepts this shape
-            fits = value.ndim == 2 and (
-                value.shape[1] == size[name] or (name == "betas" and value.shape[1] < size[name])
-            )
-            if not fits:
-                also = f" or (B, {n}, 3)" if name == "body_pose" else ""
-                raise ShapeError(f"{name} must be (B, {size[name]}){also}, got {tuple(value.shape)}")
-            if name == "betas":
-                value = torch.nn.functional.pad(value, (0, size[name] - value.shape[1]))
-            flat[name] = value
-        batches = {v.shape[0] for v in flat.values() if v is not None} or {1}
-        batch = max(batches) if 0 not in batches else 0
-        if not batches <= {1, batch}:
-            raise ShapeError(
-                "batches differ: " + ", ".join(f"{k} {v.shape[0]}" for k, v in flat.items() if v is not None)
-            )
-        return BodyParams(
-            **{
-                k: self.v_template.new_zeros(batch, size[k]) if v is None else v.expand(batch, size[k])
-                for k, v in flat.items()
-            }
-        )
+        given = {
+            **{"betas": betas, "body_pose": body_pose, "global_orient": global_orient, "transl": transl},
+            **{"left_hand_pose": left_hand_pose, "right_hand_pose": right_hand_pose, "hand_pose": hand_pose},
+            **{"jaw_pose": jaw_pose, "leye_pose": leye_pose, "reye_pose": reye_pose, "neck_pose": neck_pose},
+            **{"expression": expression},
+        }
+        return complete(given, self._sizes(), self.v_template, self.kind.title)
+
+    def full_pose(self, params: BodyParams) -> Float[Tensor, "B J 3"]:
+        """Axis-angle of every joint, root first, hands decoded and about their mean."""
+        parts = [params.global_orient]
+        for name, _ in self.kind.poses:
+            pose = params[name]
+            if name in _HANDS:
+                row = ("left", "right").index(self._side(name))
+                if self.num_pca_comps is not None or pose.shape[1] < _FINGERS:
+                    pose = pose @ self.hand_components[row, : pose.shape[1]]
+                pose = pose + self.hand_means[row]
+            parts.append(pose)
+        return torch.cat(parts, 1).unflatten(1, (self.num_joints, 3))
+
+    def _side(self, name: str) -> str:
+        return _HANDS[name] or self.kind.name.removeprefix("mano_")
+
+    def coefficients(self, params: BodyParams) -> Float[Tensor, "B S"]:
+        """Betas and expression, as the columns of `shapedirs`."""
+        return params.betas if params.expression is None else torch.cat([params.betas, params.expression], 1)
 
     def rest_joints(self, betas: Float[Tensor, "B S"]) -> Float[Tensor, "B J 3"]:
         """Joints of the shaped body in the T-pose."""
-        return self.joints_template + (self.joints_shapedirs @ betas.T).permute(2, 0, 1)
+        by_beta = self.joints_shapedirs[..., : betas.shape[1]]
+        return self.joints_template + (by_beta @ betas.T).permute(2, 0, 1)
 
     def forward(
         self,
@@ -176,43 +253,181 @@ class BodyModel(nn.Module):
         body_pose: Tensor | None = None,
         global_orient: Tensor | None = None,
         transl: Tensor | None = None,
+        left_hand_pose: Tensor | None = None,
+        right_hand_pose: Tensor | None = None,
+        jaw_pose: Tensor | None = None,
+        leye_pose: Tensor | None = None,
+        reye_pose: Tensor | None = None,
+        expression: Tensor | None = None,
+        hand_pose: Tensor | None = None,
+        neck_pose: Tensor | None = None,
     ) -> BodyOutput:
         """The posed body.
 
         betas (B, 10), body_pose (B, 69) or (B, 23, 3) and global_orient (B, 3) axis-angle in radians, transl (B, 3)
-        metres. Raises `ShapeError`.
+        metres; the others as in `BodyParams`, where the layout has them. Raises `ShapeError` and `OptionError`.
         """
-        p = self.params(betas=betas, body_pose=body_pose, global_orient=global_orient, transl=transl)
-        rotvecs = torch.cat([p.global_orient, p.body_pose], 1).unflatten(1, (self.num_joints, 3))
-        R_local = so3_exp(rotvecs)
-        rest = self.v_template + (self.shapedirs.flatten(0, 1) @ p.betas.T).T.unflatten(1, (-1, 3))
-        if self._has_posedirs:
-            feature = (R_local[:, 1:] - torch.eye(3, dtype=self.dtype, device=self.device)).flatten(1)
-            rest = rest + (feature @ self.posedirs.T).unflatten(1, (-1, 3))
-        joints_rest = self.rest_joints(p.betas)
-        R_world, joints = forward_kinematics(R_local, joints_rest, self.parents)
-        vertices = skin(rest, rigid_transforms(R_world, joints, joints_rest), self.weights)
-        return BodyOutput(vertices + p.transl[:, None], joints + p.transl[:, None])
+        p = self.params(
+            betas=betas,
+            body_pose=body_pose,
+            global_orient=global_orient,
+            transl=transl,
+            left_hand_pose=left_hand_pose,
+            right_hand_pose=right_hand_pose,
+            jaw_pose=jaw_pose,
+            leye_pose=leye_pose,
+            reye_pose=reye_pose,
+            expression=expression,
+            hand_pose=hand_pose,
+            neck_pose=neck_pose,
+        )
+        return self._posed(p)
 
-    def keypoints(self, output: BodyOutput, layout: str) -> Float[Tensor, "B K 3"]:
-        """The keypoints of a layout on posed bodies; NaN where this model has no such point."""
+    def joints(self, params: BodyParams) -> Float[Tensor, "B J 3"]:
+        """The posed joints without the mesh, metres: a hundred times cheaper than a call."""
+        return posed_joints(self.mesh_arrays, self.coefficients(params), self.full_pose(params), params.transl)
+
+    def keypoints(self, bodies: BodyParams | BodyOutput, layout: str) -> Float[Tensor, "B K 3"]:
+        """The keypoints of a layout on posed bodies; NaN where this model has no such point.
+
+        From parameters only the few vertices that keypoints lie on are posed.
+        """
+        if isinstance(bodies, BodyParams):
+            bodies = self._posed(bodies, keypoints_only=True)
+            skin_points = bodies.vertices
+        else:
+            skin_points = bodies.vertices[:, self.keypoint_vertices]
+        on_skin = self.keypoint_weights @ skin_points
         points = []
         for entry in correspondence(layout):
-            terms = [w * self._point(output, name) for name, w in entry.items() if self.has_point(name)]
+            terms = [
+                w * (bodies.joints[:, at] if is_joint else on_skin[:, at])
+                for name, w in entry.items()
+                for is_joint, at in [self.place(name)]
+                if at >= 0
+            ]
             complete = bool(entry) and len(terms) == len(entry)
-            points.append(sum(terms[1:], terms[0]) if complete else torch.full_like(output.joints[:, 0], torch.nan))
+            points.append(sum(terms[1:], terms[0]) if complete else torch.full_like(bodies.joints[:, 0], torch.nan))
         return torch.stack(points, 1)
+
+    def point(self, bodies: BodyOutput, name: str) -> Float[Tensor, "B 3"]:
+        """A joint or surface keypoint by its name."""
+        is_joint, at = self.place(name)
+        if is_joint:
+            return bodies.joints[:, at]
+        return self.keypoint_weights[at] @ bodies.vertices[:, self.keypoint_vertices]
+
+    @property
+    def tape(self) -> TapeMeasure:
+        """The tape for this mesh; made once."""
+        if self._tape is None:
+            self._tape = TapeMeasure(self.faces, self.weights, skeleton=self.skeleton)
+        return self._tape
+
+    def measure(self, betas: Tensor | None = None, *, density: float = 985.0) -> Measurements:
+        """Height, mass, girths and lengths of the body in the rest pose, metres and kilograms (`Measurements`)."""
+        with torch.no_grad():
+            body = self(betas=betas)
+        return self.tape.measure(body.vertices, body.joints, density=density)
+
+    def shape_from_measurements(
+        self,
+        *,
+        height: float | Tensor | None = None,
+        mass: float | Tensor | None = None,
+        chest: float | Tensor | None = None,
+        waist: float | Tensor | None = None,
+        hip: float | Tensor | None = None,
+        neck: float | Tensor | None = None,
+        upper_arm: float | Tensor | None = None,
+        thigh: float | Tensor | None = None,
+        arm_length: float | Tensor | None = None,
+        leg_length: float | Tensor | None = None,
+        inseam: float | Tensor | None = None,
+        density: float = 985.0,
+        max_sd: float = 5.0,
+    ) -> Float[Tensor, "B S"]:
+        """Betas of the most probable body that measures so; see `bodyfit.body.tailor`."""
+        return shape_from_measurements(
+            self,
+            height=height,
+            mass=mass,
+            chest=chest,
+            waist=waist,
+            hip=hip,
+            neck=neck,
+            upper_arm=upper_arm,
+            thigh=thigh,
+            arm_length=arm_length,
+            leg_length=leg_length,
+            inseam=inseam,
+            density=density,
+            max_sd=max_sd,
+        )
 
     def has_point(self, name: str) -> bool:
         """Whether `name` is one of the model's joints or surface keypoints."""
-        return name in SMPL.names or name in self.assets.keypoints
+        return self.place(name)[1] >= 0
 
-    def _point(self, output: BodyOutput, name: str) -> Tensor:
-        if name in SMPL.names:
-            return output.joints[:, SMPL.index(name)]
-        regressor = torch.from_numpy(self.assets.keypoints[name]).to(output.vertices)
-        rows = regressor.nonzero()[:, 0]
-        return (regressor[rows, None] * output.vertices[:, rows]).sum(1)
+    def place(self, name: str) -> tuple[bool, int]:
+        """Whether a point is a joint, and its row among joints or keypoints; -1 where it is neither."""
+        if name in self.skeleton.names:
+            return True, self.skeleton.index(name)
+        return False, self.keypoint_names.index(name) if name in self.keypoint_names else -1
+
+    def _posed(self, params: BodyParams, *, keypoints_only: bool = False) -> BodyOutput:
+        """The body, or only the vertices that keypoints lie on."""
+        arrays = self.keypoint_arrays if keypoints_only else self.mesh_arrays
+        coefficients, rotvecs = self.coefficients(params), self.full_pose(params)
+        if not self.is_star or self.posedirs is None:
+            return BodyOutput(*posed_mesh(arrays, coefficients, rotvecs, params.transl))
+        features = pose_features(rotvecs[:, 1:], so3_exp(rotvecs[:, 1:]), self.feature_columns).flatten(1)
+        second = params.betas[:, 1:2] if self.num_betas > 1 else features.new_zeros(len(features), 1)
+        corrections = (torch.cat([features, second], 1) @ self.posedirs).unflatten(1, (-1, 3))
+        if keypoints_only:
+            corrections = corrections[:, self.keypoint_vertices]
+        rest = arrays.v_template + (coefficients @ arrays.shapedirs).unflatten(1, (-1, 3)) + corrections
+        return BodyOutput(*skin_mesh(arrays, rest, self.rest_joints(coefficients), rotvecs, params.transl))
+
+    @property
+    def is_star(self) -> bool:
+        """Whether pose blend shapes respond to quaternions and to the second beta."""
+        return self.kind.name == "star"
+
+    @property
+    def feature_columns(self) -> int:
+        """Pose features of one joint."""
+        return 4 if self.is_star else 9
+
+    def shape_response(self, vertices: Int[Tensor, "N"]) -> Float[Tensor, "N 3 S"]:
+        """How some vertices of the rest body move with the betas: by shape and, in STAR, by its pose blend shapes."""
+        directions = _of_vertices(self.shapedirs[: self.num_betas], vertices)
+        if self.is_star and self.posedirs is not None and self.num_betas > 1:
+            directions = directions.clone()
+            directions[..., 1] += _of_vertices(self.posedirs[-1:], vertices)[..., 0]
+        return directions
+
+    def pose_response(self, vertices: Int[Tensor, "N"]) -> Float[Tensor, "N 3 M C"]:
+        """How some vertices of the rest body move with the pose features of each joint but the root."""
+        moved = self.num_joints - 1
+        response = self.v_template.new_zeros(len(vertices), 3, moved, self.feature_columns)
+        if self.posedirs is not None:
+            dense = _of_vertices(self.posedirs[: moved * self.feature_columns], vertices)
+            return dense.unflatten(2, (moved, -1))
+        few = self.mesh_arrays.rows(vertices)
+        if few.block is not None and few.block_ptr is not None and few.block_joint is not None:
+            row = torch.repeat_interleave(few.block_ptr.diff().long())
+            response[row, :, few.block_joint.long() - 1] = few.block
+        return response
+
+
+def _pointers(sorted_rows: np.ndarray, n: int) -> Int[Tensor, "N1"]:
+    """Where each row's entries begin, and the end (compressed rows)."""
+    return torch.as_tensor(np.searchsorted(sorted_rows, np.arange(n + 1)), dtype=torch.int32)
+
+
+def _of_vertices(directions: Float[Tensor, "S V3"], vertices: Int[Tensor, "N"]) -> Float[Tensor, "N 3 S"]:
+    return directions.unflatten(1, (-1, 3))[:, vertices].permute(1, 2, 0)
 
 
 def load_model(
@@ -220,11 +435,28 @@ def load_model(
     *,
     gender: str = "neutral",
     num_betas: int = 10,
+    num_expression_coeffs: int = 10,
+    num_pca_comps: int | None = None,
+    flat_hand_mean: bool = False,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> BodyModel:
-    """The shipped body ("open") or one from an SMPL-format file, ready to call.
+    """A shipped body or one from a file, ready to call.
 
-    `gender` chooses among the open bodies and is a file's where the file does not say. Raises `AssetError`.
+    source: "open" (24 joints as SMPL), "open-h" (with hands, 52 joints as SMPL-H), "open-x" (hands, jaw, eyes and
+    expression, 55 joints as SMPL-X), or the path of an SMPL, SMPL-H, SMPL-X, STAR, MANO or FLAME file or of a folder of
+    them in smplx's layout. `gender` chooses among the open bodies and is a file's where the file does not say.
+    num_pca_comps: hand poses are this many coefficients of the hand's components; by default the width of a hand pose
+    says whether it is angles (45) or coefficients. flat_hand_mean: hand poses are about the flat hand and not about the
+    mean one. Raises `AssetError` and `OptionError`.
     """
-    return BodyModel(load_assets(source, gender=gender), num_betas=num_betas, dtype=dtype).to(device)
+    assets = load_assets(source, gender=gender)
+    model = BodyModel(
+        assets,
+        num_betas=num_betas,
+        num_expression_coeffs=num_expression_coeffs,
+        num_pca_comps=num_pca_comps,
+        flat_hand_mean=flat_hand_mean,
+        dtype=dtype,
+    )
+    return model.to(device)

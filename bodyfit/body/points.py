@@ -4,7 +4,10 @@ A joint, or a surface point that linear blend skinning moves, is a sum of pieces
 piece = R_b l_b + w_b p_b, with p_b the posed joint and l_b an offset in the bone's rest axes, linear in betas. Turning
 joint i by a small world rotation omega moves every piece below it by omega x (piece - w_b p_i), and a change d of the
 joint's axis-angle is the world rotation omega = R_parent(i) J_left(theta_i) d. So the Jacobian costs one matrix product
-and a cross product. Pose blend shapes are left out: on the joints they are nil, on the face and the feet small.
+and a cross product. Pose blend shapes add to l_b what is linear in the pose features of a few joints.
+
+Points stand on the body's joints alone: hands, jaw and eyes, which keypoints of the body do not show, are held at their
+means, and what hangs on them is rigid to the wrist or the head.
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bodyfit.body.features import pose_features, pose_features_derivative
 from bodyfit.body.lbs import forward_kinematics
 from bodyfit.body.model import BodyModel
-from bodyfit.rotation import exp_and_left_jacobian
-from bodyfit.skeleton import SMPL
+from bodyfit.errors import OptionError
+from bodyfit.rotation import exp_and_left_jacobian, so3_exp
 
 __all__ = ["Points", "PosedPoints", "PosedTree", "pose_tree"]
 
@@ -37,18 +41,34 @@ class PosedTree:
     """Columns: the world rotation that a unit change of each axis-angle component makes."""
     bones_dbetas: Float[Tensor, "B J S3"]
     """Derivative by betas of each posed bone vector (the root's: of its position)."""
+    features: Float[Tensor, "B M C"]
+    """What pose blend shapes respond to, of each joint but the root."""
+    features_dpose: Float[Tensor, "B M C 3"]
+    """Its derivative by the joint's axis-angle."""
 
 
 def pose_tree(model: BodyModel, betas: Float[Tensor, "B S"], rotvecs: Float[Tensor, "B J 3"]) -> PosedTree:
-    """Forward kinematics with what derivatives need; `rotvecs` has the root first."""
+    """Forward kinematics of the body's joints with what derivatives need; `rotvecs` has the root first."""
+    n = model.body_joints
+    parents = model.parents[:n]
     R_local, left = exp_and_left_jacobian(rotvecs)
-    R_world, joints = forward_kinematics(R_local, model.rest_joints(betas), model.parents)
-    up = [max(p, 0) for p in model.parents]
+    R_world, joints = forward_kinematics(R_local, model.rest_joints(betas)[:, :n], parents)
+    up = [max(p, 0) for p in parents]
     R_parent = R_world[:, up].clone()
     R_parent[:, 0] = torch.eye(3, dtype=betas.dtype, device=betas.device)
-    bones = model.joints_shapedirs - model.joints_shapedirs[up]
-    bones[0] = model.joints_shapedirs[0]
-    return PosedTree(R_world, joints, R_parent @ left, (R_parent @ bones).flatten(2))
+    by_beta = model.joints_shapedirs[:n, :, : model.num_betas]
+    bones = by_beta - by_beta[up]
+    bones[0] = by_beta[0]
+    moved = rotvecs[:, 1:], R_local[:, 1:]
+    columns = model.feature_columns
+    return PosedTree(
+        R_world=R_world,
+        joints=joints,
+        axes=R_parent @ left,
+        bones_dbetas=(R_parent @ bones).flatten(2),
+        features=pose_features(*moved, columns),
+        features_dpose=pose_features_derivative(*moved, left[:, 1:], columns),
+    )
 
 
 def _ancestors(parents: tuple[int, ...]) -> np.ndarray:
@@ -67,33 +87,40 @@ class Points:
     """
 
     def __init__(self, model: BodyModel, entries: Sequence[dict[str, float]]) -> None:
+        if not model.body_joints:
+            raise OptionError(f"a {model.kind.title} model is no whole body and cannot be fitted to one")
         self.model = model
         self.known = [bool(entry) and all(model.has_point(name) for name in entry) for entry in entries]
+        skin = _Skin(model)
         pieces = [
-            (k, bone, weight, offset, offset_shape)
+            (k, bone, piece)
             for k, entry in enumerate(entries)
-            for bone, weight, offset, offset_shape in _pieces(model, entry if self.known[k] else {"pelvis": 1.0})
+            for bone, piece in skin.pieces(entry if self.known[k] else {"pelvis": 1.0}).items()
         ]
-        n_k, n_j = len(entries), model.num_joints
-        above = _ancestors(model.parents)
+        n_k, n_j = len(entries), model.body_joints
+        above = _ancestors(model.parents[:n_j])
         weight = np.zeros((n_k, n_j))
-        for k, bone, w, _, _ in pieces:
-            weight[k, bone] += w
-        soft = [piece for piece in pieces if np.abs(piece[3]).max() > 0 or np.abs(piece[4]).max() > 0]
+        for k, bone, piece in pieces:
+            weight[k, bone] += piece.weight
+        soft = [(k, bone, piece) for k, bone, piece in pieces if not piece.bare]
         member = np.zeros((n_k, len(soft)))
-        for q, piece in enumerate(soft):
-            member[piece[0], q] = 1
-        below = above[[piece[1] for piece in soft]].reshape(len(soft), n_j)  # (Q, J): joint i moves piece q
+        for q, (k, _, _) in enumerate(soft):
+            member[k, q] = 1
+        bones = np.array([bone for _, bone, _ in soft], dtype=np.int64)
+        below = above[bones].reshape(len(soft), n_j)  # (Q, J): joint i moves piece q
         self.has_soft = bool(soft)
-        self.soft_bone = [piece[1] for piece in soft]
 
         def tensor(array: np.ndarray) -> Tensor:
             return torch.as_tensor(array, dtype=model.dtype, device=model.device).contiguous()
 
+        def index(array: np.ndarray) -> Tensor:
+            return torch.as_tensor(array, dtype=torch.int64, device=model.device)
+
+        self.soft_bone = index(bones)
         self.weight = tensor(weight)
         self.member = tensor(member)
-        self.offset = tensor(np.array([piece[3] for piece in soft]).reshape(-1, 3))
-        self.offset_shape = tensor(np.array([piece[4] for piece in soft]).reshape(-1, 3, model.num_betas))
+        self.offset = tensor(np.array([piece.offset for *_, piece in soft]).reshape(-1, 3))
+        self.offset_shape = tensor(np.array([piece.by_betas for *_, piece in soft]).reshape(-1, 3, model.num_betas))
         self.below = tensor(above.T)  # (J, J): what hangs on joint i
         self.below_soft = tensor(below.T)
         # Per point k and joint i: the total weight below i; and, to be multiplied from the right so that the product
@@ -101,6 +128,15 @@ class Points:
         self.lever_weight = tensor(weight @ above)
         self.lever_joints = tensor((weight[:, None, :] * above.T[None]).reshape(n_k * n_j, n_j).T)
         self.lever_soft = tensor((member[:, None, :] * below.T[None]).reshape(n_k * n_j, len(soft)).T)
+        # Pose blend shapes, of which a piece feels those of few joints.
+        columns = model.feature_columns
+        response = np.array([piece.by_features for *_, piece in soft]).reshape(len(soft), 3, n_j - 1, columns)
+        piece_of, joint_of = np.nonzero(response.any((1, 3)))
+        self.has_response = len(piece_of) > 0
+        self.response = tensor(response[piece_of, :, joint_of])
+        self.response_piece, self.response_joint = index(piece_of), index(joint_of)
+        self.response_bone = self.soft_bone[self.response_piece]
+        self.response_point = index(np.array([k for k, *_ in soft], dtype=np.int64)[piece_of])
 
     def __len__(self) -> int:
         return len(self.known)
@@ -111,6 +147,9 @@ class Points:
         soft = None
         if self.has_soft:
             local = self.offset + (self.offset_shape @ betas.T).permute(2, 0, 1)
+            if self.has_response:
+                moved = (self.response @ tree.features[:, self.response_joint, :, None])[..., 0]
+                local = local.index_add(1, self.response_piece, moved)
             soft = (tree.R_world[:, self.soft_bone] @ local[..., None])[..., 0]
             positions = positions + self.member @ soft
         return PosedPoints(self, tree, positions, soft)
@@ -140,7 +179,20 @@ class PosedPoints:
         """d position / d axis-angle of the joints, root first: the cross product axis x lever."""
         x, y, z = self.levers()[..., None].unbind(1)  # (B, K, J, 1)
         a, b, c = self.tree.axes[:, None].unbind(-2)  # (B, 1, J, 3)
-        return torch.stack([b * z - c * y, c * x - a * z, a * y - b * x], 2).flatten(3)
+        jacobian = torch.stack([b * z - c * y, c * x - a * z, a * y - b * x], 2)
+        p = self.points
+        if p.has_response:
+            # In place at (point, joint): the rows of a pair of which several pieces feel the same joint add up.
+            where = p.response_point * jacobian.shape[3] + p.response_joint + 1
+            by_pair = jacobian.transpose(2, 3).flatten(1, 2)  # a copy: (B, K J, 3, 3)
+            by_pair = by_pair.index_add(1, where, self.response_dpose())
+            jacobian = by_pair.unflatten(1, (len(p), -1)).transpose(2, 3)
+        return jacobian.flatten(3)
+
+    def response_dpose(self) -> Float[Tensor, "B N 3 3"]:
+        """How each pair of a piece and a joint whose pose blend shapes it feels moves with the joint's axis-angle."""
+        p, tree = self.points, self.tree
+        return tree.R_world[:, p.response_bone] @ (p.response @ tree.features_dpose[:, p.response_joint])
 
     def jacobian_betas(self) -> Float[Tensor, "B K 3 S"]:
         """d position / d betas."""
@@ -162,28 +214,102 @@ class PosedPoints:
         torque = torque - torch.linalg.cross(joints, p.below @ on_joints)
         if self.soft is not None:
             torque = torque + p.below_soft @ torch.linalg.cross(over_n(self.soft), p.member.T @ forces)
-        return (torque.unsqueeze(-2) @ over_n(self.tree.axes)).flatten(-3)
+        pulled = (torque.unsqueeze(-2) @ over_n(self.tree.axes)).squeeze(-2)
+        if p.has_response:
+            felt = forces[..., p.response_point, None, :] @ over_n(self.response_dpose())
+            pulled = pulled.index_add(-2, p.response_joint + 1, felt.squeeze(-2))
+        return pulled.flatten(-2)
 
 
-def _pieces(model: BodyModel, entry: dict[str, float]) -> list[tuple[int, float, np.ndarray, np.ndarray]]:
-    """(bone, weight, offset, offset by betas) of one point, pieces of the same bone added up."""
-    assets, n_s = model.assets, model.num_betas
-    shapedirs = assets.shapedirs[..., :n_s]
-    rest = model.joints_template.double().cpu().numpy()
-    rest_shape = model.joints_shapedirs.double().cpu().numpy()
-    total: dict[int, list] = {}
-    for name, w in entry.items():
-        if name in SMPL.names:
-            held = total.setdefault(SMPL.index(name), [0.0, np.zeros(3), np.zeros((3, n_s))])
-            held[0] += w
-            continue
-        regressor = assets.keypoints[name]
-        rows = regressor.nonzero()[0]
-        share = regressor[rows, None] * assets.weights[rows]  # (N, J)
+@dataclass
+class _Piece:
+    """The part of a point that is rigid to one bone."""
+
+    weight: float
+    """How much of the bone's joint."""
+    offset: np.ndarray
+    """(3,) in the bone's rest axes, from weight x joint."""
+    by_betas: np.ndarray
+    """(3, S)"""
+    by_features: np.ndarray
+    """(3, M, C): by the pose features of the body's joints but the root"""
+
+    @property
+    def bare(self) -> bool:
+        """Whether it is nothing but the joint."""
+        return not (self.offset.any() or self.by_betas.any() or self.by_features.any())
+
+    def turned(self, R: np.ndarray, at: np.ndarray, at_by_betas: np.ndarray) -> _Piece:
+        """On the bone that the piece's own hangs on, turned by R, with its joint at `at` from that bone's."""
+        w = self.weight
+        by_features = np.einsum("cd,dmf->cmf", R, self.by_features)
+        return _Piece(w, R @ self.offset + w * at, R @ self.by_betas + w * at_by_betas, by_features)
+
+    def __add__(self, other: _Piece) -> _Piece:
+        return _Piece(
+            self.weight + other.weight,
+            self.offset + other.offset,
+            self.by_betas + other.by_betas,
+            self.by_features + other.by_features,
+        )
+
+
+class _Skin:
+    """A model's skin in numbers, to be cut into pieces."""
+
+    def __init__(self, model: BodyModel) -> None:
+        def numbers(tensor: Tensor) -> np.ndarray:
+            return tensor.double().cpu().numpy()
+
+        self.model, self.n = model, model.body_joints
+        self.rest, self.shape = numbers(model.joints_template), numbers(model.joints_shapedirs)[..., : model.num_betas]
+        self.rows = model.keypoint_vertices.cpu().numpy()
+        vertices = model.v_template[model.keypoint_vertices]
+        self.template, self.weights = numbers(vertices), numbers(model.weights[model.keypoint_vertices])
+        self.directions = numbers(model.shape_response(model.keypoint_vertices))
+        self.regressors = numbers(model.keypoint_weights)
+        self.response = numbers(model.pose_response(model.keypoint_vertices))
+        full = model.full_pose(model.params())
+        self.R_local = numbers(so3_exp(full)[0])
+        fixed = pose_features(full[:, self.n :], so3_exp(full[:, self.n :]), model.feature_columns)
+        self.fixed = numbers(fixed[0])
+
+    def pieces(self, entry: dict[str, float]) -> dict[int, _Piece]:
+        """The pieces of one point by their bone, those of hands, jaw and eyes brought to the body's."""
+        total: dict[int, _Piece] = {}
+        for name, w in entry.items():
+            is_joint, at = self.model.place(name)
+            found = {at: self._joint(w)} if is_joint else self._surface(w * self.regressors[at])
+            for bone, piece in found.items():
+                bone, piece = self._on_body(bone, piece)
+                total[bone] = total[bone] + piece if bone in total else piece
+        return total
+
+    def _joint(self, w: float) -> _Piece:
+        zeros = np.zeros((3, *self.response.shape[2:]))[:, : self.n - 1]
+        return _Piece(w, np.zeros(3), np.zeros((3, self.shape.shape[2])), zeros)
+
+    def _surface(self, regressor: np.ndarray) -> dict[int, _Piece]:
+        used = regressor.nonzero()[0]
+        share = regressor[used, None] * self.weights[used]  # (N, J)
+        # What the fixed joints' pose does to the skin is the same in every pose of the body.
+        template = self.template[used] + np.einsum("ncmf,mf->nc", self.response[used][:, :, self.n - 1 :], self.fixed)
+        found = {}
         for bone in share.sum(0).nonzero()[0]:
-            s = w * share[:, bone]
-            held = total.setdefault(int(bone), [0.0, np.zeros(3), np.zeros((3, n_s))])
-            held[0] += s.sum()
-            held[1] = held[1] + s @ assets.v_template[rows] - s.sum() * rest[bone]
-            held[2] = held[2] + np.einsum("n,ncs->cs", s, shapedirs[rows]) - s.sum() * rest_shape[bone]
-    return [(bone, *held) for bone, held in total.items()]
+            s = share[:, bone]
+            found[int(bone)] = _Piece(
+                s.sum(),
+                s @ template - s.sum() * self.rest[bone],
+                np.einsum("n,ncs->cs", s, self.directions[used]) - s.sum() * self.shape[bone],
+                np.einsum("n,ncmf->cmf", s, self.response[used][:, :, : self.n - 1]),
+            )
+        return found
+
+    def _on_body(self, bone: int, piece: _Piece) -> tuple[int, _Piece]:
+        while bone >= self.n:
+            parent = self.model.parents[bone]
+            piece = piece.turned(
+                self.R_local[bone], self.rest[bone] - self.rest[parent], self.shape[bone] - self.shape[parent]
+            )
+            bone = parent
+        return bone, piece

@@ -19,25 +19,36 @@ _ANGLES = 3 * (len(SMPL.names) - 1)
 
 @dataclass(frozen=True)
 class PosePrior:
-    """A full-covariance mixture over the 69 body angles (axis-angle of joints 1 to 23), float64."""
+    """A full-covariance mixture over the body's 69 angles (axis-angle of joints 1 to 23), or the first of them; float64."""
 
-    means: Float[np.ndarray, "M 69"]
+    means: Float[np.ndarray, "M P"]
     """Radians."""
-    covars: Float[np.ndarray, "M 69 69"]
+    covars: Float[np.ndarray, "M P P"]
     """Radians squared."""
     weights: Float[np.ndarray, "M"]
     """Sum to 1."""
-    limits_lower: Float[np.ndarray, "69"]
+    limits_lower: Float[np.ndarray, "P"]
     """Joint limits, axis-angle components in radians."""
-    limits_upper: Float[np.ndarray, "69"]
+    limits_upper: Float[np.ndarray, "P"]
     """The same, from above."""
 
     @property
-    def mean(self) -> Float[np.ndarray, "69"]:
+    def mean(self) -> Float[np.ndarray, "P"]:
         """Mean of the whole mixture."""
         return self.weights @ self.means
 
-    def sample(self, n: int, *, seed: int) -> Float[np.ndarray, "N 69"]:
+    def of_joints(self, joints: int) -> PosePrior:
+        """The prior of the first `joints` joints, root included: a mixture's marginal is that of its components."""
+        n = 3 * (joints - 1)
+        return PosePrior(
+            self.means[:, :n],
+            self.covars[:, :n, :n],
+            self.weights,
+            self.limits_lower[:n],
+            self.limits_upper[:n],
+        )
+
+    def sample(self, n: int, *, seed: int) -> Float[np.ndarray, "N P"]:
         """Poses from the mixture, truncated to the joint limits; the same for the same seed.
 
         Components beyond a limit are set to it: in 69 dimensions nearly no sample lies within all of them.

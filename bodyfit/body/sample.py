@@ -21,7 +21,7 @@ def random_bodies(
     if n < 0:
         raise OptionError(f"n must not be negative, got {n}")
     model = load_model() if model is None else model
-    prior = load_pose_prior() if prior is None else prior
+    prior = (load_pose_prior() if prior is None else prior).of_joints(model.body_joints)
     betas = np.random.default_rng([seed, 1]).standard_normal((n, min(model.num_betas, 10)))
     betas = np.where(np.abs(betas) > max_sd, np.fmod(betas, max_sd), betas)  # folded: no heap of bodies at the limit
     return model.params(

@@ -86,8 +86,8 @@ class Worker:
         return plain(
             {
                 "bodyfit": bodyfit.__version__,
-                "model": self.model.assets.name,
-                "gender": self.model.assets.gender,
+                "model": self.model.name,
+                "gender": self.model.gender,
                 "detector": self.detector_name,
                 "device": str(self.model.device),
                 "seconds": seconds,
@@ -134,12 +134,12 @@ class Worker:
         self, folder: Path, results: list[FitResult], bodies: dict[int, Tensor], pictures: dict[str, Any]
     ) -> list[str]:
         """Write everything; returns the names."""
-        assets, faces = self.model.assets, self.model.faces
+        model, faces = self.model, self.model.faces
         names = list(pictures)
         for name, picture in pictures.items():
             io.save_picture(folder / name, picture)
         for i, vertices in bodies.items():
-            io.save_obj(folder / f"person{i}.obj", vertices, faces, uv=assets.uv, uv_faces=assets.uv_faces)
+            io.save_obj(folder / f"person{i}.obj", vertices, faces, uv=model.uv, uv_faces=model.uv_faces)
             io.save_glb(folder / f"person{i}.glb", vertices, faces, color=render.person_color(i))
             io.save(results[i], folder / f"person{i}.npz")
             names += [f"person{i}.{kind}" for kind in ("obj", "glb", "npz")]

@@ -46,7 +46,7 @@ def random(
     common.output_folder(out)
     body = common.chosen_model(model, gender, "cpu")
     params = bodyfit.random_bodies(n, model=body, seed=seed)
-    io.save_params(params, out / "bodies.npz", body.assets.gender)
+    io.save_params(params, out / "bodies.npz", body.gender)
     drawn: list[Tensor] = []
     digits = len(str(n - 1))
     for i in range(n):  # one at a time, so that many need no more memory than one
@@ -64,8 +64,8 @@ def random(
 def _save_mesh(path: Path, body: BodyModel, vertices: Tensor) -> None:
     from bodyfit import io
 
-    assets, faces = body.assets, body.faces
-    io.save_obj(path.with_suffix(".obj"), vertices, faces, uv=assets.uv, uv_faces=assets.uv_faces, axes="y_up")
+    faces = body.faces
+    io.save_obj(path.with_suffix(".obj"), vertices, faces, uv=body.uv, uv_faces=body.uv_faces, axes="y_up")
     io.save_glb(path.with_suffix(".glb"), vertices, faces, axes="y_up")
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from bodyfit.body.model import BodyModel
 from bodyfit.body.points import Points, PosedTree
 from bodyfit.fit.priors import Quadratic
-from bodyfit.skeleton import SMPL
 
 __all__ = ["CAPSULES", "Capsules", "SphereOverlap"]
 
@@ -76,30 +75,32 @@ class Capsules:
     @classmethod
     def of(cls, model: BodyModel) -> Capsules:
         """Capsules that follow the model's skin: the radius is the mean distance of a part's vertices from its axis."""
-        assets, n_s = model.assets, model.num_betas
-        owner = assets.weights.argmax(1)
-        shapes = [np.zeros(n_s), *np.eye(n_s)]
+        owner = model.weights.argmax(1).cpu().numpy()
+        shapes = torch.cat([torch.zeros(1, model.num_betas), torch.eye(model.num_betas)]).to(model.v_template)
+        with torch.no_grad():
+            bodies = model(betas=shapes)
         rows = []
         for name, (owners, a, b) in CAPSULES.items():
             if not (model.has_point(a) and model.has_point(b)):
                 continue
-            skin = np.isin(owner, [SMPL.index(o) for o in owners])
-            measured = [_radius_length(assets, beta, skin, (a, b)) for beta in shapes]
-            radii = np.array([m[0] for m in measured])
-            rows.append((name, (a, b), radii[0], radii[1:] - radii[0], measured[0][1]))
+            skin = np.isin(owner, [model.skeleton.index(o) for o in owners])
+            ends = (model.point(bodies, end).double().cpu().numpy() for end in (a, b))
+            radii, lengths = _radius_length(bodies.vertices[:, skin].double().cpu().numpy(), *ends)
+            rows.append((name, (a, b), radii[0], radii[1:] - radii[0], lengths[0]))
         names, ends, radius, slope, length = zip(*rows, strict=True)
         return cls(names, ends, np.array(radius), np.array(slope), np.array(length))
 
 
-def _radius_length(assets, beta: np.ndarray, skin: np.ndarray, ends: tuple[str, str]) -> tuple[float, float]:
-    """Mean distance of the skin from the axis, and the axis's length, of a body in the T-pose."""
-    vertices = assets.v_template + assets.shapedirs[..., : len(beta)] @ beta
-    points = [(assets.J_regressor[SMPL.index(e)] if e in SMPL.names else assets.keypoints[e]) @ vertices for e in ends]
-    axis = points[1] - points[0]
-    length = float(np.linalg.norm(axis))
-    along = ((vertices[skin] - points[0]) @ axis / length**2).clip(0, 1)
-    away = np.linalg.norm(vertices[skin] - points[0] - along[:, None] * axis, axis=1)
-    return float(away.mean()), length
+def _radius_length(
+    skin: Float[np.ndarray, "B N 3"], start: Float[np.ndarray, "B 3"], end: Float[np.ndarray, "B 3"]
+) -> tuple[Float[np.ndarray, "B"], Float[np.ndarray, "B"]]:
+    """Mean distance of the skin from the axis, and the axis's length, of bodies in the T-pose."""
+    axis = (end - start)[:, None]
+    length = np.linalg.norm(axis, axis=2)
+    offset = skin - start[:, None]
+    along = ((offset * axis).sum(2) / length**2).clip(0, 1)
+    away = np.linalg.norm(offset - along[..., None] * axis, axis=2)
+    return away.mean(1), length[:, 0]
 
 
 class SphereOverlap:

@@ -20,7 +20,7 @@ from bodyfit.fit.config import FitConfig
 from bodyfit.fit.initial import starting_orientations
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective, pack, unpack
 from bodyfit.fit.result import FitResult, FitStatus
-from bodyfit.skeleton import SMPL, correspondence, keypoint_trust, layout_names
+from bodyfit.skeleton import correspondence, keypoint_trust, layout_names
 from bodyfit.solve import LMSummary, minimize
 
 __all__ = ["Fitter", "fit_keypoints"]
@@ -85,8 +85,8 @@ class Fitter:
         self.layout = layout
         self.config = FitConfig() if config is None else config
         names = layout_names(layout)
-        prior = load_pose_prior(self.config.pose_prior)
         points = Points(self.model, correspondence(layout))
+        prior = load_pose_prior(self.config.pose_prior).of_joints(self.model.body_joints)
         self.terms = BodyTerms(self.model, points, prior)
         self.trust = self._tensor([t * k for t, k in zip(keypoint_trust(layout), points.known, strict=True)])
         self.trunk = self._tensor(
@@ -121,7 +121,7 @@ class Fitter:
             raise OptionError("confidences must lie in [0, 1]; scale the third column of xyc")
         present = torch.isfinite(xyc).all(2) & (confidence >= self.config.min_confidence) & (self.trust > 0)
         fit = present.sum(1) >= self.config.min_keypoints
-        x = xyc.new_full((len(xyc), 75 + self.model.num_betas), torch.nan)
+        x = xyc.new_full((len(xyc), 3 + 3 * self.model.body_joints + self.model.num_betas), torch.nan)
         cost, iterations = x.new_full((len(x),), torch.nan), torch.zeros(len(x), dtype=torch.int64, device=x.device)
         converged, flipped = torch.zeros_like(fit), torch.zeros_like(fit)
         for rows in fit.nonzero()[:, 0].split(self.config.batch_size):
@@ -219,8 +219,8 @@ class Fitter:
         flipped: Tensor,
     ) -> FitResult:
         """Names, statuses and errors for the solver's variables."""
-        params = unpack(x)
-        tree = pose_tree(self.model, params.betas, x[:, 3:75].unflatten(1, (-1, 3)))
+        params = self.model.params(**unpack(x, self.model.num_betas))
+        tree = pose_tree(self.model, params.betas, self.model.full_pose(params)[:, : self.model.body_joints])
         seen = self.terms.points.place(tree, params.betas).positions + params.transl[:, None]
         distance = (camera.project(seen) - xyc[..., :2]).norm(dim=2)
         sure = present & (xyc[..., 2] >= 0.5)
@@ -239,14 +239,14 @@ class Fitter:
         return FitResult(
             params=params,
             camera=camera,
-            joints=tree.joints[:, : len(SMPL.names)] + params.transl[:, None],
+            joints=self.model.joints(params),
             status=statuses,
             objective=cost,
             reprojection_error_px=torch.where(ok, mean, torch.nan),
             layout=self.layout,
             keypoints=xyc,
-            model_name=self.model.assets.name,
-            gender=self.model.assets.gender,
+            model_name=self.model.name,
+            gender=self.model.gender,
             iterations=iterations,
             flipped=flipped,
         )

@@ -1,6 +1,6 @@
 """The SMPLify objective of one stage for a batch of people, as a problem for the Levenberg-Marquardt solver.
 
-Variables of a person, in this order: transl (3), global_orient (3), body_pose (69), betas (S).
+Variables of a person, in this order: transl (3), global_orient (3), body_pose (P: 69, or 63 without hands), betas (S).
 """
 
 from __future__ import annotations
@@ -67,9 +67,10 @@ def pack(params: BodyParams) -> Float[Tensor, "B D"]:
     return torch.cat([params.transl, params.global_orient, params.body_pose, params.betas], 1)
 
 
-def unpack(x: Float[Tensor, "B D"]) -> BodyParams:
+def unpack(x: Float[Tensor, "B D"], num_betas: int) -> BodyParams:
     """The solver's variables as parameters."""
-    return BodyParams(betas=x[:, 75:], body_pose=x[:, 6:75], global_orient=x[:, 3:6], transl=x[:, :3])
+    end = x.shape[1] - num_betas
+    return BodyParams(betas=x[:, end:], body_pose=x[:, 6:end], global_orient=x[:, 3:6], transl=x[:, :3])
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,9 @@ class StageObjective:
     def normal(self, x: Float[Tensor, "B D"]) -> Normal:
         """Cost, J^T r and J^T J at x."""
         stage, terms, seen = self.stage, self.terms, self.seen
-        transl, betas, pose = x[:, :3], x[:, 75:], x[:, 6:75]
-        tree = pose_tree(terms.model, betas, x[:, 3:75].unflatten(1, (-1, 3)))
+        end = x.shape[1] - terms.model.num_betas
+        transl, betas, pose = x[:, :3], x[:, end:], x[:, 6:end]
+        tree = pose_tree(terms.model, betas, x[:, 3:end].unflatten(1, (-1, 3)))
         placed = terms.points.place(tree, betas)
         eye = torch.eye(3, dtype=x.dtype, device=x.device).expand(*placed.positions.shape, 3)
         jacobian = torch.cat([eye, placed.jacobian_pose(), placed.jacobian_betas()], 3)
@@ -103,15 +105,15 @@ class StageObjective:
             gradient += (rows.mT @ r[..., None])[..., 0]
             hessian += rows.mT @ rows
         normal = Normal(cost, gradient, hessian)
-        normal = _add(normal, stage.pose, terms.mixture(pose, stage.pose_tail), slice(6, 75))
+        normal = _add(normal, stage.pose, terms.mixture(pose, stage.pose_tail), slice(6, end))
         if stage.angle > 0:
-            normal = _add(normal, stage.angle, terms.angle(pose), slice(6, 75))
+            normal = _add(normal, stage.angle, terms.angle(pose), slice(6, end))
         if stage.limits > 0:
-            normal = _add(normal, stage.limits, terms.limits(pose), slice(6, 75))
+            normal = _add(normal, stage.limits, terms.limits(pose), slice(6, end))
         if stage.interpenetration > 0:
-            normal = _add(normal, stage.interpenetration, terms.overlap(tree, betas), slice(3, 75))
+            normal = _add(normal, stage.interpenetration, terms.overlap(tree, betas), slice(3, end))
         shape = Quadratic(betas.square().sum(1), betas, torch.ones_like(betas))
-        return _add(normal, stage.shape, shape, slice(75, None))
+        return _add(normal, stage.shape, shape, slice(end, None))
 
 
 def _add(normal: Normal, weight: float, term: Quadratic, where: slice) -> Normal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +25,16 @@ FORMAT_VERSION = 1
 _TENSORS = ("joints", "keypoints", "objective", "reprojection_error_px", "iterations", "flipped")
 _TEXTS = ("layout", "model_name", "gender", "focal_source")
 _PARAMS = ("poses", "trans", "betas")
+_EXTRA = tuple(f.name for f in fields(BodyParams) if f.default is None)  # of hands and face, where a layout has them
 _KEYS = ("focal_px", "principal_point_px", "image_size", "status", *_PARAMS, *_TENSORS, *_TEXTS)
 
 
 def save(result: FitResult, path: str | Path, *, fps: float = 0.0) -> None:
     """Write a fit as npz, all of it in camera axes (x right, y down, z forward) and metres.
 
-    AMASS's keys: poses (B, 72) axis-angle, root first; trans (B, 3); betas (B, 10); gender; mocap_framerate (`fps`, 0
-    for people of one picture). AMASS's own clips have z up. Raises `OutputError`.
+    AMASS's keys: poses (B, 72) axis-angle, root first, (B, 66) where the hands have parameters of their own, which
+    follow under their names; trans (B, 3); betas (B, 10); gender; mocap_framerate (`fps`, 0 for people of one picture).
+    AMASS's own clips have z up. Raises `OutputError`.
     """
     arrays = _amass(result.params, result.gender, fps)
     arrays |= {name: _numpy(getattr(result, name)) for name in _TENSORS}
@@ -70,7 +73,9 @@ def load_result(path: str | Path) -> FitResult:
     if missing:
         raise AssetError(f"{path}: a damaged fit, it lacks {', '.join(missing)}")
     _check(path, arrays)
-    tensor = {key: torch.from_numpy(arrays[key]) for key in (*_PARAMS, *_TENSORS, "focal_px", "principal_point_px")}
+    extra = [key for key in _EXTRA if key in arrays]
+    keys = (*_PARAMS, *_TENSORS, *extra, "focal_px", "principal_point_px")
+    tensor = {key: torch.from_numpy(arrays[key]) for key in keys}
     width, height = (int(n) for n in arrays["image_size"])
     return FitResult(
         params=BodyParams(
@@ -78,6 +83,7 @@ def load_result(path: str | Path) -> FitResult:
             body_pose=tensor["poses"][:, 3:].contiguous(),
             global_orient=tensor["poses"][:, :3].contiguous(),
             transl=tensor["trans"],
+            **{key: tensor[key] for key in extra},
         ),
         camera=Camera(tensor["focal_px"], tensor["principal_point_px"], (width, height)),
         status=tuple(FitStatus(str(value)) for value in arrays["status"]),
@@ -102,6 +108,7 @@ def _amass(params: BodyParams, gender: str, fps: float) -> dict[str, np.ndarray]
         "betas": _numpy(params.betas),
         "gender": np.array(gender),
         "mocap_framerate": np.array(float(fps)),
+        **{key: _numpy(params[key]) for key in _EXTRA if key in params},
     }
 
 
@@ -135,7 +142,7 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
     n = len(arrays["status"]) if arrays["status"].ndim == 1 else -1
     shapes: dict[str, tuple[int | None, ...]] = {
         "status": (n,),
-        "poses": (n, 72),
+        "poses": (n, None),
         "trans": (n, 3),
         "betas": (n, None),
         "focal_px": (n,),
@@ -143,6 +150,7 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
         "image_size": (2,),
         "joints": (n, None, 3),
         "keypoints": (n, None, 3),
+        **{key: (n, None) for key in _EXTRA if key in arrays},
         **dict.fromkeys(("objective", "reprojection_error_px", "iterations", "flipped"), (n,)),
         **dict.fromkeys(_TEXTS, ()),
     }
@@ -150,6 +158,8 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
     for key, shape in shapes.items():
         got, kind = arrays[key].shape, kinds.get(key, "f")
         fits = len(got) == len(shape) and all(a in (None, b) for a, b in zip(shape, got, strict=True))
+        if key == "poses" and got[-1:] not in ((72,), (66,)):
+            fits = False
         if not fits or arrays[key].dtype.kind != kind:
             raise AssetError(f"{path}: a damaged fit, {key} is {arrays[key].dtype} of shape {got}")
     unknown = set(arrays["status"].tolist()) - {status.value for status in FitStatus}
