@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bodyfit import evaluate
     from bodyfit.body.model import BodyModel, BodyOutput, BodyParams, load_model
     from bodyfit.body.pose_prior import PosePrior, load_pose_prior
     from bodyfit.body.sample import random_bodies
@@ -41,6 +42,7 @@ _HOME = {
     "LMConfig": "solve",
     "PosePrior": "body.pose_prior",
     "StageConfig": "fit.config",
+    "evaluate": "evaluate",
     "fit_frames": "pipeline",
     "fit_image": "pipeline",
     "fit_keypoints": "fit.fitter",
@@ -67,6 +69,7 @@ __all__ = [
     "PosePrior",
     "StageConfig",
     "__version__",
+    "evaluate",
     "fit_frames",
     "fit_image",
     "fit_keypoints",
@@ -80,7 +83,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(f"bodyfit.{_HOME[name]}"), name)
+        home = import_module(f"bodyfit.{_HOME[name]}")
+        return home if _HOME[name] == name else getattr(home, name)
     raise AttributeError(f"module 'bodyfit' has no attribute {name!r}")
 
 

@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("body",),
     ("fit",),
     ("detect", "render", "io"),
-    ("pipeline", "batch"),
+    ("pipeline", "batch", "evaluate"),
     ("cli",),
 )
 """The table of DESIGN.md, lowest first, each layer's rooms in the order of their rows."""
@@ -97,6 +97,7 @@ def test_the_walk_sees_the_whole_package():
         "render",
         "io",
         "pipeline",
+        "evaluate",
         "cli",
     } <= rooms
     fitter = dict(
@@ -146,6 +147,8 @@ def planted(tmp_path):
         ("render/shade.py", "from ..detect import Detector"),
         ("pipeline.py", "from bodyfit.batch import run"),
         ("batch.py", "from bodyfit.cli import main"),
+        ("batch.py", "from bodyfit.evaluate import mpjpe"),
+        ("fit/fitter.py", "from bodyfit.evaluate import mpjpe"),
         ("fit/fitter.py", "from bodyfit import FitConfig"),
         ("utils.py", "import os"),
     ],

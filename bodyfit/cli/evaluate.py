@@ -1,0 +1,154 @@
+"""`bodyfit eval`: how far bodies are from the truth."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from bodyfit.cli import common
+from bodyfit.errors import OptionError
+
+if TYPE_CHECKING:
+    from bodyfit.evaluate import Report
+
+__all__ = ["evaluate"]
+
+_WIDTH = 110
+
+
+def evaluate(
+    pred: Annotated[Path, typer.Argument(help="Fit, parameters or joints (.npz, .npy).")],
+    truth: Annotated[Path, typer.Argument(help="The same, or annotations of 3DPW, EMDB, AGORA or H36M (.pkl, .npz).")],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            help="mpjpe, pa_mpjpe, pve, pa_pve, accel, accel_frame, jitter, pck50, pck150 or auc; may be repeated.",
+        ),
+    ] = None,
+    root: Annotated[
+        str, typer.Option("--root", help="What lies at the origin: pelvis, mid_hip, a joint's name, or none.")
+    ] = "pelvis",
+    joints: Annotated[
+        str, typer.Option("--joints", help="smpl24, emdb24, smpl22, lsp14, 3dpw14, h36m14 or h36m17.")
+    ] = "smpl24",
+    regressor: Annotated[
+        Path | None,
+        typer.Option("--regressor", help="J_regressor_h36m.npy (17, V), for lsp14, 3dpw14, h36m14 and h36m17."),
+    ] = None,
+    pred_model: Annotated[
+        str | None, typer.Option("--pred-model", help="Body that PRED's parameters pose; a fit knows its own.")
+    ] = None,
+    truth_model: Annotated[
+        str | None, typer.Option("--truth-model", help="Body that TRUTH's parameters pose; a folder holds all genders.")
+    ] = None,
+    person: Annotated[int, typer.Option("--person", min=0, help="Which person or motion of TRUTH's file.")] = 0,
+    fps: Annotated[
+        float | None, typer.Option("--fps", min=1e-3, help="Frames a second, where TRUTH does not say.")
+    ] = None,
+    as_json: common.JsonOption = False,
+    verbose: common.VerboseOption = False,
+) -> int:
+    """Measure bodies against the truth, item by item in the files' order.
+
+    By default mpjpe and pa_mpjpe over SMPL's 24 joints, about the pelvis. Items whose prediction is missing (NaN) are
+    counted as failed and left out of means, but wrong for pck and auc; items without truth are left out.
+
+    Examples:
+        bodyfit eval fits.npz truth.npz --truth-model open
+        bodyfit eval joints.npy downtown_car_00.pkl --person 1 --metric accel
+        bodyfit eval fits.npz P1_14_data.pkl --truth-model models/smpl --json
+
+    Exit code: 0 all was measured, 1 a metric had nothing to count, 2 the files cannot be used or compared.
+    """
+    sides = _Sides(pred, pred_model, truth, truth_model, person, regressor)
+    report = _measured(sides, metric or ["mpjpe", "pa_mpjpe"], None if root == "none" else root, joints, fps)
+    if as_json:
+        common.say(json.dumps(common.plain(_facts(report, pred, truth)), indent=2))
+    else:
+        for line in _lines(report):
+            common.say(line)
+    return common.OK if all(score.counted for score in report.scores) else common.SOME_FAILED
+
+
+class _Sides(NamedTuple):
+    """Where the bodies are, and what reads them."""
+
+    pred: Path
+    pred_model: str | None
+    truth: Path
+    truth_model: str | None
+    person: int
+    regressor: Path | None
+
+
+def _measured(sides: _Sides, which: Sequence[str], root: str | None, joints: str, fps: float | None) -> Report:
+    from bodyfit.evaluate import METRICS, Wanted, compare, joint_set, load_regressor, load_subject
+
+    if unknown := [name for name in which if name not in METRICS]:
+        raise OptionError(f"--metric must be one of {', '.join(METRICS)}, got {', '.join(unknown)}")
+    chosen = joint_set(joints)
+    chosen.root(root)  # an impossible root is told before the slow part
+    rows = None if sides.regressor is None else load_regressor(sides.regressor)
+    wanted = Wanted(chosen, vertices=bool({"pve", "pa_pve"} & set(which)), regressor=rows)
+    return compare(
+        load_subject(sides.pred, wanted, model=sides.pred_model),
+        load_subject(sides.truth, wanted, model=sides.truth_model, person=sides.person),
+        joints=chosen,
+        root=root,
+        which=which,
+        fps=fps,
+    )
+
+
+def _facts(report: Report, pred: Path, truth: Path) -> dict[str, Any]:
+    return {
+        "pred": {"file": pred, "points": report.pred},
+        "truth": {"file": truth, "points": report.truth},
+        "items": report.items,
+        "joints": report.joints,
+        "root": report.root or "none",
+        "frames_per_second": report.fps,
+        "scores": [
+            {
+                "metric": score.metric,
+                "value": score.mean,
+                "unit": score.unit,
+                "counted": score.counted,
+                "failed": int(score.failed.sum()),
+                "without_truth": int(score.untold.sum()),
+            }
+            for score in report.scores
+        ],
+    }
+
+
+def _lines(report: Report) -> list[str]:
+    """What was compared, and a table of the scores."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("metric")
+    table.add_column("unit")
+    for name in ("value", "counted", "failed", "without truth"):
+        table.add_column(name, justify="right")
+    for score in report.scores:
+        value = f"{score.mean:.2f}" if score.counted else "none"
+        counts = (score.counted, int(score.failed.sum()), int(score.untold.sum()))
+        table.add_row(score.metric, score.unit, value, *map(str, counts))
+    page = io.StringIO()
+    Console(file=page, width=_WIDTH).print(table)
+    rate = "" if report.fps is None else f", {report.fps:g} frames a second"
+    return [
+        f"prediction  {report.pred}",
+        f"truth       {report.truth}",
+        f"joints {report.joints}, root {report.root or 'none'}, {report.items} items{rate}",
+        *(line.rstrip() for line in page.getvalue().splitlines() if line.strip()),
+    ]

@@ -1,0 +1,54 @@
+"""How right bodies are: metrics, the joint sets they count, and the benchmarks' annotation files."""
+
+from bodyfit.evaluate.datasets import read_3dpw, read_agora, read_annotations, read_emdb, read_h36m
+from bodyfit.evaluate.joint_sets import JOINT_SETS, JointSet, joint_set, load_regressor
+from bodyfit.evaluate.metrics import (
+    AUC_THRESHOLDS_MM,
+    Score,
+    acceleration_error,
+    auc,
+    jitter,
+    mpjpe,
+    pa_mpjpe,
+    pa_pve,
+    pck,
+    pve,
+)
+from bodyfit.evaluate.picture_sets import AGORA_EXPORT
+from bodyfit.evaluate.procrustes import Similarity, align
+from bodyfit.evaluate.report import METRICS, Report, compare
+from bodyfit.evaluate.sequence import Sequence
+from bodyfit.evaluate.subjects import Subject, Wanted, load_subject, points_of
+
+__all__ = [
+    "AGORA_EXPORT",
+    "AUC_THRESHOLDS_MM",
+    "JOINT_SETS",
+    "METRICS",
+    "JointSet",
+    "Report",
+    "Score",
+    "Sequence",
+    "Similarity",
+    "Subject",
+    "Wanted",
+    "acceleration_error",
+    "align",
+    "auc",
+    "compare",
+    "jitter",
+    "joint_set",
+    "load_regressor",
+    "load_subject",
+    "mpjpe",
+    "pa_mpjpe",
+    "pa_pve",
+    "pck",
+    "points_of",
+    "pve",
+    "read_3dpw",
+    "read_agora",
+    "read_annotations",
+    "read_emdb",
+    "read_h36m",
+]

@@ -1,0 +1,232 @@
+"""The two sides of a comparison, out of whatever file they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from bodyfit.body.archive import UnreadObjects, read_archive
+from bodyfit.body.model import BodyModel, BodyOutput, BodyParams, load_model
+from bodyfit.errors import AssetError, OptionError
+from bodyfit.evaluate.datasets import dataset_of, read_annotations
+from bodyfit.evaluate.joint_sets import JointSet, joint_set
+from bodyfit.evaluate.sequence import array, in_float64
+from bodyfit.io.params import load_result
+from bodyfit.skeleton import LAYOUTS, SMPL
+
+__all__ = ["Subject", "Wanted", "load_subject", "points_of"]
+
+_CHUNK = 64
+"""Bodies posed at a time."""
+_WIDTHS = {72: "smpl", 66: "", 156: "smplh", 165: "smplx"}
+"""Columns of AMASS's `poses`, and the layout that has them."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be compared."""
+
+    joints: JointSet
+    """Which points, in which order."""
+    vertices: bool = False
+    """Whether vertices too."""
+    regressor: Float[np.ndarray, "17 V"] | None = None
+    """Of the points of an h36m set; without one they are the model's own keypoints."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One side: people or frames with their points, metres."""
+
+    points: Float[np.ndarray, "N P 3"]
+    """In the order of the joint set's `points`; NaN where unknown or where the fit failed."""
+    valid: Bool[np.ndarray, "N"]
+    """Items that count."""
+    how: str
+    """Where the points come from, in words for a report."""
+    fps: float | None = None
+    """Frames per second where the items are one motion and the file says."""
+    vertices: Float[np.ndarray, "N V 3"] | None = None
+    """Where they were asked for."""
+    axes: str = "camera"
+    """As in `Sequence`."""
+
+
+def load_subject(path: str | Path, wanted: Wanted, *, model: str | Path | None = None, person: int = 0) -> Subject:
+    """The points in a fit, in parameters in AMASS's layout, in an array of joints, or in a data set's annotations.
+
+    Joints are an .npy or the `joints` (or joints3d) of an npz, (N, P, 3) in the order of the joint set, and `vertices`
+    (N, V, 3); carried points may be left out. model: the body that parameters pose, as for `load_model` (a folder holds
+    both genders); a fit knows its own. person: which of an annotation file's. Raises `AssetError` and `OptionError`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AssetError(f"{path}: no such file; give a fit, parameters, joints or a data set's annotations")
+    if path.suffix == ".npy":
+        return _from_arrays(path, {"joints": _npy(path)}, wanted)
+    if path.suffix == ".pkl":
+        return _from_annotations(path, wanted, model, person)
+    arrays = read_archive(path)
+    if dataset_of(arrays) is not None:
+        return _from_annotations(path, wanted, model, person)
+    if "bodyfit_format" in arrays and "status" in arrays:
+        return _from_fit(path, wanted, model)
+    if {"poses", "trans"} <= arrays.keys():
+        return _from_parameters(path, arrays, wanted, model)
+    return _from_arrays(path, arrays, wanted)
+
+
+def points_of(
+    model: BodyModel, params: BodyParams, wanted: Wanted
+) -> tuple[Float[np.ndarray, "N P 3"], Float[np.ndarray, "N V 3"] | None, str]:
+    """The points and, if wanted, the vertices of posed bodies, and in words how they were made.
+
+    Raises `OptionError` where the regressor is of another mesh, or the model lacks a joint that counts.
+    """
+    joints, regressor = wanted.joints, wanted.regressor
+    if joints.family == "h36m" and regressor is not None and regressor.shape[1] != len(model.v_template):
+        raise OptionError(
+            f"the regressor is of a mesh of {regressor.shape[1]} vertices, and {model.name} has {len(model.v_template)}"
+        )
+    model = in_float64(model)
+    points, vertices = [], []
+    for start in range(0, params.batch, _CHUNK):
+        some = params.select(slice(start, start + _CHUNK)).to("cpu", torch.float64)
+        with torch.no_grad():
+            # Joints alone are a hundred times cheaper than the mesh.
+            cheap = joints.family == "smpl" and not wanted.vertices
+            out = model.joints(model.params(**some)) if cheap else model(**some)
+        posed = out if isinstance(out, BodyOutput) else None
+        joints_cam = out.joints if isinstance(out, BodyOutput) else out
+        points.append(_picked(model, joints_cam, posed, wanted))
+        if posed is not None and wanted.vertices:
+            vertices.append(posed.vertices.numpy().astype(np.float32))  # a micrometre, and half the memory
+    n_p = len(joints.points)
+    how = f"joints of {model.name} ({model.gender})"
+    if joints.family == "h36m":
+        how = f"keypoints of {model.name} ({model.gender}), pelvis = middle of the hips"
+        how = how if regressor is None else f"regressed from the vertices of {model.name} ({model.gender})"
+    together = np.concatenate(points) if points else np.empty((0, n_p, 3))
+    return together, (np.concatenate(vertices) if vertices else None), how
+
+
+def _picked(model: BodyModel, joints_cam: Tensor, posed: BodyOutput | None, wanted: Wanted) -> np.ndarray:
+    """A joint set's points on posed bodies."""
+    joints = wanted.joints
+    if joints.family == "smpl":
+        return joints.select(joints_cam.numpy(), model.skeleton.names)
+    assert posed is not None
+    if wanted.regressor is not None:
+        return wanted.regressor[list(joints.regressor_rows)] @ posed.vertices.numpy()
+    names = ("pelvis", *LAYOUTS["h36m17"][1:])
+    with torch.no_grad():
+        return joints.select(model.keypoints(posed, "h36m17").numpy(), names)
+
+
+def _from_fit(path: Path, wanted: Wanted, model: str | Path | None) -> Subject:
+    result = load_result(path)
+    good = np.ones(len(result), bool)
+    if wanted.joints.family == "smpl" and not wanted.vertices:
+        names = SMPL.names[: 24 if result.joints.shape[1] == len(SMPL) else 22]
+        points = wanted.joints.select(result.joints.numpy().astype(np.float64)[:, : len(names)], names)
+        return Subject(points, good, f"joints of {result.model_name} ({result.gender})")
+    n_s = result.params.betas.shape[1]
+    body = load_model(model or result.model_name, gender=result.gender, num_betas=n_s, dtype=torch.float64)
+    points, vertices, how = points_of(body, result.params, wanted)
+    return Subject(points, good, how, vertices=vertices)
+
+
+def _from_parameters(path: Path, arrays: Mapping[str, Any], wanted: Wanted, model: str | Path | None) -> Subject:
+    if model is None:
+        raise OptionError(f"{path} holds parameters and does not say of which model; name it (open, or an SMPL file)")
+    poses = array(path, "poses", arrays["poses"], (None, None))
+    n, width = poses.shape
+    if width not in _WIDTHS:
+        raise AssetError(f"{path}: poses has {width} columns, expected {', '.join(map(str, _WIDTHS))}")
+    gender = str(arrays.get("gender", "neutral")).removeprefix("b").strip("'")  # bytes, in clips of old
+    betas = np.atleast_2d(array(path, "betas", arrays.get("betas", np.zeros((1, 0))), None))
+    body = load_model(model, gender=gender, num_betas=max(10, betas.shape[1]), dtype=torch.float64)
+    if betas[:, body.num_betas :].any():
+        raise OptionError(f"{path}: {betas.shape[1]} betas, and {body.name} has {body.num_betas}")
+    betas = betas[:, : body.num_betas]
+    if _WIDTHS[width] not in ("", body.kind.name.replace("star", "smpl")):
+        raise OptionError(f"{path}: poses of {width} columns are not of {body.name}, a {body.kind.title} body")
+    parts: dict[str, np.ndarray] = {"global_orient": poses[:, :3], "body_pose": poses[:, 3 : 72 if width == 72 else 66]}
+    if width > 72:  # the hands stand last; SMPL-X has jaw and eyes before them
+        parts |= {"left_hand_pose": poses[:, -90:-45], "right_hand_pose": poses[:, -45:]}
+    if width == 165:
+        parts |= {k: poses[:, 66 + 3 * i : 69 + 3 * i] for i, k in enumerate(("jaw_pose", "leye_pose", "reye_pose"))}
+    if width == 66:
+        extra = [name for name, _ in body.kind.poses if name in arrays]
+        parts |= {name: array(path, name, arrays[name], (n, None)) for name in [*extra, "expression"] if name in arrays}
+    parts |= {
+        "transl": array(path, "trans", arrays["trans"], (n, 3)),
+        "betas": np.broadcast_to(betas, (n, betas.shape[1])),
+    }
+    params = body.params(**{k: torch.from_numpy(np.array(v)) for k, v in parts.items()})
+    points, vertices, how = points_of(body, params, wanted)
+    return Subject(points, np.ones(n, bool), how, _rate(path, arrays), vertices)
+
+
+def _from_arrays(path: Path, arrays: Mapping[str, Any], wanted: Wanted) -> Subject:
+    key = next((key for key in ("joints", "joints3d") if key in arrays), None)
+    if key is None or isinstance(arrays[key], UnreadObjects):
+        raise AssetError(
+            f"{path}: neither a fit, parameters (poses, trans), joints nor annotations of a known data set"
+        )
+    raw = array(path, key, arrays[key], (None, None, 3), metres=True)
+    joints = wanted.joints
+    if raw.shape[1] not in (len(joints.names), len(joints.points)):
+        raise OptionError(f"{path}: {key} has {raw.shape[1]} joints, and {joints.name} has {len(joints.names)}")
+    points = joints.select(raw, joints.points[: raw.shape[1]])
+    vertices = None
+    if wanted.vertices and "vertices" in arrays:
+        vertices = array(path, "vertices", arrays["vertices"], (len(raw), None, 3), metres=True)
+    return Subject(points, np.ones(len(raw), bool), f"{key} of the file", _rate(path, arrays), vertices)
+
+
+def _from_annotations(path: Path, wanted: Wanted, model: str | Path | None, person: int) -> Subject:
+    models = None if model is None else cache(lambda gender: load_model(model, gender=gender, dtype=torch.float64))
+    people = read_annotations(path, models=models)
+    if not 0 <= person < len(people):
+        raise OptionError(f"{path} has {len(people)} people or motions, numbered from 0; there is no {person}")
+    found = people[person]
+    own = joint_set(found.joint_set)
+    name = ascii(found.name)[1:-1]  # a file's text, which may hold what a terminal obeys
+    same = own.family == wanted.joints.family
+    posed: tuple[np.ndarray, np.ndarray | None, str] | None = None
+    if found.params is not None and models is not None and (not same or wanted.vertices):
+        posed = points_of(models(found.gender), found.params, wanted)
+    if same:
+        points = wanted.joints.select(found.joints3d, own.points)
+        how = f"joints of {found.dataset}, {name}, person {found.person}"
+    elif posed is None:
+        raise OptionError(
+            f"{path} has {own.name} and not {wanted.joints.name}; "
+            + ("choose other joints" if found.params is None else f"give its {found.gender} SMPL body and a regressor")
+        )
+    else:
+        points, how = posed[0], f"{posed[2]}, {found.dataset} {name}, person {found.person}"
+    vertices = found.vertices if posed is None else posed[1]
+    return Subject(points, found.valid, how, found.fps, vertices if wanted.vertices else None, found.axes)
+
+
+def _rate(path: Path, arrays: Mapping[str, Any]) -> float | None:
+    """Frames per second, where the file says so; 0 is how single pictures are marked."""
+    key = next((k for k in ("mocap_framerate", "mocap_frame_rate", "fps") if k in arrays), None)
+    return (float(array(path, key, arrays[key], ())) or None) if key else None
+
+
+def _npy(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise AssetError(f"{path}: not an .npy array: {ascii(str(error)[:120])[1:-1]}") from None
