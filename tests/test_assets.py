@@ -351,7 +351,7 @@ def test_mangled_files_raise_nothing_but_asset_errors(tmp_path):
     small["x"] = chumpy.array(np.arange(6.0))[2:4]
     seeds = [pickle.dumps(small, p) for p in range(6)] + [(tmp_path / "good.npz").read_bytes()]
     refused = []
-    for turn in range(1500):
+    for turn in range(400):
         data = bytearray(seeds[turn % len(seeds)])
         for _ in range(rng.randint(1, 4)):
             at = rng.randrange(len(data))
@@ -366,7 +366,7 @@ def test_mangled_files_raise_nothing_but_asset_errors(tmp_path):
             read_archive(path)
         except AssetError as error:
             refused.append(str(error))
-    assert len(refused) > 500
+    assert len(refused) > 130
     assert all(message.startswith(str(path)) for message in refused)
 
 
@@ -480,13 +480,14 @@ BAD = {
     "words": (changed(weights=np.array(["a", "b"])), "weights is not numeric"),
     "weights of 0.9": (changed(weights=lambda w: 0.9 * w), "sum to 1"),
     "negative weight": (changed(weights=lambda w: w + np.eye(24)[0] - np.eye(24)[1]), "non-negative"),
-    "another tree": (changed(kintree_table=other_tree), "not SMPL's 24"),
-    "52 joints": (changed(kintree_table=np.zeros((2, 52))), "52 joints"),
+    "another tree": (changed(kintree_table=other_tree), "24 joints that is none of SMPL 24, SMPL-H 52"),
+    "52 joints": (changed(kintree_table=np.stack([np.arange(-1, 51), np.arange(52)])), "a kinematic tree of 52 joints"),
+    "no root": (changed(kintree_table=np.zeros((2, 52))), "kintree_table has a cycle"),
     "flat tree": (changed(kintree_table=np.arange(24)), "kintree_table must be"),
     "keypoints": (changed() | {"keypoint_regressor": np.ones((2, 3)), "keypoint_names": ["a", "b"]}, "keypoint_regr"),
     "keypoint words": (changed() | {"keypoint_regressor": np.array("x")}, "keypoint_regressor is not numeric"),
-    "texture": (changed() | {"vt": np.zeros((4, 2)), "ft": np.full((64, 3), 4)}, "vt must be"),
-    "texture faces": (changed() | {"vt": np.zeros((4, 2)), "ft": np.zeros((3, 3))}, "vt must be"),
+    "texture": (changed() | {"vt": np.zeros((4, 2)), "ft": np.full((64, 3), 4)}, "ft must name three rows of vt"),
+    "texture faces": (changed() | {"vt": np.zeros((4, 2)), "ft": np.zeros((3, 3))}, "ft has shape"),
     "texture words": (changed() | {"vt": np.array("a"), "ft": np.zeros((64, 3))}, "vt is not numeric"),
 }
 
@@ -505,9 +506,10 @@ def test_inconsistent_bodies_are_refused_with_the_file_and_the_array(tmp_path, k
 
 
 def test_a_missing_file_says_what_can_be_given(tmp_path):
-    for path in (tmp_path / "none.pkl", tmp_path):
-        with pytest.raises(AssetError, match='give "open" or the path'):
-            load_assets(path)
+    with pytest.raises(AssetError, match=r'none\.pkl: no such file; give "open", "open-h", "open-x" or the path'):
+        load_assets(tmp_path / "none.pkl")
+    with pytest.raises(AssetError, match="a folder with no model in it; expected files such as smpl/SMPL_NEUTRAL"):
+        load_assets(tmp_path)
     with pytest.raises(OptionError, match="neutral, male, female"):
         load_assets("open", gender="other")
 

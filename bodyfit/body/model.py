@@ -211,7 +211,8 @@ class BodyModel(nn.Module):
         """Complete, checked parameters; a batch of 1 is repeated to the batch of the others.
 
         A pose may be flat (B, 3 J) or (B, J, 3). Fewer betas or expression coefficients than the model's are filled
-        with zeros. A hand pose of 45 columns is axis-angle, of fewer n the first n coefficients of the hand's components.
+        with zeros. A hand pose of 45 columns is axis-angle, of fewer n the first n coefficients of the hand's
+        components.
         Raises `ShapeError`, and `OptionError` for a parameter that the model's layout lacks.
         """
         given = {

@@ -19,7 +19,7 @@ _ANGLES = 3 * (len(SMPL.names) - 1)
 
 @dataclass(frozen=True)
 class PosePrior:
-    """A full-covariance mixture over the body's 69 angles (axis-angle of joints 1 to 23), or the first of them; float64."""
+    """A full-covariance mixture over 69 angles (axis-angle of joints 1 to 23), or the first of them; float64."""
 
     means: Float[np.ndarray, "M P"]
     """Radians."""

@@ -17,21 +17,25 @@ from bodyfit.errors import AssetError, BodyfitError
 __all__ = ["info"]
 
 _PACKAGES = ("bodyfit", "torch", "easypytorch3d", "mediapipe", "numpy", "numba", "pillow", "trimesh", "smplx")
-_ASSETS = (*(("body", f"open_{g.value}.npz") for g in common.Gender), ("prior", "pose_gmm.npz"))
+_ASSETS = (("body", "open.npz"), *(("body", f"open_{g.value}.npz") for g in common.Gender), ("prior", "pose_gmm.npz"))
 
 
 def info(
     file: Annotated[
-        Path | None, typer.Argument(help="A body model (.npz, .pkl) or a result (.npz); left out: the installation.")
+        Path | None,
+        typer.Argument(
+            help='A model (.npz, .pkl, "open-x"), a result (.npz) or a folder of models; left out: the installation.'
+        ),
     ] = None,
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
 ) -> int:
-    """Tell what is installed, or what a model or result file holds.
+    """Tell what is installed, or what a model or result file holds; of a folder, which models are in it.
 
     Examples:
         bodyfit info
         bodyfit info SMPL_NEUTRAL.pkl
+        bodyfit info models
         bodyfit info out/photo/person0.npz --json
 
     Exit code: 0 all is well, 1 something that bodyfit needs is missing, 2 the file cannot be used.
@@ -100,10 +104,13 @@ def _gpu() -> str | None:
 
 def _contents(file: Path) -> dict[str, Any]:
     """What a file holds: a fit, parameters, or else a body model, whose reader says what is wrong with it."""
+    from bodyfit.body.open_family import OPEN_KINDS
     from bodyfit.frame import IMAGE_SUFFIXES
 
+    if str(file) in OPEN_KINDS:
+        return _describe(str(file))
     if file.is_dir():
-        raise AssetError(f"{file} is a folder; give a model file or a result")
+        return _models(file)
     if not file.is_file():
         raise AssetError(f"{file} does not exist; give a model file (.npz, .pkl) or a result (.npz)")
     if file.suffix.lower() in IMAGE_SUFFIXES:
@@ -164,23 +171,50 @@ def _parameters(file: Path) -> dict[str, Any] | None:
     }
 
 
-def _describe(source: str) -> dict[str, Any]:
-    from bodyfit.body.model import load_model
+def _models(folder: Path) -> dict[str, Any]:
+    """The models of a folder in smplx's layout, and of each that cannot be used why."""
+    from bodyfit.body.folders import model_files
 
-    model = load_model(source, num_betas=300)
-    heights = model.v_template[:, 1]
+    found = []
+    for path in model_files(folder):
+        entry: dict[str, Any] = {"file": str(path.relative_to(folder))}
+        try:
+            facts = _describe(str(path))
+            entry |= {key: facts[key] for key in ("model", "gender", "vertices", "joints", "betas")}
+        except BodyfitError as fault:
+            entry["unusable"] = str(fault)
+        found.append(entry)
+    if not found:
+        raise AssetError(f"{folder} is a folder with no model in it; give a model file or a result")
+    return {"kind": "folder of models", "models": found}
+
+
+def _describe(source: str) -> dict[str, Any]:
+    from bodyfit.body.assets import load_assets
+    from bodyfit.body.record import PoseBlocks
+
+    body = load_assets(source)
+    heights, marks, blocks = body.v_template[:, 1], body.landmarks, body.posedirs
+    contour = 0 if marks is None or marks.contour_faces_idx is None else marks.contour_faces_idx.shape[1]
+    joints = len(body.parents)
+    sparse = isinstance(blocks, PoseBlocks)
+    share = len(blocks.vertex) / (len(heights) * max(joints - 1, 1)) if sparse else 1
     return {
         "kind": "body model",
+        "model": body.kind.title,
         "name": source,
-        "gender": model.assets.gender,
-        "vertices": len(model.v_template),
-        "faces": len(model.faces),
-        "joints": model.num_joints,
-        "betas": model.num_betas,
-        "pose_corrections": bool(model.posedirs.any()),
+        "gender": body.gender,
+        "vertices": len(heights),
+        "faces": len(body.faces),
+        "joints": joints,
+        "betas": body.shapedirs.shape[2],
+        "expression_coefficients": 0 if body.exprdirs is None else body.exprdirs.shape[2],
+        "hand_components": {side: len(space.components) for side, space in body.hands.items()},
+        "pose_corrections": "none" if blocks is None else f"sparse, {share:.1%} of all" if sparse else "dense",
         "height_m": float(heights.max() - heights.min()),
-        "keypoints": sorted(model.assets.keypoints),
-        "texture_coordinates": model.assets.uv is not None,
+        "landmarks": 0 if marks is None else len(marks.faces_idx) + contour,
+        "keypoints": sorted(body.keypoints),
+        "texture_coordinates": body.uv is not None,
     }
 
 

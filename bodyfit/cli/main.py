@@ -15,6 +15,8 @@ from typing import Annotated
 import typer
 
 from bodyfit.cli import common
+from bodyfit.cli.convert import convert
+from bodyfit.cli.evaluate import evaluate
 from bodyfit.cli.fit import fit
 from bodyfit.cli.info import info
 from bodyfit.cli.random import random
@@ -31,7 +33,9 @@ app = typer.Typer(
 )
 app.command("fit", help=common.as_help(fit))(fit)
 app.command("random", help=common.as_help(random))(random)
+app.command("convert", help=common.as_help(convert))(convert)
 app.command("info", help=common.as_help(info))(info)
+app.command("eval", help=common.as_help(evaluate))(evaluate)
 
 
 def _version(wanted: bool) -> bool:

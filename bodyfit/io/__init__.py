@@ -2,6 +2,7 @@
 
 from bodyfit.io.atomic import write_atomically
 from bodyfit.io.mesh import save_glb, save_obj
+from bodyfit.io.model_file import save_model
 from bodyfit.io.params import load_result, save, save_params
 from bodyfit.io.picture import save_picture
 from bodyfit.io.summary import write_json
@@ -10,6 +11,7 @@ __all__ = [
     "load_result",
     "save",
     "save_glb",
+    "save_model",
     "save_obj",
     "save_params",
     "save_picture",

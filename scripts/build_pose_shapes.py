@@ -1,0 +1,101 @@
+"""Adds pose blend shapes to the open body: an elastic solve around each joint, and the linear shapes nearest to it.
+
+    python scripts/build_pose_shapes.py --body assets/body
+
+FOLDER/open.npz gets three arrays, sorted by vertex and then joint: `posedirs_joint` (N,) indexes `joint_names`,
+`posedirs_vertex` (N,), and `posedirs_block` (N, 3, 9) in metres per entry of R_j - I, row by row, so that the skin
+before skinning is T + sum_j block_j vec(R_j - I). Needs no scans and no clips. The same bytes on the same machine.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import pose_shapes_joints as anatomy
+from build_open_body import write_npz
+from pose_shapes_hand import hand_setups
+from pose_shapes_joints import Setup
+from pose_shapes_solve import Answer, Body, regress, solve_joint
+
+ROUNDING = 2.0**20
+GRAIN = 0.8
+"""How far corrections are evened out along the skin, in cubes of the lattice: what is finer is the lattice's."""
+FADE_M = (0.0005, 0.0015)
+"""Corrections that never get larger than the first are dropped; at the second they are kept whole."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--body", type=Path, default=Path(__file__).resolve().parents[1] / "assets" / "body", help="folder of open.npz"
+    )
+    args = parser.parse_args()
+    path = args.body / "open.npz"
+    body = load_body(args.body)
+    rest = dict(zip(body.names, body.joints, strict=True))
+    found: list[tuple[str, np.ndarray, np.ndarray]] = []
+    with np.load(path) as file:  # axes of the left fingers, then the right ones
+        fingers = [name for name in body.names if name[-1] in "123" and name.startswith("left")]
+        axes = file["finger_flexion_axes"].astype(float) if "finger_flexion_axes" in file else np.zeros((0, 3))
+    flexion = dict(zip(fingers, axes, strict=False))
+    for setup in anatomy.setups(rest) + hand_setups(rest, body.vertices, flexion):
+        start = time.perf_counter()
+        found += finished(body, setup, solve_joint(body, setup))
+        print(f"{setup.name:18} {len(found[-1][1]):5} vertices {time.perf_counter() - start:6.1f} s", flush=True)
+    with np.load(path) as old:
+        arrays = dict(old)
+    write_npz(path, arrays | packed(body, found))
+    print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+def load_body(folder: Path) -> Body:
+    """The neutral body with its hands."""
+    with np.load(folder / "open.npz") as shared, np.load(folder / "open_neutral.npz") as neutral:
+        names = tuple(str(name) for name in shared["joint_names"])
+        vertices = neutral["v_template"].astype(float)
+        return Body(
+            vertices,
+            shared["f"].astype(np.int64),
+            shared["weights"].astype(float),
+            shared["mirror"].astype(np.int64),
+            names,
+            anatomy.parents(names),
+            shared["J_regressor"].astype(float) @ vertices,
+        )
+
+
+def finished(body: Body, setup: Setup, answer: Answer) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """(joint, vertices, blocks) of a joint, and of its mirror image where it has one."""
+    blocks, name = regress(body, answer, setup.smooth, GRAIN * setup.cube_m), setup.name
+    features = (answer.rotations - np.eye(3)).reshape(-1, 9)
+    largest = np.linalg.norm(np.einsum("sca,ka->ksc", blocks, features), axis=2).max(0)
+    part = np.clip((largest - FADE_M[0]) / (FADE_M[1] - FADE_M[0]), 0, 1)
+    blocks = blocks * (part * part * (3 - 2 * part))[:, None, None]
+    kept = part > 0
+    skin, blocks = answer.skin[kept], blocks[kept]
+    # The reflection S turns R into S R S and a correction d into S d.
+    sign = np.array([-1.0, 1.0, 1.0])
+    flipped = blocks * sign[:, None] * np.outer(sign, sign).ravel()
+    if name.startswith("left"):
+        return [(name, skin, blocks), (name.replace("left", "right"), body.mirror[skin], flipped)]
+    place = np.full(len(body.vertices), -1)
+    place[skin] = np.arange(len(skin))
+    return [(name, skin, 0.5 * (blocks + flipped[place[body.mirror[skin]]]))]
+
+
+def packed(body: Body, found: list[tuple[str, np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of the file."""
+    joints = np.concatenate([np.full(len(v), body.names.index(name)) for name, v, _ in found])
+    vertices = np.concatenate([v for _, v, _ in found])
+    blocks = np.concatenate([b for _, _, b in found])
+    order = np.lexsort((joints, vertices))
+    return {
+        "posedirs_joint": joints[order].astype(np.uint8),
+        "posedirs_vertex": vertices[order].astype(np.uint16),
+        "posedirs_block": (np.round(blocks[order] * ROUNDING) / ROUNDING).astype(np.float32),
+    }
+
+
+if __name__ == "__main__":
+    main()
