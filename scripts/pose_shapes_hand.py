@@ -1,7 +1,7 @@
 """The setups of the fingers, and of the one joint that bends four of them in SMPL's small tree."""
 
 import numpy as np
-from pose_shapes_joints import Bone, Setup
+from pose_shapes_joints import Bone, Crease, Setup
 from scipy.spatial.transform import Rotation
 
 FINGERS = ("index", "middle", "ring", "pinky", "thumb")
@@ -37,16 +37,16 @@ def _finger(J: dict[str, np.ndarray], finger: str, k: int, vertices: np.ndarray,
     turns = [(part * deepest * axis, 1.0) for part in (0.25, 0.5, 0.75, 1.0)] + [(-20 * axis, 0.7)]
     if k == 1:
         turns += [(a * side, 0.7) for a in (-wide, wide)]
-        for a in (-wide, wide):
-            turns.append(((_turn(0.5 * deepest * axis) * _turn(0.6 * a * side)).as_rotvec(degrees=True), 0.4))
+        both = [_turn(0.5 * deepest * axis) * _turn(0.6 * a * side) for a in (-wide, wide)]
+        turns += [(turn.as_rotvec(degrees=True), 0.4) for turn in both]
     if finger == "thumb":
         turns += [(a * way_out, 0.4) for a in (-25.0, 25.0)]
-    crease = None if (finger, k) == ("thumb", 1) else (j, _unit(way_in + way_out), side)
+    creases = () if (finger, k) == ("thumb", 1) else (Crease(j, _unit(way_in + way_out), side),)
     others = tuple(f"left_{other}{n}" for other in FINGERS if other != finger for n in (1, 2, 3))
     samples = [(tuple(turn), weight) for turn, weight in turns]
     return Setup(
         f"left_{finger}{k}", CUBE_M[k], (j - 0.004 * way_in, j + 0.004 * way_out), REACH_M[k], bones, samples,
-        crease=crease, foreign=others,
+        creases=creases, foreign=others,
     )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def _four_fingers(J: dict[str, np.ndarray]) -> Setup:
         root, next_one = J.get(f"left_{finger}1", h), J.get(f"left_{finger}2", h + 0.04 * way)
         bones += [Bone(w, root - 0.012 * way, 0.005, "parent"), Bone(root + 0.015 * way, next_one, 0.005, "child")]
     return Setup(
-        "left_hand", 0.006, (first, last), (0.026, 0.042), bones, samples, crease=(h, way, -BACK),
+        "left_hand", 0.006, (first, last), (0.026, 0.042), bones, samples, creases=(Crease(h, way, -BACK),),
         foreign=tuple(f"left_thumb{n}" for n in (1, 2, 3) if f"left_thumb{n}" in J),
     )  # fmt: skip
 

@@ -28,6 +28,17 @@ class Bone:
 
 
 @dataclass(frozen=True)
+class Crease:
+    """A plane between the two sides of a joint, which turns half as far as the joint."""
+
+    point: np.ndarray
+    normal: np.ndarray
+    """Towards the child."""
+    inner: np.ndarray
+    """The side of the joint that closes."""
+
+
+@dataclass(frozen=True)
 class Setup:
     """One joint; metres and degrees."""
 
@@ -43,8 +54,8 @@ class Setup:
     """(rotation vector, weight)"""
     ramp: tuple[np.ndarray, np.ndarray] | None = None
     """The bone's twist grows from none at the first point to all at the second."""
-    crease: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-    """Point and normal of the plane between the two sides of the joint, and the side that closes."""
+    creases: tuple[Crease, ...] = ()
+    """Where the two sides of the joint may meet; the one that a rotation closes most counts."""
     relaxed: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """The rotation at which the skin was sculpted (MakeHuman's rest pose), where it is free of stress."""
     core_m: float = np.inf
@@ -109,7 +120,7 @@ def _elbow(J) -> Setup:
     samples += [(_combine((0, -f, 0), (t, 0, 0)), 0.4) for f in (45, 90, 125) for t in (-60, 60)]
     return Setup(
         "left_elbow", 0.011, (e - 0.06 * up, w - 0.03 * fore), (0.060, 0.105), bones, samples, (e, e + 0.75 * (w - e)),
-        (e, _unit(up + fore), _v(0, 0, 1)), relaxed=(0.0, 0.0, 0.0),
+        (Crease(e, _unit(up + fore), _v(0, 0, 1)),),
     )  # fmt: skip
 
 
@@ -127,7 +138,7 @@ def _wrist(J) -> Setup:
     samples += [(_combine((t, 0, 0), (0, 0, z)), 0.6) for t in (-60, 60) for z in (-60, 50)]
     return Setup(
         "left_wrist", 0.008, (e + 0.09 * fore, w + 0.03 * hand), (0.045, 0.080), bones, samples,
-        (e + 0.4 * (w - e), w), (w, _unit(fore + hand), _v(0, -1, 0)),
+        (e + 0.4 * (w - e), w), (Crease(w, _unit(fore + hand), _v(0, -1, 0)),),
     )  # fmt: skip
 
 
@@ -146,12 +157,15 @@ def _shoulder(J) -> Setup:
     other += [((0, 30, 0), 0.7), ((90, 0, 0), 0.6), ((-90, 0, 0), 0.6), ((45, 0, 0), 0.6), ((-45, 0, 0), 0.6)]
     other += [(_combine((0, -60, 0), (0, 0, -40)), 1.0), (_combine((0, -70, 0), (0, 0, 50)), 0.7)]
     other += [(_combine((0, -90, 0), (t, 0, 0)), 0.5) for t in (-60, 60)]
-    apex = s + _v(-0.012, -0.068, 0.0)
+    armpit = s + _v(-0.012, -0.068, 0.0)
+    creases = (
+        Crease(armpit, _unit(_v(1, 1, 0)), _unit(_v(1, -1, 0))),  # arm and side
+        Crease(s, _v(1, 0, 0), _v(0, 0, 1)),  # arm and chest
+    )
     return Setup(
         "left_shoulder", 0.016, (s + _v(-0.03, 0, 0), e - 0.06 * arm), (0.095, 0.165), bones,
         down + swing + twist + other,
-        (s, s + 0.6 * (e - s)), (apex, _unit(_v(1, 1, 0)), _v(1, -1, 0)), relaxed=(-12.0, -3.5, -37.0), core_m=0.03,
-        smooth=1.2,
+        (s, s + 0.6 * (e - s)), creases, relaxed=(-12.0, -3.5, -37.0), core_m=0.03, smooth=1.2,
     )  # fmt: skip
 
 
@@ -176,10 +190,8 @@ def _hip(J) -> Setup:
         Bone(h + _v(-0.03, 0.0, -0.03), h + _v(-0.035, -0.075, -0.03), 0.016, "parent"),  # seat bone
         Bone(h + _v(0.03, 0.09, 0.03), h + _v(0.0, 0.10, -0.06), 0.020, "parent"),  # crest of the ilium
     ]
-    samples = [((-f, 0.0, 0.0), 1.0) for f in (25, 50, 75, 95, 120)] + [
-        ((25.0, 0.0, 0.0), 2.5),
-        ((12.0, 0.0, 0.0), 1.5),
-    ]
+    samples = [((-f, 0.0, 0.0), 1.0) for f in (25, 50, 75, 95, 120)]
+    samples += [((25.0, 0.0, 0.0), 2.5), ((12.0, 0.0, 0.0), 1.5)]
     samples += [((0.0, 0.0, a), 0.8) for a in (-20, 20, 45)] + [((0.0, t, 0.0), 1.0) for t in (-25, 25, -45, 45)]
     samples += [((0.0, t, 0.0), 0.15) for t in (90, -90)]
     samples += [(_combine((0, 0, 30), (-80, 0, 0)), 0.6)]
@@ -188,7 +200,7 @@ def _hip(J) -> Setup:
     return Setup(
         "left_hip", 0.020, (h + _v(0, 0.02, 0), h + 0.30 * thigh), (0.14, 0.22), bones, samples,
         (h, h + 0.3 * (k - h)),
-        (groin, _v(0, -1, 0), _v(0, 0, 1)), relaxed=(-4.6, -0.2, 2.4), core_m=0.055, smooth=1.5,
+        (Crease(groin, _v(0, -1, 0), _v(0, 0, 1)),), relaxed=(-4.6, -0.2, 2.4), core_m=0.055, smooth=1.5,
         keep_out=[(_v(0, h[1] - 0.05, 0), _v(-1, 0, 0))],
     )  # fmt: skip
 
@@ -207,7 +219,7 @@ def _knee(J) -> Setup:
     samples += [(_combine((80, 0, 0), (0, t, 0)), 0.4) for t in (-25, 25)]
     return Setup(
         "left_knee", 0.016, (k - 0.09 * thigh, k + 0.17 * shank), (0.085, 0.150), bones, samples,
-        (k, k + 0.4 * (a - k)), (k, _unit(thigh + shank), _v(0, 0, -1)),
+        (k, k + 0.4 * (a - k)), (Crease(k, _unit(thigh + shank), _v(0, 0, -1)),),
         keep_out=[(_v(0, k[1], 0), _v(-1, 0, 0))],
     )  # fmt: skip
 
@@ -224,7 +236,7 @@ def _ankle(J) -> Setup:
     samples += [((0.0, 0.0, z), 0.6) for z in (-20, 25)]
     return Setup(
         "left_ankle", 0.012, (a - 0.10 * shank, a + _v(0, -0.02, 0.02)), (0.070, 0.120), bones, samples,
-        (k + 0.4 * (a - k), a), (a + _v(0, 0.02, 0), _unit(_v(0, -1, 1)), _v(0, 1, 1)),
+        (k + 0.4 * (a - k), a), (Crease(a + _v(0, 0.02, 0), _unit(_v(0, -1, 1)), _unit(_v(0, 1, 1))),),
     )  # fmt: skip
 
 

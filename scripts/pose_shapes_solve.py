@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 from pose_shapes_elastic import Contact, Flesh
-from pose_shapes_joints import Setup
-from pose_shapes_lattice import Lattice, build_lattice, extend
+from pose_shapes_joints import Crease, Setup
+from pose_shapes_lattice import build_lattice, extend
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
@@ -79,10 +79,10 @@ class JointFlesh:
         self.lattice = build_lattice(body.vertices, body.faces, skin, setup.cube_m, keep)
         self.skin_share = body.below(setup.name)[skin]
         self.share = np.clip(extend(self.lattice, self.skin_share), 0.0, 1.0)
-        relaxed = Rotation.from_rotvec(setup.relaxed, degrees=True).as_matrix()
+        self.relaxed = Rotation.from_rotvec(setup.relaxed, degrees=True).as_matrix()
         self.owner, pull = self._springs()
-        self.contact = self._contact()
-        self.flesh = Flesh(self.lattice, self.skinned(relaxed), pull, BULK, 60.0 / setup.cube_m)
+        self.contacts = [self._contact(crease) for crease in setup.creases]
+        self.flesh = Flesh(self.lattice, self.skinned(self.relaxed), pull, BULK, 60.0 / setup.cube_m)
 
     def skinned(self, R: np.ndarray) -> np.ndarray:
         """Plain skinning of the nodes."""
@@ -92,12 +92,14 @@ class JointFlesh:
     def equilibrium(self, R: np.ndarray, start_move: np.ndarray) -> np.ndarray:
         """(N, 3) how far the nodes go from plain skinning."""
         plain = self.skinned(R)
-        contact, normal, offset = self.contact, np.zeros(3), 0.0
-        if self.setup.crease is not None:
-            half = _part(R, 0.5)
-            point, direction, _ = self.setup.crease
-            normal = half @ direction
-            offset = float(normal @ (self.joint + half @ (point - self.joint)))
+        contact, normal, offset = None, np.zeros(3), 0.0
+        if self.setup.creases:
+            bone = self.setup.axis[1] - self.setup.axis[0]
+            closing = [crease.inner @ (R @ bone - bone) for crease in self.setup.creases]
+            chosen = int(np.argmax(closing))
+            contact, crease, half = self.contacts[chosen], self.setup.creases[chosen], _part(R, 0.5)
+            normal = half @ crease.normal
+            offset = float(normal @ (self.joint + half @ (crease.point - self.joint)))
         return self.flesh.solve(plain + start_move, self._target(R, plain), contact, normal, offset) - plain
 
     def _foreign(self) -> np.ndarray:
@@ -122,25 +124,27 @@ class JointFlesh:
         owner[rim > pull], pull = 0, np.maximum(rim, pull)
         return owner, pull * setup.cube_m
 
-    def _contact(self) -> Contact | None:
-        if self.setup.crease is None:
-            return None
-        point, normal, inner = self.setup.crease
+    def _contact(self, crease: Crease) -> Contact:
         skin = self.body.vertices[self.lattice.skin]
-        closing = (skin - self.joint) @ inner > 0.0
+        closing = (skin - self.joint) @ crease.inner > 0.0
         rows = np.flatnonzero(closing)
-        return Contact(rows, np.sign((skin[rows] - point) @ normal), np.full(len(rows), 2e-5))
+        return Contact(rows, np.sign((skin[rows] - crease.point) @ crease.normal), np.full(len(rows), 2e-5))
 
     def _target(self, R: np.ndarray, plain: np.ndarray) -> np.ndarray:
-        nodes, j = self.lattice.nodes, self.joint
-        target = plain.copy()
-        for code, swing in ((1, np.eye(3)), (2, R), (3, _part(R, 0.5)), (4, R)):
+        """Where the springs pull: each bone takes along what lay on it in the relaxed pose."""
+        target, away = plain.copy(), self.skinned(self.relaxed) - self.joint
+        for code in (1, 2, 3, 4):
             chosen = self.owner == code
-            turn = np.broadcast_to(swing, (chosen.sum(), 3, 3))
-            if self.setup.ramp is not None and code != 4:
-                turn = self._ramped(R, code, nodes[chosen])
-            target[chosen] = j + np.einsum("nij,nj->ni", turn, nodes[chosen] - j)
+            turn, before = (self._turns(one, code, self.lattice.nodes[chosen]) for one in (R, self.relaxed))
+            target[chosen] = self.joint + np.einsum("nij,nkj,nk->ni", turn, before, away[chosen])
         return target
+
+    def _turns(self, R: np.ndarray, code: int, points: np.ndarray) -> np.ndarray:
+        """(N, 3, 3) rotations of the nodes that an owner holds."""
+        if self.setup.ramp is not None and code != 4:
+            return self._ramped(R, code, points)
+        turn = {1: np.eye(3), 2: R, 3: _part(R, 0.5), 4: R}[code]
+        return np.broadcast_to(turn, (len(points), 3, 3))
 
     def _ramped(self, R: np.ndarray, code: int, points: np.ndarray) -> np.ndarray:
         """Rotations whose twist about the bone grows along it."""
@@ -167,9 +171,8 @@ def solve_joint(body: Body, setup: Setup) -> Answer:
         moves.append(work.lattice.embed @ move)
     R = rotations.as_matrix()
     blends = np.eye(3) + work.skin_share[None, :, None, None] * (R - np.eye(3))[:, None]
-    posed = body.vertices + body.below(setup.name)[:, None] * (
-        (body.vertices - work.joint) @ (R - np.eye(3)).transpose(0, 2, 1)
-    )
+    away = (body.vertices - work.joint) @ (R - np.eye(3)).transpose(0, 2, 1)
+    posed = body.vertices + body.below(setup.name)[:, None] * away
     for k, move in enumerate(moves):
         posed[k, work.lattice.skin] += move
     normals = np.stack([area_normals(v, body.faces)[work.lattice.skin] for v in posed])
@@ -278,6 +281,3 @@ def _in_any(points: np.ndarray, spaces: list[tuple[np.ndarray, np.ndarray]]) -> 
     for point, normal in spaces:
         out |= ((points - point) @ normal > 0) & (points[:, 1] < point[1])
     return out
-
-
-__all__ = ["Answer", "Body", "JointFlesh", "Lattice", "regress", "solve_joint"]

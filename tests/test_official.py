@@ -26,8 +26,8 @@ smplx = pytest.importorskip("smplx")
 pytest.importorskip("chumpy")
 
 TOLERANCE_M = {torch.float64: 1e-6, torch.float32: 1e-5}
-"""What the issue asks. In float64 the two differ by the rounding of 1e-15; the files' numbers are float32's, to which
-smplx rounds them. In float32 by some ten roundings of 1e-7 m."""
+"""What the issue asks. In float64 the two differ by 1e-8, which smplx adds to angles so that it can divide by them (the
+files' numbers are float32's, to which smplx rounds them); in float32 by some ten roundings of 1e-7 m."""
 BATCH = 4
 
 
