@@ -131,8 +131,7 @@ def forward(run: Callable[[dict[str, torch.Tensor]], torch.Tensor], bodies: Bodi
 
 def backward(run: Callable[[dict[str, torch.Tensor]], torch.Tensor], bodies: Bodies) -> Call:
     def call() -> torch.Tensor:
-        total = (run(bodies.params) * bodies.weights).sum()
-        return torch.autograd.grad(total, list(bodies.params.values()))[0]
+        return torch.autograd.grad(run(bodies.params), list(bodies.params.values()), bodies.weights)[0]
 
     return call
 

@@ -93,9 +93,9 @@ class JointFlesh:
         """(N, 3) how far the nodes go from plain skinning."""
         plain = self.skinned(R)
         contact, normal, offset = None, np.zeros(3), 0.0
-        if self.setup.creases:
-            bone = self.setup.axis[1] - self.setup.axis[0]
-            closing = [crease.inner @ (R @ bone - bone) for crease in self.setup.creases]
+        bone = self.setup.axis[1] - self.setup.axis[0]
+        closing = [crease.inner @ (R @ bone - bone) for crease in self.setup.creases]
+        if closing and max(closing) > 0.05 * np.linalg.norm(bone):
             chosen = int(np.argmax(closing))
             contact, crease, half = self.contacts[chosen], self.setup.creases[chosen], _part(R, 0.5)
             normal = half @ crease.normal

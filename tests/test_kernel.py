@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from bodyfit.body.kernel import MeshArrays, posed_joints, posed_mesh, reference_mesh, skin_mesh
 from bodyfit.body.lbs import forward_kinematics, rigid_transforms, skin
+from bodyfit.errors import ShapeError
 from bodyfit.rotation import so3_exp
 
 F32, F64 = torch.float32, torch.float64
@@ -288,6 +290,22 @@ def test_without_gradients_nothing_is_kept():
     vertices.sum().backward()
 
 
+@pytest.mark.parametrize("which", range(3))
+def test_inputs_of_different_batches_are_refused(which):
+    arrays = make()
+    given = inputs(arrays, 3)
+    given[which] = given[which][:2]
+    with pytest.raises((ShapeError, TypeCheckError)):  # the tests' own check of shapes comes first
+        posed_mesh(arrays, *given)
+
+
+def test_too_few_coefficients_are_refused():
+    arrays = make()
+    c, r, t = inputs(arrays, 3)
+    with pytest.raises(ShapeError, match=r"coefficients must be \(3, 4\), got \(3, 3\)"):
+        posed_mesh(arrays, c[:, :3], r, t)
+
+
 def test_several_python_threads_may_call_at_once():
     arrays = make("blocks", vertices=1500)
     given = inputs(arrays, 40)
@@ -300,11 +318,11 @@ def test_several_python_threads_may_call_at_once():
 
 def _in_child(arrays: MeshArrays, given: list[torch.Tensor], answer) -> None:
     torch.set_num_threads(2)
-    answer.put(posed_mesh(arrays, *given)[0].numpy().sum().item())  # torch's own threads do not outlive a fork
+    # The sum is NumPy's, for torch's own threads do not outlive a fork: its sum waits for them for ever.
+    answer.put(posed_mesh(arrays, *given)[0].numpy().sum().item())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.slow  # once, on a busy machine, the child was not heard of within a minute
 def test_a_forked_process_may_call():
     arrays = make("blocks", vertices=1500)
     given = inputs(arrays, 40)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bodyfit.body.kernel_arrays import MeshArrays
 from bodyfit.body.lbs import forward_kinematics, rigid_transforms, skin
+from bodyfit.errors import ShapeError
 from bodyfit.rotation import so3_exp
 
 __all__ = ["MeshArrays", "posed_joints", "posed_mesh", "reference_mesh", "skin_mesh"]
@@ -33,7 +34,7 @@ def posed_mesh(
 ) -> tuple[Float[Tensor, "B V 3"], Float[Tensor, "B J 3"]]:
     """Vertices and joints, metres, of bodies with these coefficients, axis-angles (radians) and translations (metres).
 
-    Differentiable any number of times in all three.
+    Differentiable any number of times in all three. Raises `ShapeError`.
     """
     inputs = (coefficients, rotvecs, transl)
     if not _fused(arrays, inputs):
@@ -123,9 +124,32 @@ def _fused(arrays: MeshArrays, inputs: tuple[Tensor, ...]) -> bool:
 
 
 def _apply(arrays: MeshArrays, mesh: bool, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
+    _check(arrays, *inputs)
     save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     apply: Any = _Posed.apply if save else _evaluate
     return apply(arrays, mesh, *inputs) if save else apply(arrays, mesh, False, *inputs)[:2]
+
+
+def _check(
+    arrays: MeshArrays,
+    coefficients: Tensor | None,
+    rotvecs: Tensor | None,
+    transl: Tensor | None,
+    rest: Tensor | None,
+    joints_rest: Tensor | None,
+) -> None:
+    """Shapes, for the loops would read beyond the end of what is too short."""
+    n_j, n_b = len(arrays.parents), len(transl) if transl is not None else 0
+    wanted = {
+        "coefficients": (coefficients, (n_b, len(arrays.shapedirs) if rest is None else 0)),
+        "rotvecs": (rotvecs, (n_b, n_j, 3)),
+        "transl": (transl, (n_b, 3)),
+        "rest": (rest, (n_b, len(arrays.v_template), 3)),
+        "joints_rest": (joints_rest, (n_b, n_j, 3)),
+    }
+    for name, (value, shape) in wanted.items():
+        if value is not None and value.shape != shape:
+            raise ShapeError(f"{name} must be {shape}, got {tuple(value.shape)}; give every input the same batch")
 
 
 def _chunks(vertices: int) -> tuple[int, int]:
@@ -168,17 +192,8 @@ def _evaluate(
         surface = arrays.surface if rest is None else arrays.skinning
         size, chunks = _chunks(n_v)
         template = arrays.v_template.numpy().reshape(-1)
-        _run(
-            loops.mesh,
-            -(-tiles // loops.GROUP) * chunks,
-            size,
-            template,
-            *surface,
-            state,
-            given,
-            vertices.reshape(n_b, 3 * n_v),
-            kept,
-        )
+        jobs, out = -(-tiles // loops.GROUP) * chunks, vertices.reshape(n_b, 3 * n_v)
+        _run(loops.mesh, jobs, size, template, *surface, state, given, out, kept)
     return torch.from_numpy(vertices), torch.from_numpy(joints), state, kept
 
 
