@@ -11,10 +11,10 @@ from bodyfit.body.model import BodyModel
 from bodyfit.body.points import Points, pose_tree
 from bodyfit.body.pose_prior import PosePrior
 from bodyfit.errors import OptionError
-from bodyfit.fit.capsules import SphereOverlap
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.initial import RigidPlacement
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective
+from bodyfit.fit.overlap import SphereOverlap
 from bodyfit.fit.priors import AnglePrior, LimitPrior, MixturePrior
 from bodyfit.rotation import exp_and_left_jacobian, so3_exp
 from bodyfit.skeleton import correspondence

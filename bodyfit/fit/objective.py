@@ -14,8 +14,8 @@ from torch import Tensor
 from bodyfit.body.model import BodyModel, BodyParams
 from bodyfit.body.points import Points, pose_tree
 from bodyfit.body.pose_prior import PosePrior
-from bodyfit.fit.capsules import SphereOverlap
 from bodyfit.fit.config import StageConfig
+from bodyfit.fit.overlap import SphereOverlap
 from bodyfit.fit.priors import AnglePrior, LimitPrior, MixturePrior, Quadratic
 from bodyfit.fit.terms import centred_rows, projection_rows
 from bodyfit.solve import Normal

@@ -1,25 +1,20 @@
-"""Interpenetration: the body's parts as capsules, filled with spheres that should not overlap.
+"""The body's parts as capsules, for what must know quickly whether parts touch.
 
-Each capsule's axis runs between two points that are linear in betas, its radius is regressed from betas. The overlap of
-spheres i and j counts exp(-|ci - cj|^2 / (si^2 + sj^2)) with s a third of the radius (Bogo et al. 2016, E_sp); its
-gradient acts on pose alone, so that bodies do not get thin to avoid touching.
+Each capsule's axis runs between two points that are linear in betas, its radius is regressed from betas (Bogo et al.
+2016, section 3.3).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from bodyfit.body.model import BodyModel
-from bodyfit.body.points import Points, PosedTree
-from bodyfit.fit.priors import Quadratic
 
-__all__ = ["CAPSULES", "Capsules", "SphereOverlap"]
+__all__ = ["CAPSULES", "Capsules", "may_touch"]
 
 # Name -> (joints whose skin it stands for, axis from, axis to).
 CAPSULES: dict[str, tuple[tuple[str, ...], str, str]] = {
@@ -41,7 +36,7 @@ CAPSULES: dict[str, tuple[tuple[str, ...], str, str]] = {
 }
 
 
-def _may_touch(a: str, b: str) -> bool:
+def may_touch(a: str, b: str) -> bool:
     """Whether two parts meet at a joint or in any pose, so that their overlap says nothing."""
     chain = ("belly", "chest", "head")
     if a in chain and b in chain:
@@ -101,52 +96,3 @@ def _radius_length(
     along = ((offset * axis).sum(2) / length**2).clip(0, 1)
     away = np.linalg.norm(offset - along[..., None] * axis, axis=2)
     return away.mean(1), length[:, 0]
-
-
-class SphereOverlap:
-    """The interpenetration term of one model."""
-
-    def __init__(self, model: BodyModel, *, curvature_pairs: int = 8) -> None:
-        capsules = Capsules.of(model)
-        self.curvature_pairs = curvature_pairs
-        entries, radius, slope, part = [], [], [], []
-        for c, (a, b) in enumerate(capsules.ends):
-            count = max(2, int(np.ceil(capsules.length_m[c] / (1.2 * capsules.radius_m[c]))) + 1)
-            for t in np.linspace(0, 1, count):
-                entries.append({name: w for name, w in ((a, 1 - t), (b, t)) if w > 0})
-                radius.append(capsules.radius_m[c])
-                slope.append(capsules.radius_shape[c])
-                part.append(capsules.names[c])
-        pairs = [(i, j) for i, j in combinations(range(len(part)), 2) if part[i] != part[j]]
-        pairs = [(i, j) for i, j in pairs if not _may_touch(part[i], part[j])]
-        self.first, self.second = torch.tensor(pairs, device=model.device).T
-        self.points = Points(model, entries)
-        self.radius = torch.as_tensor(np.array(radius), dtype=model.dtype, device=model.device)
-        self.radius_shape = torch.as_tensor(np.array(slope), dtype=model.dtype, device=model.device)
-
-    def __call__(self, tree: PosedTree, betas: Float[Tensor, "B S"]) -> Quadratic:
-        """The term by the axis-angles of the joints, root first; betas do not feel it.
-
-        The gradient is that of every pair; the Hessian's stand-in is Gauss-Newton over the few that overlap most.
-        """
-        placed = self.points.place(tree, betas)
-        centres = placed.positions
-        s2 = ((self.radius + betas @ self.radius_shape.T) / 3).square()
-        s2_pair = s2[:, self.first] + s2[:, self.second]
-        apart = centres[:, self.first] - centres[:, self.second]
-        value = (-apart.square().sum(2) / s2_pair).exp()
-        # Half the gradient of exp(-d^2 / S) by the first centre is -(value / S) d.
-        push = -(value / s2_pair)[..., None] * apart
-        force = torch.zeros_like(centres).index_add(1, self.first, push).index_add(1, self.second, -push)
-        gradient = placed.pull_back(force)
-        n = min(self.curvature_pairs, value.shape[1])
-        top, which = value.topk(n, dim=1)
-        # The residual is exp(-d^2 / 2S), its derivative by the first centre -residual d / S.
-        rows = torch.arange(len(value), device=value.device)[:, None]
-        pull = -(top.sqrt() / s2_pair[rows, which])[..., None] * apart[rows, which]
-        forces = centres.new_zeros(*which.shape, centres.shape[1], 3)
-        items = torch.arange(n, device=value.device)[None]
-        forces[rows, items, self.first[which]] = pull
-        forces[rows, items, self.second[which]] = -pull
-        jacobian = placed.pull_back(forces)
-        return Quadratic(value.sum(1), gradient, jacobian.mT @ jacobian)
