@@ -314,6 +314,11 @@ def test_interrupt_keeps_what_is_done(run, tmp_path, monkeypatch):
     assert (tmp_path / "out" / "walking" / "person0.npz").exists()
 
 
+def _hears_interrupts() -> None:
+    """A shell starts its background jobs deaf to Ctrl-C, and they pass it on to their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("after_s", [0.05, 2.0])
 def test_ctrl_c_at_any_time_is_quiet(tmp_path, after_s):
@@ -321,7 +326,14 @@ def test_ctrl_c_at_any_time_is_quiet(tmp_path, after_s):
     for i in range(40):
         (tmp_path / f"{i}.jpg").write_bytes(WALKING.read_bytes())
     command = [sys.executable, "-m", "bodyfit.cli.main", "fit", str(tmp_path), "-o", str(tmp_path / "out")]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_hears_interrupts,
+    )
     time.sleep(after_s)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
