@@ -1,7 +1,7 @@
 """People of known pose and shape, seen by random cameras through a detector's eyes. For the benchmarks.
 
-Poses are those of motion clips, thinned and cleaned as for the pose prior (`build_pose_prior.read_clip`); clips are split
-by name into training and held-out ones, so that nothing is tuned on what it is judged by.
+Poses are those of motion clips, thinned and cleaned as for the pose prior (`build_pose_prior.read_clip`). Clips are
+split by name into training and held-out ones, so that nothing is tuned on what it is judged by.
 """
 
 from __future__ import annotations
