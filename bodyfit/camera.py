@@ -7,15 +7,16 @@ spans [0, w].
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bodyfit.errors import OptionError, check_shape
 
-__all__ = ["FLIP_YZ", "Camera", "default_focal_px", "flip_yz", "focal_px_from", "to_pytorch3d_axes"]
+__all__ = ["FLIP_YZ", "CalibratedCamera", "Camera", "default_focal_px", "flip_yz", "focal_px_from", "to_pytorch3d_axes"]
 
 FLIP_YZ = (1.0, -1.0, -1.0)
 """Between OpenCV camera axes (y down, z forward) and y-up axes that look along -z (SMPL's own frame, glTF, OpenGL)."""
@@ -71,6 +72,52 @@ class Camera:
     def select(self, index: Tensor | slice | list[int]) -> Camera:
         """The cameras of some people."""
         return Camera(self.focal_px[index], self.principal_point_px[index], self.image_size)
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedCamera:
+    """A camera that stands in a world: x_cam = R x_world + t, OpenCV axes, metres, with OpenCV's lens distortion."""
+
+    K: Float[np.ndarray, "3 3"]
+    """Intrinsics, pixels: [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]."""
+    R: Float[np.ndarray, "3 3"]
+    """From world to camera axes."""
+    t: Float[np.ndarray, "3"]
+    """The world's origin in camera axes, metres."""
+    distortion: Float[np.ndarray, "D"] = field(default_factory=lambda: np.zeros(4))
+    """k1, k2, p1, p2[, k3[, k4, k5, k6[, ...]]] as `cv2.calibrateCamera` gives them."""
+
+    def __post_init__(self) -> None:
+        for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,)), ("distortion", (None,))):
+            value = np.asarray(getattr(self, name), dtype=np.float64)
+            value = value.ravel() if len(shape) == 1 else value
+            check_shape(name, torch.from_numpy(value), shape)
+            if not np.isfinite(value).all():
+                raise OptionError(f"{name} of a calibrated camera must be finite")
+            object.__setattr__(self, name, value)
+        if abs(np.linalg.det(self.R) - 1) > 1e-3 or np.abs(self.R @ self.R.T - np.eye(3)).max() > 1e-3:
+            raise OptionError("R of a calibrated camera must be a rotation (orthonormal, determinant +1)")
+        if min(self.K[0, 0], self.K[1, 1]) <= 1 or np.abs(self.K[2] - [0, 0, 1]).max() > 0:
+            raise OptionError("K of a calibrated camera must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels")
+        if len(self.distortion) not in (4, 5, 8, 12, 14):
+            raise OptionError("distortion must be OpenCV's 4, 5, 8, 12 or 14 coefficients (k1, k2, p1, p2, ...)")
+
+    def normalised(self, xy_px: Float[np.ndarray, "*B 2"]) -> Float[np.ndarray, "*B 2"]:
+        """Pixels as directions (x / z, y / z) without distortion."""
+        import cv2
+
+        flat = np.asarray(xy_px, dtype=np.float64).reshape(-1, 1, 2)
+        criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-10)
+        straight = cv2.undistortPointsIter(flat, self.K, self.distortion, np.eye(3), np.eye(3), criteria)
+        return straight.reshape(np.shape(xy_px))
+
+    def project(self, points_world_m: Float[np.ndarray, "*B 3"]) -> Float[np.ndarray, "*B 2"]:
+        """Pixels of points in the world."""
+        import cv2
+
+        flat = np.asarray(points_world_m, dtype=np.float64).reshape(-1, 1, 3)
+        pixels = cv2.projectPoints(flat, cv2.Rodrigues(self.R)[0], self.t, self.K, self.distortion)[0]
+        return pixels.reshape(*points_world_m.shape[:-1], 2)
 
 
 def default_focal_px(image_size: tuple[int, int]) -> float:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from bodyfit.camera import Camera, default_focal_px, flip_yz, focal_px_from, to_pytorch3d_axes
-from bodyfit.errors import OptionError, ShapeError
+from bodyfit.camera import CalibratedCamera, Camera, default_focal_px, flip_yz, focal_px_from, to_pytorch3d_axes
+from bodyfit.errors import BodyfitError, OptionError, ShapeError
 
 F64 = torch.float64
 SIZE = (640, 480)
@@ -207,3 +208,37 @@ def test_a_pytorch3d_camera_sees_points_at_the_same_pixels():
     )
     seen = theirs.transform_points_screen(to_pytorch3d_axes(p).float())[..., :2]
     torch.testing.assert_close(seen.double(), ours.project(p), atol=1e-3, rtol=0)  # float32 of 1e3 px
+
+
+def calibrated(**changes) -> CalibratedCamera:
+    given = {
+        "K": np.array([[900.0, 0, 640], [0, 910.0, 360], [0, 0, 1]]),
+        "R": np.array([[0.0, 0, -1], [0, 1, 0], [1, 0, 0]]),
+        "t": np.array([0.1, -0.2, 4.0]),
+        "distortion": np.array([-0.2, 0.05, 0.001, -0.002, 0.01]),
+    }
+    return CalibratedCamera(**(given | changes))
+
+
+def test_undistortion_undoes_the_projection():
+    camera = calibrated()
+    points = np.random.default_rng(0).uniform(-1, 1, (2, 40, 3))
+    straight = points @ camera.R.T + camera.t
+    np.testing.assert_allclose(
+        camera.normalised(camera.project(points)), straight[..., :2] / straight[..., 2:], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"R": np.diag([1.0, 1, -1])}, "rotation"),
+        ({"R": 2 * np.eye(3)}, "rotation"),
+        ({"K": np.eye(3)}, "pixels"),
+        ({"K": np.full((3, 3), np.nan)}, "finite"),
+        ({"distortion": np.zeros(3)}, "coefficients"),
+    ],
+)
+def test_what_is_no_calibrated_camera_is_refused(changes, word):
+    with pytest.raises(BodyfitError, match=word):
+        calibrated(**changes)
