@@ -83,45 +83,62 @@ def read_views(path: Path) -> list[View]:
     return views
 
 
-def frames_of(path: Path, every: int) -> list[np.ndarray]:
-    """Each `every`th picture of a video, RGB."""
-    video, pictures, i = cv2.VideoCapture(str(path)), [], 0
-    while True:
-        ok, picture = video.read()
-        if not ok:
-            return pictures
-        if i % every == 0:
-            pictures.append(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
-        i += 1
+def frames_of(path: Path) -> list[np.ndarray]:
+    """The pictures of a video, RGB."""
+    video, pictures = cv2.VideoCapture(str(path)), []
+    while (picture := video.read()[1]) is not None:
+        pictures.append(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+    return pictures
+
+
+def linear(xyc: np.ndarray, views: list[View]) -> tuple[np.ndarray, np.ndarray]:
+    """Points (..., 3), metres, by linear triangulation of xyc (C, ..., 3), and their distances (C, ...) in pixels."""
+    P = np.stack([view.projection for view in views]).reshape(len(views), *[1] * (xyc.ndim - 2), 3, 4)
+    uv, weight = xyc[..., :2], xyc[..., 2]
+    rows = np.concatenate([weight[..., None] * (uv[..., i : i + 1] * P[..., 2, :] - P[..., i, :]) for i in (0, 1)])
+    x = np.linalg.eigh(np.einsum("c...i,c...j->...ij", rows, rows))[1][..., 0]
+    x = x[..., :3] / x[..., 3:]
+    h = np.einsum("c...ij,...j->c...i", P[..., :3], x) + P[..., 3]
+    return x, np.linalg.norm(h[..., :2] / h[..., 2:] - uv, axis=-1)
+
+
+def delays(xyc: np.ndarray, views: list[View], most: int = 8) -> list[int]:
+    """By how many frames each camera started earlier than the first, for the footage is not quite synchronous."""
+    shift, times = [0] * len(views), np.arange(most, xyc.shape[1] - most)
+
+    def disagreement(shift: list[int]) -> float:
+        return np.median(linear(np.stack([xyc[c][times + shift[c]][:, LIMBS] for c in range(len(views))]), views)[1])
+
+    for _ in range(3):
+        for c in range(1, len(views)):
+            tried = [(disagreement([*shift[:c], k, *shift[c + 1 :]]), k) for k in range(-most, most + 1)]
+            shift[c] = min(tried)[1]
+    return shift
 
 
 def triangulated(xyc: np.ndarray, views: list[View]) -> tuple[np.ndarray, np.ndarray]:
-    """(K, 3) points, metres, that fit the views (C, K, 3) best in a robust sense, and the median residual in pixels."""
-    points, residuals = np.full((xyc.shape[1], 3), np.nan), np.full(xyc.shape[1], np.inf)
-    for k in range(xyc.shape[1]):
-        seen = [c for c in range(len(views)) if xyc[c, k, 2] > 0.3]
-        if len(seen) < 3:
-            continue
-        P = np.stack([views[c].projection for c in seen])
-        uv, weight = xyc[seen, k, :2], xyc[seen, k, 2]
-        rows = np.concatenate([weight[:, None] * (uv[:, i : i + 1] * P[:, 2] - P[:, i]) for i in (0, 1)])
-        start = np.linalg.svd(rows)[2][-1]
+    """(T, K, 3) points, metres, that robustly fit the views (C, T, K, 3) best, and their median residuals, pixels."""
+    points = linear(xyc, views)[0]
+    P = np.stack([view.projection for view in views])
+    spread = np.empty(points.shape[:2])
+    for t, k in np.ndindex(*points.shape[:2]):
+        uv, weight = xyc[:, t, k, :2], xyc[:, t, k, 2]
 
-        def error(x: np.ndarray, P=P, uv=uv, weight=weight) -> np.ndarray:
+        def error(x: np.ndarray, uv=uv, weight=weight) -> np.ndarray:
             h = P[:, :, :3] @ x + P[:, :, 3]
             return (weight[:, None] * (h[:, :2] / h[:, 2:] - uv)).ravel()
 
-        found = least_squares(error, start[:3] / start[3], loss="cauchy", f_scale=5.0)
-        distance = np.linalg.norm(error(found.x).reshape(-1, 2) / weight[:, None], axis=1)
-        points[k], residuals[k] = found.x, np.median(distance)
-    return points, residuals
+        points[t, k] = least_squares(error, points[t, k], loss="cauchy", f_scale=5.0).x
+        h = P[:, :, :3] @ points[t, k] + P[:, :, 3]
+        spread[t, k] = np.median(np.linalg.norm(h[:, :2] / h[:, 2:] - uv, axis=1))
+    return points, spread
 
 
-def landmarks(demo: Path, views: list[View], every: int) -> dict[str, np.ndarray]:
+def landmarks(demo: Path, views: list[View]) -> dict[str, np.ndarray]:
     """What MediaPipe sees: `xyc` and `lift` (C, T, 33, 3), `centre` (C, T, 2), NaN where nobody is; `sizes` (C, 2)."""
     detector, found, sizes = MediapipeDetector(tiled=False), [], []
     for view in views:
-        pictures = frames_of(demo / "videos" / f"{view.name}.mp4", every)
+        pictures = frames_of(demo / "videos" / f"{view.name}.mp4")
         sizes.append(pictures[0].shape[1::-1])
         found.append([(people or [None])[0] for people in detector.detect([Frame(picture) for picture in pictures])])
     n = min(map(len, found))
@@ -137,7 +154,7 @@ def landmarks(demo: Path, views: list[View], every: int) -> dict[str, np.ndarray
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demo", type=Path)
-    parser.add_argument("--every", type=int, default=4, help="frames from one to the next that is used")
+    parser.add_argument("--every", type=int, default=3, help="frames from one to the next that is used")
     parser.add_argument("--config", choices=["default", "smplify"], default="default")
     parser.add_argument("--landmarks", type=Path, help="keep what the detector sees here, or take it from here")
     parser.add_argument("--json", type=Path)
@@ -146,17 +163,22 @@ def main() -> None:
     if args.landmarks and args.landmarks.exists():
         seen = dict(np.load(args.landmarks))
     else:
-        seen = landmarks(args.demo, views, args.every)
+        seen = landmarks(args.demo, views)
         if args.landmarks:
             np.savez(args.landmarks, **seen)
-    straight = seen["xyc"].copy()
+    straight = np.nan_to_num(seen["xyc"])
     for c, view in enumerate(views):
         straight[c, ..., :2] = view.undistorted(straight[c, ..., :2].reshape(-1, 2)).reshape(-1, 33, 2)
-    truth, spread = zip(*(triangulated(np.nan_to_num(xyc), views) for xyc in straight.swapaxes(0, 1)), strict=True)
-    truth, spread = np.array(truth)[:, LIMBS], np.array(spread)[:, LIMBS]
+    shift = delays(straight, views)
+    times = np.arange(8, straight.shape[1] - 8, args.every)
+    pick = [times + k for k in shift]
+    straight, lift, centre = (
+        np.stack([a[c][pick[c]] for c in range(len(views))]) for a in (straight, seen["lift"], seen["centre"])
+    )
+    truth, spread = triangulated(straight[:, :, LIMBS], views)
     config = bodyfit.FitConfig() if args.config == "default" else bodyfit.FitConfig.smplify()
     errors = [
-        errors_of_view(view, straight[c], seen["lift"][c], seen["centre"][c], seen["sizes"][c], truth, spread, config)
+        errors_of_view(view, straight[c], lift[c], centre[c], seen["sizes"][c], truth, spread, config)
         for c, view in enumerate(views)
     ]
     report(errors, spread, args.json)
@@ -173,7 +195,8 @@ def errors_of_view(
     config: bodyfit.FitConfig,
 ) -> dict[str, np.ndarray]:
     """PA-MPJPE and MPJPE (T', 2), mm, of one camera's people by method."""
-    rows = np.isfinite(xyc).all((1, 2)) & (spread < SURE_PX).all(1)
+    mask = spread < SURE_PX
+    rows = (xyc[..., 2] > 0).any(1) & (mask.sum(1) >= 10) & mask[:, HIPS].all(1)
     focal, middle = view.K[0, 0], view.K[:2, 2]
     rays = [(*((c - middle) / focal), 1.0) for c in centre[rows]]
     lift = np.stack([one @ rotation_to_ray(ray).T for one, ray in zip(lift[rows], rays, strict=True)])
@@ -184,9 +207,14 @@ def errors_of_view(
     for name, fit in fits.items():
         predicted[name] = fitter.model.keypoints(fit.params, "mediapipe33")[:, LIMBS].double().numpy()
     reference = (truth[rows] - view.C_m) @ view.R.T
+    counted = {"mask": mask[rows]}
     return {
         name: np.stack(
-            [metrics.pa_mpjpe(joints, reference).per_item, metrics.mpjpe(joints, reference, root=HIPS).per_item], 1
+            [
+                metrics.pa_mpjpe(joints, reference, **counted).per_item,
+                metrics.mpjpe(joints, reference, root=HIPS, **counted).per_item,
+            ],
+            1,
         )
         for name, joints in predicted.items()
     }
