@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ def random_bodies(
     prior: PosePrior | None = None,
     max_sd: float = 3.0,
     pose: str = "mocap-like",
-    heights: tuple[float, float] | None = None,
+    heights: Sequence[float | int] | None = None,
     floor: bool = False,
 ) -> BodyParams:
     """`n` bodies: betas from the model's normal distribution within `max_sd` deviations, upright at the origin.
@@ -70,7 +71,7 @@ def random_bodies(
 
 
 def _shapes(
-    n: int, model: BodyModel, seed: int, max_sd: float, heights: tuple[float, float] | None
+    n: int, model: BodyModel, seed: int, max_sd: float, heights: Sequence[float | int] | None
 ) -> Float[np.ndarray, "N S"]:
     """Betas, each body's from numbers of its own."""
     columns = min(model.num_betas, _BETAS)
@@ -82,13 +83,14 @@ def _shapes(
         drawn = np.stack([sources[i].standard_normal(columns) for i in left]) if len(left) else betas[:0]
         # Folded at the limit, not clipped: no heap of bodies there.
         drawn = np.where(np.abs(drawn) > max_sd, np.fmod(drawn, max_sd), drawn)
+        fits = np.ones(len(left), bool)
         if stature is not None:
-            drawn = stature.conditioned(drawn)
+            drawn, fits = stature.conditioned(drawn)
         betas[left] = drawn
-        left = left[np.abs(drawn).max(1, initial=0.0) > max_sd]  # moved beyond it for the height's sake
+        left = left[~fits | (np.abs(drawn).max(1, initial=0.0) > max_sd)]  # some move beyond it for the height's sake
         if not len(left):
             return betas
-    raise OptionError(f"hardly any body within max_sd={max_sd:g} is {heights} m tall; give a wider range")
+    raise OptionError(f"hardly any body within max_sd={max_sd:g} has one of the heights {heights}; give a wider range")
 
 
 def _free_poses(betas: Float[Tensor, "N S"], model: BodyModel, prior: PosePrior, seed: int) -> Float[Tensor, "N P"]:

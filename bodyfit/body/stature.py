@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.special import ndtr, ndtri
 
 from bodyfit.body.model import BodyModel
@@ -16,7 +17,9 @@ __all__ = ["Stature", "check_heights"]
 
 _STEP = 0.5
 """Betas, of the central difference; height is nearly linear in them (to 5 mm on the shipped bodies)."""
-_TIMES = 5
+_TIMES = 10
+_EXACT_M = 3e-7
+"""What float32 can say of a height."""
 _CHUNK = 256
 
 
@@ -42,7 +45,7 @@ class Stature:
                 f"no believable body is {heights[0]:g} to {heights[1]:g} m tall; this model reaches {least:.3f} to "
                 f"{most:.3f} m (within max_sd={max_sd:g} standard deviations of its mean)"
             )
-        edge = min(1e-6, (high - low) / 2)  # what is solved for is met to a micrometre or so
+        edge = min(10 * _EXACT_M, (high - low) / 2)  # by so much a height may miss what is solved for
         self._low_m, self._high_m = low + edge, high - edge
 
     def measured(self, betas: Float[np.ndarray, "B S"]) -> Float[np.ndarray, " B"]:
@@ -54,22 +57,25 @@ class Stature:
             heights.append(self._model.tape.values(["height"], rest.vertices, rest.joints)[:, 0])
         return np.concatenate(heights)
 
-    def conditioned(self, betas: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "B S"]:
-        """The same bodies, of heights in the range."""
-        if self._sd_m == 0:  # no shape, or none that makes anybody taller
-            return betas
-        below, above = ((h - self._mean_m) / self._sd_m for h in (self._low_m, self._high_m))
-        quantile = ndtr(below) + ndtr(betas @ self._along) * (ndtr(above) - ndtr(below))
+    def conditioned(self, betas: Float[np.ndarray, "B S"]) -> tuple[Float[np.ndarray, "B S"], Bool[np.ndarray, " B"]]:
+        """The same bodies at heights in the range, and which of them got there."""
+        below, above = ((h - self._mean_m) / max(self._sd_m, 1e-12) for h in (self._low_m, self._high_m))
+        quantile = ndtr(below) + ndtr((betas * self._along).sum(1)) * (ndtr(above) - ndtr(below))
         wanted = (self._mean_m + self._sd_m * ndtri(quantile)).clip(self._low_m, self._high_m)
-        for _ in range(_TIMES):
-            missing = wanted - self.measured(betas)
-            betas = betas + (missing / self._sd_m)[:, None] * self._along
-            if np.abs(missing).max(initial=0.0) < 1e-7:
+        height = self.measured(betas)
+        slope = np.full(len(betas), max(self._sd_m, 1e-12))
+        for _ in range(_TIMES):  # secants; each body by itself, whoever is beside it
+            step = np.where(np.abs(wanted - height) > _EXACT_M, (wanted - height) / slope, 0.0)
+            if not step.any():
                 break
-        return betas
+            betas = betas + step[:, None] * self._along
+            before, height = height, self.measured(betas)
+            secant = (height - before) / np.where(step == 0, 1.0, step)
+            slope = np.where(step == 0, slope, secant.clip(self._sd_m / 4, 4 * self._sd_m))
+        return betas, (np.abs(height - wanted) <= 10 * _EXACT_M)
 
 
-def check_heights(heights: tuple[float, float]) -> tuple[float, float]:
+def check_heights(heights: Any) -> tuple[float, float]:
     """Two heights in metres, the lower first. Raises `OptionError`."""
     try:
         low, high = (float(h) for h in heights)
