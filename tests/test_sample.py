@@ -178,7 +178,7 @@ def _solid_angle_winding(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
 
 def _hand_in_trunk(model: BodyModel, vertices: np.ndarray) -> float:
-    """How deep the hands and forearms are in the trunk, of every vertex of them."""
+    """How deep the hands and forearms are in the trunk; other vertices of them than the package looks at."""
     index, faces = model.skeleton.index, model.faces.numpy()
     owner = model.weights.argmax(1).numpy()
     names = ("pelvis", "spine1", "spine2", "spine3", "neck", "left_collar", "right_collar")
@@ -186,7 +186,7 @@ def _hand_in_trunk(model: BodyModel, vertices: np.ndarray) -> float:
     arms = np.isin(owner, [index(f"{s}_{j}") for s in ("left", "right") for j in ("elbow", "wrist", "hand")])
     lidded, rims = closed(faces[trunk[faces].sum(1) >= 2], len(owner))
     corners = np.concatenate([vertices, *(vertices[rim].mean(0, keepdims=True) for rim in rims)])[lidded]
-    skin, own = vertices[arms], vertices[trunk]
+    skin, own = vertices[arms][1::3], vertices[trunk]
     skin = skin[((skin > own.min(0)) & (skin < own.max(0))).all(1)]
     inside = skin[np.abs(_solid_angle_winding(skin, corners)) > 0.5]
     return max((float(np.linalg.norm(own - point, axis=1).min()) for point in inside), default=0.0)
