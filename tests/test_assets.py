@@ -622,3 +622,24 @@ def test_a_missing_or_hostile_prior_is_refused(tmp_path):
     with pytest.raises(AssetError, match="refused the name"):
         load_pose_prior(write(tmp_path / "evil.pkl", mixture() | {"x": Calls(touched.append, "prior")}))
     assert not touched
+
+
+@pytest.mark.parametrize("key", ["means", "covars", "weights"])
+def test_a_prior_of_lists_in_lists_in_lists_costs_no_memory(tmp_path, key):
+    """Each list holds the next a thousand times: a kilobyte of file, a terabyte of array."""
+    bomb: list = [0.0] * 1000
+    for _ in range(3):
+        bomb = [bomb] * 1000
+    path = write(tmp_path / "prior.pkl", mixture() | {key: bomb})
+    with pytest.raises(AssetError, match="too much") as caught:
+        load_pose_prior(path)
+    assert str(caught.value).startswith(str(path))
+    with pytest.raises(AssetError, match="where an array should be") as caught:
+        load_pose_prior(write(path, mixture() | {key: {"a": 1}}))
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_prior_of_plain_lists_is_read(tmp_path):
+    want = mixture(2)
+    prior = load_pose_prior(write(tmp_path / "prior.pkl", {key: value.tolist() for key, value in want.items()}))
+    np.testing.assert_array_equal(prior.covars, want["covars"])

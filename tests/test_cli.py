@@ -371,7 +371,8 @@ def test_random_is_reproducible_and_complete(run, tmp_path):
         assert (code, err) == (0, "")
         assert out.count("\n") == 1
     names = {path.name for path in (tmp_path / "a").iterdir()}
-    assert names == {"bodies.npz", "bodies.png", *(f"body{i}.{kind}" for i in range(3) for kind in ("obj", "glb"))}
+    files = {"bodies.npz", "bodies.png", "measurements.csv"}
+    assert names == {*files, *(f"body{i}.{kind}" for i in range(3) for kind in ("obj", "glb"))}
     with np.load(tmp_path / "a" / "bodies.npz") as a, np.load(tmp_path / "b" / "bodies.npz") as b:
         assert a["poses"].shape == (3, 72)
         assert np.array_equal(a["poses"], b["poses"])
@@ -380,7 +381,46 @@ def test_random_is_reproducible_and_complete(run, tmp_path):
     assert (code, json.loads(out)["bodies"]) == (0, 3)
 
 
-@pytest.mark.parametrize("options", [["-n", "0"], ["-n", "-2"], ["-n", "x"], ["--seed", "-1"], ["--model", "no.npz"]])
+def test_random_is_the_library_and_measures_what_it_writes(run, tmp_path):
+    """Height in the table is that of the mesh, which is in the T-pose; the mesh is that of `random_bodies`."""
+    import csv
+
+    import trimesh
+
+    options = ["--seed", 7, "--gender", "female", "--pose", "rest", "--heights", "1.5:1.9", "--floor"]
+    (tmp_path / "body7.obj").touch()  # of an earlier run with more bodies
+    (tmp_path / "body.obj").touch()  # the user's
+    code, out, err = run("random", "-n", 3, *options, "--json", "-o", tmp_path)
+    assert (code, err) == (0, "")
+    said = json.loads(out)
+    assert not (tmp_path / "body7.obj").exists()
+    assert (tmp_path / "body.obj").exists()
+    with (tmp_path / "measurements.csv").open(encoding="ascii") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["body"] for row in rows] == ["body0", "body1", "body2"]
+    assert {"height_m", "mass_kg", "chest_m", "waist_m", "hip_m", "arm_length_m", "leg_length_m"} <= rows[0].keys()
+    model = bodyfit.load_model("open", gender="female")
+    bodies = bodyfit.random_bodies(3, model=model, seed=7, pose="rest", heights=(1.5, 1.9), floor=True)
+    vertices = model(**bodies).vertices
+    for i, row in enumerate(rows):
+        mesh = trimesh.load_mesh(tmp_path / f"body{i}.obj", process=False)
+        assert np.ptp(mesh.vertices[:, 1]) == pytest.approx(float(row["height_m"]), abs=1e-4)
+        assert mesh.vertices[:, 1].min() == pytest.approx(0, abs=1e-6)
+        assert 1.5 <= float(row["height_m"]) <= 1.9
+        assert said["bodies"][i]["height_m"] == pytest.approx(float(row["height_m"]), abs=1e-4)
+        np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0), np.ptp(vertices[i].numpy(), axis=0), atol=1e-5)
+    with np.load(tmp_path / "bodies.npz") as saved:
+        assert np.array_equal(saved["betas"], bodies.betas.numpy())
+        assert np.array_equal(saved["trans"], bodies.transl.numpy())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["-n", "0"], ["-n", "-2"], ["-n", "x"], ["--seed", "-1"], ["--model", "no.npz"], ["--pose", "sitting"]),
+        *(["--heights", h] for h in ("1.5", "tall:short", "1.9:1.5", "150:190", "nan:1.9", "2.5:2.8", "1:2:3", "")),
+    ],
+)
 def test_random_with_wrong_numbers(run, tmp_path, options):
     code, out, err = run("random", "-o", tmp_path / "out", *options)
     assert (code, out) == (2, "")

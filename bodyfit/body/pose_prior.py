@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from bodyfit.body.assets import asset_path, read_archive
+from bodyfit.body.safe_pickle import as_array
 from bodyfit.errors import AssetError
 from bodyfit.skeleton import SMPL
 
@@ -54,11 +56,19 @@ class PosePrior:
         Components beyond a limit are set to it: in 69 dimensions nearly no sample lies within all of them.
         """
         rng = np.random.default_rng(seed)
-        which = rng.choice(len(self.weights), size=n, p=self.weights)
-        normal = rng.standard_normal((n, self.means.shape[1]))
-        roots = np.linalg.cholesky(self.covars)
-        poses = self.means[which] + np.einsum("nij,nj->ni", roots[which], normal)
+        return self.pose_of(rng.random(n), rng.standard_normal((n, self.means.shape[1])))
+
+    def pose_of(self, uniform: Float[np.ndarray, " N"], normal: Float[np.ndarray, "N P"]) -> Float[np.ndarray, "N P"]:
+        """The poses that random numbers stand for: those in [0, 1) choose the components, standard normal ones the
+        places in them.
+        """
+        which = np.searchsorted(self.weights.cumsum() / self.weights.sum(), uniform, side="right")
+        poses = self.means[which] + np.einsum("nij,nj->ni", self._roots[which], normal)
         return poses.clip(self.limits_lower, self.limits_upper)
+
+    @cached_property
+    def _roots(self) -> Float[np.ndarray, "M P P"]:
+        return np.linalg.cholesky(self.covars)
 
 
 def load_pose_prior(path: str | Path | None = None) -> PosePrior:
@@ -76,7 +86,7 @@ def load_pose_prior(path: str | Path | None = None) -> PosePrior:
     limits = arrays if {"limits_lower", "limits_upper"} <= arrays.keys() else read_archive(shipped)
     try:
         means, covars, weights, lower, upper = (
-            np.atleast_1d(np.asarray(a, np.float64))
+            np.atleast_1d(np.asarray(as_array(a), np.float64))
             for a in (
                 *(arrays[k] for k in ("means", "covars", "weights")),
                 limits["limits_lower"],
@@ -85,6 +95,10 @@ def load_pose_prior(path: str | Path | None = None) -> PosePrior:
         )
     except (TypeError, ValueError):
         raise AssetError(f"{path}: means, covars and weights must be numeric") from None
+    except MemoryError:
+        raise AssetError(f"{path}: refused, an array in it asks for too much memory") from None
+    except AssetError as error:
+        raise AssetError(f"{path}: {error}") from None
     m = len(means)
     if means.shape != (m, _ANGLES) or covars.shape != (m, _ANGLES, _ANGLES) or weights.shape != (m,) or m == 0:
         raise AssetError(
