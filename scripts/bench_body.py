@@ -2,10 +2,13 @@
 
     python scripts/bench_body.py [--model open|open-h|open-x|FILE] [--dense] [--json OUT]
 
-Every round calls each program once, one after the other, so that a busy machine delays all alike; the table holds the
-medians of the ratios within rounds. Forward is without gradients; backward is that of a weighted sum of the vertices to
-every parameter. The bound is the time that the machine needs, at the rates measured here, to read the model and write
-the mesh once and to do the multiplications. Programs that are not installed are left out and named.
+In every round each program has a turn, one after the other, so that a busy machine delays all alike; the table holds
+the medians of the ratios within rounds. A turn is one call, or as many as fill 20 ms, of which the median counts, for
+the threads of the program before may still be spinning. A program that used up its share of the time sits out later
+rounds. Forward is without gradients; backward is that of a weighted sum of the vertices to every parameter. The bound
+is the greater of two times, at the rates measured here: to read the model and write the mesh once, and to do the
+multiplications. First calls, which load and compile, are timed apart, in fresh processes. Programs that are not
+installed are left out and named.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ import ctypes
 import gc
 import io
 import json
+import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -136,20 +141,47 @@ def backward(run: Callable[[dict[str, torch.Tensor]], torch.Tensor], bodies: Bod
     return call
 
 
-def interleaved(calls: dict[str, Call], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of each call in each round; two rounds to warm up."""
+def turn(call: Call, enough: float = 0.02) -> float:
+    """Seconds of a call: the median of as many as fill `enough` seconds."""
+    times = []
+    while sum(times) < enough:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def interleaved(calls: dict[str, Call], seconds: float, most: int = 60) -> dict[str, np.ndarray]:
+    """Seconds of each call in each round, NaN where it sat out; every call has an equal share of the time.
+
+    The first round warms up, but for calls so slow that it is the only one they have the time for.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for i in range(rounds + 2):
+    spent = dict.fromkeys(calls, 0.0)
+    while any(spent[name] + spent[name] / max(len(times[name]), 1) <= seconds / len(calls) for name in calls):
         for name, call in calls.items():
+            if times[name] and spent[name] * (1 + 1 / len(times[name])) > seconds / len(calls):
+                continue
             start = time.perf_counter()
-            call()
-            if i > 1:
-                times[name].append(time.perf_counter() - start)
-    return {name: np.array(values) for name, values in times.items()}
+            times[name].append(turn(call))
+            spent[name] += time.perf_counter() - start
+        if len(next(iter(times.values()))) > most:
+            break
+    rounds = max(map(len, times.values()))
+    full = {name: np.array(t + [np.nan] * (rounds - len(t))) for name, t in times.items()}
+    for t in full.values():
+        t[0] = np.nan if np.isfinite(t[1:]).any() else t[0]
+    return full
 
 
-def compare(model: BodyModel, path: Path, batch: int, rounds: int) -> dict[str, Any]:
-    """One batch size: milliseconds of ours, ratios of the others to it, and how far their vertices are from ours."""
+def ratio(theirs: np.ndarray, ours: np.ndarray) -> float:
+    """Median of the ratios within rounds; of the medians where no round has both."""
+    both = np.isfinite(theirs) & np.isfinite(ours)
+    return float(np.median(theirs[both] / ours[both]) if both.any() else np.nanmedian(theirs) / np.nanmedian(ours))
+
+
+def compare(model: BodyModel, path: Path, batch: int, seconds: float) -> dict[str, Any]:
+    """One batch size: milliseconds of all, ratios to ours, and how far their vertices are from ours."""
     bodies = Bodies.random(model, batch)
     runs, absent = {}, {}
     for name in (OURS, *PEERS):
@@ -157,31 +189,31 @@ def compare(model: BodyModel, path: Path, batch: int, rounds: int) -> dict[str, 
             runs[name] = contestant(name, model, path, batch)
         except ImportError as reason:  # noqa: PERF203
             absent[name] = str(reason)
-    result: dict[str, Any] = {"batch": batch, "not_installed": absent, "away_m": {}}
+    result: dict[str, Any] = {"batch": batch, "not_installed": absent, "away_m": {}, "rounds": {}}
     forwards = {name: forward(run, bodies) for name, run in runs.items()}
     ours = forwards[OURS]()
     for name, call in forwards.items():
         result["away_m"][name] = float((call() - ours).abs().max())
     differentiable = {name: run for name, run in runs.items() if name != "smplfitter-numba"}
     both = {name: backward(run, bodies) for name, run in differentiable.items()}
-    for what, calls in (("forward", forwards), ("forward_backward", both)):
-        times = interleaved(calls, rounds)
+    for what, calls, share in (("forward", forwards, 0.4), ("forward_backward", both, 0.5)):
+        times = interleaved(calls, share * seconds)
         result[what] = {
-            "ms": {name: 1e3 * float(np.median(t)) for name, t in times.items()},
-            "ratio": {name: float(np.median(t / times[OURS])) for name, t in times.items() if name != OURS},
+            "ms": {name: 1e3 * float(np.nanmedian(t)) for name, t in times.items()},
+            "ratio": {name: ratio(t, times[OURS]) for name, t in times.items() if name != OURS},
         }
+        result["rounds"][what] = {name: int(np.isfinite(t).sum()) for name, t in times.items()}
     params = model.params(**{k: v.detach() for k, v in bodies.params.items()})
-    layout = "coco17"
     parts = {"all": forwards[OURS], "joints": lambda: model.joints(params)}
-    parts["keypoints"] = lambda: model.keypoints(params, layout)
+    parts["keypoints"] = lambda: model.keypoints(params, "coco17")
     with torch.no_grad():
-        times = interleaved(parts, 3 * rounds)
-    result["parts"] = {name: float(np.median(times["all"] / times[name])) for name in ("joints", "keypoints")}
+        times = interleaved(parts, 0.1 * seconds)
+    result["parts"] = {name: ratio(times["all"], times[name]) for name in ("joints", "keypoints")}
     return result
 
 
 def machine() -> tuple[float, float]:
-    """Bytes moved and multiplications done in a second, as torch does them with its threads; best of several."""
+    """Bytes moved and multiplications done in a second by torch with its threads; best of several."""
     a, b = torch.ones(64 << 20), torch.ones(64 << 20)
     m = torch.randn(1536, 1536)
 
@@ -197,7 +229,7 @@ def machine() -> tuple[float, float]:
 
 
 def bound(model: BodyModel, batch: int, rates: tuple[float, float]) -> float:
-    """Seconds below which no forward pass can be: memory read and written once, then the multiplications."""
+    """Seconds below which no forward pass can be: memory read and written once, or the multiplications."""
     arrays = model.mesh_arrays
     tensors = (arrays.v_template, arrays.shapedirs, arrays.posedirs, arrays.block, arrays.block_joint)
     weights = (arrays.weight_value, arrays.weight_joint)
@@ -205,14 +237,36 @@ def bound(model: BodyModel, batch: int, rates: tuple[float, float]) -> float:
     products = arrays.shapedirs.numel() + 12 * arrays.weight_value.numel()
     products += sum(t.numel() for t in (arrays.posedirs, arrays.block) if t is not None)
     written = arrays.v_template.numel() * arrays.v_template.element_size() * batch
-    return (size + written) / rates[0] + batch * products / rates[1]
+    return max((size + written) / rates[0], batch * products / rates[1])
+
+
+def fresh(args: argparse.Namespace, *what: str, **environment: str) -> list[float]:
+    """Numbers that a fresh process of this script prints; none where it fails."""
+    command = [sys.executable, __file__, "--model", args.model, *(["--dense"] * args.dense), *what]
+    command += ["--threads", str(torch.get_num_threads())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+    return [float(word) for word in done.stdout.split()] if done.returncode == 0 else []
 
 
 def memory(args: argparse.Namespace, name: str, mode: str) -> float | None:
     """Megabytes by which a call raises the resident set of a fresh process above what it was before."""
-    command = [sys.executable, __file__, "--model", args.model, "--peak", name, mode, *(["--dense"] * args.dense)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return float(done.stdout.split()[-1]) if done.returncode == 0 else None
+    return next(iter(fresh(args, "--peak", name, mode)), None)
+
+
+def first_calls(args: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds of our first forward and first backward in a fresh process: without numba's cache, then with it."""
+    with tempfile.TemporaryDirectory() as folder:
+        return {when: fresh(args, "--first", NUMBA_CACHE_DIR=folder) for when in ("compiled", "from_cache")}
+
+
+def first(model: BodyModel, path: Path) -> list[float]:
+    """The same, in this process."""
+    run, bodies, seconds = contestant(OURS, model, path, 1), Bodies.random(model, 1), []
+    for how in (forward, backward):
+        start = time.perf_counter()
+        how(run, bodies)()
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def resident(field: str) -> float:
@@ -242,7 +296,7 @@ def peak(model: BodyModel, path: Path, name: str, mode: str, batch: int = 64) ->
         return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def on_gpu(model: BodyModel, path: Path, rounds: int, batch: int = 1024) -> dict[str, float] | None:
+def on_gpu(model: BodyModel, path: Path, seconds: float, batch: int = 1024) -> dict[str, float] | None:
     """Ratios of smplx to the compiled plain operations, or nothing where there is no GPU."""
     if not torch.cuda.is_available():
         return None
@@ -259,8 +313,8 @@ def on_gpu(model: BodyModel, path: Path, rounds: int, batch: int = 1024) -> dict
         def waited(call: Call) -> Call:
             return lambda: (call(), torch.cuda.synchronize())[0]
 
-        times = interleaved({name: waited(call) for name, call in calls.items()}, 5 * rounds)
-        found[what] = float(np.median(times["smplx"] / times[OURS]))
+        times = interleaved({name: waited(call) for name, call in calls.items()}, seconds)
+        found[what] = ratio(times["smplx"], times[OURS])
     return found
 
 
@@ -281,7 +335,10 @@ def report(results: dict[str, Any]) -> None:
         over = r["forward"]["ms"][OURS] / r["bound_ms"]
         print(f"{r['batch']:6d} {r['bound_ms']:9.3f} {over:11.1f} {r['parts']['joints']:8.1f} ", end="")
         print(f"{r['parts']['keypoints']:10.1f}")
-    print("\nmemory that a call adds at its peak, batch 64, MB")
+    for when, seconds in results["first_calls_s"].items():
+        print(f"\nfirst calls, {when.replace('_', ' ')}: ", end="")
+        print(", ".join(f"{what} {s:.1f} s" for what, s in zip(("forward", "backward"), seconds, strict=False)), end="")
+    print("\n\nmemory that a call adds at its peak, batch 64, MB")
     for mode, found in results["memory_mb"].items():
         print(f"{mode:>18}: " + ", ".join(f"{k} {'?' if v is None else round(v)}" for k, v in found.items()))
     away = {p: max(r["away_m"].get(p, 0.0) for r in results["batches"]) for p in peers}
@@ -301,11 +358,12 @@ def main() -> None:
     parser.add_argument("--model", default="open", help="open, open-h, open-x or a file")
     parser.add_argument("--dense", action="store_true", help="random dense pose blend shapes, as published files have")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64, 256, 1024])
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=20, help="for the rounds of a batch size; it may take more")
     parser.add_argument("--threads", type=int, help="torch's, for all programs")
     parser.add_argument("--peers", type=Path, help="a folder with further packages to compare")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--first", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peers:
         sys.path.append(str(args.peers))
@@ -316,6 +374,9 @@ def main() -> None:
         if args.peak:
             print(peak(model, path, *args.peak))
             return
+        if args.first:
+            print(*first(model, path))
+            return
         rates = machine()
         results: dict[str, Any] = {
             "model": args.model + (" with dense pose blend shapes" if args.dense else ""),
@@ -323,14 +384,15 @@ def main() -> None:
             **{"GB_s": rates[0] / 1e9, "GFMA_s": rates[1] / 1e9, "batches": []},
         }
         for batch in args.batches:
-            few = args.rounds if batch <= 64 else max(5, args.rounds // 3)
-            found = compare(model, path, batch, few)
+            print(f"batch {batch} ...", file=sys.stderr, flush=True)
+            found = compare(model, path, batch, args.seconds)
             results["batches"].append(found | {"bound_ms": 1e3 * bound(model, batch, rates)})
         results["memory_mb"] = {
             mode: {name: memory(args, name, mode) for name in (OURS, "smplx")}
             for mode in ("forward", "forward_backward")
         }
-        results["cuda"] = on_gpu(model, path, args.rounds)
+        results["first_calls_s"] = first_calls(args)
+        results["cuda"] = on_gpu(model, path, args.seconds)
     report(results)
     if args.json:
         args.json.write_text(json.dumps(results, indent=1))

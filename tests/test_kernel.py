@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import TypeCheckError
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bodyfit.body.kernel import MeshArrays, posed_joints, posed_mesh, reference_mesh, skin_mesh
 from bodyfit.body.lbs import forward_kinematics, rigid_transforms, skin
+from bodyfit.body.model import load_model
 from bodyfit.errors import ShapeError
 from bodyfit.rotation import so3_exp
+from bodyfit.skeleton import LAYOUTS
 
 F32, F64 = torch.float32, torch.float64
 KINDS = ("none", "blocks", "dense")
@@ -278,6 +281,57 @@ def test_inputs_may_lie_anyhow_in_memory_and_are_not_changed():
     assert all(x.grad is not None and x.grad.isfinite().all() for x in given)
 
 
+def test_the_plain_operations_hold_no_more_than_some_meshes_at_once():
+    """The features of every block, nine numbers for three, were three meshes and more where blocks are many."""
+    arrays = make("blocks", vertices=1000, parents=STAR, dtype=F32)
+    given = inputs(arrays, 64)
+    largest = 0
+
+    class Largest(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                largest = max(largest, out.untyped_storage().nbytes())
+            return out
+
+    with Largest():
+        vertices, _ = reference_mesh(arrays, *given)
+    blocks = 64 * 3 * 4 * len(arrays.block)
+    assert largest <= max(blocks, 4 / 3 * vertices.nbytes)
+    torch.testing.assert_close(vertices, posed_mesh(arrays, *given)[0], atol=2e-5, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_by_torch_the_body_is_the_same(kind):
+    """In a process of its own, for torch cannot trace the tests' check of shapes."""
+    code = (
+        "import torch, test_kernel as t\n"
+        f"a = t.make({kind!r}); x = t.inputs(a, 3, grad=True)\n"
+        "y, z = t.posed_mesh(a, *x), torch.compile(t.posed_mesh, backend='aot_eager')(a, *x)\n"
+        "g, h = (torch.autograd.grad(o, x, t.like(y)) for o in (y, z))\n"
+        "torch.testing.assert_close((*z, *h), (*y, *g), atol=1e-11, rtol=0); print('same')\n"
+    )
+    assert b"same" in _alone(code)
+
+
+def test_keypoints_without_the_mesh_are_those_of_the_mesh():
+    model = load_model("open", dtype=F64)
+    generator = torch.Generator().manual_seed(1)
+    pose = (0.4 * torch.randn(3, 69, generator=generator, dtype=F64)).requires_grad_()
+    params = model.params(body_pose=pose, betas=torch.randn(3, 10, generator=generator, dtype=F64))
+    for layout in ("coco17", "openpose25", "wholebody133"):
+        few, whole = model.keypoints(params, layout), model.keypoints(model(**params), layout)
+        torch.testing.assert_close(few, whole, atol=1e-12, rtol=0, equal_nan=True)
+        a, b = (torch.autograd.grad(x.nan_to_num().square().sum(), pose)[0] for x in (few, whole))
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+    assert whole.isnan().any(), "some points of the face have no name"
+    out = model(**params)
+    for row, name in enumerate(LAYOUTS["coco17"][:5]):
+        torch.testing.assert_close(model.keypoints(out, "coco17")[:, row], model.point(out, name), atol=1e-12, rtol=0)
+
+
 def test_without_gradients_nothing_is_kept():
     arrays = make()
     given = inputs(arrays, 3, grad=True)
@@ -339,17 +393,22 @@ def test_a_forked_process_may_call():
 
 
 @pytest.mark.slow
-def test_where_no_cache_can_be_written_the_kernels_still_run(tmp_path):
+def test_where_no_cache_can_be_written_the_kernels_still_run():
     """A package folder and a home that cannot be written."""
-    import bodyfit
-
-    source = Path(bodyfit.__file__).parent
     code = (
         "import numba.core.caching as c\n"
         "c._CacheLocator.ensure_cache_path = lambda self: (_ for _ in ()).throw(OSError('read-only'))\n"
         "import torch, test_kernel as t\n"
         "a = t.make(); print(t.posed_mesh(a, *t.inputs(a, 2))[0].shape)\n"
     )
-    path = os.pathsep.join([str(source.parent), str(Path(__file__).parent)])
+    assert b"[2, 41, 3]" in _alone(code)
+
+
+def _alone(code: str) -> bytes:
+    """What a process prints that has this package and this file to import."""
+    import bodyfit
+
+    path = os.pathsep.join([str(Path(bodyfit.__file__).parents[1]), str(Path(__file__).parent)])
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True)
-    assert b"[2, 41, 3]" in done.stdout, done.stderr.decode()
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout

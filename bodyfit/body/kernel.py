@@ -102,10 +102,12 @@ def _reference(
         features = R_local - torch.eye(3, dtype=rotvecs.dtype, device=rotvecs.device)
         if arrays.posedirs is not None:
             rest = rest + (features[:, 1:].flatten(1) @ arrays.posedirs).unflatten(1, (-1, 3))
-        if arrays.block is not None and arrays.block_ptr is not None and arrays.block_joint is not None:
-            moved = torch.einsum("ncf,bnf->bnc", arrays.block, features.flatten(2)[:, arrays.block_joint.long()])
-            row = torch.repeat_interleave(arrays.block_ptr.diff().long())
-            rest = rest.index_add(1, row, moved)
+        if arrays.block is not None and len(arrays.block):
+            # Joint by joint, for the features of all blocks at once would take three times the room of the result.
+            owners, counts, order, row = arrays.block_groups
+            parts = zip(owners, arrays.block[order].split(list(counts)), strict=True)
+            moved = [features[:, j].flatten(1) @ block.flatten(0, 1).T for j, block in parts]
+            rest = rest.index_add(1, row, torch.cat(moved, 1).unflatten(1, (-1, 3)))
     vertices = skin(rest, rigid_transforms(R_world, joints, joints_rest), arrays.weights)
     return vertices + transl[:, None], posed
 

@@ -111,6 +111,17 @@ class MeshArrays:
         return full.index_put_((row, self.weight_joint.long()), self.weight_value)
 
     @cached_property
+    def block_groups(self) -> tuple[tuple[int, ...], tuple[int, ...], Tensor, Tensor]:
+        """Joints that have blocks, how many each, and the numbers and vertices of the blocks, joint by joint."""
+        if self.block_ptr is None or self.block_joint is None:
+            raise ValueError("these arrays have no blocks")
+        joints, order = self.block_joint.cpu().sort(stable=True)
+        row = torch.repeat_interleave(self.block_ptr.cpu().diff().long())[order]
+        joint, count = joints.unique_consecutive(return_counts=True)
+        device = self.block_joint.device
+        return tuple(joint.tolist()), tuple(count.tolist()), order.to(device), row.to(device)
+
+    @cached_property
     def _order(self) -> np.ndarray:
         """Joints, parents before children."""
         return np.array([j for level in tree_levels(self.parents) for j in level], np.int32)

@@ -33,8 +33,11 @@ def jit(function: Callable[..., Any]) -> Any:
 
 
 @jit
-def _exponential(x, y, z, R, left):
-    """R = exp(hat(x, y, z)) and its left Jacobian (Sola et al. 2018, eq. 145), by series near zero; float64."""
+def _exponential(x, y, z, R, left, j, derive):
+    """R[j] = exp(hat(x, y, z)), and if `derive` its left Jacobian (Sola et al. 2018, eq. 145); series near zero.
+
+    In float64. The arrays come whole, for numba counts the references of every row that is taken out.
+    """
     a2 = x * x + y * y + z * z
     if a2 < _SMALL2:
         s = 1 - a2 / 6 * (1 - a2 / 20 * (1 - a2 / 42))
@@ -42,23 +45,30 @@ def _exponential(x, y, z, R, left):
         d = 1 / 6 - a2 / 120 * (1 - a2 / 42 * (1 - a2 / 72))
     else:
         a = math.sqrt(a2)
-        s = math.sin(a) / a
         half = math.sin(0.5 * a) / a
+        s = 2 * half * math.cos(0.5 * a)
         c = 2 * half * half  # (1 - cos a) / a^2 without the cancellation
         d = (1 - s) / a2
-    xy, xz, yz = x * y, x * z, y * z
-    for M, diagonal, k, k2 in ((R, 1.0, s, c), (left, 1.0, c, d)):
-        M[0], M[1], M[2] = diagonal - k2 * (y * y + z * z), k2 * xy - k * z, k2 * xz + k * y
-        M[3], M[4], M[5] = k2 * xy + k * z, diagonal - k2 * (x * x + z * z), k2 * yz - k * x
-        M[6], M[7], M[8] = k2 * xz - k * y, k2 * yz + k * x, diagonal - k2 * (x * x + y * y)
+    _matrix(x, y, z, s, c, R, j)
+    if derive:
+        _matrix(x, y, z, c, d, left, j)
 
 
 @jit
-def _tree(rotvecs, rest, parents, order, R, left, world, posed):
+def _matrix(x, y, z, k, k2, M, j):
+    """M[j] = I + k hat(x, y, z) + k2 hat(x, y, z)^2."""
+    xy, xz, yz = k2 * x * y, k2 * x * z, k2 * y * z
+    M[j, 0], M[j, 1], M[j, 2] = 1 - k2 * (y * y + z * z), xy - k * z, xz + k * y
+    M[j, 3], M[j, 4], M[j, 5] = xy + k * z, 1 - k2 * (x * x + z * z), yz - k * x
+    M[j, 6], M[j, 7], M[j, 8] = xz - k * y, yz + k * x, 1 - k2 * (x * x + y * y)
+
+
+@jit
+def _tree(rotvecs, rest, parents, order, R, left, world, posed, derive):
     """Forward kinematics of one item, in float64: `order` has parents before children; the root turns about itself."""
     for joint in order:
         j, p = int(joint), int(parents[joint])
-        _exponential(float(rotvecs[j, 0]), float(rotvecs[j, 1]), float(rotvecs[j, 2]), R[j], left[j])
+        _exponential(float(rotvecs[j, 0]), float(rotvecs[j, 1]), float(rotvecs[j, 2]), R, left, j, derive)
         for r in range(3):
             if p < 0:
                 posed[j, r] = rest[j, r]
@@ -97,7 +107,7 @@ def pose(first, stop, coefficients, rotvecs, transl, given, template, directions
     R, left, world = np.empty((n_j, 9)), np.empty((n_j, 9)), np.empty((n_j, 9))
     for b in range(first, stop):
         _rest_joints(template, directions, coefficients[b], given, b, rest)
-        _tree(rotvecs[b], rest, parents, order, R, left, world, posed)
+        _tree(rotvecs[b], rest, parents, order, R, left, world, posed, False)
         for j in range(n_j):
             for r in range(3):
                 joints[b, j, r] = posed[j, r] + transl[b, r]
@@ -135,7 +145,7 @@ def pose_backward(
     G, up, down = np.empty(9), np.empty(3), np.empty(3)
     for b in range(first, stop):
         _rest_joints(template, directions, coefficients[b], given, b, rest)
-        _tree(rotvecs[b], rest, parents, order, R, left, world, posed)
+        _tree(rotvecs[b], rest, parents, order, R, left, world, posed, True)
         t, lane = b // lanes, b % lanes
         g[:] = 0
         for chunk in range(n_c):

@@ -56,5 +56,5 @@ def skin(
     rest: Float[Tensor, "B V 3"], transforms: Float[Tensor, "B J 3 4"], weights: Float[Tensor, "V J"]
 ) -> Float[Tensor, "B V 3"]:
     """Vertices moved by the weighted mean of their bones' transforms."""
-    blended = (weights @ transforms.flatten(2)).unflatten(-1, (3, 4))
-    return (blended[..., :3] @ rest[..., None])[..., 0] + blended[..., 3]
+    rows = (weights @ transforms[:, :, r] for r in range(3))  # one at a time: together they are four meshes large
+    return torch.stack([(row[..., :3] * rest).sum(-1) + row[..., 3] for row in rows], -1)

@@ -15,6 +15,7 @@ from bodyfit.body.assets import load_assets
 from bodyfit.body.features import pose_features
 from bodyfit.body.kernel import posed_joints, posed_mesh, skin_mesh
 from bodyfit.body.kernel_arrays import MeshArrays
+from bodyfit.body.keypoint_sums import KeypointSums
 from bodyfit.body.measure import Measurements, TapeMeasure
 from bodyfit.body.params import BodyOutput, BodyParams, ParamSize, complete
 from bodyfit.body.record import BodyAssets, PoseBlocks
@@ -48,7 +49,7 @@ class BodyModel(nn.Module):
     keypoint_vertices: Tensor
     keypoint_weights: Tensor
     _arrays: MeshArrays | None
-    _keypoint_arrays: MeshArrays | None
+    _keypoint_sums: dict[str, KeypointSums]
     _tape: TapeMeasure | None
 
     def __init__(
@@ -95,7 +96,8 @@ class BodyModel(nn.Module):
         self.register_buffer("faces", torch.as_tensor(assets.faces, dtype=torch.int64))
         self._register_posedirs(assets.posedirs, dtype)
         self._register_keypoints(assets, dtype)
-        self._arrays = self._keypoint_arrays = self._tape = None
+        self._arrays = self._tape = None
+        self._keypoint_sums = {}
 
     def _hand_arrays(self, assets: BodyAssets, *, flat: bool) -> dict[str, np.ndarray]:
         """Means (2, 45) and components (2, 45, 45), left and right; a hand without a space is its angles."""
@@ -155,23 +157,16 @@ class BodyModel(nn.Module):
         return self._arrays
 
     @property
-    def keypoint_arrays(self) -> MeshArrays:
-        """The same of the vertices that keypoints lie on."""
-        if self._keypoint_arrays is None:
-            self._keypoint_arrays = self.mesh_arrays.rows(self.keypoint_vertices)
-        return self._keypoint_arrays
-
-    @property
     def weights(self) -> Float[Tensor, "V J"]:
         """Linear blend skinning weights."""
         return self.mesh_arrays.weights
 
     def _apply(self, fn, recurse: bool = True):
-        self._arrays = self._keypoint_arrays = None  # they hold the tensors of before
+        self._arrays, self._keypoint_sums = None, {}  # they hold the tensors of before
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_arrays": None, "_keypoint_arrays": None}
+        return self.__dict__ | {"_arrays": None, "_keypoint_sums": {}}
 
     @property
     def body_joints(self) -> int:
@@ -293,23 +288,31 @@ class BodyModel(nn.Module):
 
         From parameters only the few vertices that keypoints lie on are posed.
         """
+        sums = self._sums(layout)
         if isinstance(bodies, BodyParams):
-            bodies = self._posed(bodies, keypoints_only=True)
-            skin_points = bodies.vertices
-        else:
-            skin_points = bodies.vertices[:, self.keypoint_vertices]
-        on_skin = self.keypoint_weights @ skin_points
-        points = []
-        for entry in correspondence(layout):
-            terms = [
-                w * (bodies.joints[:, at] if is_joint else on_skin[:, at])
-                for name, w in entry.items()
-                for is_joint, at in [self.place(name)]
-                if at >= 0
-            ]
-            complete = bool(entry) and len(terms) == len(entry)
-            points.append(sum(terms[1:], terms[0]) if complete else torch.full_like(bodies.joints[:, 0], torch.nan))
-        return torch.stack(points, 1)
+            bodies = self._posed(bodies, sums)
+            return sums.of_bodies(bodies.joints, bodies.vertices)
+        return sums.of_bodies(bodies.joints, bodies.vertices.index_select(1, sums.vertices))
+
+    def _sums(self, layout: str) -> KeypointSums:
+        """How the keypoints of a layout follow from joints and vertices; made once."""
+        if layout not in self._keypoint_sums:
+            entries = correspondence(layout)
+            known = [bool(entry) and all(self.has_point(name) for name in entry) for entry in entries]
+            joints = self.v_template.new_zeros(len(entries), self.num_joints)
+            on_skin = self.v_template.new_zeros(len(entries), len(self.keypoint_names))
+            for row, entry in enumerate(entries):
+                for name, weight in entry.items() if known[row] else ():
+                    is_joint, at = self.place(name)
+                    (joints if is_joint else on_skin)[row, at] = weight
+            self._keypoint_sums[layout] = KeypointSums.of(
+                self.mesh_arrays,
+                joints,
+                self.keypoint_vertices,
+                on_skin @ self.keypoint_weights,
+                torch.tensor(known, device=self.device),
+            )
+        return self._keypoint_sums[layout]
 
     def point(self, bodies: BodyOutput, name: str) -> Float[Tensor, "B 3"]:
         """A joint or surface keypoint by its name."""
@@ -376,17 +379,17 @@ class BodyModel(nn.Module):
             return True, self.skeleton.index(name)
         return False, self.keypoint_names.index(name) if name in self.keypoint_names else -1
 
-    def _posed(self, params: BodyParams, *, keypoints_only: bool = False) -> BodyOutput:
-        """The body, or only the vertices that keypoints lie on."""
-        arrays = self.keypoint_arrays if keypoints_only else self.mesh_arrays
+    def _posed(self, params: BodyParams, few: KeypointSums | None = None) -> BodyOutput:
+        """The body, or only the vertices that some keypoints lie on."""
+        arrays = self.mesh_arrays if few is None else few.arrays
         coefficients, rotvecs = self.coefficients(params), self.full_pose(params)
         if not self.is_star or self.posedirs is None:
             return BodyOutput(*posed_mesh(arrays, coefficients, rotvecs, params.transl))
         features = pose_features(rotvecs[:, 1:], so3_exp(rotvecs[:, 1:]), self.feature_columns).flatten(1)
         second = params.betas[:, 1:2] if self.num_betas > 1 else features.new_zeros(len(features), 1)
         corrections = (torch.cat([features, second], 1) @ self.posedirs).unflatten(1, (-1, 3))
-        if keypoints_only:
-            corrections = corrections[:, self.keypoint_vertices]
+        if few is not None:
+            corrections = corrections[:, few.vertices]
         rest = arrays.v_template + (coefficients @ arrays.shapedirs).unflatten(1, (-1, 3)) + corrections
         return BodyOutput(*skin_mesh(arrays, rest, self.rest_joints(coefficients), rotvecs, params.transl))
 
