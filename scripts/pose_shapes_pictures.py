@@ -1,6 +1,6 @@
 """Plain skinning beside skinning with the pose shapes, one bent joint a pair of pictures.
 
-    python scripts/pose_shapes_pictures.py [--body assets/body] [--out docs/images/pose-shapes.jpg]
+python scripts/pose_shapes_pictures.py [--body assets/body] [--out docs/images/pose-shapes.jpg]
 """
 
 import argparse
