@@ -1,4 +1,4 @@
-"""Adds pose blend shapes to the open body: an elastic solve around each joint, and the linear shapes nearest to it.
+"""Adds pose blend shapes to the open body: elastic solves around each joint, and linear shapes near to them.
 
     python scripts/build_pose_shapes.py --body assets/body
 
@@ -93,11 +93,13 @@ def packed(body: Body, found: list[tuple[str, np.ndarray, np.ndarray]]) -> dict[
     joints = np.concatenate([np.full(len(v), body.names.index(name)) for name, v, _ in found])
     vertices = np.concatenate([v for _, v, _ in found])
     blocks = np.concatenate([b for _, _, b in found])
-    order = np.lexsort((joints, vertices))
+    blocks = (np.round(blocks * ROUNDING) / ROUNDING).astype(np.float32)
+    used = np.flatnonzero(blocks.any((1, 2)))
+    order = used[np.lexsort((joints[used], vertices[used]))]
     return {
         "posedirs_joint": joints[order].astype(np.uint8),
         "posedirs_vertex": vertices[order].astype(np.uint16),
-        "posedirs_block": (np.round(blocks[order] * ROUNDING) / ROUNDING).astype(np.float32),
+        "posedirs_block": blocks[order],
     }
 
 

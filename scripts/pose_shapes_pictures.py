@@ -19,7 +19,7 @@ from bodyfit.camera import Camera, flip_yz
 from bodyfit.render import contact_sheet, person_color
 from bodyfit.render.shade import render_bodies
 
-SIZE_PX = (250, 220)
+SIZE_PX = (250, 200)
 DISTANCE_M = 3.0
 
 
@@ -98,8 +98,8 @@ def picture(body: Body, vertices: np.ndarray, view: View, zoom: float) -> np.nda
 
 
 def labelled(image: np.ndarray, text: str) -> np.ndarray:
-    """With its name in the corner."""
-    picture = Image.fromarray(image)
+    """With its name above."""
+    picture = Image.fromarray(np.concatenate([np.full((24, *image.shape[1:]), 255, np.uint8), image]))
     ImageDraw.Draw(picture).text((6, 4), text, fill=(70, 70, 70), font=ImageFont.load_default(size=14))
     return np.asarray(picture)
 

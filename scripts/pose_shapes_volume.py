@@ -14,8 +14,8 @@ from scipy.spatial import cKDTree
 BAND = 0.38
 """How much of plain skinning's change of volume may stay."""
 EXCESS = 1.0
-"""How much of plain skinning's loss may be gained instead: shapes that are right for a large twist are too much for half
-of it, and taking that away would leave a notch in the large one."""
+"""How much of plain skinning's loss may be gained instead: shapes right for a large twist are too much for half of it,
+and taking that away would leave a notch in the large one."""
 STEPS = 3
 """The volume is cubic in the skin; each step is linear."""
 SOFT = 0.01
@@ -103,7 +103,7 @@ class Filler:
         return found
 
     def _pushed_through(self, blocks: np.ndarray) -> tuple[np.ndarray, int]:
-        """(S,) vertices of faces that cross another only with the shapes, in poses where there are more; how many more."""
+        """(S,) vertices of faces that cross only with the shapes, in poses where more do; how many more."""
         bad, more = np.zeros(len(self.body.vertices), dtype=bool), 0
         for posed, before in zip(self._posed(blocks), self.crossed, strict=True):
             now = self._crossing(posed)
