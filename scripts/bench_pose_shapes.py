@@ -87,7 +87,7 @@ def describe(body, shapes) -> None:
 def single_joints(body, shapes) -> None:
     """One row a motion."""
     rest = measure.pose_body(body, {}, None)
-    known = measure.crossing_faces(rest, body.faces)
+    known = int(measure.crossing(rest, body.faces).sum())
     at_rest = measure.volume(rest, body.faces)
     print(f"volume {at_rest / 1000:.2f} l; {known} faces cross another at rest (lids, lips), not counted below")
     print("\none joint turned, degrees; volume against the T-pose's")
@@ -112,7 +112,7 @@ def table(body, shapes, motions, reference: float, known: int) -> None:
         for chosen in (None, shapes):
             skin = measure.pose_body(body, turns, chosen)
             changes.append(measure.volume(skin, body.faces) - reference)
-            cuts.append(measure.crossing_faces(skin, body.faces) - known)
+            cuts.append(int(measure.crossing(skin, body.faces).sum()) - known)
         removed = 1 - abs(changes[1]) / abs(changes[0])
         print(f"{label:28}{changes[0]:10.0f}{changes[1]:8.0f}{removed:9.0%}{cuts[0]:17d}{cuts[1]:6d}")
 
@@ -124,7 +124,7 @@ def natural(body, shapes, folder: Path, count: int) -> None:
         raise SystemExit(f"error: no .npz clips in {folder}")
     rng = np.random.default_rng(0)
     rest, edges = measure.pose_body(body, {}, None), measure.unique_edges(body.faces)
-    at_rest, known = measure.volume(rest, body.faces), measure.crossing_faces(rest, body.faces)
+    at_rest, known = measure.volume(rest, body.faces), int(measure.crossing(rest, body.faces).sum())
     rows = []
     for i in range(count):
         with np.load(files[i % len(files)]) as clip:
@@ -140,7 +140,7 @@ def natural(body, shapes, folder: Path, count: int) -> None:
                 np.quantile(strain, 0.99),
                 abs(measure.volume(skin, body.faces) - at_rest),
             ]
-            row.append(measure.crossing_faces(skin, body.faces) - known if i % 8 == 0 else np.nan)
+            row.append(int(measure.crossing(skin, body.faces).sum()) - known if i % 8 == 0 else np.nan)
         rows.append(row)
     means = np.nanmean(np.array(rows), axis=0)
     for k, label in enumerate(

@@ -1,4 +1,4 @@
-"""Adds pose blend shapes to the open body: an elastic solve around each joint, and the linear shapes nearest to it.
+"""Adds pose blend shapes to the open body: elastic solves around each joint, and linear shapes near to them.
 
     python scripts/build_pose_shapes.py --body assets/body
 
@@ -17,12 +17,13 @@ from build_open_body import write_npz
 from pose_shapes_hand import hand_setups
 from pose_shapes_joints import Setup
 from pose_shapes_solve import Answer, Body, regress, solve_joint
+from pose_shapes_volume import Filler
 
 ROUNDING = 2.0**20
 GRAIN = 0.8
 """How far corrections are evened out along the skin, in cubes of the lattice: what is finer is the lattice's."""
-FADE_M = (0.0005, 0.0015)
-"""Corrections that never get larger than the first are dropped; at the second they are kept whole."""
+FADE = (0.03, 0.1)
+"""In cubes: corrections that never get larger than the first are dropped; at the second they are kept whole."""
 
 
 def main() -> None:
@@ -67,10 +68,13 @@ def load_body(folder: Path) -> Body:
 
 def finished(body: Body, setup: Setup, answer: Answer) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """(joint, vertices, blocks) of a joint, and of its mirror image where it has one."""
-    blocks, name = regress(body, answer, setup.smooth, GRAIN * setup.cube_m), setup.name
+    name = setup.name
+    blocks = regress(body, answer, setup.smooth, GRAIN * setup.cube_m)
+    if setup.creases:  # limbs; the trunk, the neck and the shoulder girdle hardly lose any
+        blocks = Filler(body, setup, answer).fill(blocks)
     features = (answer.rotations - np.eye(3)).reshape(-1, 9)
     largest = np.linalg.norm(np.einsum("sca,ka->ksc", blocks, features), axis=2).max(0)
-    part = np.clip((largest - FADE_M[0]) / (FADE_M[1] - FADE_M[0]), 0, 1)
+    part = np.clip((largest / setup.cube_m - FADE[0]) / (FADE[1] - FADE[0]), 0, 1)
     blocks = blocks * (part * part * (3 - 2 * part))[:, None, None]
     kept = part > 0
     skin, blocks = answer.skin[kept], blocks[kept]
@@ -89,11 +93,13 @@ def packed(body: Body, found: list[tuple[str, np.ndarray, np.ndarray]]) -> dict[
     joints = np.concatenate([np.full(len(v), body.names.index(name)) for name, v, _ in found])
     vertices = np.concatenate([v for _, v, _ in found])
     blocks = np.concatenate([b for _, _, b in found])
-    order = np.lexsort((joints, vertices))
+    blocks = (np.round(blocks * ROUNDING) / ROUNDING).astype(np.float32)
+    used = np.flatnonzero(blocks.any((1, 2)))
+    order = used[np.lexsort((joints[used], vertices[used]))]
     return {
         "posedirs_joint": joints[order].astype(np.uint8),
         "posedirs_vertex": vertices[order].astype(np.uint16),
-        "posedirs_block": (np.round(blocks[order] * ROUNDING) / ROUNDING).astype(np.float32),
+        "posedirs_block": blocks[order],
     }
 
 

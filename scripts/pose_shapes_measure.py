@@ -64,8 +64,8 @@ def edge_strain(vertices: np.ndarray, rest: np.ndarray, edges: np.ndarray) -> np
     return np.abs(now / before - 1)
 
 
-def crossing_faces(vertices: np.ndarray, faces: np.ndarray, cell_m: float = 0.02) -> int:
-    """How many faces cut another with which they share no vertex."""
+def crossing(vertices: np.ndarray, faces: np.ndarray, cell_m: float = 0.02) -> np.ndarray:
+    """(F,) which faces cut another with which they share no vertex."""
     corners = vertices[faces]
     low, high = corners.min(1), corners.max(1)
     first = np.floor((low - low.min(0)) / cell_m).astype(np.int64)
@@ -83,7 +83,7 @@ def crossing_faces(vertices: np.ndarray, faces: np.ndarray, cell_m: float = 0.02
     order = np.argsort(keys, kind="stable")
     hit = np.zeros(len(faces), dtype=np.bool_)
     _pairs(keys[order], owner[order], faces, corners, low, high, hit)
-    return int(hit.sum())
+    return hit
 
 
 @numba.njit(cache=True)

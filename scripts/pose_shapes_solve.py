@@ -65,13 +65,13 @@ class JointFlesh:
     def __init__(self, body: Body, setup: Setup):
         self.body, self.setup = body, setup
         self.joint = body.joints[body.names.index(setup.name)]
-        far = _from_segment(body.vertices, *setup.axis)
+        far = from_segment(body.vertices, *setup.axis)
         outside = _in_any(body.vertices, setup.keep_out) | self._foreign()
         skin = np.flatnonzero((far < setup.reach[1]) & ~outside & body_skin(body))
         reach = setup.reach[1] + setup.cube_m
 
         def keep(points: np.ndarray) -> np.ndarray:
-            near = (_from_segment(points, *setup.axis) < reach) & ~_in_any(points, setup.keep_out)
+            near = (from_segment(points, *setup.axis) < reach) & ~_in_any(points, setup.keep_out)
             if setup.foreign:
                 near[near] = ~self._foreign()[cKDTree(body.vertices).query(points[near])[1]]
             return near
@@ -115,11 +115,11 @@ class JointFlesh:
             held = (depth > setup.core_m) & (self.share < 0.15)
             owner[held], pull[held] = 1, BONE
         for bone in setup.bones:
-            near = _from_segment(nodes, bone.start, bone.end)
+            near = from_segment(nodes, bone.start, bone.end)
             inside = near < max(bone.radius, 0.45 * setup.cube_m)
             owner[inside], pull[inside] = {"skin": 0, "parent": 1, "child": 2, "half": 3}[bone.owner], BONE
         owner[self.share > setup.firm], pull[self.share > setup.firm] = 4, BONE
-        edge = np.clip((_from_segment(nodes, *setup.axis) - setup.reach[0]) / np.subtract(*setup.reach[::-1]), 0, 1)
+        edge = np.clip((from_segment(nodes, *setup.axis) - setup.reach[0]) / np.subtract(*setup.reach[::-1]), 0, 1)
         rim = EDGE * edge**3
         owner[rim > pull], pull = 0, np.maximum(rim, pull)
         return owner, pull * setup.cube_m
@@ -186,18 +186,10 @@ def regress(body: Body, answer: Answer, rings: float, length_m: float) -> np.nda
     Least squares in the posed skin, vertex by vertex but for one more residual a sample: the volume, which couples the
     vertices by one rank each (Woodbury).
     """
-    features = (answer.rotations - np.eye(3)).reshape(-1, 9)
-    importance = answer.importance / answer.importance.sum()
-    outer = np.einsum("k,ka,kb->kab", importance, features, features)
+    features, importance, pulled = _weighted(answer)
     areas = np.linalg.norm(answer.normals, axis=2)
-    normals = answer.normals / np.maximum(areas, 1e-12)[..., None]
-    # What slides along the skin is hardly seen and keeps the volume: what is off along the normal weighs more.
-    metric = np.eye(3) + NORMAL * np.einsum("ksi,ksj->ksij", normals, normals)
-    pulled = np.einsum("ksji,ksjl->ksil", answer.blends, metric)
-    squares = np.einsum("ksij,ksjl->ksil", pulled, answer.blends)
-    system = np.einsum("kab,ksij->siajb", outer, squares).reshape(-1, 27, 27)
+    system = squares_of(answer)
     right = np.einsum("k,ka,ksij,ksj->sia", importance, features, pulled, answer.moves).reshape(-1, 27)
-    system += RIDGE * outer.sum(0).trace() * np.eye(27)
     per_entry = np.einsum("ksji,ksj,ka->ksia", answer.blends, answer.normals, features).reshape(len(features), -1, 27)
     volumes = np.einsum("ksj,ksj->k", answer.normals, answer.moves)
     stiff = VOLUME * importance * areas.shape[1] * (1 + NORMAL) / areas.sum(1) ** 2
@@ -206,10 +198,29 @@ def regress(body: Body, answer: Answer, rings: float, length_m: float) -> np.nda
     apart, spread = both[..., 0], both[..., 1:]
     small = np.diag(1 / stiff) + np.einsum("ksq,sql->kl", per_entry, spread)
     blocks = apart - spread @ np.linalg.solve(small, np.einsum("ksq,sq->k", per_entry, apart))
-    return _smooth(body, answer.skin, blocks.reshape(-1, 3, 9), rings, length_m)
+    return evened(body, answer.skin, blocks, rings, length_m).reshape(-1, 3, 9)
 
 
-def _smooth(body: Body, skin: np.ndarray, blocks: np.ndarray, rings: float, length_m: float) -> np.ndarray:
+def squares_of(answer: Answer) -> np.ndarray:
+    """(S, 27, 27): what changing a vertex's block costs, over all samples."""
+    features, importance, pulled = _weighted(answer)
+    outer = np.einsum("k,ka,kb->kab", importance, features, features)
+    squares = np.einsum("ksij,ksjl->ksil", pulled, answer.blends)
+    system = np.einsum("kab,ksij->siajb", outer, squares).reshape(-1, 27, 27)
+    return system + RIDGE * outer.sum(0).trace() * np.eye(27)
+
+
+def _weighted(answer: Answer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(K, 9) features, (K,) weights that sum to one, and (K, S, 3, 3) blends, transposed, times the metric."""
+    importance = answer.importance / answer.importance.sum()
+    normals = answer.normals / np.maximum(np.linalg.norm(answer.normals, axis=2, keepdims=True), 1e-12)
+    # What slides along the skin is hardly seen and keeps the volume: what is off along the normal weighs more.
+    metric = np.eye(3) + NORMAL * np.einsum("ksi,ksj->ksij", normals, normals)
+    pulled = np.einsum("ksji,ksjl->ksil", answer.blends, metric)
+    return (answer.rotations - np.eye(3)).reshape(-1, 9), importance, pulled
+
+
+def evened(body: Body, skin: np.ndarray, values: np.ndarray, rings: float, length_m: float) -> np.ndarray:
     """A little implicit diffusion along the skin, against the lattice's grain; nothing flows over the rim.
 
     Over `length_m` metres where the mesh is dense, over `rings` of vertices (squared) where it is coarse.
@@ -224,7 +235,7 @@ def _smooth(body: Body, skin: np.ndarray, blocks: np.ndarray, rings: float, leng
     flow = (rings + (length_m / size) ** 2) / count[edges[:, 0]]
     graph = sp.coo_matrix((flow, (edges[:, 0], edges[:, 1])), shape=(len(skin),) * 2).tocsr()
     system = sp.eye(len(skin)) + sp.diags(np.asarray(graph.sum(1)).ravel()) - graph
-    return splu(system.tocsc()).solve(blocks.reshape(len(skin), 27)).reshape(-1, 3, 9)
+    return splu(system.tocsc()).solve(values.reshape(len(skin), -1)).reshape(values.shape)
 
 
 def _mirrored_too(body: Body, answer: Answer) -> Answer:
@@ -269,7 +280,7 @@ def _part(R: np.ndarray, part: float) -> np.ndarray:
     return Rotation.from_rotvec(part * Rotation.from_matrix(R).as_rotvec()).as_matrix()
 
 
-def _from_segment(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+def from_segment(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     way = end - start
     along = np.clip((points - start) @ way / max(way @ way, 1e-12), 0, 1)
     return np.linalg.norm(points - start - along[:, None] * way, axis=1)
