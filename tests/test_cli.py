@@ -161,7 +161,7 @@ def test_fit_writes_what_it_promises(fitted):
         with Image.open(out / name / "overlay.png") as overlay, Image.open(SAMPLES / f"{name}.jpg") as photo:
             assert overlay.size == photo.size
         for person in entry["people"]:
-            assert person["status"] in ("converged", "max_iterations")
+            assert person["status"] in ("converged", "max_steps")
             assert person["focal_source"] == "guess"
             assert 0 < person["reprojection_error_percent"] < 10
     assert {path.name for path in out.iterdir()} == {*names, "summary.json"}

@@ -319,6 +319,8 @@ def spoil(xyc: torch.Tensor, how: str) -> torch.Tensor:
         bad[:, 2] = 0
     elif how == "three keypoints":
         bad[3:, 2] = 0
+    elif how == "one keypoint":
+        bad[1:, 2] = 0
     elif how == "NaN":
         bad[:] = torch.nan
     elif how == "NaN places":
@@ -327,6 +329,8 @@ def spoil(xyc: torch.Tensor, how: str) -> torch.Tensor:
         bad[:, 2] = torch.nan
     elif how == "infinite places":
         bad[:, :2] = torch.inf
+    elif how == "infinite confidences":
+        bad[:, 2] = torch.inf
     elif how == "faint":
         bad[:, 2] = 0.05
     elif how == "one pixel":
@@ -335,6 +339,10 @@ def spoil(xyc: torch.Tensor, how: str) -> torch.Tensor:
         bad[:, 1] = 500.0
     elif how == "far outside":
         bad[:, :2] = 1e6 + torch.arange(50.0).view(25, 2)
+    elif how == "outside the picture":
+        bad[:, :2] += torch.tensor([3000.0, -2000.0]).to(bad)
+    elif how == "millions":
+        bad[:, :2] *= 1e4
     elif how == "beyond all numbers":
         bad[:, :2] = 1e30 * torch.arange(50.0).view(25, 2)
     elif how == "noise":
@@ -342,10 +350,12 @@ def spoil(xyc: torch.Tensor, how: str) -> torch.Tensor:
     return bad
 
 
-UNFIT = ("no person", "three keypoints", "NaN", "NaN places", "NaN confidences", "infinite places", "faint")
+UNSEEN = ("no person", "one keypoint", "three keypoints", "NaN", "NaN confidences", "faint")
+INVALID = ("NaN places", "infinite places", "infinite confidences")
+ODD = ("one pixel", "a line", "outside the picture", "far outside", "millions", "beyond all numbers", "noise")
 
 
-@pytest.mark.parametrize("how", [*UNFIT, "one pixel", "a line", "far outside", "beyond all numbers", "noise"])
+@pytest.mark.parametrize("how", [*UNSEEN, *INVALID, *ODD])
 def test_a_useless_person_costs_only_themselves(model, xyc, fitted, how):
     spoilt = xyc.clone()
     spoilt[4] = spoil(xyc[4], how)
@@ -353,14 +363,65 @@ def test_a_useless_person_costs_only_themselves(model, xyc, fitted, how):
     others = [i for i in range(PEOPLE) if i != 4]
     assert (result.joints[others] - fitted.joints[others]).norm(dim=2).max() < SAME
     assert [result.status[i] for i in others] == [fitted.status[i] for i in others]
-    if how in UNFIT:
-        assert result.status[4] is FitStatus.TOO_FEW_KEYPOINTS
+    want = FitStatus.UNOBSERVABLE if how in UNSEEN else FitStatus.INVALID_INPUT if how in INVALID else None
+    assert result.status[4] is want if want else result.status[4].ok or how == "beyond all numbers"
     # Usable parameters are numbers, others are NaN, all of them.
     for value in (*result.params.values(), result.joints):
         assert torch.isfinite(value[4]).all() if result.status[4].ok else torch.isnan(value[4]).all()
     assert torch.isfinite(result.objective[4]) or not result.status[4].ok
     if not result.status[4].ok:
         assert math.isnan(result.reprojection_error_px[4])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_crowd_with_the_hopeless_loses_nobody(model, xyc, fitted, dtype):
+    """4096 people, some of them every kind of useless, in both precisions."""
+    crowd = torch.zeros(4096, 25, 3, dtype=torch.float64)
+    hopeless = [spoil(xyc[0], how) for how in (*UNSEEN, *INVALID)]
+    for i in range(4096):
+        crowd[i] = hopeless[i % len(hopeless)]
+    where = torch.arange(PEOPLE) * 341 + 7
+    crowd[where] = xyc
+    odd = torch.arange(len(ODD)) * 341 + 100
+    crowd[odd] = torch.stack([spoil(xyc[0], how) for how in ODD])
+    result = fit(model if dtype == torch.float64 else load_model(), crowd)
+    valid = [result.status[i] for i in where]
+    assert all(s.ok for s in valid)
+    counts = {s: sum(x is s for x in result.status) for s in FitStatus}
+    assert counts[FitStatus.UNOBSERVABLE] + counts[FitStatus.INVALID_INPUT] >= 4096 - PEOPLE - len(ODD)
+    for i, status in enumerate(result.status):
+        assert torch.isfinite(result.joints[i]).all() == status.ok
+    gap = (result.joints[where] - fitted.joints).norm(dim=2).amax(1)
+    if dtype == torch.float64:
+        assert valid == list(fitted.status)
+        assert gap.max() < SAME
+    else:
+        # Against themselves alone: rounding differs with the size of the batch, by about a micrometre where it chooses
+        # no other valley; the tolerance of the last stage lets a flat valley end a little elsewhere.
+        alone = [fit(load_model(), xyc[i : i + 1]).joints[0] for i in range(PEOPLE)]
+        gap = (result.joints[where] - torch.stack(alone)).norm(dim=2).amax(1)
+        assert (gap < 1e-3).sum() >= PEOPLE - 1
+        assert gap.median() < 2e-5
+
+
+def test_the_trace_shows_the_objective_fall(model, xyc, fitted):
+    spoilt = xyc[:5].clone()
+    spoilt[2, :, 2] = 0
+    trace = fit(model, spoilt).trace
+    assert trace is not None
+    assert torch.isnan(trace.cost[2]).all()
+    fitted_rows = trace.cost[[0, 1, 3, 4]]
+    assert torch.isfinite(fitted_rows).all()
+    stages = FitConfig().stages
+    assert trace.stage.tolist() == [i for i, s in enumerate(stages) for _ in range(s.lm.max_iterations + 1)]
+    for i in range(len(stages)):
+        assert (fitted_rows[:, trace.stage == i].diff(dim=1) <= 0).all()
+    torch.testing.assert_close(fitted_rows[:, -1], fitted.objective[[0, 1, 3, 4]], atol=0, rtol=1e-6)
+    assert (fitted_rows[:, 0] > 2 * fitted_rows[:, 8]).all()
+    one = split(fitted)[3].trace
+    assert one is not None
+    assert fitted.trace is not None
+    assert torch.equal(one.cost[0], fitted.trace.cost[3])
 
 
 @pytest.mark.parametrize("how", ["NaN", "zero", "faint"])
@@ -384,7 +445,7 @@ def test_four_keypoints_are_enough_and_three_are_not(model, xyc):
     few[..., 2] *= keep
     assert all(s.ok for s in fit(model, few).status)
     few[:, torso[0], 2] = 0
-    assert set(fit(model, few).status) == {FitStatus.TOO_FEW_KEYPOINTS}
+    assert set(fit(model, few).status) == {FitStatus.UNOBSERVABLE}
     assert all(s.ok for s in fit(model, few, config=FitConfig(min_keypoints=3)).status)
 
 
@@ -401,14 +462,14 @@ def test_nobody_is_an_empty_result(model, lift):
 
 
 def test_statuses_say_whether_parameters_can_be_used():
-    assert [s.value for s in FitStatus if s.ok] == ["converged", "max_iterations"]
-    assert FitStatus("failed") is FitStatus.FAILED
+    assert [s.value for s in FitStatus if s.ok] == ["converged", "max_steps"]
+    assert [s.value for s in FitStatus if not s.ok] == ["unobservable", "invalid_input"]
 
 
 def test_a_fit_that_runs_out_of_iterations_says_so(model, xyc):
     stages = tuple(replace(s, lm=LMConfig(max_iterations=1)) for s in FitConfig().stages)
     result = fit(model, xyc[:3], config=FitConfig(stages=stages))
-    assert set(result.status) == {FitStatus.MAX_ITERATIONS}
+    assert set(result.status) == {FitStatus.MAX_STEPS}
     assert torch.isfinite(result.joints).all()
 
 

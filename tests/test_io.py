@@ -38,7 +38,7 @@ def _params(batch: int, dtype: torch.dtype = torch.float32) -> BodyParams:
 
 
 def _result(batch: int = 3, dtype: torch.dtype = torch.float32) -> FitResult:
-    statuses = (FitStatus.CONVERGED, FitStatus.FAILED, FitStatus.TOO_FEW_KEYPOINTS)
+    statuses = (FitStatus.CONVERGED, FitStatus.INVALID_INPUT, FitStatus.UNOBSERVABLE)
     objective = torch.randn(batch, dtype=dtype)
     objective[1:2] = torch.nan
     return FitResult(
@@ -115,7 +115,7 @@ def _edited(tmp_path, **changes) -> str:
         {"joints": None},
         {"poses": np.zeros((3, 69), np.float32)},
         {"poses": np.zeros((2, 72), np.float32)},
-        {"status": np.array(["converged", "odd", "failed"])},
+        {"status": np.array(["converged", "odd", "invalid_input"])},
         {"status": np.array("converged")},
         {"layout": np.array(3)},
         {"image_size": np.array([640.0, 480.0])},

@@ -92,7 +92,7 @@ def _result(xyc: np.ndarray, layout: str, size: tuple[int, int], focal_px) -> Fi
         params=BodyParams(marks[:, None].expand(n, 10), torch.zeros(n, 69), torch.zeros(n, 3), torch.zeros(n, 3)),
         camera=Camera.make(n, size, focal_px=focal_px),
         joints=torch.zeros(n, 24, 3),
-        status=tuple(FitStatus.CONVERGED if m >= 0 else FitStatus.FAILED for m in marks.tolist()),
+        status=tuple(FitStatus.CONVERGED if m >= 0 else FitStatus.INVALID_INPUT for m in marks.tolist()),
         objective=marks.clone(),
         reprojection_error_px=marks.clone(),
         layout=layout,
@@ -146,7 +146,7 @@ def test_people_of_one_picture_size_are_fitted_together_and_come_back_in_order(c
     assert [[r.focal_source for r in each] for each in results] == [["guess"] * 2, ["guess"], ["exif"] * 2, []]
     assert [float(r.camera.focal_px[0]) for r in results[2]] == [700, 700]
     assert float(results[0][0].camera.focal_px[0]) == pytest.approx(800)
-    assert results[2][1].status == (FitStatus.FAILED,)
+    assert results[2][1].status == (FitStatus.INVALID_INPUT,)
 
 
 def test_layouts_are_not_mixed(calls):

@@ -120,6 +120,18 @@ def test_cost_never_rises(posed):
         before = summary.cost
 
 
+def test_the_trace_is_the_cost_of_every_step(posed):
+    problem, start = posed
+    config = LMConfig(max_iterations=25, cost_tolerance=1e-3)
+    _, summary = minimize(problem, start, config)
+    assert summary.trace.shape == (len(start), 26)
+    torch.testing.assert_close(summary.trace[:, 0], problem.normal(start).cost, atol=0, rtol=0)
+    torch.testing.assert_close(summary.trace[:, -1], summary.cost, atol=0, rtol=0)
+    for steps in (1, 4, 9):
+        _, shorter = minimize(problem, start, replace(config, max_iterations=steps))
+        torch.testing.assert_close(summary.trace[:, steps], shorter.cost, atol=1e-16, rtol=1e-9)
+
+
 def test_the_start_is_left_as_it_was(posed):
     problem, start = posed
     kept = start.clone()

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bodyfit.body.features import pose_features, pose_features_derivative
-from bodyfit.body.lbs import forward_kinematics
 from bodyfit.body.model import BodyModel
 from bodyfit.errors import OptionError
 from bodyfit.rotation import exp_and_left_jacobian, so3_exp
@@ -47,25 +47,53 @@ class PosedTree:
     """Its derivative by the joint's axis-angle."""
 
 
+@dataclass(frozen=True)
+class _Chain:
+    """A tree's parents as index tensors, made once: an index list would be copied to the device at every use."""
+
+    parent: Int[Tensor, "J"]
+    """Of each joint; the root's is J, one past the last."""
+    jumps: tuple[Int[Tensor, "J1"], ...]
+    """The ancestor 1, 2, 4, ... joints above, J where there is none; one entry more, for J itself."""
+
+
+@lru_cache(maxsize=32)
+def _chain(parents: tuple[int, ...], device: torch.device) -> _Chain:
+    end = len(parents)
+    up = torch.tensor([*(end if p < 0 else p for p in parents), end])
+    jumps = [up]
+    while (jumps[-1] < end).any():
+        jumps.append(jumps[-1][jumps[-1]])
+    with_end = [jump.to(device) for jump in jumps[:-1]]
+    return _Chain(up[:end].to(device), tuple(with_end))
+
+
 def pose_tree(model: BodyModel, betas: Float[Tensor, "B S"], rotvecs: Float[Tensor, "B J 3"]) -> PosedTree:
-    """Forward kinematics of the body's joints with what derivatives need; `rotvecs` has the root first."""
-    n = model.body_joints
-    parents = model.parents[:n]
+    """Forward kinematics of the body's joints with what derivatives need; `rotvecs` has the root first.
+
+    Each joint's transform is multiplied by that of its ancestor 1, 2, 4, 8 above (pointer jumping), so that a chain of
+    nine joints takes four steps and few operations.
+    """
+    n, n_betas = model.body_joints, model.num_betas
+    chain = _chain(model.parents[:n], betas.device)
     R_local, left = exp_and_left_jacobian(rotvecs)
-    R_world, joints = forward_kinematics(R_local, model.rest_joints(betas)[:, :n], parents)
-    up = [max(p, 0) for p in parents]
-    R_parent = R_world[:, up].clone()
-    R_parent[:, 0] = torch.eye(3, dtype=betas.dtype, device=betas.device)
-    by_beta = model.joints_shapedirs[:n, :, : model.num_betas]
-    bones = by_beta - by_beta[up]
-    bones[0] = by_beta[0]
+    # Bone vectors from the parent; the root's is its position. One more row, 0 at the end, has the root's parent.
+    rest = torch.cat([model.joints_template[:n, :, None], model.joints_shapedirs[:n, :, :n_betas]], 2)
+    bones = rest - torch.cat([rest, torch.zeros_like(rest[:1])])[chain.parent]
+    offset = bones[..., 0] + (bones[..., 1:] @ betas.T).permute(2, 0, 1)
+    world = torch.eye(4, dtype=betas.dtype, device=betas.device).repeat(len(betas), n + 1, 1, 1)
+    world[:, :n, :3, :3] = R_local
+    world[:, :n, :3, 3] = offset
+    for jump in chain.jumps:
+        world = world[:, jump] @ world
+    R_parent = world[:, chain.parent, :3, :3]
     moved = rotvecs[:, 1:], R_local[:, 1:]
     columns = model.feature_columns
     return PosedTree(
-        R_world=R_world,
-        joints=joints,
+        R_world=world[:, :n, :3, :3].contiguous(),
+        joints=world[:, :n, :3, 3].contiguous(),
         axes=R_parent @ left,
-        bones_dbetas=(R_parent @ bones).flatten(2),
+        bones_dbetas=(R_parent @ bones[..., 1:]).flatten(2),
         features=pose_features(*moved, columns),
         features_dpose=pose_features_derivative(*moved, left[:, 1:], columns),
     )

@@ -187,6 +187,6 @@ def _verdict(results: list[FitResult]) -> tuple[str, str | None]:
         return "nobody", "nobody was found in the picture"
     if any(r.status[0].ok for r in results):
         return "ok", None
-    if any(r.status[0].value == "too_few_keypoints" for r in results):
+    if any(r.status[0].value == "unobservable" for r in results):
         return "failed", "too little of the person is visible to place a body"
     return "failed", "no body could be fitted to the keypoints that were found"

@@ -64,7 +64,7 @@ def _default_stages() -> tuple[StageConfig, ...]:
             interpenetration=100.0,
             lift=0.3,
             sigma_cm=30.0,
-            lm=LMConfig(max_iterations=30, cost_tolerance=5e-4),
+            lm=LMConfig(max_iterations=60, cost_tolerance=1e-4),
         ),
     )
 

@@ -19,7 +19,7 @@ from bodyfit.errors import OptionError, check_shape
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.initial import starting_orientations
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective, pack, unpack
-from bodyfit.fit.result import FitResult, FitStatus
+from bodyfit.fit.result import FitResult, FitStatus, FitTrace
 from bodyfit.skeleton import correspondence, keypoint_trust, layout_names
 from bodyfit.solve import LMSummary, minimize
 
@@ -64,6 +64,7 @@ class _Solved:
     summary: LMSummary
     iterations: Tensor
     flipped: Tensor
+    trace: Tensor
 
 
 class Fitter:
@@ -116,21 +117,28 @@ class Fitter:
         lift = None if joints3d is None else self._tensor(joints3d)
         if lift is not None:
             check_shape("joints3d", lift, tuple(xyc.shape), hint="one 3D point for each keypoint, NaN where unknown")
-        confidence = torch.nan_to_num(xyc[..., 2], nan=0.0)
-        if bool((confidence > 1.5).any()) or bool((confidence < 0).any()):
+        confidence = xyc[..., 2]
+        if bool((torch.isfinite(confidence) & ((confidence > 1.5) | (confidence < 0))).any()):
             raise OptionError("confidences must lie in [0, 1]; scale the third column of xyc")
-        present = torch.isfinite(xyc).all(2) & (confidence >= self.config.min_confidence) & (self.trust > 0)
-        fit = present.sum(1) >= self.config.min_keypoints
+        said = (confidence >= self.config.min_confidence) & (self.trust > 0)
+        present = said & torch.isfinite(xyc).all(2)
+        fit, claimed = (seen.sum(1) >= self.config.min_keypoints for seen in (present, said))
         x = xyc.new_full((len(xyc), 3 + 3 * self.model.body_joints + self.model.num_betas), torch.nan)
         cost, iterations = x.new_full((len(x),), torch.nan), torch.zeros(len(x), dtype=torch.int64, device=x.device)
         converged, flipped = torch.zeros_like(fit), torch.zeros_like(fit)
+        columns = [
+            stage for stage, config in enumerate(self.config.stages) for _ in range(config.lm.max_iterations + 1)
+        ]
+        trace = FitTrace(x.new_full((len(x), len(columns)), torch.nan), torch.tensor(columns, device=x.device))
         for rows in fit.nonzero()[:, 0].split(self.config.batch_size):
             solved = self._solve(xyc[rows], present[rows], None if lift is None else lift[rows], camera.select(rows))
             good = torch.isfinite(solved.summary.cost) & torch.isfinite(solved.x).all(1)
             x[rows] = torch.where(good[:, None], solved.x, torch.nan)
             cost[rows], iterations[rows] = solved.summary.cost, solved.iterations
             converged[rows], flipped[rows] = solved.summary.converged, solved.flipped
-        return self._result(x, xyc, present, camera, fit, cost, iterations, converged, flipped)
+            trace.cost[rows] = solved.trace
+        statuses = _statuses(torch.isfinite(x).all(1), converged, unseen=~claimed)
+        return self._result(x, xyc, present, camera, cost, iterations, flipped, statuses, trace)
 
     def _observations(self, xyc: Tensor, present: Tensor, lift: Tensor | None, camera: Camera) -> Observations:
         """Keypoints as the objective wants them, missing ones zeroed; the depth is not known yet."""
@@ -158,11 +166,13 @@ class Fitter:
         iterations = summary.iterations.view(batch, keep).sum(1)
         chosen = torch.arange(batch, device=x.device) * keep + best
         x = x[chosen]
-        summary = LMSummary(summary.cost[chosen], iterations, summary.converged[chosen])
+        traces = [summary.trace[chosen]]
+        summary = LMSummary(summary.cost[chosen], iterations, summary.converged[chosen], traces[0])
         for stage in others:
             x, summary = minimize(StageObjective(self.terms, stage, seen), x, stage.lm)
             iterations = iterations + summary.iterations
-        return _Solved(x, summary, iterations, best > 0)
+            traces.append(summary.trace)
+        return _Solved(x, summary, iterations, best > 0, torch.cat(traces, 1))
 
     def _start(self, seen: Observations, focal_px: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B H D"], Observations]:
         """The mean body in each starting orientation, and the observations with their scale at its depth."""
@@ -212,13 +222,13 @@ class Fitter:
         xyc: Tensor,
         present: Tensor,
         camera: Camera,
-        fit: Tensor,
         cost: Tensor,
         iterations: Tensor,
-        converged: Tensor,
         flipped: Tensor,
+        statuses: tuple[FitStatus, ...],
+        trace: FitTrace,
     ) -> FitResult:
-        """Names, statuses and errors for the solver's variables."""
+        """Names and errors for the solver's variables."""
         params = self.model.params(**unpack(x, self.model.num_betas))
         tree = pose_tree(self.model, params.betas, self.model.full_pose(params)[:, : self.model.body_joints])
         seen = self.terms.points.place(tree, params.betas).positions + params.transl[:, None]
@@ -226,16 +236,6 @@ class Fitter:
         sure = present & (xyc[..., 2] >= 0.5)
         mean = torch.where(sure, distance, 0.0).sum(1) / sure.sum(1)  # 0 / 0 = NaN where there is none
         ok = torch.isfinite(x).all(1)
-        statuses = tuple(
-            FitStatus.TOO_FEW_KEYPOINTS
-            if not enough
-            else FitStatus.FAILED
-            if not finite
-            else FitStatus.CONVERGED
-            if settled
-            else FitStatus.MAX_ITERATIONS
-            for enough, finite, settled in zip(fit.tolist(), ok.tolist(), converged.tolist(), strict=True)
-        )
         return FitResult(
             params=params,
             camera=camera,
@@ -249,4 +249,16 @@ class Fitter:
             gender=self.model.gender,
             iterations=iterations,
             flipped=flipped,
+            trace=trace,
         )
+
+
+def _statuses(found: Tensor, converged: Tensor, *, unseen: Tensor) -> tuple[FitStatus, ...]:
+    """The status of each person; `unseen`: not even said to show enough."""
+
+    def status(found: bool, converged: bool, unseen: bool) -> FitStatus:
+        if found:
+            return FitStatus.CONVERGED if converged else FitStatus.MAX_STEPS
+        return FitStatus.UNOBSERVABLE if unseen else FitStatus.INVALID_INPUT
+
+    return tuple(map(status, found.tolist(), converged.tolist(), unseen.tolist()))

@@ -11,24 +11,36 @@ from torch import Tensor
 from bodyfit.body.model import BodyParams
 from bodyfit.camera import Camera
 
-__all__ = ["FitResult", "FitStatus", "split"]
+__all__ = ["FitResult", "FitStatus", "FitTrace", "split"]
 
 
 class FitStatus(str, Enum):
     """How the fit of one person ended."""
 
     CONVERGED = "converged"
-    MAX_ITERATIONS = "max_iterations"
-    """Usable, but the last stage ran out of iterations before the objective settled."""
-    TOO_FEW_KEYPOINTS = "too_few_keypoints"
-    """Fewer confident keypoints than a body can be placed by; the parameters are NaN."""
-    FAILED = "failed"
-    """No finite objective was found; the parameters are NaN."""
+    MAX_STEPS = "max_steps"
+    """Usable, but the last stage ran out of steps before the objective settled."""
+    UNOBSERVABLE = "unobservable"
+    """Too little is seen to place a body by; the parameters are NaN."""
+    INVALID_INPUT = "invalid_input"
+    """Keypoints were said to be seen but their places are no numbers, or too large to reckon with; the parameters are
+    NaN."""
 
     @property
     def ok(self) -> bool:
         """Whether the parameters can be used."""
-        return self in (FitStatus.CONVERGED, FitStatus.MAX_ITERATIONS)
+        return self in (FitStatus.CONVERGED, FitStatus.MAX_STEPS)
+
+
+@dataclass(frozen=True)
+class FitTrace:
+    """How the objective fell, for plotting. Stages weigh differently: compare costs within one."""
+
+    cost: Float[Tensor, "B T"]
+    """Objective at the start of each stage and after each of its steps, of the hypothesis that was kept; who has ended
+    keeps their last cost, who was not fitted has NaN."""
+    stage: Int[Tensor, "T"]
+    """The stage of each column, from 0."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,8 @@ class FitResult:
     """Whether a turned-round starting orientation won."""
     focal_source: str = "given"
     """Where the focal length came from: "given", "exif" or "guess"."""
+    trace: FitTrace | None = None
+    """Cost by stage and step; files leave it out."""
 
     def __len__(self) -> int:
         return len(self.status)
@@ -80,6 +94,7 @@ def split(result: FitResult) -> list[FitResult]:
             keypoints=result.keypoints[rows],
             iterations=result.iterations[rows],
             flipped=result.flipped[rows],
+            trace=None if result.trace is None else replace(result.trace, cost=result.trace.cost[rows]),
         )
         for rows in (slice(i, i + 1) for i in range(len(result)))
     ]

@@ -52,9 +52,9 @@ class LMConfig:
     damping: float = 1e-3
     """Starting damping, in parts of the Hessian's diagonal (Marquardt)."""
     damping_down: float = 0.2
-    """Factor after an accepted step."""
+    """Factor after a step that gained at least three quarters of what the quadratic model foretold."""
     damping_up: float = 6.0
-    """Factor after a refused step."""
+    """Factor after a refused step; its root after one that gained less than a quarter."""
     damping_max: float = 1e8
     """An item whose damping passes this has no better point near it and ends."""
     check_every: int = 3
@@ -71,6 +71,8 @@ class LMSummary:
     """Steps tried."""
     converged: Bool[Tensor, "B"]
     """Whether the item ended by its own test and not by the count."""
+    trace: Float[Tensor, "B T"]
+    """Objective at the start and after each of `max_iterations` steps; an item that has ended keeps its last."""
 
 
 @dataclass
@@ -102,6 +104,9 @@ def minimize(problem: Problem, x: Float[Tensor, "B D"], config: LMConfig) -> tup
     out_x, out_cost = state.x.clone(), at.cost.clone()
     out_iterations, out_done = state.iterations.clone(), state.done.clone()
     alive = torch.arange(len(x), device=x.device)
+    # Costs never rise, so what is not written is the least of what came before.
+    trace = torch.full((config.max_iterations + 1, len(x)), torch.inf, dtype=x.dtype, device=x.device)
+    trace[0] = at.cost
     for iteration in range(config.max_iterations + 1):
         if iteration == config.max_iterations or iteration % config.check_every == 0:
             out_x[alive], out_cost[alive] = state.x, state.at.cost
@@ -112,32 +117,38 @@ def minimize(problem: Problem, x: Float[Tensor, "B D"], config: LMConfig) -> tup
             if len(going) < 0.85 * len(alive):  # finished items cost as much as others: drop them
                 alive, problem, state = alive[going], problem.select(going), state.select(going)
         _step(problem, state, config)
+        trace[iteration + 1].index_copy_(0, alive, state.at.cost)
     converged = out_done & torch.isfinite(out_cost)
-    return out_x, LMSummary(out_cost, out_iterations, converged)
+    return out_x, LMSummary(out_cost, out_iterations, converged, trace.cummin(0).values.T)
 
 
 def _step(problem: Problem, state: _State, config: LMConfig) -> None:
-    """One trial step for every item, kept where it lowers the objective."""
-    diagonal = state.at.hessian.diagonal(dim1=1, dim2=2)
+    """One trial step for every item, kept where it lowers the objective. Nothing here waits for the device."""
+    cost, gradient, hessian = state.at.cost, state.at.gradient, state.at.hessian
+    diagonal = hessian.diagonal(dim1=1, dim2=2)
     floor = 1e-9 * diagonal.amax(1, keepdim=True) + torch.finfo(diagonal.dtype).tiny
-    damped = state.at.hessian.clone()
-    damped.diagonal(dim1=1, dim2=2).add_(state.damping[:, None] * diagonal + floor)
+    added = torch.addcmul(floor, state.damping[:, None], diagonal)
+    damped = hessian.clone()
+    damped.diagonal(dim1=1, dim2=2).add_(added)
     factor, info = torch.linalg.cholesky_ex(damped)
-    step = torch.cholesky_solve(-state.at.gradient[..., None], factor)[..., 0]
-    usable = (info == 0) & torch.isfinite(step).all(1) & ~state.done
-    trial_x = torch.where(usable[:, None], state.x + step, state.x)
+    descent = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
+    foretold = (descent * torch.addcmul(gradient, added, descent)).sum(1)  # what the quadratic model would gain
+    # A step that is no number foretells none.
+    usable = (info == 0) & torch.isfinite(foretold) & ~state.done
+    trial_x = torch.where(usable[:, None], state.x - descent, state.x)
     trial = problem.normal(trial_x)
-    better = usable & torch.isfinite(trial.cost) & (trial.cost < state.at.cost)
-    gain = (state.at.cost - trial.cost) / state.at.cost.abs().clamp_min(1e-12)
-    settled = better & (gain < config.cost_tolerance)
-    state.iterations += (~state.done).long()
+    gained = cost - trial.cost
+    better = usable & (gained > 0) & torch.isfinite(trial.cost)
     keep = better[:, None]
     state.at = Normal(
-        torch.where(better, trial.cost, state.at.cost),
-        torch.where(keep, trial.gradient, state.at.gradient),
-        torch.where(keep[..., None], trial.hessian, state.at.hessian),
+        torch.where(better, trial.cost, cost),
+        torch.where(keep, trial.gradient, gradient),
+        torch.where(keep[..., None], trial.hessian, hessian),
     )
     state.x = torch.where(keep, trial_x, state.x)
-    factor_of = torch.where(better, config.damping_down, config.damping_up)
-    state.damping = (state.damping * factor_of).clamp(1e-9, 10 * config.damping_max)
+    state.iterations += ~state.done
+    down, up = config.damping_down, config.damping_up
+    by_gain = torch.where(gained > 0.75 * foretold, down, torch.where(gained > 0.25 * foretold, 1.0, up**0.5))
+    state.damping = (state.damping * torch.where(better, by_gain, up)).clamp(1e-9, 10 * config.damping_max)
+    settled = better & (gained < config.cost_tolerance * cost.abs().clamp_min(1e-12))
     state.done = state.done | settled | (state.damping > config.damping_max)
