@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bodyfit import evaluate
+    from bodyfit.body.interpenetration import Interpenetration, interpenetration
     from bodyfit.body.model import BodyModel, BodyOutput, BodyParams, load_model
     from bodyfit.body.pose_prior import PosePrior, load_pose_prior
     from bodyfit.body.sample import random_bodies
@@ -38,6 +39,7 @@ _HOME = {
     "FitStatus": "fit.result",
     "Fitter": "fit.fitter",
     "Frame": "frame",
+    "Interpenetration": "body.interpenetration",
     "Keypoints2D": "keypoints",
     "LMConfig": "solve",
     "PosePrior": "body.pose_prior",
@@ -46,6 +48,7 @@ _HOME = {
     "fit_frames": "pipeline",
     "fit_image": "pipeline",
     "fit_keypoints": "fit.fitter",
+    "interpenetration": "body.interpenetration",
     "load_model": "body.model",
     "load_pose_prior": "body.pose_prior",
     "load_result": "io.params",
@@ -64,6 +67,7 @@ __all__ = [
     "FitStatus",
     "Fitter",
     "Frame",
+    "Interpenetration",
     "Keypoints2D",
     "LMConfig",
     "PosePrior",
@@ -73,6 +77,7 @@ __all__ = [
     "fit_frames",
     "fit_image",
     "fit_keypoints",
+    "interpenetration",
     "load_model",
     "load_pose_prior",
     "load_result",

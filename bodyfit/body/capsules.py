@@ -1,7 +1,7 @@
 """The body's parts as capsules, for what must know quickly whether parts touch.
 
-Each capsule's axis runs between two points that are linear in betas, its radius is regressed from betas (Bogo et al.
-2016, section 3.3).
+Each capsule's axis runs along the line of two points that are linear in betas, its radius is regressed from betas (Bogo
+et al. 2016, section 3.3). The trunk is wider than deep, so it is two capsules side by side.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from bodyfit.body.model import BodyModel
 
 __all__ = ["CAPSULES", "Capsules", "may_touch"]
 
+_LIMBS = ("upper_arm", "forearm", "hand"), ("thigh", "shin", "foot")
+
 # Name -> (joints whose skin it stands for, axis from, axis to).
 CAPSULES: dict[str, tuple[tuple[str, ...], str, str]] = {
-    "belly": (("pelvis", "spine1"), "pelvis", "spine2"),
-    "chest": (("spine2", "spine3"), "spine2", "neck"),
     "head": (("head",), "head", "head_top"),
     **{
-        f"{side}_{part}": ((f"{side}_{owner}",), f"{side}_{a}", f"{side}_{b}")
+        f"{side}_{part}": (owners, f"{side}_{a}", f"{side}_{b}")
         for side in ("left", "right")
-        for part, owner, a, b in (
-            ("upper_arm", "shoulder", "shoulder", "elbow"),
-            ("forearm", "elbow", "elbow", "wrist"),
-            ("hand", "wrist", "wrist", "hand"),
-            ("thigh", "hip", "hip", "knee"),
-            ("shin", "knee", "knee", "ankle"),
-            ("foot", "ankle", "ankle", "foot"),
+        for part, owners, a, b in (
+            ("trunk", ("pelvis", "spine1", "spine2", "spine3", f"{side}_collar"), "hip", "collar"),
+            ("upper_arm", (f"{side}_shoulder",), "shoulder", "elbow"),
+            ("forearm", (f"{side}_elbow",), "elbow", "wrist"),
+            ("hand", (f"{side}_wrist", f"{side}_hand"), "wrist", "hand"),
+            ("thigh", (f"{side}_hip",), "hip", "knee"),
+            ("shin", (f"{side}_knee",), "knee", "ankle"),
+            ("foot", (f"{side}_ankle", f"{side}_foot"), "ankle", "foot"),
         )
     },
 }
@@ -38,18 +39,20 @@ CAPSULES: dict[str, tuple[tuple[str, ...], str, str]] = {
 
 def may_touch(a: str, b: str) -> bool:
     """Whether two parts meet at a joint or in any pose, so that their overlap says nothing."""
-    chain = ("belly", "chest", "head")
-    if a in chain and b in chain:
+    (side_a, part_a), (side_b, part_b) = _side_part(a), _side_part(b)
+    if {part_a, part_b} in ({"trunk"}, {"trunk", "head"}, {"trunk", "upper_arm"}, {"trunk", "thigh"}):
         return True
-    (side_a, _, part_a), (side_b, _, part_b) = a.partition("_"), b.partition("_")
-    if a in chain or b in chain:
-        part = part_b if a in chain else part_a
-        trunk = a if a in chain else b
-        return (part, trunk) in {("upper_arm", "chest"), ("upper_arm", "head"), ("thigh", "belly"), ("thigh", "chest")}
+    if "head" in (part_a, part_b):
+        return "upper_arm" in (part_a, part_b)
     if side_a != side_b:
         return part_a == part_b == "thigh"
-    order = ("upper_arm", "forearm", "hand"), ("thigh", "shin", "foot")
-    return any(p in o and q in o and abs(o.index(p) - o.index(q)) <= 1 for o in order for p, q in [(part_a, part_b)])
+    return any(part_a in o and part_b in o and abs(o.index(part_a) - o.index(part_b)) <= 1 for o in _LIMBS)
+
+
+def _side_part(name: str) -> tuple[str, str]:
+    """("left", "upper_arm") of "left_upper_arm", ("", "head") of "head"."""
+    side, _, part = name.partition("_")
+    return (side, part) if side in ("left", "right") else ("", name)
 
 
 @dataclass(frozen=True)
@@ -66,33 +69,63 @@ class Capsules:
     """Change of the radius for one unit of each beta."""
     length_m: Float[np.ndarray, "C"]
     """Length of the axis on the mean body."""
+    reach: Float[np.ndarray, "C 2"]
+    """Where the axis starts and ends, in parts of the way from its first point to its second."""
+
+    def axis(self, c: int, along: float) -> dict[str, float]:
+        """A point on an axis as a sum of named points, `along` the way from its start (0) to its end (1)."""
+        (a, b), (start, end) = self.ends[c], self.reach[c]
+        t = float(start + along * (end - start))
+        return {name: w for name, w in ((a, 1 - t), (b, t)) if w != 0}
 
     @classmethod
     def of(cls, model: BodyModel) -> Capsules:
-        """Capsules that follow the model's skin: the radius is the mean distance of a part's vertices from its axis."""
+        """Capsules that follow the model's skin.
+
+        A vertex belongs to the nearest of the lines that stand for its joint. The axis ends a radius before the skin
+        does, 5 % of it left out at either end, and the radius is the mean distance of the skin from the axis.
+        """
         owner = model.weights.argmax(1).cpu().numpy()
         shapes = torch.cat([torch.zeros(1, model.num_betas), torch.eye(model.num_betas)]).to(model.v_template)
         with torch.no_grad():
             bodies = model(betas=shapes)
+        known = {n: v for n, v in CAPSULES.items() if model.has_point(v[1]) and model.has_point(v[2])}
+        skin = bodies.vertices.double().cpu().numpy()
+        lines = [
+            np.stack([model.point(bodies, end).double().cpu().numpy() for end in ends], 1)
+            for _, *ends in known.values()
+        ]
+        away = np.full((len(lines), len(owner)), np.inf)
+        for c, (owners, *_) in enumerate(known.values()):
+            mine = np.isin(owner, [model.skeleton.index(o) for o in owners if o in model.skeleton.names])
+            away[c, mine] = _along_away(skin[:1, mine], lines[c][:1])[1][0]
+        member = np.isfinite(away) & (away <= away.min(0) + 1e-4)  # the middle belongs to both sides
         rows = []
-        for name, (owners, a, b) in CAPSULES.items():
-            if not (model.has_point(a) and model.has_point(b)):
-                continue
-            skin = np.isin(owner, [model.skeleton.index(o) for o in owners])
-            ends = (model.point(bodies, end).double().cpu().numpy() for end in (a, b))
-            radii, lengths = _radius_length(bodies.vertices[:, skin].double().cpu().numpy(), *ends)
-            rows.append((name, (a, b), radii[0], radii[1:] - radii[0], lengths[0]))
-        names, ends, radius, slope, length = zip(*rows, strict=True)
-        return cls(names, ends, np.array(radius), np.array(slope), np.array(length))
+        for c, (name, (_, *ends)) in enumerate(known.items()):
+            if member[c].any():
+                radii, reach, length = _fit(skin[:, member[c]], lines[c])
+                rows.append((name, tuple(ends), radii[0], radii[1:] - radii[0], length, reach))
+        names, ends, radius, slope, length, reach = zip(*rows, strict=True)
+        return cls(names, ends, np.array(radius), np.array(slope), np.array(length), np.array(reach))
 
 
-def _radius_length(
-    skin: Float[np.ndarray, "B N 3"], start: Float[np.ndarray, "B 3"], end: Float[np.ndarray, "B 3"]
-) -> tuple[Float[np.ndarray, "B"], Float[np.ndarray, "B"]]:
-    """Mean distance of the skin from the axis, and the axis's length, of bodies in the T-pose."""
-    axis = (end - start)[:, None]
-    length = np.linalg.norm(axis, axis=2)
-    offset = skin - start[:, None]
-    along = ((offset * axis).sum(2) / length**2).clip(0, 1)
-    away = np.linalg.norm(offset - along[..., None] * axis, axis=2)
-    return away.mean(1), length[:, 0]
+def _along_away(
+    skin: Float[np.ndarray, "B N 3"], line: Float[np.ndarray, "B 2 3"], low: float = -np.inf, high: float = np.inf
+) -> tuple[Float[np.ndarray, "B N"], Float[np.ndarray, "B N"]]:
+    """Where each vertex lies along a line, its points at 0 and 1, and how far from the line's part `low` to `high`."""
+    axis = line[:, 1:] - line[:, :1]
+    offset = skin - line[:, :1]
+    along = (offset * axis).sum(2) / (axis**2).sum(2)
+    return along, np.linalg.norm(offset - along.clip(low, high)[..., None] * axis, axis=2)
+
+
+def _fit(
+    skin: Float[np.ndarray, "B N 3"], line: Float[np.ndarray, "B 2 3"]
+) -> tuple[Float[np.ndarray, "B"], Float[np.ndarray, "2"], float]:
+    """Radius for each body in the T-pose; reach and length of the axis on the first."""
+    along, away = _along_away(skin, line)
+    length = float(np.linalg.norm(line[0, 1] - line[0, 0]))
+    low, high = np.quantile(along[0], (0.05, 0.95))
+    inset = min(away[0].mean() / length, (high - low) / 2)
+    reach = np.array([low + inset, high - inset])
+    return _along_away(skin, line, *reach)[1].mean(1), reach, length * (reach[1] - reach[0])
