@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from bodyfit.body.model import BodyModel
 
 __all__ = ["CAPSULES", "Capsules", "may_touch"]
 
+_TIPS = ("head", "hand", "foot")
 _LIMBS = ("upper_arm", "forearm", "hand"), ("thigh", "shin", "foot")
 
 # Name -> (joints whose skin it stands for, axis from, axis to).
@@ -82,8 +83,9 @@ class Capsules:
     def of(cls, model: BodyModel) -> Capsules:
         """Capsules that follow the model's skin.
 
-        A vertex belongs to the nearest of the lines that stand for its joint. The axis ends a radius before the skin
-        does, 5 % of it left out at either end, and the radius is the mean distance of the skin from the axis.
+        A vertex belongs to the nearest of the lines that stand for its joint. The axis runs between its two points, at
+        head, hand and foot on to a radius before the tip; the radius is the mean distance of the skin beside the axis,
+        by area.
         """
         owner = model.weights.argmax(1).cpu().numpy()
         shapes = torch.cat([torch.zeros(1, model.num_betas), torch.eye(model.num_betas)]).to(model.v_template)
@@ -91,6 +93,7 @@ class Capsules:
             bodies = model(betas=shapes)
         known = {n: v for n, v in CAPSULES.items() if model.has_point(v[1]) and model.has_point(v[2])}
         skin = bodies.vertices.double().cpu().numpy()
+        area = _areas(skin[0], model.faces.cpu().numpy())
         lines = [
             np.stack([model.point(bodies, end).double().cpu().numpy() for end in ends], 1)
             for _, *ends in known.values()
@@ -103,29 +106,38 @@ class Capsules:
         rows = []
         for c, (name, (_, *ends)) in enumerate(known.items()):
             if member[c].any():
-                radii, reach, length = _fit(skin[:, member[c]], lines[c])
+                radii, reach, length = _fit(skin[:, member[c]], lines[c], area[member[c]], tip=name.endswith(_TIPS))
                 rows.append((name, tuple(ends), radii[0], radii[1:] - radii[0], length, reach))
         names, ends, radius, slope, length, reach = zip(*rows, strict=True)
         return cls(names, ends, np.array(radius), np.array(slope), np.array(length), np.array(reach))
 
 
+def _areas(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V"]:
+    """The area of each vertex's faces; a hair more, so that a vertex without faces counts too."""
+    a, b, c = vertices[faces].transpose(1, 0, 2)
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    return 1e-9 + np.bincount(faces.ravel(), np.repeat(area, 3), len(vertices))
+
+
 def _along_away(
-    skin: Float[np.ndarray, "B N 3"], line: Float[np.ndarray, "B 2 3"], low: float = -np.inf, high: float = np.inf
+    skin: Float[np.ndarray, "B N 3"], line: Float[np.ndarray, "B 2 3"]
 ) -> tuple[Float[np.ndarray, "B N"], Float[np.ndarray, "B N"]]:
-    """Where each vertex lies along a line, its points at 0 and 1, and how far from the line's part `low` to `high`."""
+    """Where each vertex lies along a line, its points at 0 and 1, and how far from it."""
     axis = line[:, 1:] - line[:, :1]
     offset = skin - line[:, :1]
     along = (offset * axis).sum(2) / (axis**2).sum(2)
-    return along, np.linalg.norm(offset - along.clip(low, high)[..., None] * axis, axis=2)
+    return along, np.linalg.norm(offset - along[..., None] * axis, axis=2)
 
 
 def _fit(
-    skin: Float[np.ndarray, "B N 3"], line: Float[np.ndarray, "B 2 3"]
+    skin: Float[np.ndarray, "B N 3"], line: Float[np.ndarray, "B 2 3"], area: Float[np.ndarray, "N"], *, tip: bool
 ) -> tuple[Float[np.ndarray, "B"], Float[np.ndarray, "2"], float]:
     """Radius for each body in the T-pose; reach and length of the axis on the first."""
     along, away = _along_away(skin, line)
     length = float(np.linalg.norm(line[0, 1] - line[0, 0]))
-    low, high = np.quantile(along[0], (0.05, 0.95))
-    inset = min(away[0].mean() / length, (high - low) / 2)
-    reach = np.array([low + inset, high - inset])
-    return _along_away(skin, line, *reach)[1].mean(1), reach, length * (reach[1] - reach[0])
+    end = 1.0
+    if tip:
+        end = max(float(np.quantile(along[0], 0.98)) - np.average(away[0], weights=area) / length, 0.2)
+    beside = (along[0] >= 0) & (along[0] <= max(end, 1.0))
+    beside = beside if beside.any() else np.ones_like(beside)
+    return np.average(away[:, beside], axis=1, weights=area[beside]), np.array([0.0, end]), length * end

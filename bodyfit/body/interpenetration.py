@@ -54,7 +54,7 @@ class Interpenetration:
 
 
 def interpenetration(
-    vertices: Float[Tensor, "B V 3"], faces: Int[Tensor, "F 3"], *, near_m: float = 0.2
+    vertices: Float[Tensor, "B V 3"], faces: Int[Tensor, "F 3"], *, near_m: float = 0.3
 ) -> Interpenetration:
     """What of each mesh lies inside another part of it; `vertices` in metres, faces counter-clockwise from outside.
 

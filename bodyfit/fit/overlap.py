@@ -20,23 +20,57 @@ from bodyfit.fit.priors import Quadratic
 __all__ = ["CapsuleOverlap", "SphereOverlap"]
 
 
+_ON_TRUNK: dict[str, tuple[float, tuple[float, ...]]] = {
+    "upper_arm": (0.0, (0.75, 1.0)),
+    "forearm": (1.0, (0.35, 0.7, 1.0)),
+    "hand": (1.0, (0.5, 1.0)),
+    "thigh": (1.0, (0.85,)),
+    "shin": (1.0, (0.33, 0.67, 1.0)),
+    "foot": (1.0, (0.5, 1.0)),
+}
+"""Limb -> with how much of its radius, and where along its axis, it feels the trunk. Arms that hang down touch it by
+their radius; a thigh by all but its end."""
+
+
 class CapsuleOverlap:
-    """By how much capsules run into each other: residuals max(0, r_i + r_j - d), d the distance of the axes, in cm.
+    """By how far capsules run into each other: residuals max(0, r_i + r_j - d), d the distance of the axes, in cm.
 
     It is felt from the first touch and pulls in proportion to the depth, where the paper's spheres of a third of the
-    radius feel little until the axes are near.
+    radius feel little until the axes are near. Between the axes of the trunk's two capsules the trunk is solid, a slab
+    with round edges: two capsules alone would hold a limb between them. Points along the limbs feel it.
     """
 
     def __init__(self, model: BodyModel, *, curvature_pairs: int = 8) -> None:
         capsules = Capsules.of(model)
         self.curvature_pairs = curvature_pairs
-        names = capsules.names
-        pairs = [p for p in combinations(range(len(names)), 2) if not may_touch(names[p[0]], names[p[1]])]
-        self.pairs = torch.tensor(pairs, device=model.device)
-        # The starts of the axes, then their ends.
-        self.points = Points(model, [capsules.axis(c, along) for along in (0, 1) for c in range(len(names))])
-        self.radius = torch.as_tensor(capsules.radius_m, dtype=model.dtype, device=model.device)
-        self.radius_shape = torch.as_tensor(capsules.radius_shape, dtype=model.dtype, device=model.device)
+        names, n = capsules.names, len(capsules.names)
+        limbs = [c for c in range(n) if not names[c].endswith("trunk")]
+        pairs = [p for p in combinations(limbs, 2) if not may_touch(names[p[0]], names[p[1]])]
+        samples = [
+            (c, along, share)
+            for c in limbs
+            for limb, (share, places) in _ON_TRUNK.items()
+            if names[c].endswith(limb)
+            for along in places
+        ]
+        sides = [names.index(f"{side}_trunk") for side in ("left", "right")]
+        # The starts of the axes, their ends, the points along the limbs.
+        ends = [(c, along) for along in (0.0, 1.0) for c in range(n)]
+        self.points = Points(model, [capsules.axis(c, t) for c, t in ends + [s[:2] for s in samples]])
+        kind = {"dtype": model.dtype, "device": model.device}
+        self.pairs = torch.tensor(pairs, device=model.device).T
+        self.sampled = torch.tensor([c for c, *_ in samples], device=model.device)
+        self.share = torch.tensor([share for *_, share in samples], **kind)
+        # Corners of the slab, in turn: along one axis and back along the other.
+        self.corners = torch.tensor([sides[0], sides[0] + n, sides[1] + n, sides[1]], device=model.device)
+        (i, j), first = self.pairs, 2 * n
+        at_pairs = torch.stack([i, i + n, j, j + n, i], 1)
+        at_samples = torch.arange(first, first + len(samples), device=model.device)[:, None]
+        self.where = torch.cat(
+            [at_pairs, torch.cat([at_samples, self.corners.expand(len(samples), -1)], 1)]
+        )  # the points that each residual moves with
+        self.radius = torch.as_tensor(capsules.radius_m, **kind)
+        self.radius_shape = torch.as_tensor(capsules.radius_shape, **kind)
 
     def __call__(self, tree: PosedTree, betas: Float[Tensor, "B S"]) -> Quadratic:
         """The term by the axis-angles of the joints, root first; betas do not feel it.
@@ -44,26 +78,62 @@ class CapsuleOverlap:
         The gradient is that of every pair; the Hessian's stand-in is Gauss-Newton over the few that overlap most.
         """
         placed = self.points.place(tree, betas)
-        start, end = placed.positions.unflatten(1, (2, -1)).unbind(1)
-        radius = self.radius + betas @ self.radius_shape.T
-        i, j = self.pairs.T
-        s, t, apart = _closest(start[:, i], end[:, i] - start[:, i], start[:, j], end[:, j] - start[:, j])
-        distance = apart.norm(dim=2).clamp_min(1e-6)
-        r = 100 * (radius[:, i] + radius[:, j] - distance).clamp_min(0)
-        # The distance is least in s and t, so they stay where they are to first order (the envelope theorem).
-        slope = -100 * apart / distance[..., None]
-        share = torch.stack([1 - s, s, t - 1, -t], 2)
-        n = len(start[0])
-        where = torch.stack([i, i + n, j, j + n], 1)
-        push = (r[..., None] * share)[..., None] * slope[:, :, None]
-        force = torch.zeros_like(placed.positions).index_add(1, where.flatten(), push.flatten(1, 2))
+        r, slope, weights = self._residuals(placed.positions, self.radius + betas @ self.radius_shape.T)
+        push = (r[..., None] * weights)[..., None] * slope[:, :, None]
+        force = torch.zeros_like(placed.positions).index_add(1, self.where.flatten(), push.flatten(1, 2))
         top, which = r.topk(min(self.curvature_pairs, r.shape[1]), dim=1)
         rows = torch.arange(len(r), device=r.device)[:, None]
-        pull = (share[rows, which] * (top > 0)[..., None])[..., None] * slope[rows, which][:, :, None]
-        forces = r.new_zeros(*which.shape, 2 * n, 3)
-        forces.scatter_(2, where[which][..., None].expand(-1, -1, -1, 3), pull)
+        pull = (weights[rows, which] * (top > 0)[..., None])[..., None] * slope[rows, which][:, :, None]
+        forces = r.new_zeros(*which.shape, len(self.points), 3)
+        forces.scatter_add_(2, self.where[which][..., None].expand(-1, -1, -1, 3), pull)
         jacobian = placed.pull_back(forces)
         return Quadratic(r.square().sum(1), placed.pull_back(force), jacobian.mT @ jacobian)
+
+    def _residuals(
+        self, points: Float[Tensor, "B K 3"], radius: Float[Tensor, "B C"]
+    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N 3"], Float[Tensor, "B N 5"]]:
+        """Residuals, in cm, their derivative by the way between the nearest points, and that way as a sum of points.
+
+        The distance is least over the places on both sides, so these stay where they are to first order (the envelope
+        theorem).
+        """
+        n = radius.shape[1]
+        start, end, samples = points[:, :n], points[:, n : 2 * n], points[:, 2 * n :]
+        i, j = self.pairs
+        s, t, apart = _closest(start[:, i], end[:, i] - start[:, i], start[:, j], end[:, j] - start[:, j])
+        of_pairs = torch.stack([1 - s, s, t - 1, -t, torch.zeros_like(s)], 2)
+        on_slab = _on_slab(samples, points[:, self.corners])
+        apart = torch.cat([apart, samples - on_slab @ points[:, self.corners]], 1)
+        weights = torch.cat([of_pairs, torch.cat([torch.ones_like(on_slab[..., :1]), -on_slab], 2)], 1)
+        trunk = radius[:, self.corners[[0, 3]]].mean(1, keepdim=True)
+        reach = torch.cat([radius[:, i] + radius[:, j], self.share * radius[:, self.sampled] + trunk], 1)
+        distance = apart.norm(dim=2).clamp_min(1e-6)
+        return 100 * (reach - distance).clamp_min(0), -100 * apart / distance[..., None], weights
+
+
+def _on_slab(p: Float[Tensor, "B N 3"], corners: Float[Tensor, "B 4 3"]) -> Float[Tensor, "B N 4"]:
+    """The weights of four corners, in turn, that give each point's nearest on the quadrilateral's two triangles.
+
+    The nearest lies inside a triangle, where the point's foot does, or else on one of the four sides.
+    """
+    ways, eye = [], torch.eye(4, dtype=p.dtype, device=p.device)
+    for a, b, c in ((0, 1, 2), (0, 2, 3)):
+        u, v = corners[:, None, b] - corners[:, None, a], corners[:, None, c] - corners[:, None, a]
+        w = p - corners[:, None, a]
+        uu, vv, uv, uw, vw = ((x * y).sum(2) for x, y in ((u, u), (v, v), (u, v), (u, w), (v, w)))
+        area = (uu * vv - uv * uv).clamp_min(torch.finfo(p.dtype).tiny)
+        s, t = (vv * uw - uv * vw) / area, (uu * vw - uv * uw) / area
+        foot = (1 - s - t)[..., None] * eye[a] + s[..., None] * eye[b] + t[..., None] * eye[c]
+        ways.append(torch.where((foot < 0).any(2, keepdim=True), eye[a], foot))  # outside: any corner will do
+    for a in range(4):
+        b = (a + 1) % 4
+        u = corners[:, None, b] - corners[:, None, a]
+        uu = u.square().sum(2).clamp_min(torch.finfo(p.dtype).tiny)
+        s = (((p - corners[:, None, a]) * u).sum(2) / uu).clamp(0, 1)[..., None]
+        ways.append((1 - s) * eye[a] + s * eye[b])
+    tried = torch.stack(ways, 2)  # (B, N, 6, 4)
+    d2 = (p[:, :, None] - tried @ corners[:, None]).square().sum(3)
+    return tried.gather(2, d2.argmin(2)[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
 
 
 def _closest(
