@@ -100,9 +100,10 @@ def check_found(result: FitResult, model: BodyModel, truth: BodyParams) -> None:
     assert error.mean() < 90
     assert error.median() < 70
     assert error.max() < 250
-    # Depth follows from the size, which betas may trade for distance: 10 % is three deviations of human height.
-    ratio = result.joints[:, 0, 2] / joints[:, 0, 2]
-    assert ((ratio - 1).abs() < 0.1).all()
+    # Depth follows from the size, which betas may trade for distance: 5 % is a deviation of human height.
+    off = (result.joints[:, 0, 2] / joints[:, 0, 2] - 1).abs()
+    assert off.median() < 0.05
+    assert off.max() < 0.15
 
 
 def test_bodies_are_found_again(model, truth, fitted):

@@ -33,10 +33,19 @@ class StageConfig:
     """Overlap of the spheres that fill the body's capsules."""
     lift: float = 0.0
     """Distance to a detector's 3D keypoints after both are centred, where there are any."""
+    points: float = 1.0
+    """Centimetres from measured 3D keypoints, where there are any."""
+    height: float = 10.0
+    """Centimetres from a known stature, where there is one."""
+    previous: float = 20.0
+    """Radians that body angles moved since the previous frame, where there is one: 0.1 rad counts as much as the 2 cm
+    that keypoints err by."""
     sigma_cm: float = 100.0
     """Where the reprojection error saturates (Geman-McClure): SMPLify's 100 px on a person of 200 px is 85 cm."""
     lift_sigma_cm: float = 30.0
-    """The same for the 3D keypoints."""
+    """The same for the detector's 3D keypoints."""
+    points_sigma_cm: float = 20.0
+    """The same for measured 3D keypoints, of the whole distance."""
     lm: LMConfig = field(default_factory=LMConfig)
     """When the stage ends."""
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import roma
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.body.points import Points, pose_tree
 from bodyfit.body.pose_prior import load_pose_prior
-from bodyfit.camera import Camera
+from bodyfit.camera import CalibratedCamera, Camera
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.fit.config import FitConfig
-from bodyfit.fit.initial import starting_orientations
+from bodyfit.fit.evidence import Evidence, one_row_each
+from bodyfit.fit.initial import Placement, placed_on, starting_orientations
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective, pack, unpack
 from bodyfit.fit.result import FitResult, FitStatus, FitTrace
 from bodyfit.skeleton import correspondence, keypoint_trust, layout_names
@@ -25,34 +28,61 @@ from bodyfit.solve import LMSummary, minimize
 
 __all__ = ["Fitter", "fit_keypoints"]
 
+Array: TypeAlias = Float[Tensor, "..."] | Float[np.ndarray, "..."]
+
 # How far a point says where the trunk is: limbs move, so they count little until the pose is free.
 _TRUNK = ("hip", "shoulder", "neck", "pelvis", "spine", "thorax", "collar")
 _HEAD = ("nose", "eye", "ear", "mouth", "head", "chin")
 
 
 def fit_keypoints(
-    xyc: Float[Tensor, "B K 3"] | Float[np.ndarray, "B K 3"],
+    xyc: Array | None = None,
     *,
-    layout: str,
-    image_size: tuple[int, int],
+    layout: str | None = None,
+    image_size: tuple[int, int] | None = None,
     model: BodyModel | None = None,
     focal_px: float | Float[Tensor, "B"] | None = None,
     principal_point_px: tuple[float, float] | Float[Tensor, "B 2"] | None = None,
-    joints3d: Float[Tensor, "B K 3"] | Float[np.ndarray, "B K 3"] | None = None,
+    cameras: Sequence[CalibratedCamera] | None = None,
+    joints3d: Array | None = None,
+    points3d: Array | None = None,
+    points3d_layout: str | None = None,
+    betas: Array | None = None,
+    height_m: float | Array | None = None,
+    previous: BodyParams | None = None,
     config: FitConfig | None = None,
     device: torch.device | str | None = None,
 ) -> FitResult:
-    """Bodies that explain 2D keypoints (SMPLify, Bogo et al. 2016), any number of people at once.
+    """Bodies that explain all that is known of them (SMPLify, Bogo et al. 2016), any number of people at once.
 
-    xyc: x px, y px (pixel centres at +0.5) and confidence of each keypoint of `layout`; missing is confidence 0 or NaN.
-    image_size: (width, height) px. focal_px, principal_point_px: one for all or one a person; default
-    sqrt(w^2 + h^2) and the centre. joints3d: metres about any origin, camera axes, NaN where unknown, a soft term.
-    The result is in camera axes (x right, y down, z forward) and metres. A person who cannot be fitted has a status
-    that says so and NaN parameters; the others are not touched. Raises `ShapeError` and `OptionError`.
+    xyc: (B, K, 3): x px, y px (pixel centres at +0.5) and confidence of each keypoint of `layout`; missing is
+    confidence 0 or NaN. image_size: (width, height) px. focal_px, principal_point_px: one for all or one a person;
+    default sqrt(w^2 + h^2) and the centre. cameras: instead of these, C calibrated cameras; xyc is then (B, C, K, 3).
+    joints3d: (B, K, 3) metres about any origin, camera axes, NaN where unknown: a detector's lift, a soft term.
+    points3d: (B, P, 3) metres in the result's axes, NaN where unknown: measured places of the keypoints of
+    `points3d_layout` (default `layout`), enough by themselves. betas: a known shape, (S,) or (B, S), which is kept.
+    height_m: a known stature. previous: the bodies a moment ago, from which poses do not jump.
+
+    The result is in metres and in the axes of the camera (x right, y down, z forward), of several in those of the
+    first; without any, in those of points3d. A person who cannot be fitted has a status that says so and NaN
+    parameters; the others are not touched. Raises `ShapeError` and `OptionError`.
     """
-    fitter = Fitter(model=model, layout=layout, config=config, device=device)
+    if layout is None:
+        layout = points3d_layout
+    if layout is None:
+        raise OptionError("layout must say what the keypoints are, as in layout='coco17'")
+    fitter = Fitter(model=model, layout=layout, points3d_layout=points3d_layout, config=config, device=device)
     return fitter(
-        xyc, image_size=image_size, focal_px=focal_px, principal_point_px=principal_point_px, joints3d=joints3d
+        xyc,
+        image_size=image_size,
+        focal_px=focal_px,
+        principal_point_px=principal_point_px,
+        cameras=cameras,
+        joints3d=joints3d,
+        points3d=points3d,
+        betas=betas,
+        height_m=height_m,
+        previous=previous,
     )
 
 
@@ -74,6 +104,7 @@ class Fitter:
         self,
         *,
         layout: str,
+        points3d_layout: str | None = None,
         model: BodyModel | None = None,
         config: FitConfig | None = None,
         device: torch.device | str | None = None,
@@ -88,7 +119,9 @@ class Fitter:
         names = layout_names(layout)
         points = Points(self.model, correspondence(layout))
         prior = load_pose_prior(self.config.pose_prior).of_joints(self.model.body_joints)
-        self.terms = BodyTerms(self.model, points, prior)
+        self.points3d_layout = layout if points3d_layout is None else points3d_layout
+        other = None if self.points3d_layout == layout else Points(self.model, correspondence(self.points3d_layout))
+        self.terms = BodyTerms(self.model, points, prior, other)
         self.trust = self._tensor([t * k for t, k in zip(keypoint_trust(layout), points.known, strict=True)])
         self.trunk = self._tensor(
             [1.0 if any(p in n for p in _TRUNK) else 0.4 if any(p in n for p in _HEAD) else 0.15 for n in names]
@@ -101,29 +134,32 @@ class Fitter:
     @torch.no_grad()
     def __call__(
         self,
-        xyc: Tensor | np.ndarray,
+        xyc: Array | None = None,
         *,
-        image_size: tuple[int, int],
+        image_size: tuple[int, int] | None = None,
         focal_px: float | Tensor | None = None,
         principal_point_px: tuple[float, float] | Tensor | None = None,
-        joints3d: Tensor | np.ndarray | None = None,
+        cameras: Sequence[CalibratedCamera] | None = None,
+        joints3d: Array | None = None,
+        points3d: Array | None = None,
+        betas: Array | None = None,
+        height_m: float | Array | None = None,
+        previous: BodyParams | None = None,
     ) -> FitResult:
         """See `fit_keypoints`."""
-        xyc = self._tensor(xyc)
-        n_k = len(self.trust)
-        check_shape("xyc", xyc, (None, n_k, 3), hint=f"layout {self.layout} has {n_k} keypoints of x, y, confidence")
-        kind = {"dtype": self.model.dtype, "device": self.model.device}
-        camera = Camera.make(len(xyc), image_size, focal_px=focal_px, principal_point_px=principal_point_px, **kind)
-        lift = None if joints3d is None else self._tensor(joints3d)
-        if lift is not None:
-            check_shape("joints3d", lift, tuple(xyc.shape), hint="one 3D point for each keypoint, NaN where unknown")
-        confidence = xyc[..., 2]
+        if xyc is None and points3d is None:
+            raise OptionError("nothing to fit to: give keypoints (xyc), measured 3D points (points3d), or both")
+        batch = len(xyc) if xyc is not None else len(points3d) if points3d is not None else 0
+        known = self._picture(xyc, batch, image_size, focal_px, principal_point_px, cameras)
+        known = self._beyond_the_picture(known, joints3d, points3d, betas, height_m, previous)
+        confidence = known.xyc[..., 2]
         if bool((torch.isfinite(confidence) & ((confidence > 1.5) | (confidence < 0))).any()):
             raise OptionError("confidences must lie in [0, 1]; scale the third column of xyc")
-        said = (confidence >= self.config.min_confidence) & (self.trust > 0)
-        present = said & torch.isfinite(xyc).all(2)
-        fit, claimed = (seen.sum(1) >= self.config.min_keypoints for seen in (present, said))
-        x = xyc.new_full((len(xyc), 3 + 3 * self.model.body_joints + self.model.num_betas), torch.nan)
+        trust = self.trust.repeat(confidence.shape[1] // len(self.trust))
+        said = (confidence >= self.config.min_confidence) & (trust > 0)
+        present = said & torch.isfinite(known.xyc).all(2)
+        fit, claimed = self._placeable(known, present), self._placeable(known, said)
+        x = known.xyc.new_full((batch, 3 + 3 * self.model.body_joints + self.model.num_betas), torch.nan)
         cost, iterations = x.new_full((len(x),), torch.nan), torch.zeros(len(x), dtype=torch.int64, device=x.device)
         converged, flipped = torch.zeros_like(fit), torch.zeros_like(fit)
         columns = [
@@ -131,38 +167,128 @@ class Fitter:
         ]
         trace = FitTrace(x.new_full((len(x), len(columns)), torch.nan), torch.tensor(columns, device=x.device))
         for rows in fit.nonzero()[:, 0].split(self.config.batch_size):
-            solved = self._solve(xyc[rows], present[rows], None if lift is None else lift[rows], camera.select(rows))
+            solved = self._solve(known.select(rows), present[rows])
             good = torch.isfinite(solved.summary.cost) & torch.isfinite(solved.x).all(1)
             x[rows] = torch.where(good[:, None], solved.x, torch.nan)
             cost[rows], iterations[rows] = solved.summary.cost, solved.iterations
             converged[rows], flipped[rows] = solved.summary.converged, solved.flipped
             trace.cost[rows] = solved.trace
         statuses = _statuses(torch.isfinite(x).all(1), converged, unseen=~claimed)
-        return self._result(x, xyc, present, camera, cost, iterations, flipped, statuses, trace)
+        return self._result(x, known, present, cost, iterations, flipped, statuses, trace)
 
-    def _observations(self, xyc: Tensor, present: Tensor, lift: Tensor | None, camera: Camera) -> Observations:
-        """Keypoints as the objective wants them, missing ones zeroed; the depth is not known yet."""
-        clean = torch.where(present[..., None], xyc, torch.zeros_like(xyc))
-        target = (clean[..., :2] - camera.principal_point_px[:, None]) / camera.focal_px[:, None, None]
-        weight = clean[..., 2].clamp(max=1) * self.trust
-        seen = Observations(target * present[..., None], weight, weight.new_ones(len(xyc)))
-        if lift is None:
-            return seen
-        lifted = torch.isfinite(lift).all(2) & (self.trust > 0)
-        # A point outside the picture has a place in the lift all the same, only less sure.
-        lift_weight = lifted * self.trust * torch.nan_to_num(xyc[..., 2], nan=0.0).clamp(0.1, 1)
-        lift = torch.where(lifted[..., None], lift, torch.zeros_like(lift))
-        return replace(seen, lift_m=lift, lift_weight=lift_weight)
+    def _picture(
+        self,
+        xyc: Array | None,
+        batch: int,
+        image_size: tuple[int, int] | None,
+        focal_px: float | Tensor | None,
+        principal_point_px: tuple[float, float] | Tensor | None,
+        cameras: Sequence[CalibratedCamera] | None,
+    ) -> Evidence:
+        """The keypoints and their cameras, checked."""
+        n_k, kind = len(self.trust), {"dtype": self.model.dtype, "device": self.model.device}
+        what = f"layout {self.layout} has {n_k} keypoints of x, y, confidence"
+        if cameras is None:
+            if xyc is None:
+                xyc, image_size = torch.zeros(batch, n_k, 3), image_size or (1000, 1000)
+            elif image_size is None:
+                raise OptionError("image_size must be (width, height) in pixels, or cameras be given")
+            xyc = self._tensor(xyc)
+            check_shape("xyc", xyc, (None, n_k, 3), hint=what)
+            camera = Camera.make(batch, image_size, focal_px=focal_px, principal_point_px=principal_point_px, **kind)
+            return Evidence.of_one_camera(xyc, camera)
+        if focal_px is not None or principal_point_px is not None:
+            raise OptionError("calibrated cameras know their focal length and principal point; leave these out")
+        if not cameras:
+            raise OptionError("cameras must hold at least one camera, or be left out")
+        xyc = torch.zeros(batch, len(cameras), n_k, 3) if xyc is None else xyc
+        xyc = self._tensor(xyc)
+        check_shape("xyc", xyc, (None, len(cameras), n_k, 3), hint=f"one row of keypoints a camera; {what}")
+        K = cameras[0].K
+        size = image_size or (round(2 * K[0, 2]), round(2 * K[1, 2]))
+        camera = Camera.make(
+            batch, size, focal_px=float(np.sqrt(K[0, 0] * K[1, 1])), principal_point_px=(K[0, 2], K[1, 2]), **kind
+        )
+        return Evidence.of_cameras(xyc, cameras, camera)
 
-    def _solve(self, xyc: Tensor, present: Tensor, lift: Tensor | None, camera: Camera) -> _Solved:
-        """One batch: starting orientations, the first stage from each, the other stages from the better."""
-        x, seen = self._start(self._observations(xyc, present, lift, camera), camera.focal_px)
+    def _beyond_the_picture(
+        self,
+        known: Evidence,
+        joints3d: Array | None,
+        points3d: Array | None,
+        betas: Array | None,
+        height_m: float | Array | None,
+        previous: BodyParams | None,
+    ) -> Evidence:
+        """The same with all else that is known, checked."""
+        batch, unknown = len(known), "one 3D point for each keypoint, NaN where unknown"
+        lift = None if joints3d is None else self._tensor(joints3d)
+        if lift is not None:
+            check_shape("joints3d", lift, (batch, len(self.trust), 3), hint=unknown)
+        points = None if points3d is None else self._tensor(points3d)
+        if points is not None:
+            check_shape("points3d", points, (batch, len(self.terms.points3d), 3), hint=unknown)
+        if betas is not None and height_m is not None:
+            raise OptionError("give betas or height_m; a known shape has a height of its own")
+        shape = None if betas is None else one_row_each("betas", self._tensor(betas), batch, self.model.num_betas)
+        height = None if height_m is None else one_row_each("height_m", self._tensor(height_m), batch, 1)[:, 0]
+        if height is not None and bool(((height < 0.3) | (height > 3)).any()):
+            raise OptionError("height_m must be in metres, between 0.3 and 3")
+        if previous is not None:
+            previous = self.model.params(**previous)
+            if previous.batch != batch:
+                raise OptionError(f"previous has {previous.batch} bodies for {batch} people; give one each")
+        return replace(known, lift_m=lift, points_m=points, betas=shape, height_m=height, previous=previous)
+
+    def _placeable(self, known: Evidence, present: Bool[Tensor, "B N"]) -> Bool[Tensor, "B"]:
+        """Who shows enough to be placed: in one picture, by 3D points, or with the body a moment ago to go on from."""
+        enough = present.unflatten(1, (-1, len(self.trust))).sum(2).amax(1) >= self.config.min_keypoints
+        if known.points_m is not None:
+            enough |= torch.isfinite(known.points_m).all(2).sum(1) >= self.config.min_keypoints
+        if known.previous is not None:
+            enough |= present.any(1) & torch.isfinite(pack(known.previous)).all(1)
+        return enough
+
+    def _observations(self, known: Evidence, present: Bool[Tensor, "B N"]) -> Observations:
+        """Evidence as the objective wants it, what is missing zeroed; the depth is not known yet."""
+        trust = self.trust.repeat(present.shape[1] // len(self.trust))
+        target = torch.where(present[..., None], known.target, 0.0)
+        confidence = torch.nan_to_num(known.xyc[..., 2], nan=0.0)
+        weight = torch.where(present, confidence.clamp(max=1), 0.0) * trust
+        seen = Observations(
+            target,
+            weight,
+            weight.new_ones(len(weight)),
+            rig=known.rig,
+            height_m=known.height_m,
+            shape_known=known.betas is not None,
+        )
+        if known.lift_m is not None:
+            lifted = torch.isfinite(known.lift_m).all(2) & (self.trust > 0)
+            # A point outside the picture has a place in the lift all the same, only less sure.
+            sure = confidence.unflatten(1, (-1, len(self.trust))).amax(1).clamp(0.1, 1)
+            lift = torch.where(lifted[..., None], known.lift_m, 0.0)
+            seen = replace(seen, lift_m=lift, lift_weight=lifted * self.trust * sure)
+        if known.points_m is not None:
+            measured = torch.isfinite(known.points_m).all(2)
+            measured &= torch.tensor(self.terms.points3d.known, device=measured.device)
+            points = torch.where(measured[..., None], known.points_m, 0.0)
+            seen = replace(seen, points_m=points, points_weight=measured.to(points.dtype))
+        if known.previous is not None:
+            pose = known.previous.body_pose
+            seen = replace(seen, previous_pose=torch.where(torch.isfinite(pose), pose, self.rest_pose))
+        return seen
+
+    def _solve(self, known: Evidence, present: Bool[Tensor, "B N"]) -> _Solved:
+        """One batch: several starts, the first stage from each, the other stages from the best."""
+        x, usable, seen = self._starts(known, self._observations(known, present))
         batch, keep = x.shape[:2]
         rows = torch.arange(batch, device=x.device).repeat_interleave(keep)
         first, *others = self.config.stages
         x, summary = minimize(StageObjective(self.terms, first, seen.select(rows)), x.flatten(0, 1), first.lm)
         # One row of costs a person; the first of equals is the better start.
-        best = torch.nan_to_num(summary.cost, nan=torch.inf).view(batch, keep).argmin(1)
+        reached = torch.where(usable, summary.cost.view(batch, keep), torch.inf)
+        best = torch.nan_to_num(reached, nan=torch.inf).argmin(1)
         iterations = summary.iterations.view(batch, keep).sum(1)
         chosen = torch.arange(batch, device=x.device) * keep + best
         x = x[chosen]
@@ -174,33 +300,72 @@ class Fitter:
             traces.append(summary.trace)
         return _Solved(x, summary, iterations, best > 0, torch.cat(traces, 1))
 
-    def _start(self, seen: Observations, focal_px: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B H D"], Observations]:
-        """The mean body in each starting orientation, and the observations with their scale at its depth."""
-        betas = seen.target.new_zeros(1, self.model.num_betas)
-        rest = torch.cat([betas.new_zeros(1, 3), self.rest_pose[None]], 1).unflatten(1, (-1, 3))
-        tree = pose_tree(self.model, betas, rest)
-        root = tree.joints[0, 0]
-        start = starting_orientations(
-            self.terms.points.place(tree, betas).positions[0] - root,
-            seen.target,
-            seen.weight * self.trunk,
-            self._up(seen),
-            lift_m=seen.lift_m,
-            lift_weight=None if seen.lift_weight is None else seen.lift_weight * self.trunk,
-            keep=self.config.hypotheses,
-        )
-        batch, keep = start.t.shape[:2]
-        params = BodyParams(
-            betas=betas.expand(batch * keep, -1),
-            body_pose=self.rest_pose.expand(batch * keep, -1),
-            global_orient=roma.rotmat_to_rotvec(start.R).flatten(0, 1),
-            transl=(start.t - root).flatten(0, 1),
-        )
+    def _starts(
+        self, known: Evidence, seen: Observations
+    ) -> tuple[Float[Tensor, "B H D"], Bool[Tensor, "B H"], Observations]:
+        """Starts, which of them can be used, and the observations with their scale at the first usable one's depth."""
+        batch, zero = len(known), self.trust.new_zeros(1, self.model.num_betas)
+        betas = known.betas if known.betas is not None else zero
+        if known.height_m is not None:
+            betas = self.terms.height.betas_for(known.height_m)
+        rest = torch.cat([zero.new_zeros(1, 3), self.rest_pose[None]], 1).unflatten(1, (-1, 3))
+        tree = pose_tree(self.model, betas, rest.expand(len(betas), -1, -1))
+        root = tree.joints[:, 0]
+        places = self._placements(known, seen, self.terms.points.place(tree, betas).positions - root[:, None])
+        if seen.points_m is not None and seen.points_weight is not None:
+            points = self.terms.points3d.place(tree, betas).positions - root[:, None]
+            places.append(placed_on(points.expand(batch, -1, -1), seen.points_m, seen.points_weight))
+        starts = [
+            pack(
+                BodyParams(
+                    betas=betas.expand(batch, -1),
+                    body_pose=self.rest_pose.expand(batch, -1),
+                    global_orient=roma.rotmat_to_rotvec(place.R),
+                    transl=place.t - root,
+                )
+            )
+            for place in places
+        ]
+        usable = [place.usable for place in places]
+        if known.previous is not None:
+            before = pack(known.previous)
+            if known.betas is not None:
+                before = torch.cat([before[:, : -betas.shape[1]], known.betas], 1)
+            starts.append(before)
+            usable.append(torch.isfinite(before).all(1))
+        x, can = torch.stack(starts, 1), torch.stack(usable, 1)
+        can &= torch.isfinite(x).all(2)
+        x = torch.where(can[..., None], x, 0.0)
+        first = x[torch.arange(batch, device=x.device), can.to(torch.int8).argmax(1)]
+        at = (first[:, :3] + root)[:, None]
+        depth = (at if known.rig is None else known.rig.points(at))[..., 2]  # (B, C)
+        depth_cm = 100 * depth.clamp_min(0.3).repeat_interleave(len(self.trust), 1)
         # Centimetres at the person for one unit of normalised coordinates, less where a pixel's noise is worth more.
-        depth_cm = 100 * start.t[:, 0, 2].clamp_min(0.3)
-        pixel_noise = self.config.noise_px * depth_cm / focal_px / self.config.noise_cm
-        scaled = replace(seen, scale_cm=depth_cm / (1 + pixel_noise.square()).sqrt())
-        return pack(params).unflatten(0, (batch, keep)), scaled
+        pixel_noise = self.config.noise_px * depth_cm / known.focal_px / self.config.noise_cm
+        scale = depth_cm / (1 + pixel_noise.square()).sqrt()
+        return x, can, replace(seen, scale_cm=scale if known.rig is not None else scale[:, 0])
+
+    def _placements(self, known: Evidence, seen: Observations, points: Float[Tensor, "B K 3"]) -> list[Placement]:
+        """Where the pictures say that the body stands, turned how; the body's points are about its root."""
+        per_view = seen.weight.unflatten(1, (-1, len(self.trust)))
+        shown = (per_view > 0).sum(2) >= self.config.min_keypoints  # (B, C)
+        weight = per_view * self.trunk
+        target = seen.target.unflatten(1, (-1, len(self.trust)))
+        rig = known.rig
+        if rig is None:
+            lift_weight = None if seen.lift_weight is None else seen.lift_weight * self.trunk
+            lift = {"lift_m": seen.lift_m, "lift_weight": lift_weight, "keep": self.config.hypotheses}
+            found = starting_orientations(points, target[:, 0], weight[:, 0], self._up(seen), **lift)
+            return [Placement(found.R[:, h], found.t[:, h], shown[:, 0]) for h in range(found.R.shape[1])]
+        where, met = rig.triangulated(seen.target, seen.weight)
+        places = [placed_on(points.expand(len(where), -1, -1), where, met * self.trust * self.trunk.sqrt())]
+        for c in range(len(rig.R)):
+            view = replace(seen, target=target[:, c], weight=per_view[:, c])
+            found = starting_orientations(points, target[:, c], weight[:, c], self._up(view), keep=1)
+            R_back = rig.R[c].T
+            t = (found.t[:, 0] - rig.t[c]) @ rig.R[c]
+            places.append(Placement(R_back @ found.R[:, 0], t, shown[:, c]))
+        return places
 
     def _up(self, seen: Observations) -> Float[Tensor, "B 2"]:
         """From the hips to the shoulders in the picture; straight up where either is unseen."""
@@ -219,9 +384,8 @@ class Fitter:
     def _result(
         self,
         x: Tensor,
-        xyc: Tensor,
+        known: Evidence,
         present: Tensor,
-        camera: Camera,
         cost: Tensor,
         iterations: Tensor,
         flipped: Tensor,
@@ -231,20 +395,22 @@ class Fitter:
         """Names and errors for the solver's variables."""
         params = self.model.params(**unpack(x, self.model.num_betas))
         tree = pose_tree(self.model, params.betas, self.model.full_pose(params)[:, : self.model.body_joints])
-        seen = self.terms.points.place(tree, params.betas).positions + params.transl[:, None]
-        distance = (camera.project(seen) - xyc[..., :2]).norm(dim=2)
-        sure = present & (xyc[..., 2] >= 0.5)
+        points = self.terms.points.place(tree, params.betas).positions + params.transl[:, None]
+        points = points if known.rig is None else known.rig.points(points)
+        off = points[..., :2] / points[..., 2:].clamp_min(0.01) - known.target
+        distance = known.focal_px * off.norm(dim=2)
+        sure = present & (known.xyc[..., 2] >= 0.5)
         mean = torch.where(sure, distance, 0.0).sum(1) / sure.sum(1)  # 0 / 0 = NaN where there is none
         ok = torch.isfinite(x).all(1)
         return FitResult(
             params=params,
-            camera=camera,
+            camera=known.camera,
             joints=self.model.joints(params),
             status=statuses,
             objective=cost,
             reprojection_error_px=torch.where(ok, mean, torch.nan),
             layout=self.layout,
-            keypoints=xyc,
+            keypoints=known.xyc if known.rig is None else known.xyc.unflatten(1, (len(known.rig.R), -1)),
             model_name=self.model.name,
             gender=self.model.gender,
             iterations=iterations,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import roma
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bodyfit.camera import FLIP_YZ
@@ -15,7 +15,7 @@ from bodyfit.fit.terms import geman_mcclure
 from bodyfit.rotation import exp_and_left_jacobian, hat, so3_exp
 from bodyfit.solve import LMConfig, Normal, minimize
 
-__all__ = ["RigidPlacement", "Start", "starting_orientations", "translation_for"]
+__all__ = ["Placement", "RigidPlacement", "Start", "placed_on", "starting_orientations", "translation_for"]
 
 _YAWS = (0.0, 0.5 * math.pi, math.pi, 1.5 * math.pi)
 
@@ -31,11 +31,23 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """One start of each person."""
+
+    R: Float[Tensor, "B 3 3"]
+    """Root rotations."""
+    t: Float[Tensor, "B 3"]
+    """Where the root joint lies, camera axes, metres."""
+    usable: Bool[Tensor, "B"]
+    """Whether there was enough to find it by."""
+
+
+@dataclass(frozen=True)
 class RigidPlacement:
     """A rigid set of points seen by a camera: 6 variables a person, position (3) and axis-angle (3)."""
 
-    points_m: Float[Tensor, "K 3"]
-    """About the root."""
+    points_m: Float[Tensor, "*B K 3"]
+    """About the root; one set for all, or one a person."""
     target: Float[Tensor, "B K 2"]
     """Normalised picture coordinates."""
     weight: Float[Tensor, "B K"]
@@ -45,7 +57,8 @@ class RigidPlacement:
 
     def select(self, index: Tensor) -> RigidPlacement:
         """Some of the people."""
-        return replace(self, target=self.target[index], weight=self.weight[index], sigma=self.sigma[index])
+        points = self.points_m if self.points_m.ndim == 2 else self.points_m[index]
+        return RigidPlacement(points, self.target[index], self.weight[index], self.sigma[index])
 
     def normal(self, x: Float[Tensor, "B 6"]) -> Normal:
         """Normal equations of the robust reprojection error."""
@@ -93,8 +106,18 @@ def translation_for(
     return torch.where(ahead[:, None], t, similar)
 
 
+def placed_on(
+    points_m: Float[Tensor, "B K 3"], where_m: Float[Tensor, "B K 3"], weight: Float[Tensor, "B K"]
+) -> Placement:
+    """The rotation and position that bring a body's points (about its root) nearest to where they are known to be."""
+    share = (weight / weight.sum(1, keepdim=True).clamp_min(1e-12))[..., None]
+    R = _procrustes(points_m, where_m, weight)
+    t = (share * (where_m - points_m @ R.mT)).sum(1)
+    return Placement(R, t, (weight > 0).sum(1) >= 4)
+
+
 def starting_orientations(
-    points_m: Float[Tensor, "K 3"],
+    points_m: Float[Tensor, "#B K 3"],
     target: Float[Tensor, "B K 2"],
     weight: Float[Tensor, "B K"],
     up_2d: Float[Tensor, "B 2"],
@@ -126,6 +149,7 @@ def starting_orientations(
         return value.repeat_interleave(n_g, 0)
 
     R = guesses.flatten(0, 1)
+    points_m = points_m[0] if len(points_m) == 1 else each(points_m)
     t = translation_for(points_m @ R.mT, each(target), each(weight))
     depth = t[:, 2].unflatten(0, (batch, n_g)).median(1).values
     problem = RigidPlacement(points_m, each(target), each(weight), 0.5 / each(depth))

@@ -5,7 +5,8 @@ Variables of a person, in this order: transl (3), global_orient (3), body_pose (
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,9 +16,10 @@ from bodyfit.body.model import BodyModel, BodyParams
 from bodyfit.body.points import Points, pose_tree
 from bodyfit.body.pose_prior import PosePrior
 from bodyfit.fit.config import StageConfig
+from bodyfit.fit.evidence import Rig
 from bodyfit.fit.overlap import SphereOverlap
-from bodyfit.fit.priors import AnglePrior, LimitPrior, MixturePrior, Quadratic
-from bodyfit.fit.terms import centred_rows, projection_rows
+from bodyfit.fit.priors import AnglePrior, HeightTerm, LimitPrior, MixturePrior, Quadratic
+from bodyfit.fit.terms import centred_rows, placed_rows, projection_rows
 from bodyfit.solve import Normal
 
 __all__ = ["BodyTerms", "Observations", "StageObjective", "pack", "unpack"]
@@ -31,34 +33,47 @@ class Observations:
     """Normalised picture coordinates (x px - cx) / f; 0 where missing."""
     weight: Float[Tensor, "B K"]
     """Confidence; 0 where missing."""
-    scale_cm: Float[Tensor, "B"]
-    """Centimetres at the person for one unit of normalised coordinates: 100 x the starting depth in metres."""
+    scale_cm: Float[Tensor, "B *N"]
+    """Centimetres at the person for one unit of normalised coordinates: 100 x the starting depth in metres; one a
+    person, or one a keypoint."""
+    rig: Rig | None = None
+    """Where several cameras stand; keypoints are then those of camera after camera."""
     lift_m: Float[Tensor, "B K 3"] | None = None
     """3D keypoints in camera axes about any origin; 0 where unknown."""
     lift_weight: Float[Tensor, "B K"] | None = None
     """Their confidence; 0 where unknown."""
+    points_m: Float[Tensor, "B P 3"] | None = None
+    """Measured 3D keypoints in camera axes; 0 where unknown."""
+    points_weight: Float[Tensor, "B P"] | None = None
+    """1 where they are known, else 0."""
+    height_m: Float[Tensor, "B"] | None = None
+    """Known statures."""
+    previous_pose: Float[Tensor, "B A"] | None = None
+    """Body angles a moment ago."""
+    shape_known: bool = False
+    """Whether betas stay as they are."""
 
     def select(self, index: Tensor) -> Observations:
         """Some of the people."""
-        return Observations(
-            target=self.target[index],
-            weight=self.weight[index],
-            scale_cm=self.scale_cm[index],
-            lift_m=None if self.lift_m is None else self.lift_m[index],
-            lift_weight=None if self.lift_weight is None else self.lift_weight[index],
-        )
+
+        def some(value: Any) -> Any:
+            return value[index] if isinstance(value, Tensor) else value
+
+        return Observations(**{field.name: some(getattr(self, field.name)) for field in fields(self)})
 
 
 class BodyTerms:
     """What the objective needs of a model, a keypoint layout and a prior; made once, used for every stage."""
 
-    def __init__(self, model: BodyModel, points: Points, prior: PosePrior) -> None:
+    def __init__(self, model: BodyModel, points: Points, prior: PosePrior, points3d: Points | None = None) -> None:
         kind = {"dtype": model.dtype, "device": model.device}
         self.model = model
         self.points = points
+        self.points3d = points if points3d is None else points3d
         self.mixture = MixturePrior(prior, **kind)
         self.angle = AnglePrior(**kind)
         self.limits = LimitPrior(prior, **kind)
+        self.height = HeightTerm(model)
         self.overlap = SphereOverlap(model)
 
 
@@ -95,13 +110,25 @@ class StageObjective:
         eye = torch.eye(3, dtype=x.dtype, device=x.device).expand(*placed.positions.shape, 3)
         jacobian = torch.cat([eye, placed.jacobian_pose(), placed.jacobian_betas()], 3)
         points = placed.positions + transl[:, None]
-        cost, r, rows = projection_rows(points, jacobian, seen.target, seen.weight, seen.scale_cm, stage.sigma_cm)
+        in_view = (points, jacobian) if seen.rig is None else (seen.rig.points(points), seen.rig.jacobian(jacobian))
+        cost, r, rows = projection_rows(*in_view, seen.target, seen.weight, seen.scale_cm, stage.sigma_cm)
         gradient = (rows.mT @ r[..., None])[..., 0]
         hessian = rows.mT @ rows
         if stage.lift > 0 and seen.lift_m is not None and seen.lift_weight is not None:
             weight = stage.lift * seen.lift_weight
             lift_cost, r, rows = centred_rows(points, jacobian, seen.lift_m, weight, stage.lift_sigma_cm)
             cost = cost + lift_cost
+            gradient += (rows.mT @ r[..., None])[..., 0]
+            hessian += rows.mT @ rows
+        if seen.points_m is not None and seen.points_weight is not None:
+            if terms.points3d is not terms.points:
+                placed = terms.points3d.place(tree, betas)
+                eye = eye[:, :1].expand(*placed.positions.shape, 3)
+                jacobian = torch.cat([eye, placed.jacobian_pose(), placed.jacobian_betas()], 3)
+                points = placed.positions + transl[:, None]
+            weight = stage.points * seen.points_weight
+            measured, r, rows = placed_rows(points, jacobian, seen.points_m, weight, stage.points_sigma_cm)
+            cost = cost + measured
             gradient += (rows.mT @ r[..., None])[..., 0]
             hessian += rows.mT @ rows
         normal = Normal(cost, gradient, hessian)
@@ -112,8 +139,25 @@ class StageObjective:
             normal = _add(normal, stage.limits, terms.limits(pose), slice(6, end))
         if stage.interpenetration > 0:
             normal = _add(normal, stage.interpenetration, terms.overlap(tree, betas), slice(3, end))
+        if seen.previous_pose is not None:
+            moved = pose - seen.previous_pose
+            still = Quadratic(moved.square().sum(1), moved, torch.ones_like(moved))
+            normal = _add(normal, stage.previous, still, slice(6, end))
+        if seen.shape_known:
+            return _held(normal, end)
+        if seen.height_m is not None:
+            normal = _add(normal, stage.height, terms.height(betas, seen.height_m), slice(end, None))
         shape = Quadratic(betas.square().sum(1), betas, torch.ones_like(betas))
         return _add(normal, stage.shape, shape, slice(end, None))
+
+
+def _held(normal: Normal, start: int) -> Normal:
+    """The same with the variables from `start` on held where they are."""
+    normal.gradient[:, start:] = 0
+    normal.hessian[:, start:, :] = 0
+    normal.hessian[:, :, start:] = 0
+    normal.hessian[:, start:, start:].diagonal(dim1=1, dim2=2).fill_(1)
+    return normal
 
 
 def _add(normal: Normal, weight: float, term: Quadratic, where: slice) -> Normal:

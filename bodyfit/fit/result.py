@@ -50,7 +50,7 @@ class FitResult:
     params: BodyParams
     """Shape, pose, orientation and translation; `transl` and `global_orient` in camera axes."""
     camera: Camera
-    """The camera of each person."""
+    """The camera of each person; of several, the first, by its pinhole."""
     joints: Float[Tensor, "B J 3"]
     """The model's joints, camera axes, metres."""
     status: tuple[FitStatus, ...]
@@ -61,8 +61,8 @@ class FitResult:
     """Mean distance over confident keypoints (confidence at least 0.5; NaN where there is none)."""
     layout: str
     """Layout of `keypoints`."""
-    keypoints: Float[Tensor, "B K 3"]
-    """The keypoints that were fitted: x px, y px, confidence."""
+    keypoints: Float[Tensor, "B *C K 3"]
+    """The keypoints that were fitted: x px, y px, confidence; of several cameras, (B, C, K, 3)."""
     model_name: str
     """The name or path that `load_model` was given."""
     gender: str

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["centred_rows", "geman_mcclure", "projection_rows"]
+__all__ = ["centred_rows", "geman_mcclure", "placed_rows", "projection_rows"]
 
 
 def geman_mcclure(residual: Float[Tensor, "*B"], sigma: float) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
@@ -24,24 +24,25 @@ def projection_rows(
     jacobian: Float[Tensor, "B K 3 D"],
     target: Float[Tensor, "B K 2"],
     weight: Float[Tensor, "B K"],
-    scale_cm: Float[Tensor, "B"],
+    scale_cm: Float[Tensor, "B *N"],
     sigma_cm: float,
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B R"], Float[Tensor, "B R D"]]:
     """Cost, residuals and rows of the reprojection term.
 
-    `target` are normalised picture coordinates, (x px - cx) / f; `scale_cm` turns them into centimetres at the person.
-    The weight is squared in the sum. The cost is infinite where a weighted point is not before the camera, so that a
-    step there is refused.
+    `target` are normalised picture coordinates, (x px - cx) / f; `scale_cm`, one a person or one a point, turns them
+    into centimetres at the person. The weight is squared in the sum. The cost is infinite where a weighted point is not
+    before the camera, so that a step there is refused.
     """
     z = points_cam_m[..., 2]
     behind = ((z < 0.1) & (weight > 0)).any(1)
     inverse = 1 / torch.where(z < 0.1, torch.full_like(z, 0.1), z)
     uv = points_cam_m[..., :2] * inverse[..., None]
-    r = (uv - target) * scale_cm[:, None, None]
+    scale = (scale_cm if scale_cm.ndim == 2 else scale_cm[:, None])[..., None]
+    r = (uv - target) * scale
     rho, robust = geman_mcclure(r, sigma_cm)
     cost = (weight.square()[..., None] * rho).sum((1, 2))
     factor = weight[..., None] * robust.sqrt()
-    slope = (factor * scale_cm[:, None, None] * inverse[..., None])[..., None]
+    slope = (factor * scale * inverse[..., None])[..., None]
     rows = slope * (jacobian[:, :, :2] - uv[..., None] * jacobian[:, :, 2:])
     return torch.where(behind, torch.inf, cost), (factor * r).flatten(1), rows.flatten(1, 2)
 
@@ -62,3 +63,18 @@ def centred_rows(
     mean = (share[..., None, None] * jacobian).sum(1, keepdim=True)
     rows = 100 * factor[..., None] * (jacobian - mean)
     return (weight.square()[..., None] * rho).sum((1, 2)), (factor * r).flatten(1), rows.flatten(1, 2)
+
+
+def placed_rows(
+    points_m: Float[Tensor, "B P 3"],
+    jacobian: Float[Tensor, "B P 3 D"],
+    target_m: Float[Tensor, "B P 3"],
+    weight: Float[Tensor, "B P"],
+    sigma_cm: float,
+) -> tuple[Float[Tensor, "B"], Float[Tensor, "B R"], Float[Tensor, "B R D"]]:
+    """Cost, residuals and rows of the distance to measured 3D points, centimetres; the whole distance is robust."""
+    r = 100 * (points_m - target_m)
+    rho, robust = geman_mcclure(r.norm(dim=2), sigma_cm)
+    factor = (weight * robust.sqrt())[..., None]
+    cost = (weight.square() * rho).sum(1)
+    return cost, (factor * r).flatten(1), (100 * factor[..., None] * jacobian).flatten(1, 2)

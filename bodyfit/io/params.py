@@ -149,7 +149,7 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
         "principal_point_px": (n, 2),
         "image_size": (2,),
         "joints": (n, None, 3),
-        "keypoints": (n, None, 3),
+        "keypoints": (n, None, 3) if arrays["keypoints"].ndim < 4 else (n, None, None, 3),
         **{key: (n, None) for key in _EXTRA if key in arrays},
         **dict.fromkeys(("objective", "reprojection_error_px", "iterations", "flipped"), (n,)),
         **dict.fromkeys(_TEXTS, ()),

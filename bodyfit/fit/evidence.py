@@ -1,0 +1,140 @@
+"""Everything that is known of the people of a fit, checked and brought into one form.
+
+Several calibrated cameras become one list of keypoints, camera after camera, in the axes of the first; a person then
+has C x K keypoints, and the objective turns the body's K points into each camera's axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from bodyfit.body.params import BodyParams
+from bodyfit.camera import CalibratedCamera, Camera
+from bodyfit.errors import OptionError, check_shape
+
+__all__ = ["Evidence", "Rig", "one_row_each"]
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Where cameras stand, in the axes of the first: x_c = R_c x + t_c."""
+
+    R: Float[Tensor, "C 3 3"]
+    t: Float[Tensor, "C 3"]
+
+    @classmethod
+    def of(cls, cameras: Sequence[CalibratedCamera], like: Tensor) -> Rig:
+        """The rig of calibrated cameras."""
+        first = cameras[0]
+        R = np.stack([camera.R @ first.R.T for camera in cameras])
+        t = np.stack([camera.t - turn @ first.t for camera, turn in zip(cameras, R, strict=True)])
+        return cls(torch.from_numpy(R).to(like), torch.from_numpy(t).to(like))
+
+    def points(self, points: Float[Tensor, "B K 3"]) -> Float[Tensor, "B CK 3"]:
+        """Points of the first camera's axes in every camera's."""
+        return (points[:, None] @ self.R.mT + self.t[:, None]).flatten(1, 2)
+
+    def jacobian(self, jacobian: Float[Tensor, "B K 3 D"]) -> Float[Tensor, "B CK 3 D"]:
+        """Derivatives of such points."""
+        return (self.R[:, None] @ jacobian[:, None]).flatten(1, 2)
+
+    def triangulated(
+        self, target: Float[Tensor, "B CK 2"], weight: Float[Tensor, "B CK"]
+    ) -> tuple[Float[Tensor, "B K 3"], Bool[Tensor, "B K"]]:
+        """Where the rays of each keypoint meet best (linear least squares), first camera's axes; and whether two do."""
+        n_c = len(self.R)
+        ray = torch.cat([target, torch.ones_like(target[..., :1])], 2).unflatten(1, (n_c, -1))
+        ray = torch.nn.functional.normalize(ray @ self.R, dim=3)  # (B, C, K, 3), first camera's axes
+        w = weight.unflatten(1, (n_c, -1))[..., None, None]
+        across = w * (torch.eye(3).to(ray) - ray[..., None] * ray[..., None, :])
+        A = across.sum(1)
+        b = (across @ (-(self.t[:, None] @ self.R))[:, :, :, None]).sum(1)
+        met = (w[..., 0, 0] > 0).sum(1) >= 2
+        A = torch.where(met[..., None, None], A, torch.eye(3).to(A))
+        return torch.linalg.solve_ex(A + 1e-9 * torch.eye(3).to(A), b)[0][..., 0], met
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of each person; tensors on the model's device."""
+
+    camera: Camera
+    """The camera whose axes the result is in: the one, or the first."""
+    xyc: Float[Tensor, "B CK 3"]
+    """Keypoints in pixels, camera after camera."""
+    target: Float[Tensor, "B CK 2"]
+    """Their directions (x / z, y / z) from their camera, undistorted."""
+    focal_px: Float[Tensor, "B CK"]
+    """Pixels that one unit of `target` is."""
+    rig: Rig | None = None
+    """Where the cameras stand; None for one."""
+    lift_m: Float[Tensor, "B K 3"] | None = None
+    """`joints3d`: a soft lift about any origin."""
+    points_m: Float[Tensor, "B P 3"] | None = None
+    """`points3d`: measured places, NaN where unknown."""
+    betas: Float[Tensor, "B S"] | None = None
+    """A known shape."""
+    height_m: Float[Tensor, "B"] | None = None
+    """A known stature."""
+    previous: BodyParams | None = None
+    """The bodies a moment ago."""
+
+    def __len__(self) -> int:
+        return len(self.xyc)
+
+    def select(self, rows: Tensor) -> Evidence:
+        """That of some people."""
+
+        def some(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[rows]
+
+        return Evidence(
+            self.camera.select(rows),
+            self.xyc[rows],
+            self.target[rows],
+            self.focal_px[rows],
+            self.rig,
+            some(self.lift_m),
+            some(self.points_m),
+            some(self.betas),
+            some(self.height_m),
+            None if self.previous is None else self.previous.select(rows),
+        )
+
+    @classmethod
+    def of_one_camera(cls, xyc: Float[Tensor, "B K 3"], camera: Camera) -> Evidence:
+        """Keypoints in one picture each."""
+        focal = camera.focal_px[:, None].expand(xyc.shape[:2])
+        return cls(camera, xyc, (xyc[..., :2] - camera.principal_point_px[:, None]) / focal[..., None], focal)
+
+    @classmethod
+    def of_cameras(cls, xyc: Float[Tensor, "B C K 3"], cameras: Sequence[CalibratedCamera], camera: Camera) -> Evidence:
+        """Keypoints in a picture of each calibrated camera."""
+        kept = torch.nan_to_num(xyc[..., :2], nan=0.0, posinf=0.0, neginf=0.0).double().cpu().numpy()
+        target = np.stack([camera.normalised(kept[:, c]) for c, camera in enumerate(cameras)], 1)
+        focal = xyc.new_tensor([float(np.sqrt(c.K[0, 0] * c.K[1, 1])) for c in cameras])
+        return cls(
+            camera,
+            xyc.flatten(1, 2),
+            torch.from_numpy(target).to(xyc).flatten(1, 2),
+            focal[:, None].expand(xyc.shape[1:3]).flatten().expand(len(xyc), -1),
+            Rig.of(cameras, xyc) if len(cameras) > 1 else None,
+        )
+
+
+def one_row_each(name: str, value: Tensor, batch: int, columns: int) -> Tensor:
+    """(B, columns) from one row for all or one a person; finite. Raises `ShapeError` and `OptionError`."""
+    if value.shape == (columns,) or (columns == 1 and value.ndim == 0):
+        value = value.reshape(1, columns).expand(batch, columns)
+    elif columns == 1 and value.shape == (batch,):
+        value = value[:, None]
+    check_shape(name, value, (batch, columns), hint="give one for all, or one a person")
+    if not bool(torch.isfinite(value).all()):
+        raise OptionError(f"{name} must be finite; leave it out where it is not known")
+    return value
