@@ -408,8 +408,8 @@ def test_a_crowd_with_the_hopeless_loses_nobody(model, xyc, fitted, dtype):
 
 
 VIEWS = (
-    "view _unsafe_view expand slice select transpose permute as_strided unsqueeze squeeze t detach alias diagonal unbind "
-    "split reshape unflatten empty new_empty"
+    "view _unsafe_view expand slice select transpose permute as_strided unsqueeze squeeze t detach alias diagonal "
+    "unbind split reshape unflatten empty new_empty"
 )
 WAITS = "_local_scalar_dense nonzero masked_select _unique2 unique_dim is_nonzero equal"
 
