@@ -5,8 +5,8 @@ People are made as in bench_synthetic.py. Against ours stand torch's L-BFGS with
 scipy.optimize.least_squares (trf) on residuals and analytic Jacobian a person. All end objectives are evaluated in
 float64 by one function (bench_fit_residuals.py). Ours is timed between the others, so that a busy machine slows all.
 
-    python scripts/bench_fit.py CLIPS                      # about six minutes: the slow ones on 12 people
-    python scripts/bench_fit.py CLIPS --sample 256         # everybody with everything
+    python scripts/bench_fit.py CLIPS                      # some ten minutes: L-BFGS on 24 people, the others on all
+    python scripts/bench_fit.py CLIPS --lbfgs-people 256   # everybody with everything
     python scripts/bench_fit.py CLIPS --only trf64 --peers # fewer of them; other packages too (bench_fit_peers.py)
 """
 
@@ -48,6 +48,8 @@ class Case:
     """What the objective sees, float32."""
     truth: Tensor
     """(B, J, 3) the true joints in metres."""
+    mesh: Tensor
+    """(B, V, 3) the true mesh in metres."""
 
     def of(self, dtype: torch.dtype, rows: Tensor) -> tuple[Fitter, Tensor, Observations]:
         """Fitter, starts and observations of some people in a precision."""
@@ -95,20 +97,32 @@ def make_case(args: argparse.Namespace) -> Case:
     present = (xyc[..., 2] >= fitter.config.min_confidence) & (fitter.trust > 0)
     with torch.no_grad():
         starts, seen = fitter._start(fitter._observations(xyc, present, lift, camera), camera.focal_px)
-    return Case(fitters, xyc, lift, starts, seen, truth.joints)
+    return Case(fitters, xyc, lift, starts, seen, truth.joints, truth.vertices)
 
 
 def disagreement(case: Case) -> float:
-    """Largest relative difference between |r|^2, |J^T r| and what the fit's own objective says, at the starts."""
+    """Largest relative difference between |r|^2, |J^T r| and what the fit's own objective says, and between J and
+    autograd's, at the starts and at random points about them.
+    """
     fitter, x, seen = case.of(torch.float64, torch.arange(min(8, len(case.xyc))))
-    worst = 0.0
-    for stage in fitter.config.stages:
-        with torch.no_grad():
-            own = StageObjective(fitter.terms, stage, seen).normal(x[:, 0])
-            r, rows = Residuals(fitter.terms, stage, seen)(x[:, 0], with_jacobian=True)
-        gradient = (rows.mT @ r[..., None])[..., 0]
-        worst = max(worst, float((r.square().sum(1) / own.cost - 1).abs().max()))
-        worst = max(worst, float((gradient - own.gradient).abs().max() / own.gradient.abs().max()))
+    generator, worst = torch.Generator().manual_seed(0), 0.0
+    for spread in (0.0, 0.05, 0.3):
+        at = x[:, 0] + spread * torch.randn(x[:, 0].shape, generator=generator, dtype=x.dtype)
+        for stage in fitter.config.stages:
+            problem = Residuals(fitter.terms, stage, seen)
+            with torch.no_grad():
+                own = StageObjective(fitter.terms, stage, seen).normal(at)
+                r, rows = problem(at, with_jacobian=True)
+            gradient = (rows.mT @ r[..., None])[..., 0]
+            free = at.clone().requires_grad_()
+            (by_autograd,) = torch.autograd.grad(problem(free)[0].square().sum(), free)
+            scale = own.gradient.abs().max()
+            worst = max(
+                worst,
+                float((r.square().sum(1) / own.cost - 1).abs().max()),
+                float((gradient - own.gradient).abs().max() / scale),
+                float((0.5 * by_autograd - own.gradient).abs().max() / scale),
+            )
     return worst
 
 
@@ -133,7 +147,9 @@ class Measured:
     """The same over that of ours at batch 1 on the same person."""
 
 
-def run_all(case: Case, names: list[str], sample: int, tolerance: float) -> tuple[dict[str, Measured], list[float]]:
+def run_all(
+    case: Case, names: list[str], samples: dict[str, int], tolerance: float
+) -> tuple[dict[str, Measured], list[float]]:
     """Everybody's ends and times, and the times of ours at batch 1."""
     everybody, found = torch.arange(len(case.xyc)), {}
     case.ours(everybody)  # warm up
@@ -155,11 +171,11 @@ def run_all(case: Case, names: list[str], sample: int, tolerance: float) -> tupl
     found |= {name: Measured(torch.empty(0), [], [], []) for name in single}
     alone: list[float] = []
     batch = ours_now()
-    for i in range(sample):
+    for i in range(max(samples[name] for name in single) if single else min(16, len(everybody))):
         rows = torch.tensor([i])
-        batch = ours_now() if i % 4 == 0 else batch
+        batch = ours_now() if i % 32 == 31 or (i < 32 and i % 8 == 7) else batch
         alone.append(timed(lambda: case.ours(rows))[1])  # noqa: B023
-        for name in single:
+        for name in (n for n in single if i < samples[n]):
             run, dtype, _ = OTHERS[name]
             fitter, x, seen = case.of(dtype, rows)
             end, seconds = timed(lambda: run(fitter.terms, fitter.config.stages, x, seen, tolerance))  # noqa: B023
@@ -173,16 +189,17 @@ def run_all(case: Case, names: list[str], sample: int, tolerance: float) -> tupl
 
 
 def compare(case: Case, found: dict[str, Measured]) -> dict[str, dict[str, float]]:
-    """How the end objective of ours stands to each other's and to the best of them, on whom all have fitted."""
-    n = min(len(m.x) for m in found.values())
-    costs = {name: torch.nan_to_num(case.objective(m.x[:n]), nan=torch.inf) for name, m in found.items()}
-    others = {name: c for name, c in costs.items() if name != "ours"}
-    others["best of the others"] = torch.stack(list(others.values())).amin(0)
+    """How the end objective of ours stands to each other's, and to the best of those who have fitted the person."""
+    costs = {name: torch.nan_to_num(case.objective(m.x), nan=torch.inf) for name, m in found.items()}
+    ours = costs.pop("ours")
+    padded = [torch.nn.functional.pad(c, (0, len(ours) - len(c)), value=torch.inf) for c in costs.values()]
+    costs["best of the others"] = torch.stack(padded).amin(0)
     report = {}
-    for name, cost in others.items():
-        ratio = costs["ours"] / cost
+    for name, cost in costs.items():
+        fitted = torch.isfinite(cost)
+        ratio = ours[: len(cost)][fitted] / cost[fitted]
         report[name] = {
-            "people": n,
+            "people": len(ratio),
             "median": float(ratio.median()),
             "p95": float(ratio.quantile(0.95)),
             "share_over_1.001": float((ratio > 1.001).double().mean()),
@@ -231,8 +248,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path)
     parser.add_argument("--people", type=int, default=256, help="batch of ours and of Adam")
-    parser.add_argument("--sample", type=int, default=12, help="people that the optimisers without a batch get")
-    parser.add_argument("--only", nargs="+", choices=list(OTHERS), default=list(OTHERS))
+    parser.add_argument("--sample", type=int, default=256, help="people that the optimisers without a batch get")
+    parser.add_argument(
+        "--lbfgs-people", type=int, default=24, help="people that L-BFGS gets, which takes seconds each"
+    )
+    parser.add_argument("--only", nargs="+", choices=list(OTHERS), default=["lbfgs64", "adam32", "trf64"])
     parser.add_argument("--layout", default="smpl24")
     parser.add_argument("--noise-px", type=float, default=4.0)
     parser.add_argument("--lift-noise-mm", type=float, help="also give the 3D keypoints with this noise")
@@ -247,14 +267,19 @@ def main() -> None:
     worst = disagreement(case)
     if worst > 1e-9:
         raise SystemExit(f"error: the residuals are not the fit's objective: {worst:.1e} apart")
-    found, alone = run_all(case, args.only, min(args.sample, args.people), args.tolerance)
+    samples = {n: min(args.people, args.lbfgs_people if n.startswith("lbfgs") else args.sample) for n in args.only}
+    found, alone = run_all(case, args.only, samples, args.tolerance)
     table, quality = summary(case, found, alone), compare(case, found)
     show(table, quality, args.people)
     report = {"optimisers": table, "ours_over": quality, "residuals_differ_by": worst}
     if args.peers:
-        from bench_fit_peers import show_peers, time_peers
+        from bench_fit_peers import Seen, show_peers, time_peers
 
-        report["peers"] = time_peers(case.xyc, case.truth, args.layout, FOCAL_PX, SIZE)
+        def some(n: int) -> Seen:
+            starts = case.starts[:n, 0, :6]
+            return Seen(case.xyc[:n], starts, case.truth[:n], case.mesh[:n], args.layout, FOCAL_PX, SIZE[0] / 2)
+
+        report["peers"] = time_peers(some)
         show_peers(report["peers"])
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))

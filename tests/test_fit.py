@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import roma
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import bodyfit
 from bodyfit.body.model import BodyModel, BodyParams, load_model
@@ -16,9 +17,11 @@ from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.fit.config import FitConfig, StageConfig
 from bodyfit.fit.fitter import Fitter, fit_keypoints
+from bodyfit.fit.objective import StageObjective
 from bodyfit.fit.result import FitResult, FitStatus, split
 from bodyfit.skeleton import LAYOUTS, SMPL
 from bodyfit.solve import LMConfig
+from bodyfit.solve.lm import _State, _step
 
 SIZE, FOCAL = (1000, 1000), 1000.0
 PEOPLE = 12
@@ -404,6 +407,48 @@ def test_a_crowd_with_the_hopeless_loses_nobody(model, xyc, fitted, dtype):
         gap = (result.joints[where] - torch.stack(alone)).norm(dim=2).amax(1)
         assert (gap < 1e-3).sum() >= PEOPLE - 1
         assert gap.median() < 2e-5
+
+
+VIEWS = (
+    "view _unsafe_view expand slice select transpose permute as_strided unsqueeze squeeze t detach alias diagonal "
+    "unbind split reshape unflatten empty new_empty"
+)
+WAITS = "_local_scalar_dense nonzero masked_select _unique2 unique_dim is_nonzero equal"
+
+
+class Launches(TorchDispatchMode):
+    """Counts the operations that compute, and refuses those that wait for the device or copy from the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert name not in WAITS.split(), f"{name} waits for the device"
+        out = func(*args, **(kwargs or {}))
+        if name == "_to_copy":
+            assert out.device == args[0].device, "copied between host and device"
+        self.count += name not in VIEWS.split()
+        return out
+
+
+def test_an_iteration_never_waits_for_the_device(model, xyc):
+    """A step between two looks at who is done; the operations are what a GPU launches."""
+    fitter = Fitter(model=model, layout=LAYOUT)
+    camera = Camera.make(PEOPLE, SIZE, focal_px=FOCAL, dtype=model.dtype)
+    present = (xyc[..., 2] > 0) & (fitter.trust > 0)
+    starts, seen = fitter._start(fitter._observations(xyc, present, None, camera), camera.focal_px)
+    x = starts[:, 0]
+    for stage in fitter.config.stages:
+        problem = StageObjective(fitter.terms, stage, seen)
+        at = problem.normal(x)
+        steps = torch.zeros(PEOPLE, dtype=torch.int64)
+        state = _State(x=x, at=at, damping=torch.full_like(at.cost, 1e-3), done=at.cost < 0, iterations=steps)
+        with Launches() as launches:
+            _step(problem, state, stage.lm)
+        assert (state.at.cost < at.cost).any()
+        assert launches.count <= 350
 
 
 def test_the_trace_shows_the_objective_fall(model, xyc, fitted):

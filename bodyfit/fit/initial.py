@@ -72,7 +72,9 @@ class RigidPlacement:
         rho, robust = geman_mcclure(r, 1.0)
         behind = ((p[..., 2] < 0.1) & (self.weight > 0)).any(1)
         cost = torch.where(behind, torch.inf, (self.weight.square()[..., None] * rho).sum((1, 2)))
-        by_point = torch.cat([torch.eye(3).to(p).expand(*p.shape, 3), -hat(turned) @ left[:, None]], -1)
+        by_point = torch.cat(
+            [torch.eye(3, dtype=p.dtype, device=p.device).expand(*p.shape, 3), -hat(turned) @ left[:, None]], -1
+        )
         factor = self.weight[..., None] * robust.sqrt()
         rows = (factor / s / z[..., None])[..., None] * (by_point[:, :, :2] - uv[..., None] * by_point[:, :, 2:])
         rows, r = rows.flatten(1, 2), (factor * r).flatten(1)

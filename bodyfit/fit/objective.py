@@ -163,10 +163,7 @@ def _held(normal: Normal, start: int) -> Normal:
 def _add(normal: Normal, weight: float, term: Quadratic, where: slice) -> Normal:
     """The sum with `weight` squared times a term on some of the variables; gradient and Hessian in place."""
     w2 = weight**2
-    normal.gradient[:, where] += w2 * term.gradient
+    normal.gradient[:, where].add_(term.gradient, alpha=w2)
     block = normal.hessian[:, where, where]
-    if term.hessian.ndim == 2:
-        block.diagonal(dim1=1, dim2=2).add_(term.hessian, alpha=w2)
-    else:
-        block.add_(term.hessian, alpha=w2)
-    return Normal(normal.cost + w2 * term.cost, normal.gradient, normal.hessian)
+    (block.diagonal(dim1=1, dim2=2) if term.hessian.ndim == 2 else block).add_(term.hessian, alpha=w2)
+    return Normal(torch.add(normal.cost, term.cost, alpha=w2), normal.gradient, normal.hessian)

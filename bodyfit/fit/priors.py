@@ -66,10 +66,10 @@ class MixturePrior:
         people who do what the training clips do not.
         """
         cost, k = self.component_costs(pose).min(1)
-        weight = 1 / (1 + cost / tail)
-        precision = self.precision[k] * (0.5 * weight)[:, None, None]
+        relative = cost / tail
+        precision = self.precision[k] * (0.5 / (1 + relative))[:, None, None]
         gradient = (precision @ (pose - self.means[k])[..., None])[..., 0]
-        return Quadratic(cost if math.isinf(tail) else tail * (cost / tail).log1p(), gradient, precision)
+        return Quadratic(cost if math.isinf(tail) else tail * relative.log1p(), gradient, precision)
 
 
 class AnglePrior:
@@ -98,7 +98,7 @@ class LimitPrior:
 
     def __call__(self, pose: Float[Tensor, "B N"]) -> Quadratic:
         """The term; its Hessian is diagonal."""
-        beyond = (pose - self.upper).clamp_min(0) - (self.lower - pose).clamp_min(0)
+        beyond = pose - pose.clamp(self.lower, self.upper)
         return Quadratic(beyond.square().sum(1), beyond, (beyond != 0).to(pose.dtype))
 
 

@@ -35,7 +35,7 @@ def projection_rows(
     """
     z = points_cam_m[..., 2]
     behind = ((z < 0.1) & (weight > 0)).any(1)
-    inverse = 1 / torch.where(z < 0.1, torch.full_like(z, 0.1), z)
+    inverse = z.clamp_min(0.1).reciprocal()
     uv = points_cam_m[..., :2] * inverse[..., None]
     scale = (scale_cm if scale_cm.ndim == 2 else scale_cm[:, None])[..., None]
     r = (uv - target) * scale
