@@ -15,7 +15,7 @@ from bodyfit.body.model import BodyModel, BodyParams
 from bodyfit.body.points import Points, pose_tree
 from bodyfit.body.pose_prior import PosePrior
 from bodyfit.fit.config import StageConfig
-from bodyfit.fit.overlap import SphereOverlap
+from bodyfit.fit.overlap import CapsuleOverlap, SphereOverlap
 from bodyfit.fit.priors import AnglePrior, LimitPrior, MixturePrior, Quadratic
 from bodyfit.fit.terms import centred_rows, projection_rows
 from bodyfit.solve import Normal
@@ -59,7 +59,8 @@ class BodyTerms:
         self.mixture = MixturePrior(prior, **kind)
         self.angle = AnglePrior(**kind)
         self.limits = LimitPrior(prior, **kind)
-        self.overlap = SphereOverlap(model)
+        self.overlap = CapsuleOverlap(model)
+        self.spheres = SphereOverlap(model)
 
 
 def pack(params: BodyParams) -> Float[Tensor, "B D"]:
@@ -112,6 +113,8 @@ class StageObjective:
             normal = _add(normal, stage.limits, terms.limits(pose), slice(6, end))
         if stage.interpenetration > 0:
             normal = _add(normal, stage.interpenetration, terms.overlap(tree, betas), slice(3, end))
+        if stage.spheres > 0:
+            normal = _add(normal, stage.spheres, terms.spheres(tree, betas), slice(3, end))
         shape = Quadratic(betas.square().sum(1), betas, torch.ones_like(betas))
         return _add(normal, stage.shape, shape, slice(end, None))
 
