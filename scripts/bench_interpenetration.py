@@ -15,7 +15,6 @@ import time
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import torch

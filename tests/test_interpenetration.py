@@ -16,7 +16,7 @@ RADIUS = 0.1
 def two_spheres(apart: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Two spheres of 10 cm, their centres `apart` along x."""
     ball = trimesh.creation.icosphere(4, radius=RADIUS)
-    vertices = np.concatenate([ball.vertices, ball.vertices + [apart, 0, 0]])
+    vertices = np.concatenate([ball.vertices, ball.vertices + np.array([apart, 0, 0])])
     return torch.tensor(vertices)[None], torch.tensor(np.concatenate([ball.faces, ball.faces + len(ball.vertices)]))
 
 
@@ -60,7 +60,7 @@ def test_holes_are_closed():
 def test_a_small_piece_inside_is_no_penetration():
     """Eyes sit in their head."""
     ball, eye = trimesh.creation.icosphere(4, radius=RADIUS), trimesh.creation.icosphere(1, radius=0.01)
-    vertices = torch.tensor(np.concatenate([ball.vertices, eye.vertices + [0.09, 0, 0]]))[None]
+    vertices = torch.tensor(np.concatenate([ball.vertices, eye.vertices + np.array([0.09, 0, 0])]))[None]
     faces = torch.tensor(np.concatenate([ball.faces, eye.faces + len(ball.vertices)]))
     assert float(bodyfit.interpenetration(vertices, faces).deepest_m) == 0
 
@@ -74,7 +74,7 @@ def test_rest_pose_and_a_hand_in_the_belly(model):
     """The T-pose is free; a forearm turned into the belly is found there and on the belly, and nowhere else."""
     pose = torch.zeros(2, 23, 3)
     pose[1, model.skeleton.index("left_shoulder") - 1] = torch.tensor([0.0, 0.0, -1.2])
-    pose[1, model.skeleton.index("left_elbow") - 1] = torch.tensor([0.0, -2.0, 0.0])
+    pose[1, model.skeleton.index("left_elbow") - 1] = torch.tensor([0.0, 0.0, -1.6])
     out = model(body_pose=pose.flatten(1))
     found = bodyfit.interpenetration(out.vertices, model.faces)
     assert found.depth_m.shape == out.vertices.shape[:2]

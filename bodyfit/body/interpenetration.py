@@ -51,7 +51,7 @@ class Interpenetration:
 
     @property
     def volume_m3(self) -> Float[Tensor, "B"]:
-        """About the volume that parts share: half of depth times area, for a thin overlap has two skins of its depth."""
+        """About the volume that parts share: half of depth times area, for a thin overlap has two such skins."""
         return 0.5 * (self.depth_m * self.area_m2).sum(1)
 
 

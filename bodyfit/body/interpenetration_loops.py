@@ -161,8 +161,9 @@ def _distance2(p, a, b, c):
 
 @_jit
 def depths(candidates, queries, count, near_m, share_m, vertices, faces, centres, reach, normals, edges, incident):
-    """How deep each candidate lies inside the mesh without its own neighbourhood; 0 where it lies outside of that. And the face
-    that is nearest, or -1.
+    """How deep each candidate lies inside the mesh without its own neighbourhood; 0 where it lies outside of that.
+
+    Also the face that is nearest, or -1.
 
     `count` are the winding numbers of the whole mesh about the queries, points just before the candidates; `centres`
     and `reach` bound each face, `normals` are as long as its area; `edges` are pointers, neighbours and lengths of each
