@@ -25,8 +25,6 @@ from bodyfit.body.points import Points, pose_tree
 from bodyfit.fit.overlap import CapsuleOverlap, SphereOverlap
 from bodyfit.solve import LMConfig, Normal, minimize
 
-TERMS = {"capsules": CapsuleOverlap, "spheres": SphereOverlap}
-
 
 def wide_poses(n: int, seed: int, spread: float) -> Tensor:
     """(n, 69) poses: the prior's samples with `spread` times their deviation from its mean, within the joint limits."""
@@ -139,7 +137,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3000)
     parser.add_argument("--worst", type=int, default=200)
     parser.add_argument("--spread", type=float, default=1.5, help="of the draws, in the prior's own")
-    parser.add_argument("--term", choices=TERMS, default="capsules")
+    parser.add_argument("--term", choices=["capsules", "spheres"], default="capsules")
+    parser.add_argument("--cover", type=float, default=1.35, help="of the capsules' radii")
     parser.add_argument("--weight", type=float, help="of the term; default 10 for capsules, 3000 for spheres")
     parser.add_argument("--hold-joints", type=float, default=1.0, help="of a centimetre; uninvolved ones ten times")
     parser.add_argument("--hold-angles", type=float, default=3.0, help="of a radian")
@@ -158,7 +157,7 @@ def main() -> None:
     start = torch.cat([torch.zeros(len(worst), 6), pose], 1)
     joints = Points(model, [{name: 1.0} for name in model.skeleton.names])
     held = model(betas=betas, body_pose=pose)
-    term = TERMS[args.term](model)
+    term = CapsuleOverlap(model, cover=args.cover) if args.term == "capsules" else SphereOverlap(model)
     weight = args.weight or {"capsules": 10.0, "spheres": 3000.0}[args.term]
     chain = involved(model, before)
     hold = args.hold_joints * torch.where(torch.from_numpy(chain), 1.0, 10.0)

@@ -62,7 +62,7 @@ def _default_stages() -> tuple[StageConfig, ...]:
             shape=4.0,
             angle=0.2,
             limits=50.0,
-            interpenetration=1.0,
+            interpenetration=0.3,
             lift=0.3,
             sigma_cm=30.0,
             lm=LMConfig(max_iterations=30, cost_tolerance=5e-4),

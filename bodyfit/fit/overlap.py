@@ -32,19 +32,18 @@ _ON_TRUNK: dict[str, tuple[tuple[float, float], ...]] = {
 it, arms press on it, and thighs fold onto it."""
 
 
-_COVER = 1.2
-"""Of the radius: the mean distance of the skin from the axis leaves half of the skin outside."""
-
-
 class CapsuleOverlap:
     """By how far capsules run into each other: residuals max(0, r_i + r_j - d), d the distance of the axes, in cm.
 
     It is felt from the first touch and pulls in proportion to the depth, where the paper's spheres of a third of the
     radius feel little until the axes are near. Between the axes of the trunk's two capsules the trunk is solid, a slab
     with round edges: two capsules alone would hold a limb between them. Points along the limbs feel it.
+
+    `cover` widens the radii, for the mean distance of the skin from the axis leaves half of the skin outside: 1 for
+    real people, who press flesh on flesh, more to clear a mesh.
     """
 
-    def __init__(self, model: BodyModel, *, curvature_pairs: int = 8) -> None:
+    def __init__(self, model: BodyModel, *, cover: float = 1.0, curvature_pairs: int = 8) -> None:
         capsules = Capsules.of(model)
         self.curvature_pairs = curvature_pairs
         names, n = capsules.names, len(capsules.names)
@@ -73,8 +72,8 @@ class CapsuleOverlap:
         self.where = torch.cat(
             [at_pairs, torch.cat([at_samples, self.corners.expand(len(samples), -1)], 1)]
         )  # the points that each residual moves with
-        self.radius = torch.as_tensor(_COVER * capsules.radius_m, **kind)
-        self.radius_shape = torch.as_tensor(_COVER * capsules.radius_shape, **kind)
+        self.radius = torch.as_tensor(cover * capsules.radius_m, **kind)
+        self.radius_shape = torch.as_tensor(cover * capsules.radius_shape, **kind)
 
     def __call__(self, tree: PosedTree, betas: Float[Tensor, "B S"]) -> Quadratic:
         """The term by the axis-angles of the joints, root first; betas do not feel it.
