@@ -141,44 +141,20 @@ class Residuals:
         return self.stage.pose * scale[:, None] * u, self.stage.pose * rows
 
     def _overlap(self, x: Tensor, derive: bool) -> tuple[Tensor, Tensor]:
-        """One residual for each pair of body parts: the root of the sum over its pairs of spheres.
-
-        As in SMPLify the betas do not feel it.
-        """
+        """One residual for each pair of parts that could touch; as in SMPLify the betas do not feel it."""
         term = self.terms.overlap
         end = x.shape[1] - self.terms.model.num_betas
         betas = x[:, end:].detach()
         tree = (pose_tree if derive else bare_tree)(self.terms.model, betas, x[:, 3:end].unflatten(1, (-1, 3)))
         placed = term.points.place(tree, betas)
-        s2 = ((term.radius + betas @ term.radius_shape.T) / 3).square()
-        s2 = s2[:, term.first] + s2[:, term.second]
-        apart = placed.positions[:, term.first] - placed.positions[:, term.second]
-        exponent = -apart.square().sum(2) / s2
-        group, n = self._part_pairs()
-        highest = exponent.new_full((len(x), n), -torch.inf)
-        highest = highest.scatter_reduce(1, group.expand(len(x), -1), exponent.detach(), "amax")
-        share = (exponent - highest[:, group]).exp()
-        total = torch.zeros_like(highest).index_add(1, group, share)
-        r = (0.5 * (highest + total.log())).exp()
+        r, slope, weights = term.residuals(placed.positions, term.radius + betas @ term.radius_shape.T)
         if not derive:
             return self.stage.interpenetration * r, x.new_empty(0)
-        push = -(share / total[:, group] * r[:, group] / s2)[..., None] * apart
-        forces = x.new_zeros(len(x), n, len(term.points), 3)
-        flat = forces.flatten(1, 2)
-        flat.index_add_(1, group * len(term.points) + term.first, push)
-        flat.index_add_(1, group * len(term.points) + term.second, -push)
+        pull = ((r > 0)[..., None] * weights)[..., None] * slope[:, :, None]
+        forces = r.new_zeros(*r.shape, len(term.points), 3)
+        forces.scatter_add_(2, term.where[..., None].expand(len(x), -1, -1, 3), pull)
         rows = torch.nn.functional.pad(placed.pull_back(forces), (3, x.shape[1] - end))
         return self.stage.interpenetration * r, self.stage.interpenetration * rows
-
-    def _part_pairs(self) -> tuple[Tensor, int]:
-        """Which pair of parts each pair of spheres belongs to, and their number; a part's spheres share a radius."""
-        if "part_pairs" not in self.constants:
-            term = self.terms.overlap
-            _, part = torch.unique_consecutive(term.radius, return_inverse=True)
-            key = part[term.first] * (int(part.max()) + 1) + part[term.second]
-            pairs, group = torch.unique(key, return_inverse=True)
-            self.constants["part_pairs"] = group, len(pairs)
-        return self.constants["part_pairs"]
 
     def _roots(self) -> Tensor:
         """(M, P, P) R of each component with |R d|^2 half its Mahalanobis distance."""

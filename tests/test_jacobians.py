@@ -14,7 +14,7 @@ from bodyfit.errors import OptionError
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.initial import RigidPlacement
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective
-from bodyfit.fit.overlap import SphereOverlap
+from bodyfit.fit.overlap import CapsuleOverlap, SphereOverlap
 from bodyfit.fit.priors import AnglePrior, LimitPrior, MixturePrior
 from bodyfit.rotation import exp_and_left_jacobian, so3_exp
 from bodyfit.skeleton import correspondence
@@ -175,8 +175,9 @@ def test_the_mixture_takes_the_lowest_component_and_matches_its_density(generato
     assert costs.min(0).min() >= 0
 
 
-def test_overlap_gradient(tiny, generator):
-    overlap = SphereOverlap(tiny)
+@pytest.mark.parametrize("term", [CapsuleOverlap, SphereOverlap])
+def test_overlap_gradient(tiny, generator, term):
+    overlap = term(tiny)
     x = torch.cat([0.8 * rand(generator, 3, 72), 0.3 * rand(generator, 3, 10)], 1)
 
     def cost(pose):
@@ -184,7 +185,25 @@ def test_overlap_gradient(tiny, generator):
         return overlap(pose_tree(tiny, full[:, 72:], pose.unflatten(1, (24, 3))), full[:, 72:]).cost
 
     got = overlap(pose_tree(tiny, x[:, 72:], x[:, :72].unflatten(1, (24, 3))), x[:, 72:])
-    torch.testing.assert_close(2 * got.gradient, differences(cost, x[:, :72]), atol=1e-6, rtol=1e-6)
+    assert (got.cost > 0).any()
+    scale = float(got.cost.max().clamp_min(1))  # of squared centimetres for capsules
+    torch.testing.assert_close(2 * got.gradient, differences(cost, x[:, :72]), atol=1e-6 * scale, rtol=1e-6)
+
+
+def test_capsule_overlap_curvature(tiny, generator):
+    """With every pair in it the Gauss-Newton matrix is that of the residuals' Jacobian by differences."""
+    overlap = CapsuleOverlap(tiny, curvature_pairs=1000)
+    x, betas = 0.8 * rand(generator, 4, 72), 0.3 * rand(generator, 4, 10)
+
+    def residuals(pose):
+        points = overlap.points.place(pose_tree(tiny, betas, pose.unflatten(1, (24, 3))), betas).positions
+        return overlap.residuals(points, overlap.radius + betas @ overlap.radius_shape.T)[0]
+
+    got = overlap(pose_tree(tiny, betas, x.unflatten(1, (24, 3))), betas)
+    torch.testing.assert_close(got.cost, residuals(x).square().sum(1))
+    assert (got.cost > 0).any()
+    J = differences(residuals, x)
+    torch.testing.assert_close(got.hessian, J.mT @ J, atol=1e-3, rtol=1e-6)  # entries of order 1e4
 
 
 def observations(tiny, generator, batch: int, n_k: int) -> Observations:

@@ -39,6 +39,8 @@ class Interpenetration:
 
     depth_m: Float[Tensor, "B V"]
     """How far each vertex lies inside another part of the body; 0 outside."""
+    other: Int[Tensor, "B V"]
+    """A vertex of the skin that this depth is measured from; -1 where there is no depth."""
     area_m2: Float[Tensor, "B V"]
     """A third of the area of each vertex's faces: the skin that it stands for."""
 
@@ -49,7 +51,7 @@ class Interpenetration:
 
     @property
     def volume_m3(self) -> Float[Tensor, "B"]:
-        """About the volume that parts share: half of depth times area, for a thin overlap has two skins that deep."""
+        """About the volume that parts share: half of depth times area, for a thin overlap has two such skins."""
         return 0.5 * (self.depth_m * self.area_m2).sum(1)
 
 
@@ -68,11 +70,13 @@ def interpenetration(
         raise ShapeError(f"faces must be (F, 3) indices of the {n_v} vertices, got {tuple(faces.shape)}")
     triangles = np.ascontiguousarray(faces.cpu().numpy(), np.int64)
     surface = _surface(triangles.tobytes(), n_v)
+    if len(vertices) == 0:
+        nothing = vertices.new_zeros(0, n_v)
+        return Interpenetration(nothing, nothing.long(), nothing)
     meshes = vertices.detach().cpu().double().numpy()
-    pairs = [_depth_area(np.ascontiguousarray(mesh), surface, near_m) for mesh in meshes]
-    both = np.array(pairs).reshape(len(meshes), 2, n_v)
-    depth, area = torch.from_numpy(both).to(vertices).unbind(1)
-    return Interpenetration(depth, area)
+    found = [_depth_area(np.ascontiguousarray(mesh), surface, near_m) for mesh in meshes]
+    depth, other, area = (torch.from_numpy(np.array(part).reshape(-1, n_v)) for part in zip(*found, strict=True))
+    return Interpenetration(depth.to(vertices), other.to(vertices.device), area.to(vertices))
 
 
 class _Surface(NamedTuple):
@@ -130,12 +134,12 @@ def _pieces(joined: Int[np.ndarray, "F K"], n: int) -> Int[np.ndarray, " n"]:
 
 def _depth_area(
     mesh: Float[np.ndarray, "V 3"], surface: _Surface, near_m: float
-) -> tuple[Float[np.ndarray, " V"], Float[np.ndarray, " V"]]:
-    """Depth and area of every vertex of one mesh."""
+) -> tuple[Float[np.ndarray, " V"], Int[np.ndarray, " V"], Float[np.ndarray, " V"]]:
+    """Depth, other skin and area of every vertex of one mesh."""
     from bodyfit.body import interpenetration_loops as loops
 
     n_v, faces = len(mesh), surface.faces
-    depth = np.zeros(n_v)
+    depth, other = np.zeros(n_v), np.full(n_v, -1)
     mesh = np.concatenate([mesh, *(mesh[fan].mean(0, keepdims=True) for fan in surface.fans)]) @ _R_RAY.T
     corners = mesh[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -145,7 +149,7 @@ def _depth_area(
     low = corners.min((0, 1))
     cells = (corners.max((0, 1)) - low) // _CELL_M + 1
     if not np.isfinite(cells).all():
-        return np.full(n_v, np.nan), area[:n_v]
+        return np.full(n_v, np.nan), other, area[:n_v]
     nx, ny = int(cells[0]), int(cells[1])
     start, items = loops.faces_by_cell(corners, low, _CELL_M, nx, ny)
     queries = mesh + _ASIDE_M * outward
@@ -155,7 +159,7 @@ def _depth_area(
     source = np.repeat(np.arange(len(mesh)), np.diff(surface.edge_ptr))
     length = np.linalg.norm(mesh[source] - mesh[surface.edge_to], axis=1)
     centres = corners.mean(1)
-    depth[inside] = loops.depths(
+    depth[inside], face = loops.depths(
         inside,
         queries[inside],
         count[inside],
@@ -169,4 +173,6 @@ def _depth_area(
         (surface.edge_ptr, surface.edge_to, length),
         (surface.face_ptr, surface.face_of),
     )
-    return depth, area[:n_v]
+    # A fan's last corner is an added vertex, its first never is.
+    other[inside] = np.where(face >= 0, faces[face, 0], -1)
+    return depth, other, area[:n_v]

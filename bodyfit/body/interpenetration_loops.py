@@ -163,6 +163,8 @@ def _distance2(p, a, b, c):
 def depths(candidates, queries, count, near_m, share_m, vertices, faces, centres, reach, normals, edges, incident):
     """How deep each candidate lies inside the mesh without its own neighbourhood; 0 where it lies outside of that.
 
+    Also the face that is nearest, or -1.
+
     `count` are the winding numbers of the whole mesh about the queries, points just before the candidates; `centres`
     and `reach` bound each face, `normals` are as long as its area; `edges` are pointers, neighbours and lengths of each
     vertex's edges, `incident` pointers and faces of each vertex. Candidates within `share_m` of one share its
@@ -170,7 +172,7 @@ def depths(candidates, queries, count, near_m, share_m, vertices, faces, centres
     """
     ptr, neighbour, length = edges
     of_ptr, of_face = incident
-    out = np.zeros(len(candidates))
+    out, other = np.zeros(len(candidates)), np.full(len(candidates), -1)
     done = np.zeros(len(candidates), np.bool_)
     distance = np.full(len(vertices), np.inf)
     found = np.empty(len(vertices), np.int64)
@@ -201,23 +203,24 @@ def depths(candidates, queries, count, near_m, share_m, vertices, faces, centres
                     else:
                         own += _solid_angle(vertices[faces[f, 0]], vertices[faces[f, 1]], vertices[faces[f, 2]], q)
                 if count[row] - own / (4 * math.pi) > INSIDE:
-                    out[row] = _distance(vertices[candidates[row]], vertices, faces, centres, reach, near)
+                    out[row], other[row] = _nearest(vertices[candidates[row]], vertices, faces, centres, reach, near)
         for m in range(n):
             distance[found[m]] = np.inf
         for m in range(n_near):
             near[touched[m]] = False
-    return out
+    return out, other
 
 
 @_jit
-def _distance(p, vertices, faces, centres, reach, without):
-    """Distance of a point from the faces but for some; 0 where there are no others."""
-    best = np.inf
+def _nearest(p, vertices, faces, centres, reach, without):
+    """Distance of a point from the faces but for some, and the nearest; 0 and -1 where there are no others."""
+    best, at = np.inf, -1
     for f in range(len(faces)):
         if not without[f]:
             x, y, z = centres[f, 0] - p[0], centres[f, 1] - p[1], centres[f, 2] - p[2]
             bound = best + reach[f]
             if x * x + y * y + z * z < bound * bound:
                 d2 = _distance2(p, vertices[faces[f, 0]], vertices[faces[f, 1]], vertices[faces[f, 2]])
-                best = min(best, math.sqrt(d2))
-    return best if best < np.inf else 0.0
+                if d2 < best * best:
+                    best, at = math.sqrt(d2), f
+    return (best, at) if at >= 0 else (0.0, -1)

@@ -30,7 +30,9 @@ class StageConfig:
     limits: float = 0.0
     """Radians beyond the joint limits."""
     interpenetration: float = 0.0
-    """Overlap of the spheres that fill the body's capsules."""
+    """By how many centimetres the body's capsules overlap."""
+    spheres: float = 0.0
+    """SMPLify's own interpenetration term, overlap of small spheres inside the capsules."""
     lift: float = 0.0
     """Distance to a detector's 3D keypoints after both are centred, where there are any."""
     points: float = 1.0
@@ -54,8 +56,7 @@ def _smplify_stages() -> tuple[StageConfig, ...]:
     """The published schedule (Bogo et al. 2016; REFERENCE: weights 404, 404, 57.4, 4.78 and 100, 50, 10, 5)."""
     schedule = ((404.0, 100.0, 0.0), (404.0, 50.0, 0.0), (57.4, 10.0, 1e3), (4.78, 5.0, 1e3))
     return tuple(
-        StageConfig(pose=pose, shape=shape, angle=0.317 * pose, interpenetration=overlap)
-        for pose, shape, overlap in schedule
+        StageConfig(pose=pose, shape=shape, angle=0.317 * pose, spheres=overlap) for pose, shape, overlap in schedule
     )
 
 
@@ -70,7 +71,7 @@ def _default_stages() -> tuple[StageConfig, ...]:
             shape=4.0,
             angle=0.2,
             limits=50.0,
-            interpenetration=100.0,
+            interpenetration=0.3,
             lift=0.3,
             sigma_cm=30.0,
             lm=LMConfig(max_iterations=60, cost_tolerance=1e-4),

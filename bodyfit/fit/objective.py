@@ -17,7 +17,7 @@ from bodyfit.body.points import Points, pose_tree
 from bodyfit.body.pose_prior import PosePrior
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.evidence import Rig
-from bodyfit.fit.overlap import SphereOverlap
+from bodyfit.fit.overlap import CapsuleOverlap, SphereOverlap
 from bodyfit.fit.priors import AnglePrior, HeightTerm, LimitPrior, MixturePrior, Quadratic
 from bodyfit.fit.terms import centred_rows, placed_rows, projection_rows
 from bodyfit.solve import Normal
@@ -74,7 +74,8 @@ class BodyTerms:
         self.angle = AnglePrior(**kind)
         self.limits = LimitPrior(prior, **kind)
         self.height = HeightTerm(model)
-        self.overlap = SphereOverlap(model)
+        self.overlap = CapsuleOverlap(model)
+        self.spheres = SphereOverlap(model)
 
 
 def pack(params: BodyParams) -> Float[Tensor, "B D"]:
@@ -139,6 +140,8 @@ class StageObjective:
             normal = _add(normal, stage.limits, terms.limits(pose), slice(6, end))
         if stage.interpenetration > 0:
             normal = _add(normal, stage.interpenetration, terms.overlap(tree, betas), slice(3, end))
+        if stage.spheres > 0:
+            normal = _add(normal, stage.spheres, terms.spheres(tree, betas), slice(3, end))
         if seen.previous_pose is not None:
             moved = pose - seen.previous_pose
             still = Quadratic(moved.square().sum(1), moved, torch.ones_like(moved))

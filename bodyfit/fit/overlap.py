@@ -20,16 +20,16 @@ from bodyfit.fit.priors import Quadratic
 __all__ = ["CapsuleOverlap", "SphereOverlap"]
 
 
-_ON_TRUNK: dict[str, tuple[float, tuple[float, ...]]] = {
-    "upper_arm": (0.0, (0.75, 1.0)),
-    "forearm": (1.0, (0.35, 0.7, 1.0)),
-    "hand": (1.0, (0.5, 1.0)),
-    "thigh": (1.0, (0.85,)),
-    "shin": (1.0, (0.33, 0.67, 1.0)),
-    "foot": (1.0, (0.5, 1.0)),
+_ON_TRUNK: dict[str, tuple[tuple[float, float], ...]] = {
+    "upper_arm": ((0.75, 0.0), (1.0, 0.4)),
+    "forearm": ((0.35, 1.0), (0.7, 1.0), (1.0, 1.0)),
+    "hand": ((0.5, 1.0), (1.0, 1.0)),
+    "thigh": ((0.85, 1.0),),
+    "shin": ((0.33, 1.0), (0.67, 1.0), (1.0, 1.0)),
+    "foot": ((0.5, 1.0), (1.0, 1.0)),
 }
-"""Limb -> with how much of its radius, and where along its axis, it feels the trunk. Arms that hang down touch it by
-their radius; a thigh by all but its end."""
+"""Limb -> where along its axis, and there with how much of its radius, it feels the trunk: next to where they hang on
+it, arms press on it, and thighs fold onto it."""
 
 
 class CapsuleOverlap:
@@ -38,9 +38,12 @@ class CapsuleOverlap:
     It is felt from the first touch and pulls in proportion to the depth, where the paper's spheres of a third of the
     radius feel little until the axes are near. Between the axes of the trunk's two capsules the trunk is solid, a slab
     with round edges: two capsules alone would hold a limb between them. Points along the limbs feel it.
+
+    `cover` widens the radii, for the mean distance of the skin from the axis leaves half of the skin outside: 1 for
+    real people, who press flesh on flesh, more to clear a mesh.
     """
 
-    def __init__(self, model: BodyModel, *, curvature_pairs: int = 8) -> None:
+    def __init__(self, model: BodyModel, *, cover: float = 1.0, curvature_pairs: int = 8) -> None:
         capsules = Capsules.of(model)
         self.curvature_pairs = curvature_pairs
         names, n = capsules.names, len(capsules.names)
@@ -49,9 +52,9 @@ class CapsuleOverlap:
         samples = [
             (c, along, share)
             for c in limbs
-            for limb, (share, places) in _ON_TRUNK.items()
+            for limb, places in _ON_TRUNK.items()
             if names[c].endswith(limb)
-            for along in places
+            for along, share in places
         ]
         sides = [names.index(f"{side}_trunk") for side in ("left", "right")]
         # The starts of the axes, their ends, the points along the limbs.
@@ -69,8 +72,8 @@ class CapsuleOverlap:
         self.where = torch.cat(
             [at_pairs, torch.cat([at_samples, self.corners.expand(len(samples), -1)], 1)]
         )  # the points that each residual moves with
-        self.radius = torch.as_tensor(capsules.radius_m, **kind)
-        self.radius_shape = torch.as_tensor(capsules.radius_shape, **kind)
+        self.radius = torch.as_tensor(cover * capsules.radius_m, **kind)
+        self.radius_shape = torch.as_tensor(cover * capsules.radius_shape, **kind)
 
     def __call__(self, tree: PosedTree, betas: Float[Tensor, "B S"]) -> Quadratic:
         """The term by the axis-angles of the joints, root first; betas do not feel it.
@@ -78,7 +81,7 @@ class CapsuleOverlap:
         The gradient is that of every pair; the Hessian's stand-in is Gauss-Newton over the few that overlap most.
         """
         placed = self.points.place(tree, betas)
-        r, slope, weights = self._residuals(placed.positions, self.radius + betas @ self.radius_shape.T)
+        r, slope, weights = self.residuals(placed.positions, self.radius + betas @ self.radius_shape.T)
         push = (r[..., None] * weights)[..., None] * slope[:, :, None]
         force = torch.zeros_like(placed.positions).index_add(1, self.where.flatten(), push.flatten(1, 2))
         top, which = r.topk(min(self.curvature_pairs, r.shape[1]), dim=1)
@@ -89,7 +92,7 @@ class CapsuleOverlap:
         jacobian = placed.pull_back(forces)
         return Quadratic(r.square().sum(1), placed.pull_back(force), jacobian.mT @ jacobian)
 
-    def _residuals(
+    def residuals(
         self, points: Float[Tensor, "B K 3"], radius: Float[Tensor, "B C"]
     ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N 3"], Float[Tensor, "B N 5"]]:
         """Residuals, in cm, their derivative by the way between the nearest points, and that way as a sum of points.
