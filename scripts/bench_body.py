@@ -196,6 +196,7 @@ def compare(model: BodyModel, path: Path, batch: int, seconds: float) -> dict[st
         result["away_m"][name] = float((call() - ours).abs().max())
     differentiable = {name: run for name, run in runs.items() if name != "smplfitter-numba"}
     both = {name: backward(run, bodies) for name, run in differentiable.items()}
+    both[OURS]()  # compiled now; first calls are measured by themselves
     for what, calls, share in (("forward", forwards, 0.4), ("forward_backward", both, 0.5)):
         times = interleaved(calls, share * seconds)
         result[what] = {

@@ -17,7 +17,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ from torch import Tensor
 
 import bodyfit
 from bodyfit.camera import Camera
+from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.objective import Observations, StageObjective, pack
 
@@ -55,7 +56,7 @@ class Case:
         """Fitter, starts and observations of some people in a precision."""
         seen = self.seen.select(rows)
         values = {f.name: getattr(seen, f.name) for f in fields(seen)}
-        cast = {name: None if v is None else v.to(dtype) for name, v in values.items()}
+        cast = {name: v.to(dtype) if isinstance(v, Tensor) else v for name, v in values.items()}
         return self.fitters[dtype], self.starts[rows].to(dtype), Observations(**cast)
 
     def ours(self, rows: Tensor) -> bodyfit.FitResult:
@@ -96,7 +97,8 @@ def make_case(args: argparse.Namespace) -> Case:
     camera = Camera.make(len(xyc), SIZE, focal_px=FOCAL_PX)
     present = (xyc[..., 2] >= fitter.config.min_confidence) & (fitter.trust > 0)
     with torch.no_grad():
-        starts, seen = fitter._start(fitter._observations(xyc, present, lift, camera), camera.focal_px)
+        known = replace(Evidence.of_one_camera(xyc, camera), lift_m=lift)
+        starts, _, seen = fitter._starts(known, fitter._observations(known, present))
     return Case(fitters, xyc, lift, starts, seen, truth.joints, truth.vertices)
 
 

@@ -15,6 +15,7 @@ import bodyfit
 from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, ShapeError
+from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.config import FitConfig, StageConfig
 from bodyfit.fit.fitter import Fitter, fit_keypoints
 from bodyfit.fit.objective import StageObjective
@@ -438,7 +439,8 @@ def test_an_iteration_never_waits_for_the_device(model, xyc):
     fitter = Fitter(model=model, layout=LAYOUT)
     camera = Camera.make(PEOPLE, SIZE, focal_px=FOCAL, dtype=model.dtype)
     present = (xyc[..., 2] > 0) & (fitter.trust > 0)
-    starts, seen = fitter._start(fitter._observations(xyc, present, None, camera), camera.focal_px)
+    known = Evidence.of_one_camera(xyc, camera)
+    starts, _, seen = fitter._starts(known, fitter._observations(known, present))
     x = starts[:, 0]
     for stage in fitter.config.stages:
         problem = StageObjective(fitter.terms, stage, seen)

@@ -115,26 +115,24 @@ class CapsuleOverlap:
 
 
 def _on_slab(p: Float[Tensor, "B N 3"], corners: Float[Tensor, "B 4 3"]) -> Float[Tensor, "B N 4"]:
-    """The weights of four corners, in turn, that give each point's nearest on the quadrilateral's two triangles.
+    """The weights of four corners, in turn, that give each point's nearest on the quadrilateral.
 
-    The nearest lies inside a triangle, where the point's foot does, or else on one of the four sides.
+    It is bent along the lines from its middle to the corners, so that its mirror image is a quadrilateral too: the
+    nearest lies inside one of four triangles, where the point's foot does, on a side or on one of these lines.
     """
-    ways, eye = [], torch.eye(4, dtype=p.dtype, device=p.device)
-    for a, b, c in ((0, 1, 2), (0, 2, 3)):
-        u, v = corners[:, None, b] - corners[:, None, a], corners[:, None, c] - corners[:, None, a]
-        w = p - corners[:, None, a]
-        uu, vv, uv, uw, vw = ((x * y).sum(2) for x, y in ((u, u), (v, v), (u, v), (u, w), (v, w)))
-        area = (uu * vv - uv * uv).clamp_min(torch.finfo(p.dtype).tiny)
-        s, t = (vv * uw - uv * vw) / area, (uu * vw - uv * uw) / area
-        foot = (1 - s - t)[..., None] * eye[a] + s[..., None] * eye[b] + t[..., None] * eye[c]
-        ways.append(torch.where((foot < 0).any(2, keepdim=True), eye[a], foot))  # outside: any corner will do
-    for a in range(4):
-        b = (a + 1) % 4
-        u = corners[:, None, b] - corners[:, None, a]
-        uu = u.square().sum(2).clamp_min(torch.finfo(p.dtype).tiny)
-        s = (((p - corners[:, None, a]) * u).sum(2) / uu).clamp(0, 1)[..., None]
-        ways.append((1 - s) * eye[a] + s * eye[b])
-    tried = torch.stack(ways, 2)  # (B, N, 6, 4)
+    tiny, eye = torch.finfo(p.dtype).tiny, torch.eye(4, dtype=p.dtype, device=p.device)
+    after, middle = eye.roll(1, 1), torch.full_like(eye, 0.25)  # rows: the next corner, the middle
+    u, v = (after - eye) @ corners, (middle - eye) @ corners  # along each side, and to the middle
+    w = p[:, :, None] - corners[:, None]  # (B, N, 4, 3)
+    uu, vv, uv = ((x * y).sum(2)[:, None] for x, y in ((u, u), (v, v), (u, v)))
+    uw, vw = (u[:, None] * w).sum(3), (v[:, None] * w).sum(3)
+    area = (uu * vv - uv * uv).clamp_min(tiny)
+    s, t = (vv * uw - uv * vw) / area, (uu * vw - uv * uw) / area
+    inside = (s >= 0) & (t >= 0) & (s + t <= 1)
+    along = (uw / uu.clamp_min(tiny)).clamp(0, 1)
+    s, t = torch.where(inside, s, along)[..., None], torch.where(inside, t, 0.0)[..., None]
+    inward = (vw / vv.clamp_min(tiny)).clamp(0, 1)[..., None]
+    tried = torch.cat([eye + s * (after - eye) + t * (middle - eye), eye + inward * (middle - eye)], 2)
     d2 = (p[:, :, None] - tried @ corners[:, None]).square().sum(3)
     return tried.gather(2, d2.argmin(2)[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
 
