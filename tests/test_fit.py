@@ -15,8 +15,8 @@ import bodyfit
 from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, ShapeError
-from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.config import FitConfig, StageConfig
+from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.fitter import Fitter, fit_keypoints
 from bodyfit.fit.objective import StageObjective
 from bodyfit.fit.result import FitResult, FitStatus, split
