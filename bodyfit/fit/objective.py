@@ -6,6 +6,7 @@ Variables of a person, in this order: transl (3), global_orient (3), body_pose (
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -73,9 +74,21 @@ class BodyTerms:
         self.mixture = MixturePrior(prior, **kind)
         self.angle = AnglePrior(**kind)
         self.limits = LimitPrior(prior, **kind)
-        self.height = HeightTerm(model)
-        self.overlap = CapsuleOverlap(model)
-        self.spheres = SphereOverlap(model)
+
+    @cached_property
+    def height(self) -> HeightTerm:
+        """Made when a height is known."""
+        return HeightTerm(self.model)
+
+    @cached_property
+    def overlap(self) -> CapsuleOverlap:
+        """Made when it weighs anything, and so are the spheres: each costs as much as a fit of one person."""
+        return CapsuleOverlap(self.model)
+
+    @cached_property
+    def spheres(self) -> SphereOverlap:
+        """See `overlap`."""
+        return SphereOverlap(self.model)
 
 
 def pack(params: BodyParams) -> Float[Tensor, "B D"]:
