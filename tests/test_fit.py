@@ -450,7 +450,7 @@ def test_an_iteration_never_waits_for_the_device(model, xyc):
         with Launches() as launches:
             _step(problem, state, stage.lm)
         assert (state.at.cost < at.cost).any()
-        assert launches.count <= 350
+        assert launches.count <= 480  # of which the capsules take 150
 
 
 def test_the_trace_shows_the_objective_fall(model, xyc, fitted):
