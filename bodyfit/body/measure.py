@@ -104,7 +104,7 @@ class TapeMeasure:
         vertices: Float[Tensor, "B V 3"],
         joints: Float[Tensor, "B J 3"],
         *,
-        density: float = BODY_DENSITY,
+        density: float | int = BODY_DENSITY,
     ) -> Measurements:
         """The measurements of rest-pose bodies, metres; `density` is in kg/m3."""
         check_shape("vertices", vertices, (None, len(self._weights), 3))
@@ -115,7 +115,7 @@ class TapeMeasure:
         return Measurements(**dict(zip(names, columns, strict=True)))
 
     def values(
-        self, names: Sequence[str], vertices: Tensor, joints: Tensor, *, density: float = BODY_DENSITY
+        self, names: Sequence[str], vertices: Tensor, joints: Tensor, *, density: float | int = BODY_DENSITY
     ) -> Float[np.ndarray, "B M"]:
         """Some of the measurements by name, in float64; the others cost nothing."""
         if not density > 0:
@@ -147,7 +147,7 @@ def measure(
     weights: Float[Tensor, "V J"],
     *,
     skeleton: Skeleton = SMPL,
-    density: float = BODY_DENSITY,
+    density: float | int = BODY_DENSITY,
 ) -> Measurements:
     """The measurements of bodies in the rest pose (y up, z forward, upright, a T-pose), metres and kilograms.
 

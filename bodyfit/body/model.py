@@ -328,7 +328,7 @@ class BodyModel(nn.Module):
             self._tape = TapeMeasure(self.faces, self.weights, skeleton=self.skeleton)
         return self._tape
 
-    def measure(self, betas: Tensor | None = None, *, density: float = 985.0) -> Measurements:
+    def measure(self, betas: Tensor | None = None, *, density: float | int = 985.0) -> Measurements:
         """Height, mass, girths and lengths of the body in the rest pose, metres and kilograms (`Measurements`)."""
         with torch.no_grad():
             body = self(betas=betas)
@@ -337,19 +337,19 @@ class BodyModel(nn.Module):
     def shape_from_measurements(
         self,
         *,
-        height: float | Tensor | None = None,
-        mass: float | Tensor | None = None,
-        chest: float | Tensor | None = None,
-        waist: float | Tensor | None = None,
-        hip: float | Tensor | None = None,
-        neck: float | Tensor | None = None,
-        upper_arm: float | Tensor | None = None,
-        thigh: float | Tensor | None = None,
-        arm_length: float | Tensor | None = None,
-        leg_length: float | Tensor | None = None,
-        inseam: float | Tensor | None = None,
-        density: float = 985.0,
-        max_sd: float = 5.0,
+        height: float | int | Tensor | None = None,
+        mass: float | int | Tensor | None = None,
+        chest: float | int | Tensor | None = None,
+        waist: float | int | Tensor | None = None,
+        hip: float | int | Tensor | None = None,
+        neck: float | int | Tensor | None = None,
+        upper_arm: float | int | Tensor | None = None,
+        thigh: float | int | Tensor | None = None,
+        arm_length: float | int | Tensor | None = None,
+        leg_length: float | int | Tensor | None = None,
+        inseam: float | int | Tensor | None = None,
+        density: float | int = 985.0,
+        max_sd: float | int = 5.0,
     ) -> Float[Tensor, "B S"]:
         """Betas of the most probable body that measures so; see `bodyfit.body.tailor`."""
         return shape_from_measurements(

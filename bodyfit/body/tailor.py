@@ -63,8 +63,8 @@ def shape_from_measurements(
     arm_length: Value = None,
     leg_length: Value = None,
     inseam: Value = None,
-    density: float = BODY_DENSITY,
-    max_sd: float = 5.0,
+    density: float | int = BODY_DENSITY,
+    max_sd: float | int = 5.0,
 ) -> Float[Tensor, "B S"]:
     """Betas of the most probable bodies (of the least |betas|) that have the given `Measurements`.
 
@@ -128,7 +128,7 @@ class _Solver:
     the measurements linearised at the last, so where it rests the betas lie in the span of their gradients.
     """
 
-    def __init__(self, model: Measurable, names: list[str], density: float, max_sd: float) -> None:
+    def __init__(self, model: Measurable, names: list[str], density: float | int, max_sd: float | int) -> None:
         self._model, self._names, self._density, self._max_sd = model, names, density, max_sd
         self._tape = TapeMeasure(model.faces, model.weights, model.skeleton)
         self._unit = np.array([_EXACT_KG if name == "mass" else _EXACT_M for name in names])
