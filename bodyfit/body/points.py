@@ -151,11 +151,8 @@ class Points:
         self.offset_shape = tensor(np.array([piece.by_betas for *_, piece in soft]).reshape(-1, 3, model.num_betas))
         self.below = tensor(above.T)  # (J, J): what hangs on joint i
         self.below_soft = tensor(below.T)
-        # Per point k and joint i: the total weight below i; and, to be multiplied from the right so that the product
-        # is one large matrix, the sums of joint and soft positions below i.
+        # Per point k and joint i: the total weight below i.
         self.lever_weight = tensor(weight @ above)
-        self.lever_joints = tensor((weight[:, None, :] * above.T[None]).reshape(n_k * n_j, n_j).T)
-        self.lever_soft = tensor((member[:, None, :] * below.T[None]).reshape(n_k * n_j, len(soft)).T)
         # Pose blend shapes, of which a piece feels those of few joints.
         columns = model.feature_columns
         response = np.array([piece.by_features for *_, piece in soft]).reshape(len(soft), 3, n_j - 1, columns)
@@ -164,7 +161,20 @@ class Points:
         self.response = tensor(response[piece_of, :, joint_of])
         self.response_piece, self.response_joint = index(piece_of), index(joint_of)
         self.response_bone = self.soft_bone[self.response_piece]
-        self.response_point = index(np.array([k for k, *_ in soft], dtype=np.int64)[piece_of])
+        point_of = np.array([k for k, *_ in soft], dtype=np.int64)[piece_of]
+        # A point moves with few joints: only these pairs of a point and a joint are reckoned with. To be multiplied
+        # from the right so that the product is one large matrix: sums of joint and soft positions below the joint.
+        moves = (weight @ above != 0) | (member @ below != 0)
+        moves[point_of, joint_of + 1] = True
+        k, i = np.nonzero(moves)
+        self.pair_joint, self.pair_weight = index(i), tensor((weight @ above)[k, i])
+        self.lever_joints, self.lever_soft = tensor((weight[k] * above.T[i]).T), tensor((member[k] * below.T[i]).T)
+        pair = np.full(moves.shape, -1)
+        pair[k, i] = np.arange(len(k))
+        self.response_point, self.response_pair = index(point_of), index(pair[point_of, joint_of + 1])
+        # Where the pair's 3 x 3 numbers lie in the Jacobian's (K, 3, J, 3).
+        row = 3 * k[:, None] + np.arange(3)
+        self.pair_place = index(((row * n_j + i[:, None])[..., None] * 3 + np.arange(3)).ravel())
 
     def __len__(self) -> int:
         return len(self.known)
@@ -194,28 +204,24 @@ class PosedPoints:
     soft: Float[Tensor, "B Q 3"] | None
     """R_b l_b of the pieces that are no bare joints."""
 
-    def levers(self) -> Float[Tensor, "B 3 K J"]:
-        """From joint i to the part of point k that joint i moves."""
-        p, n_j = self.points, self.tree.joints.shape[1]
-        joints = self.tree.joints.mT
+    def levers(self) -> Float[Tensor, "B 3 N"]:
+        """From the joint to the part of the point that it moves, of each pair of which the joint moves the point."""
+        p, joints = self.points, self.tree.joints.mT
         sums = joints @ p.lever_joints
         if self.soft is not None:
             sums = sums + self.soft.mT @ p.lever_soft
-        return sums.unflatten(2, (len(p), n_j)) - p.lever_weight * joints[:, :, None]
+        return sums - p.pair_weight * joints[:, :, p.pair_joint]
 
     def jacobian_pose(self) -> Float[Tensor, "B K 3 J3"]:
         """d position / d axis-angle of the joints, root first: the cross product axis x lever."""
-        x, y, z = self.levers()[..., None].unbind(1)  # (B, K, J, 1)
-        a, b, c = self.tree.axes[:, None].unbind(-2)  # (B, 1, J, 3)
-        jacobian = torch.stack([b * z - c * y, c * x - a * z, a * y - b * x], 2)
-        p = self.points
-        if p.has_response:
-            # In place at (point, joint): the rows of a pair of which several pieces feel the same joint add up.
-            where = p.response_point * jacobian.shape[3] + p.response_joint + 1
-            by_pair = jacobian.transpose(2, 3).flatten(1, 2)  # a copy: (B, K J, 3, 3)
-            by_pair = by_pair.index_add(1, where, self.response_dpose())
-            jacobian = by_pair.unflatten(1, (len(p), -1)).transpose(2, 3)
-        return jacobian.flatten(3)
+        p, (n_b, n_j) = self.points, self.tree.joints.shape[:2]
+        x, y, z = self.levers()[..., None].unbind(1)  # (B, N, 1)
+        a, b, c = self.tree.axes[:, p.pair_joint].unbind(-2)  # (B, N, 3)
+        by_pair = torch.stack([b * z - c * y, c * x - a * z, a * y - b * x], 2)
+        if p.has_response:  # the pieces of a pair that feel the joint add up
+            by_pair = by_pair.index_add(1, p.response_pair, self.response_dpose())
+        flat = by_pair.new_zeros(n_b, len(p) * 9 * n_j).index_copy(1, p.pair_place, by_pair.flatten(1))
+        return flat.view(n_b, len(p), 3, 3 * n_j)
 
     def response_dpose(self) -> Float[Tensor, "B N 3 3"]:
         """How each pair of a piece and a joint whose pose blend shapes it feels moves with the joint's axis-angle."""
@@ -237,11 +243,14 @@ class PosedPoints:
         def over_n(value: Tensor) -> Tensor:
             return value.reshape(len(value), *[1] * (forces.ndim - 3), *value.shape[1:])
 
-        joints, on_joints = over_n(self.tree.joints), p.weight.T @ forces
-        torque = p.below @ torch.linalg.cross(joints, on_joints)
-        torque = torque - torch.linalg.cross(joints, p.below @ on_joints)
+        # Products with two-dimensional matrices from the right are one large product, not one for each force field.
+        joints, along = over_n(self.tree.joints), forces.mT
+        on_joints = along @ p.weight
+        torque = (torch.linalg.cross(joints.mT, on_joints, dim=-2) @ p.below.T).mT
+        torque = torque - torch.linalg.cross(joints, (on_joints @ p.below.T).mT)
         if self.soft is not None:
-            torque = torque + p.below_soft @ torch.linalg.cross(over_n(self.soft), p.member.T @ forces)
+            on_soft = torch.linalg.cross(over_n(self.soft).mT, along @ p.member, dim=-2)
+            torque = torque + (on_soft @ p.below_soft.T).mT
         pulled = (torque.unsqueeze(-2) @ over_n(self.tree.axes)).squeeze(-2)
         if p.has_response:
             felt = forces[..., p.response_point, None, :] @ over_n(self.response_dpose())
