@@ -243,19 +243,23 @@ class PosedPoints:
         def over_n(value: Tensor) -> Tensor:
             return value.reshape(len(value), *[1] * (forces.ndim - 3), *value.shape[1:])
 
-        # Products with two-dimensional matrices from the right are one large product, not one for each force field.
         joints, along = over_n(self.tree.joints), forces.mT
-        on_joints = along @ p.weight
-        torque = (torch.linalg.cross(joints.mT, on_joints, dim=-2) @ p.below.T).mT
-        torque = torque - torch.linalg.cross(joints, (on_joints @ p.below.T).mT)
+        on_joints = _times(along, p.weight)
+        torque = _times(torch.linalg.cross(joints.mT, on_joints, dim=-2), p.below.T).mT
+        torque = torque - torch.linalg.cross(joints, _times(on_joints, p.below.T).mT)
         if self.soft is not None:
-            on_soft = torch.linalg.cross(over_n(self.soft).mT, along @ p.member, dim=-2)
-            torque = torque + (on_soft @ p.below_soft.T).mT
+            on_soft = torch.linalg.cross(over_n(self.soft).mT, _times(along, p.member), dim=-2)
+            torque = torque + _times(on_soft, p.below_soft.T).mT
         pulled = (torque.unsqueeze(-2) @ over_n(self.tree.axes)).squeeze(-2)
         if p.has_response:
             felt = forces[..., p.response_point, None, :] @ over_n(self.response_dpose())
             pulled = pulled.index_add(-2, p.response_joint + 1, felt.squeeze(-2))
         return pulled.flatten(-2)
+
+
+def _times(x: Float[Tensor, "*B K"], matrix: Float[Tensor, "K N"]) -> Float[Tensor, "*B N"]:
+    """x @ matrix as one product; of a transposed x torch makes one for each item of the batch."""
+    return (x.reshape(-1, len(matrix)) @ matrix).view(*x.shape[:-1], matrix.shape[1])
 
 
 @dataclass
