@@ -23,6 +23,7 @@ from bodyfit.fit.evidence import Evidence, one_row_each
 from bodyfit.fit.initial import Placement, placed_on, starting_orientations
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective, pack, unpack
 from bodyfit.fit.result import FitResult, FitStatus, FitTrace
+from bodyfit.fit.uncertainty import Spread, spread
 from bodyfit.skeleton import correspondence, keypoint_trust, layout_names
 from bodyfit.solve import LMSummary, minimize
 
@@ -95,6 +96,7 @@ class _Solved:
     iterations: Tensor
     flipped: Tensor
     trace: Tensor
+    spread: Spread | None
 
 
 class Fitter:
@@ -122,6 +124,7 @@ class Fitter:
         self.points3d_layout = layout if points3d_layout is None else points3d_layout
         other = None if self.points3d_layout == layout else Points(self.model, correspondence(self.points3d_layout))
         self.terms = BodyTerms(self.model, points, prior, other)
+        self.joints = Points(self.model, [{name: 1.0} for name in self.model.skeleton.names[: self.model.body_joints]])
         self.trust = self._tensor([t * k for t, k in zip(keypoint_trust(layout), points.known, strict=True)])
         self.trunk = self._tensor(
             [1.0 if any(p in n for p in _TRUNK) else 0.4 if any(p in n for p in _HEAD) else 0.15 for n in names]
@@ -166,6 +169,7 @@ class Fitter:
             stage for stage, config in enumerate(self.config.stages) for _ in range(config.lm.max_iterations + 1)
         ]
         trace = FitTrace(x.new_full((len(x), len(columns)), torch.nan), torch.tensor(columns, device=x.device))
+        spreads = Spread.unknown(x, self.model.body_joints) if self.config.uncertainty else None
         for rows in fit.nonzero()[:, 0].split(self.config.batch_size):
             solved = self._solve(known.select(rows), present[rows])
             good = torch.isfinite(solved.summary.cost) & torch.isfinite(solved.x).all(1)
@@ -173,8 +177,10 @@ class Fitter:
             cost[rows], iterations[rows] = solved.summary.cost, solved.iterations
             converged[rows], flipped[rows] = solved.summary.converged, solved.flipped
             trace.cost[rows] = solved.trace
+            if spreads is not None and solved.spread is not None:
+                spreads.put(rows[good], solved.spread.select(good))
         statuses = _statuses(torch.isfinite(x).all(1), converged, unseen=~claimed)
-        return self._result(x, known, present, cost, iterations, flipped, statuses, trace)
+        return self._result(x, known, present, cost, iterations, flipped, statuses, trace, spreads)
 
     def _picture(
         self,
@@ -298,7 +304,9 @@ class Fitter:
             x, summary = minimize(StageObjective(self.terms, stage, seen), x, stage.lm)
             iterations = iterations + summary.iterations
             traces.append(summary.trace)
-        return _Solved(x, summary, iterations, best > 0, torch.cat(traces, 1))
+        last = StageObjective(self.terms, self.config.stages[-1], seen)
+        found = spread(last, x, self.joints, self.config) if self.config.uncertainty else None
+        return _Solved(x, summary, iterations, best > 0, torch.cat(traces, 1), found)
 
     def _starts(
         self, known: Evidence, seen: Observations
@@ -391,6 +399,7 @@ class Fitter:
         flipped: Tensor,
         statuses: tuple[FitStatus, ...],
         trace: FitTrace,
+        spreads: Spread | None,
     ) -> FitResult:
         """Names and errors for the solver's variables."""
         params = self.model.params(**unpack(x, self.model.num_betas))
@@ -416,6 +425,9 @@ class Fitter:
             iterations=iterations,
             flipped=flipped,
             trace=trace,
+            covariance=None if spreads is None else spreads.covariance,
+            joints_sd_m=None if spreads is None else spreads.joints_sd_m,
+            joints_sd_rel_m=None if spreads is None else spreads.joints_sd_rel_m,
         )
 
 
