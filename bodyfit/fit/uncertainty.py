@@ -14,7 +14,7 @@ calibrated on people of known pose (`Calibration`). Where the three agree C is s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
@@ -25,10 +25,6 @@ from bodyfit.fit.config import FitConfig
 from bodyfit.fit.objective import StageObjective
 
 __all__ = ["Spread", "covariance", "spread"]
-
-_NO_PRIORS = dict.fromkeys(
-    ("pose", "shape", "angle", "limits", "interpenetration", "spheres", "height", "previous"), 0.0
-)
 
 
 @dataclass(frozen=True)
@@ -58,40 +54,52 @@ class Spread:
             getattr(self, f.name)[rows] = getattr(some, f.name)
 
 
-def covariance(objective: StageObjective, x: Float[Tensor, "B D"], config: FitConfig) -> Float[Tensor, "B D D"]:
-    """The covariance of the variables at solutions of a stage, in float64; a shape that is known has none."""
+def _halves(
+    objective: StageObjective, x: Float[Tensor, "B D"], config: FitConfig
+) -> tuple[Float[Tensor, "B D D"], Float[Tensor, "B D D"]]:
+    """W and M of C = W^T M W: W = L^-1 with H = L L^T, and M between the least and the largest s."""
     stage, factor = objective.stage, config.calibration
     s_seen = factor.seen * config.noise_cm**2
     s_pose, s_shape = 0.5 * factor.pose * stage.pose**2, factor.shape * stage.shape**2
-    H = objective.normal(x).hessian.double()
-    seen = replace(objective, stage=replace(stage, **_NO_PRIORS)).normal(x).hessian.double()
+    H, seen = objective.hessians(x)
     # The blocks of the priors, as what they are more than s_seen H.
     more = H - seen
     end = x.shape[1] - objective.terms.model.num_betas
     more[:, :end, :end] *= s_pose - s_seen
-    more[:, end:, end:] *= s_shape - s_seen
+    more[:, end:, end:] *= 0 if objective.seen.shape_known else s_shape - s_seen
     more[:, :end, end:] = more[:, end:, :end] = 0
     # The solver's own floor: a direction that nothing tells of has a large variance and not an infinite one.
+    H = H.double()
     diagonal = H.diagonal(dim1=1, dim2=2)
     diagonal.add_(1e-9 * diagonal.amax(1, keepdim=True))
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(H)[0])
-    C = s_seen * inverse + inverse @ more @ inverse
+    L = torch.linalg.cholesky_ex(H)[0]
+    unit = torch.eye(len(L[0]), dtype=L.dtype, device=L.device)
+    W = torch.linalg.solve_triangular(L, unit.expand_as(L), upper=False).to(x.dtype)
     if objective.seen.shape_known:
-        C[:, end:] = C[:, :, end:] = 0
-    return 0.5 * (C + C.mT)
+        W[:, :, end:] = 0
+    M = W @ more @ W.mT
+    M.diagonal(dim1=1, dim2=2).add_(s_seen)
+    return W, M
+
+
+def covariance(objective: StageObjective, x: Float[Tensor, "B D"], config: FitConfig) -> Float[Tensor, "B D D"]:
+    """The covariance of the variables at solutions of a stage; a shape that is known has none."""
+    W, M = _halves(objective, x, config)
+    return W.mT @ M @ W
 
 
 def spread(objective: StageObjective, x: Float[Tensor, "B D"], joints: Points, config: FitConfig) -> Spread:
     """The covariance and each joint's deviation at solutions of a stage; `joints` are the body's, the root first."""
-    C = covariance(objective, x, config)
+    W, M = _halves(objective, x, config)
     end = x.shape[1] - objective.terms.model.num_betas
-    tree = pose_tree(objective.terms.model, x[:, end:], x[:, 3:end].unflatten(1, (-1, 3)))
-    placed = joints.place(tree, x[:, end:])
+    placed = joints.place(pose_tree(objective.terms.model, x[:, end:], x[:, 3:end].unflatten(1, (-1, 3))), x[:, end:])
     eye = torch.eye(3, dtype=x.dtype, device=x.device).expand(*placed.positions.shape, 3)
-    J = torch.cat([eye, placed.jacobian_pose(), placed.jacobian_betas()], 3).double()
+    J = torch.cat([eye, placed.jacobian_pose(), placed.jacobian_betas()], 3)
+    rows = (J.flatten(1, 2) @ W.mT).unflatten(1, (-1, 3))
+    by_M = (rows.flatten(1, 2) @ M).unflatten(1, (-1, 3))
 
-    def deviation(J: Float[Tensor, "B J 3 D"]) -> Float[Tensor, "B J"]:
-        rows = J.flatten(1, 2)
-        return ((rows @ C) * rows).sum(2).unflatten(1, (-1, 3)).sum(2).clamp_min(0).sqrt().to(x.dtype)
+    def deviation(rows: Float[Tensor, "B J 3 D"], by_M: Float[Tensor, "B J 3 D"]) -> Float[Tensor, "B J"]:
+        return (rows * by_M).sum((2, 3)).clamp_min(0).sqrt()
 
-    return Spread(C.to(x.dtype), deviation(J), deviation(J - J[:, :1]))
+    about_root = deviation(rows - rows[:, :1], by_M - by_M[:, :1])
+    return Spread(W.mT @ M @ W, deviation(rows, by_M), about_root)
