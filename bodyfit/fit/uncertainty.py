@@ -73,7 +73,7 @@ def _halves(
     diagonal = H.diagonal(dim1=1, dim2=2)
     diagonal.add_(1e-9 * diagonal.amax(1, keepdim=True))
     L = torch.linalg.cholesky_ex(H)[0]
-    unit = torch.eye(len(L[0]), dtype=L.dtype, device=L.device)
+    unit = torch.eye(L.shape[1], dtype=L.dtype, device=L.device)
     W = torch.linalg.solve_triangular(L, unit.expand_as(L), upper=False).to(x.dtype)
     if objective.seen.shape_known:
         W[:, :, end:] = 0
