@@ -20,7 +20,7 @@ from bodyfit.camera import CalibratedCamera, Camera
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.evidence import Evidence, one_row_each
-from bodyfit.fit.initial import Placement, placed_on, starting_orientations
+from bodyfit.fit.initial import Placement, placed_on, starting_orientations, uphill
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective, pack, unpack
 from bodyfit.fit.result import FitResult, FitStatus, FitTrace
 from bodyfit.fit.uncertainty import Spread, spread
@@ -363,20 +363,21 @@ class Fitter:
         if rig is None:
             lift_weight = None if seen.lift_weight is None else seen.lift_weight * self.trunk
             lift = {"lift_m": seen.lift_m, "lift_weight": lift_weight, "keep": self.config.hypotheses}
-            found = starting_orientations(points, target[:, 0], weight[:, 0], self._up(seen), **lift)
+            found = starting_orientations(points, target[:, 0], weight[:, 0], self._up(seen, points), **lift)
             return [Placement(found.R[:, h], found.t[:, h], shown[:, 0]) for h in range(found.R.shape[1])]
         where, met = rig.triangulated(seen.target, seen.weight)
         places = [placed_on(points.expand(len(where), -1, -1), where, met * self.trust * self.trunk.sqrt())]
         for c in range(len(rig.R)):
             view = replace(seen, target=target[:, c], weight=per_view[:, c])
-            found = starting_orientations(points, target[:, c], weight[:, c], self._up(view), keep=1)
+            found = starting_orientations(points, target[:, c], weight[:, c], self._up(view, points), keep=1)
             R_back = rig.R[c].T
             t = (found.t[:, 0] - rig.t[c]) @ rig.R[c]
             places.append(Placement(R_back @ found.R[:, 0], t, shown[:, c]))
         return places
 
-    def _up(self, seen: Observations) -> Float[Tensor, "B 2"]:
-        """From the hips to the shoulders in the picture; straight up where either is unseen."""
+    def _up(self, seen: Observations, points: Float[Tensor, "#B K 3"]) -> Float[Tensor, "B 2"]:
+        """From the hips to the shoulders in the picture; where either is unseen, to where points lie that are higher in
+        the mean pose (`points`, y up): from shoulders to head, from feet to hips."""
         names = layout_names(self.layout)
         middles = []
         for part in ("hip", "shoulder"):
@@ -387,7 +388,7 @@ class Fitter:
         (hip, has_hip), (shoulder, has_shoulder) = middles
         up = shoulder - hip
         known = has_hip & has_shoulder & (up.norm(dim=1) > 1e-4)
-        return torch.where(known[:, None], up, up.new_tensor([0.0, -1.0]))
+        return torch.where(known[:, None], up, uphill(points[..., 1], seen.target, seen.weight * self.trunk))
 
     def _result(
         self,
