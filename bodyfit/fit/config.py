@@ -9,7 +9,7 @@ from pathlib import Path
 from bodyfit.errors import OptionError
 from bodyfit.solve import LMConfig
 
-__all__ = ["FitConfig", "StageConfig"]
+__all__ = ["Calibration", "FitConfig", "StageConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,22 @@ def _default_stages() -> tuple[StageConfig, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How many times the variance is that the objective's weights stand for, by kind of term (`fit/uncertainty.py`).
+
+    Chosen so that on training clips joints are off by what is foretold, over layouts, half bodies, with and without a
+    lift, one camera and several (`scripts/bench_uncertainty.py`).
+    """
+
+    seen: float = 1.0
+    """Of keypoints, a lift and measured points."""
+    pose: float = 0.72
+    """Of the priors of the pose."""
+    shape: float = 1.9
+    """Of the betas' prior."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitConfig:
     """Settings of `fit_keypoints`."""
 
@@ -98,6 +114,10 @@ class FitConfig:
     more than `noise_cm`, keypoints count less against the priors, so that a far person is not fitted to noise."""
     pose_prior: Path | None = None
     """Another mixture in the layout of SMPLify's gmm_08.pkl (.pkl or .npz); None for the shipped one."""
+    uncertainty: bool = True
+    """Whether results say how sure they are: covariance and deviations of joints, for some per cent of the time."""
+    calibration: Calibration = field(default_factory=Calibration)
+    """What makes these deviations those that are seen."""
     batch_size: int = 256
     """People fitted at once; larger batches are split, so that memory stays bounded."""
 

@@ -20,9 +20,10 @@ from bodyfit.camera import CalibratedCamera, Camera
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.evidence import Evidence, one_row_each
-from bodyfit.fit.initial import Placement, placed_on, starting_orientations
+from bodyfit.fit.initial import Placement, placed_on, starting_orientations, uphill
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective, pack, unpack
 from bodyfit.fit.result import FitResult, FitStatus, FitTrace
+from bodyfit.fit.uncertainty import Spread, spread
 from bodyfit.skeleton import correspondence, keypoint_trust, layout_names
 from bodyfit.solve import LMSummary, minimize
 
@@ -95,6 +96,7 @@ class _Solved:
     iterations: Tensor
     flipped: Tensor
     trace: Tensor
+    spread: Spread | None
 
 
 class Fitter:
@@ -122,6 +124,7 @@ class Fitter:
         self.points3d_layout = layout if points3d_layout is None else points3d_layout
         other = None if self.points3d_layout == layout else Points(self.model, correspondence(self.points3d_layout))
         self.terms = BodyTerms(self.model, points, prior, other)
+        self.joints = Points(self.model, [{name: 1.0} for name in self.model.skeleton.names[: self.model.body_joints]])
         self.trust = self._tensor([t * k for t, k in zip(keypoint_trust(layout), points.known, strict=True)])
         self.trunk = self._tensor(
             [1.0 if any(p in n for p in _TRUNK) else 0.4 if any(p in n for p in _HEAD) else 0.15 for n in names]
@@ -166,6 +169,7 @@ class Fitter:
             stage for stage, config in enumerate(self.config.stages) for _ in range(config.lm.max_iterations + 1)
         ]
         trace = FitTrace(x.new_full((len(x), len(columns)), torch.nan), torch.tensor(columns, device=x.device))
+        spreads = Spread.unknown(x, self.model.body_joints) if self.config.uncertainty else None
         for rows in fit.nonzero()[:, 0].split(self.config.batch_size):
             solved = self._solve(known.select(rows), present[rows])
             good = torch.isfinite(solved.summary.cost) & torch.isfinite(solved.x).all(1)
@@ -173,8 +177,10 @@ class Fitter:
             cost[rows], iterations[rows] = solved.summary.cost, solved.iterations
             converged[rows], flipped[rows] = solved.summary.converged, solved.flipped
             trace.cost[rows] = solved.trace
+            if spreads is not None and solved.spread is not None:
+                spreads.put(rows[good], solved.spread.select(good))
         statuses = _statuses(torch.isfinite(x).all(1), converged, unseen=~claimed)
-        return self._result(x, known, present, cost, iterations, flipped, statuses, trace)
+        return self._result(x, known, present, cost, iterations, flipped, statuses, trace, spreads)
 
     def _picture(
         self,
@@ -298,7 +304,9 @@ class Fitter:
             x, summary = minimize(StageObjective(self.terms, stage, seen), x, stage.lm)
             iterations = iterations + summary.iterations
             traces.append(summary.trace)
-        return _Solved(x, summary, iterations, best > 0, torch.cat(traces, 1))
+        last = StageObjective(self.terms, self.config.stages[-1], seen)
+        found = spread(last, x, self.joints, self.config) if self.config.uncertainty else None
+        return _Solved(x, summary, iterations, best > 0, torch.cat(traces, 1), found)
 
     def _starts(
         self, known: Evidence, seen: Observations
@@ -355,20 +363,21 @@ class Fitter:
         if rig is None:
             lift_weight = None if seen.lift_weight is None else seen.lift_weight * self.trunk
             lift = {"lift_m": seen.lift_m, "lift_weight": lift_weight, "keep": self.config.hypotheses}
-            found = starting_orientations(points, target[:, 0], weight[:, 0], self._up(seen), **lift)
+            found = starting_orientations(points, target[:, 0], weight[:, 0], self._up(seen, points), **lift)
             return [Placement(found.R[:, h], found.t[:, h], shown[:, 0]) for h in range(found.R.shape[1])]
         where, met = rig.triangulated(seen.target, seen.weight)
         places = [placed_on(points.expand(len(where), -1, -1), where, met * self.trust * self.trunk.sqrt())]
         for c in range(len(rig.R)):
             view = replace(seen, target=target[:, c], weight=per_view[:, c])
-            found = starting_orientations(points, target[:, c], weight[:, c], self._up(view), keep=1)
+            found = starting_orientations(points, target[:, c], weight[:, c], self._up(view, points), keep=1)
             R_back = rig.R[c].T
             t = (found.t[:, 0] - rig.t[c]) @ rig.R[c]
             places.append(Placement(R_back @ found.R[:, 0], t, shown[:, c]))
         return places
 
-    def _up(self, seen: Observations) -> Float[Tensor, "B 2"]:
-        """From the hips to the shoulders in the picture; straight up where either is unseen."""
+    def _up(self, seen: Observations, points: Float[Tensor, "#B K 3"]) -> Float[Tensor, "B 2"]:
+        """From the hips to the shoulders in the picture; where either is unseen, to where points lie that are higher in
+        the mean pose (`points`, y up): from shoulders to head, from feet to hips."""
         names = layout_names(self.layout)
         middles = []
         for part in ("hip", "shoulder"):
@@ -379,7 +388,7 @@ class Fitter:
         (hip, has_hip), (shoulder, has_shoulder) = middles
         up = shoulder - hip
         known = has_hip & has_shoulder & (up.norm(dim=1) > 1e-4)
-        return torch.where(known[:, None], up, up.new_tensor([0.0, -1.0]))
+        return torch.where(known[:, None], up, uphill(points[..., 1], seen.target, seen.weight * self.trunk))
 
     def _result(
         self,
@@ -391,6 +400,7 @@ class Fitter:
         flipped: Tensor,
         statuses: tuple[FitStatus, ...],
         trace: FitTrace,
+        spreads: Spread | None,
     ) -> FitResult:
         """Names and errors for the solver's variables."""
         params = self.model.params(**unpack(x, self.model.num_betas))
@@ -416,6 +426,9 @@ class Fitter:
             iterations=iterations,
             flipped=flipped,
             trace=trace,
+            covariance=None if spreads is None else spreads.covariance,
+            joints_sd_m=None if spreads is None else spreads.joints_sd_m,
+            joints_sd_rel_m=None if spreads is None else spreads.joints_sd_rel_m,
         )
 
 

@@ -15,7 +15,7 @@ from bodyfit.fit.terms import geman_mcclure
 from bodyfit.rotation import exp_and_left_jacobian, hat, so3_exp
 from bodyfit.solve import LMConfig, Normal, minimize
 
-__all__ = ["Placement", "RigidPlacement", "Start", "placed_on", "starting_orientations", "translation_for"]
+__all__ = ["Placement", "RigidPlacement", "Start", "placed_on", "starting_orientations", "translation_for", "uphill"]
 
 _YAWS = (0.0, 0.5 * math.pi, math.pi, 1.5 * math.pi)
 
@@ -116,6 +116,18 @@ def placed_on(
     R = _procrustes(points_m, where_m, weight)
     t = (share * (where_m - points_m @ R.mT)).sum(1)
     return Placement(R, t, (weight > 0).sum(1) >= 4)
+
+
+def uphill(
+    height_m: Float[Tensor, "#B K"], target: Float[Tensor, "B K 2"], weight: Float[Tensor, "B K"]
+) -> Float[Tensor, "B 2"]:
+    """The way in the picture in which points lie higher on the upright body, by regression of their places on their
+    heights; straight up where these differ by less than keypoints err."""
+    share = weight / weight.sum(1, keepdim=True).clamp_min(1e-12)
+    above = height_m - (share * height_m).sum(1, keepdim=True)
+    up = ((share * above)[..., None] * target).sum(1)  # what is centred once is centred
+    level = (share * above.square()).sum(1) < 0.02**2
+    return torch.where(level[:, None], up.new_tensor([0.0, -1.0]), up)
 
 
 def starting_orientations(

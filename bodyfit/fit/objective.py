@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel, BodyParams
-from bodyfit.body.points import Points, pose_tree
+from bodyfit.body.points import Points, PosedTree, pose_tree
 from bodyfit.body.pose_prior import PosePrior
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.evidence import Rig
@@ -116,10 +116,25 @@ class StageObjective:
 
     def normal(self, x: Float[Tensor, "B D"]) -> Normal:
         """Cost, J^T r and J^T J at x."""
+        tree = self._tree(x)
+        return self._with_priors(x, tree, self._evidence(x, tree))
+
+    def hessians(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D D"], Float[Tensor, "B D D"]]:
+        """J^T J at x, of all terms and of what was seen alone."""
+        tree = self._tree(x)
+        evidence = self._evidence(x, tree)
+        seen = evidence.hessian.clone()
+        return self._with_priors(x, tree, evidence).hessian, seen
+
+    def _tree(self, x: Float[Tensor, "B D"]) -> PosedTree:
+        """The body at x."""
+        end = x.shape[1] - self.terms.model.num_betas
+        return pose_tree(self.terms.model, x[:, end:], x[:, 3:end].unflatten(1, (-1, 3)))
+
+    def _evidence(self, x: Float[Tensor, "B D"], tree: PosedTree) -> Normal:
+        """The terms of what was seen: keypoints, a lift, measured points."""
         stage, terms, seen = self.stage, self.terms, self.seen
-        end = x.shape[1] - terms.model.num_betas
-        transl, betas, pose = x[:, :3], x[:, end:], x[:, 6:end]
-        tree = pose_tree(terms.model, betas, x[:, 3:end].unflatten(1, (-1, 3)))
+        transl, betas = x[:, :3], x[:, x.shape[1] - terms.model.num_betas :]
         placed = terms.points.place(tree, betas)
         eye = torch.eye(3, dtype=x.dtype, device=x.device).expand(*placed.positions.shape, 3)
         jacobian = torch.cat([eye, placed.jacobian_pose(), placed.jacobian_betas()], 3)
@@ -145,7 +160,13 @@ class StageObjective:
             cost = cost + measured
             gradient += (rows.mT @ r[..., None])[..., 0]
             hessian += rows.mT @ rows
-        normal = Normal(cost, gradient, hessian)
+        return Normal(cost, gradient, hessian)
+
+    def _with_priors(self, x: Float[Tensor, "B D"], tree: PosedTree, normal: Normal) -> Normal:
+        """The same with the priors of pose and shape added, in place."""
+        stage, terms, seen = self.stage, self.terms, self.seen
+        end = x.shape[1] - terms.model.num_betas
+        betas, pose = x[:, end:], x[:, 6:end]
         normal = _add(normal, stage.pose, terms.mixture(pose, stage.pose_tail), slice(6, end))
         if stage.angle > 0:
             normal = _add(normal, stage.angle, terms.angle(pose), slice(6, end))

@@ -75,6 +75,15 @@ class FitResult:
     """Where the focal length came from: "given", "exif" or "guess"."""
     trace: FitTrace | None = None
     """Cost by stage and step; files leave it out."""
+    covariance: Float[Tensor, "B D D"] | None = None
+    """Of transl (3, metres), global_orient (3, radians), body_pose (P, radians) and betas (S), in this order: expected
+    squares and products of their errors (`fit/uncertainty.py`). 0 for betas that were given, NaN for who was not
+    fitted; files leave it out. It knows of the valley that the fit ended in and not of others."""
+    joints_sd_m: Float[Tensor, "B N"] | None = None
+    """How far the first N of `joints`, those of the body, may be from where they are: the root of the expected squared
+    distance in space, metres. Mostly the person's distance, which one camera tells by size alone."""
+    joints_sd_rel_m: Float[Tensor, "B N"] | None = None
+    """The same about the pelvis (0 there), camera axes: what is left of it where the distance does not matter."""
 
     def __len__(self) -> int:
         return len(self.status)
@@ -95,6 +104,9 @@ def split(result: FitResult) -> list[FitResult]:
             iterations=result.iterations[rows],
             flipped=result.flipped[rows],
             trace=None if result.trace is None else replace(result.trace, cost=result.trace.cost[rows]),
+            covariance=None if result.covariance is None else result.covariance[rows],
+            joints_sd_m=None if result.joints_sd_m is None else result.joints_sd_m[rows],
+            joints_sd_rel_m=None if result.joints_sd_rel_m is None else result.joints_sd_rel_m[rows],
         )
         for rows in (slice(i, i + 1) for i in range(len(result)))
     ]

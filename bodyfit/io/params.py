@@ -24,6 +24,7 @@ FORMAT_VERSION = 1
 
 _TENSORS = ("joints", "keypoints", "objective", "reprojection_error_px", "iterations", "flipped")
 _TEXTS = ("layout", "model_name", "gender", "focal_source")
+_SPREAD = ("joints_sd_m", "joints_sd_rel_m")  # where a fit has them; files leave its covariance out
 _PARAMS = ("poses", "trans", "betas")
 _EXTRA = tuple(f.name for f in fields(BodyParams) if f.default is None)  # of hands and face, where a layout has them
 _KEYS = ("focal_px", "principal_point_px", "image_size", "status", *_PARAMS, *_TENSORS, *_TEXTS)
@@ -34,10 +35,11 @@ def save(result: FitResult, path: str | Path, *, fps: float = 0.0) -> None:
 
     AMASS's keys: poses (B, 72) axis-angle, root first, (B, 66) where the hands have parameters of their own, which
     follow under their names; trans (B, 3); betas (B, 10); gender; mocap_framerate (`fps`, 0 for people of one picture).
-    AMASS's own clips have z up. Raises `OutputError`.
+    AMASS's own clips have z up. The covariance and the trace of the costs are left out. Raises `OutputError`.
     """
     arrays = _amass(result.params, result.gender, fps)
     arrays |= {name: _numpy(getattr(result, name)) for name in _TENSORS}
+    arrays |= {name: _numpy(value) for name in _SPREAD if (value := getattr(result, name)) is not None}
     arrays |= {name: np.array(getattr(result, name)) for name in _TEXTS}
     arrays |= {
         "focal_px": _numpy(result.camera.focal_px),
@@ -57,7 +59,7 @@ def save_params(params: BodyParams, path: str | Path, gender: str = "neutral", *
 
 
 def load_result(path: str | Path) -> FitResult:
-    """The fit that `save` wrote, exactly.
+    """The fit that `save` wrote, exactly, of its uncertainty the deviations of joints.
 
     Raises `AssetError`, naming the file, where it is missing, damaged or not such a file.
     """
@@ -74,7 +76,8 @@ def load_result(path: str | Path) -> FitResult:
         raise AssetError(f"{path}: a damaged fit, it lacks {', '.join(missing)}")
     _check(path, arrays)
     extra = [key for key in _EXTRA if key in arrays]
-    keys = (*_PARAMS, *_TENSORS, *extra, "focal_px", "principal_point_px")
+    sure = [key for key in _SPREAD if key in arrays]
+    keys = (*_PARAMS, *_TENSORS, *extra, *sure, "focal_px", "principal_point_px")
     tensor = {key: torch.from_numpy(arrays[key]) for key in keys}
     width, height = (int(n) for n in arrays["image_size"])
     return FitResult(
@@ -97,6 +100,8 @@ def load_result(path: str | Path) -> FitResult:
         model_name=str(arrays["model_name"]),
         gender=str(arrays["gender"]),
         focal_source=str(arrays["focal_source"]),
+        joints_sd_m=tensor.get("joints_sd_m"),
+        joints_sd_rel_m=tensor.get("joints_sd_rel_m"),
     )
 
 
@@ -150,7 +155,7 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
         "image_size": (2,),
         "joints": (n, None, 3),
         "keypoints": (n, None, 3) if arrays["keypoints"].ndim < 4 else (n, None, None, 3),
-        **{key: (n, None) for key in _EXTRA if key in arrays},
+        **{key: (n, None) for key in (*_EXTRA, *_SPREAD) if key in arrays},
         **dict.fromkeys(("objective", "reprojection_error_px", "iterations", "flipped"), (n,)),
         **dict.fromkeys(_TEXTS, ()),
     }

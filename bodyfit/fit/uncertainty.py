@@ -1,0 +1,105 @@
+"""How sure a fit is: the covariance of the solver's variables, and how far off each joint may be.
+
+At a minimum of E = |r|^2 with half-Hessian H = J^T J (Gauss-Newton), evidence and priors that err move the variables
+by H^-1 times what they add to J^T r. The weights of an objective are chosen for the best fit and are not the precisions
+of its terms, so E is no log-likelihood and a multiple of H^-1 no covariance. What is one is the sandwich of
+misspecified models (Huber 1967; White 1982),
+
+    C = H^-1 (s_seen H_seen + s_pose H_pose + s_shape H_shape) H^-1,        H = H_seen + H_pose + H_shape,
+
+with s the variance of a unit residual of each kind of term: of keypoints `noise_cm` squared, of a prior the square of
+its weight (half that for the mixture, whose cost is half a Mahalanobis distance), times factors near 1 that were
+calibrated on people of known pose (`Calibration`). Where the three agree C is s H^-1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bodyfit.body.points import Points, pose_tree
+from bodyfit.fit.config import FitConfig
+from bodyfit.fit.objective import StageObjective
+
+__all__ = ["Spread", "covariance", "spread"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How sure fits are."""
+
+    covariance: Float[Tensor, "B D D"]
+    """Of the solver's variables."""
+    joints_sd_m: Float[Tensor, "B J"]
+    """Root of the expected square of each joint's distance from the truth, camera axes."""
+    joints_sd_rel_m: Float[Tensor, "B J"]
+    """The same, of joints about the root joint."""
+
+    @classmethod
+    def unknown(cls, like: Float[Tensor, "B D"], n_joints: int) -> Spread:
+        """NaN for everybody, to be filled in."""
+        batch, size = like.shape
+        return cls(*(like.new_full((batch, *s), torch.nan) for s in ((size, size), (n_joints,), (n_joints,))))
+
+    def select(self, rows: Tensor) -> Spread:
+        """Some of the people."""
+        return Spread(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def put(self, rows: Tensor, some: Spread) -> None:
+        """Fill in some of the people."""
+        for f in fields(self):
+            getattr(self, f.name)[rows] = getattr(some, f.name)
+
+
+def _halves(
+    objective: StageObjective, x: Float[Tensor, "B D"], config: FitConfig
+) -> tuple[Float[Tensor, "B D D"], Float[Tensor, "B D D"]]:
+    """W and M of C = W^T M W: W = L^-1 with H = L L^T, and M between the least and the largest s."""
+    stage, factor = objective.stage, config.calibration
+    s_seen = factor.seen * config.noise_cm**2
+    s_pose, s_shape = 0.5 * factor.pose * stage.pose**2, factor.shape * stage.shape**2
+    H, seen = objective.hessians(x)
+    # The blocks of the priors, as what they are more than s_seen H.
+    more = H - seen
+    end = x.shape[1] - objective.terms.model.num_betas
+    more[:, :end, :end] *= s_pose - s_seen
+    more[:, end:, end:] *= 0 if objective.seen.shape_known else s_shape - s_seen
+    more[:, :end, end:] = more[:, end:, :end] = 0
+    # The solver's own floor: a direction that nothing tells of has a large variance and not an infinite one.
+    H = H.double()
+    diagonal = H.diagonal(dim1=1, dim2=2)
+    diagonal.add_(1e-9 * diagonal.amax(1, keepdim=True))
+    L = torch.linalg.cholesky_ex(H)[0]
+    unit = torch.eye(L.shape[1], dtype=L.dtype, device=L.device)
+    W = torch.linalg.solve_triangular(L, unit.expand_as(L), upper=False).to(x.dtype)
+    if objective.seen.shape_known:
+        W[:, :, end:] = 0
+    M = W @ more @ W.mT
+    M.diagonal(dim1=1, dim2=2).add_(s_seen)
+    return W, M
+
+
+def covariance(objective: StageObjective, x: Float[Tensor, "B D"], config: FitConfig) -> Float[Tensor, "B D D"]:
+    """The covariance of the variables at solutions of a stage; a shape that is known has none."""
+    W, M = _halves(objective, x, config)
+    return W.mT @ M @ W
+
+
+def spread(objective: StageObjective, x: Float[Tensor, "B D"], joints: Points, config: FitConfig) -> Spread:
+    """The covariance and each joint's deviation at solutions of a stage; `joints` are the body's, the root first."""
+    W, M = _halves(objective, x, config)
+    end = x.shape[1] - objective.terms.model.num_betas
+    placed = joints.place(pose_tree(objective.terms.model, x[:, end:], x[:, 3:end].unflatten(1, (-1, 3))), x[:, end:])
+    eye = torch.eye(3, dtype=x.dtype, device=x.device).expand(*placed.positions.shape, 3)
+    J = torch.cat([eye, placed.jacobian_pose(), placed.jacobian_betas()], 3)
+    rows = (J.flatten(1, 2) @ W.mT).unflatten(1, (-1, 3))
+    by_M = (rows.flatten(1, 2) @ M).unflatten(1, (-1, 3))
+
+    def deviation(rows: Float[Tensor, "B J 3 D"], by_M: Float[Tensor, "B J 3 D"]) -> Float[Tensor, "B J"]:
+        return (rows * by_M).sum((2, 3)).clamp_min(0).sqrt()
+
+    about_root = deviation(rows - rows[:, :1], by_M - by_M[:, :1])
+    return Spread(W.mT @ M @ W, deviation(rows, by_M), about_root)
