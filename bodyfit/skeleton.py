@@ -19,6 +19,7 @@ __all__ = [
     "keypoint_trust",
     "layout_edges",
     "layout_names",
+    "mirrored_rows",
 ]
 
 
@@ -211,6 +212,13 @@ def keypoint_trust(layout: str) -> list[float]:
     """For each keypoint a factor in (0, 1] on its confidence in a fit."""
     trust = _TRUST.get(layout, {})
     return [trust.get(name, 1.0) for name in layout_names(layout)]
+
+
+def mirrored_rows(names: tuple[str, ...]) -> list[int]:
+    """For each keypoint the row of its like on the other side of the body; its own where there is none."""
+    other = {"left": "right", "right": "left"}
+    mirrored = ["_".join(other.get(part, part) for part in name.split("_")) for name in names]
+    return [names.index(name) if name in names else row for row, name in enumerate(mirrored)]
 
 
 def layout_edges(layout: str) -> list[tuple[int, int]]:

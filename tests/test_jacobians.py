@@ -16,6 +16,7 @@ from bodyfit.fit.initial import RigidPlacement
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective
 from bodyfit.fit.overlap import CapsuleOverlap, SphereOverlap
 from bodyfit.fit.priors import AnglePrior, LimitPrior, MixturePrior
+from bodyfit.fit.terms import centred_rows
 from bodyfit.rotation import exp_and_left_jacobian, so3_exp
 from bodyfit.skeleton import correspondence
 
@@ -229,6 +230,29 @@ def test_the_whole_objective(tiny, points, generator, lift):
     want = differences(lambda x: objective.normal(x).cost, x)
     torch.testing.assert_close(2 * normal.gradient, want, atol=1e-3, rtol=1e-6)  # costs are of order 1e5
     assert torch.linalg.eigvalsh(normal.hessian).min() > 0
+
+
+@pytest.mark.parametrize("size", [0.3, 0.9, 1.1, 4.0])
+def test_the_lift_is_of_any_size_within_bounds(generator, size):
+    """Sizes are about the body's; beyond a factor of 1.5 the lift stops growing with it."""
+    x, directions = 0.3 * rand(generator, 2, 5), rand(generator, 2, 12, 3, 5)
+    weight = rand(generator, 2, 12).abs()
+    body = rand(generator, 2, 12, 3)
+    lift = size * (body + 0.1 * rand(generator, 2, 12, 3)) + 3.0
+
+    def rows(x, lift=lift, sigma=1e6):
+        return centred_rows(
+            body + 0.1 * (directions @ x[:, None, :, None])[..., 0], 0.1 * directions, lift, weight, sigma
+        )
+
+    cost, r, J = rows(x)
+    torch.testing.assert_close(J, differences(lambda x: rows(x)[1], x), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(cost, r.square().sum(1), atol=0, rtol=1e-6)
+    again, _, _ = rows(x, 1.1 * lift - 2.0)
+    if 1 / 1.5 < size < 1.5:
+        torch.testing.assert_close(again, cost, atol=0, rtol=1e-9)
+    else:
+        assert (again - cost).abs().min() > 0.01 * cost.min()
 
 
 def test_objective_is_infinite_behind_the_camera(tiny, points, generator):

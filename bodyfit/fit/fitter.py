@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
 import numpy as np
 import roma
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel, BodyParams, load_model
@@ -23,9 +23,10 @@ from bodyfit.fit.evidence import Evidence, one_row_each
 from bodyfit.fit.initial import Placement, placed_on, starting_orientations, uphill
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective, pack, unpack
 from bodyfit.fit.result import FitResult, FitStatus, FitTrace
+from bodyfit.fit.swaps import GAIN, HOPE, SWAPS, agreeing_lift, exchanges, misfit, turned_round
 from bodyfit.fit.uncertainty import Spread, spread
 from bodyfit.skeleton import correspondence, keypoint_trust, layout_names
-from bodyfit.solve import LMSummary, minimize
+from bodyfit.solve import minimize
 
 __all__ = ["Fitter", "fit_keypoints"]
 
@@ -89,14 +90,26 @@ def fit_keypoints(
 
 @dataclass(frozen=True)
 class _Solved:
-    """The end of a chunk's fit."""
+    """Where the fits of a chunk stand."""
 
     x: Float[Tensor, "B D"]
-    summary: LMSummary
-    iterations: Tensor
-    flipped: Tensor
-    trace: Tensor
-    spread: Spread | None
+    cost: Float[Tensor, "B"]
+    """Of the last stage that was gone through."""
+    converged: Bool[Tensor, "B"]
+    iterations: Int[Tensor, "B"]
+    flipped: Bool[Tensor, "B"]
+    swapped: Int[Tensor, "B"]
+    """Which of `SWAPS` was exchanged; -1 for none."""
+    trace: Float[Tensor, "B T"]
+
+    def select(self, rows: Tensor) -> _Solved:
+        """Those of some people."""
+        return _Solved(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def put(self, rows: Tensor, others: _Solved) -> None:
+        """Others in the place of some people's."""
+        for field in fields(self):
+            getattr(self, field.name)[rows] = getattr(others, field.name)
 
 
 class Fitter:
@@ -130,6 +143,7 @@ class Fitter:
             [1.0 if any(p in n for p in _TRUNK) else 0.4 if any(p in n for p in _HEAD) else 0.15 for n in names]
         )
         self.rest_pose = self._tensor(prior.mean)
+        self.exchanges = exchanges(layout).to(self.model.device)
 
     def _tensor(self, value) -> Tensor:
         return torch.as_tensor(value, dtype=self.model.dtype, device=self.model.device)
@@ -165,22 +179,24 @@ class Fitter:
         x = known.xyc.new_full((batch, 3 + 3 * self.model.body_joints + self.model.num_betas), torch.nan)
         cost, iterations = x.new_full((len(x),), torch.nan), torch.zeros(len(x), dtype=torch.int64, device=x.device)
         converged, flipped = torch.zeros_like(fit), torch.zeros_like(fit)
+        swapped = torch.full_like(iterations, -1)
         columns = [
             stage for stage, config in enumerate(self.config.stages) for _ in range(config.lm.max_iterations + 1)
         ]
         trace = FitTrace(x.new_full((len(x), len(columns)), torch.nan), torch.tensor(columns, device=x.device))
         spreads = Spread.unknown(x, self.model.body_joints) if self.config.uncertainty else None
         for rows in fit.nonzero()[:, 0].split(self.config.batch_size):
-            solved = self._solve(known.select(rows), present[rows])
-            good = torch.isfinite(solved.summary.cost) & torch.isfinite(solved.x).all(1)
+            solved, spread_out = self._solve(known.select(rows), present[rows])
+            good = torch.isfinite(solved.cost) & torch.isfinite(solved.x).all(1)
             x[rows] = torch.where(good[:, None], solved.x, torch.nan)
-            cost[rows], iterations[rows] = solved.summary.cost, solved.iterations
-            converged[rows], flipped[rows] = solved.summary.converged, solved.flipped
+            cost[rows], iterations[rows] = solved.cost, solved.iterations
+            converged[rows], flipped[rows], swapped[rows] = solved.converged, solved.flipped, solved.swapped
             trace.cost[rows] = solved.trace
-            if spreads is not None and solved.spread is not None:
-                spreads.put(rows[good], solved.spread.select(good))
+            if spreads is not None and spread_out is not None:
+                spreads.put(rows[good], spread_out.select(good))
         statuses = _statuses(torch.isfinite(x).all(1), converged, unseen=~claimed)
-        return self._result(x, known, present, cost, iterations, flipped, statuses, trace, spreads)
+        result = self._result(x, known, present, cost, iterations, flipped, statuses, trace, spreads)
+        return replace(result, swapped=tuple(None if i < 0 else SWAPS[i] for i in swapped.tolist()))
 
     def _picture(
         self,
@@ -285,28 +301,96 @@ class Fitter:
             seen = replace(seen, previous_pose=torch.where(torch.isfinite(pose), pose, self.rest_pose))
         return seen
 
-    def _solve(self, known: Evidence, present: Bool[Tensor, "B N"]) -> _Solved:
-        """One batch: several starts, the first stage from each, the other stages from the best."""
+    def _solve(self, known: Evidence, present: Bool[Tensor, "B N"]) -> tuple[_Solved, Spread | None]:
+        """One batch: the first stage from several starts, the other stages from the best; then sides exchanged."""
         x, usable, seen = self._starts(known, self._observations(known, present))
+        begun = self._begin(x, usable, seen)
+        half = self._descend(begun, self.config.stages[1:-1], seen)
+        solved = self._descend(half, self.config.stages[1:][-1:], seen)
+        if self.config.swaps and known.rig is None:
+            self._exchange_sides(solved, begun, half.cost, known, present, seen)
+        if not self.config.uncertainty:
+            return solved, None
+        last = StageObjective(self.terms, self.config.stages[-1], seen)
+        return solved, spread(last, solved.x, self.joints, self.config)
+
+    def _begin(self, x: Float[Tensor, "B H D"], usable: Bool[Tensor, "B H"], seen: Observations) -> _Solved:
+        """The first stage from each start, the best of each person's ends."""
         batch, keep = x.shape[:2]
         rows = torch.arange(batch, device=x.device).repeat_interleave(keep)
-        first, *others = self.config.stages
+        first = self.config.stages[0]
         x, summary = minimize(StageObjective(self.terms, first, seen.select(rows)), x.flatten(0, 1), first.lm)
         # One row of costs a person; the first of equals is the better start.
         reached = torch.where(usable, summary.cost.view(batch, keep), torch.inf)
         best = torch.nan_to_num(reached, nan=torch.inf).argmin(1)
-        iterations = summary.iterations.view(batch, keep).sum(1)
         chosen = torch.arange(batch, device=x.device) * keep + best
-        x = x[chosen]
-        traces = [summary.trace[chosen]]
-        summary = LMSummary(summary.cost[chosen], iterations, summary.converged[chosen], traces[0])
-        for stage in others:
-            x, summary = minimize(StageObjective(self.terms, stage, seen), x, stage.lm)
-            iterations = iterations + summary.iterations
-            traces.append(summary.trace)
-        last = StageObjective(self.terms, self.config.stages[-1], seen)
-        found = spread(last, x, self.joints, self.config) if self.config.uncertainty else None
-        return _Solved(x, summary, iterations, best > 0, torch.cat(traces, 1), found)
+        return _Solved(
+            x[chosen],
+            summary.cost[chosen],
+            summary.converged[chosen],
+            summary.iterations.view(batch, keep).sum(1),
+            best > 0,
+            torch.full_like(best, -1),
+            summary.trace[chosen],
+        )
+
+    def _descend(self, solved: _Solved, stages: Sequence[StageConfig], seen: Observations) -> _Solved:
+        """Some more stages."""
+        for stage in stages:
+            x, summary = minimize(StageObjective(self.terms, stage, seen), solved.x, stage.lm)
+            iterations, trace = solved.iterations + summary.iterations, torch.cat([solved.trace, summary.trace], 1)
+            changed = {"cost": summary.cost, "converged": summary.converged, "iterations": iterations, "trace": trace}
+            solved = replace(solved, x=x, **changed)
+        return solved
+
+    def _exchange_sides(
+        self,
+        solved: _Solved,
+        begun: _Solved,
+        half_cost: Float[Tensor, "B"],
+        known: Evidence,
+        present: Bool[Tensor, "B K"],
+        seen: Observations,
+    ) -> None:
+        """Who is explained badly once more with each of `SWAPS`; what lowers the objective clearly is put in place.
+
+        `begun` and `half_cost` are of everybody after the first stage and before the last. A mistake shows there
+        already: who is not better explained goes no farther.
+        """
+        stages, as_seen = self.config.stages, solved.cost.clone()
+        doubtful = misfit(as_seen, seen.weight) > self.config.doubtful
+        for swap, name in enumerate(SWAPS):
+            who = (doubtful & self._swappable(name, seen)).nonzero()[:, 0]
+            if len(who) == 0:
+                continue
+            order, start = self.exchanges[swap], begun.select(who)
+            other, shown = known.select(who), present[who][:, order]
+            other = replace(other, xyc=other.xyc[:, order], target=other.target[:, order])
+            if other.lift_m is not None:
+                lift = agreeing_lift(
+                    other.lift_m, torch.where(shown[..., None], other.target, 0.0), shown * self.trust, order
+                )
+                other = replace(other, lift_m=lift)
+            # At the same scale, for costs to compare.
+            now = replace(self._observations(other, shown), scale_cm=seen.scale_cm[who])
+            if name == "body":
+                start = replace(start, x=turned_round(start.x, self.model.num_betas))
+            start.swapped.fill_(swap)
+            start = self._descend(start, stages[1:-1], now)
+            rows = (start.cost < HOPE * half_cost[who]).nonzero()[:, 0]
+            who, ended = who[rows], self._descend(start.select(rows), stages[1:][-1:], now.select(rows))
+            better = (ended.cost < GAIN[name] * as_seen[who]) & (ended.cost < solved.cost[who])
+            solved.put(who[better], ended.select(better))
+            taken = now.select(rows[better])
+            for field in ("target", "weight", "lift_m", "lift_weight"):  # what they are judged by from here on
+                if getattr(seen, field) is not None:
+                    getattr(seen, field)[who[better]] = getattr(taken, field)
+
+    def _swappable(self, name: str, seen: Observations) -> Bool[Tensor, "B"]:
+        """Whether people can be tried so: without a lift a picture hardly tells a front from a back."""
+        if seen.lift_weight is not None:
+            return (seen.lift_weight > 0).sum(1) >= (self.config.min_keypoints if name == "body" else 0)
+        return torch.full_like(seen.weight[:, 0], name != "body", dtype=torch.bool)
 
     def _starts(
         self, known: Evidence, seen: Observations

@@ -73,6 +73,9 @@ class FitResult:
     """Whether a turned-round starting orientation won."""
     focal_source: str = "given"
     """Where the focal length came from: "given", "exif" or "guess"."""
+    swapped: tuple[str | None, ...] | None = None
+    """Whose keypoints were read with left and right exchanged: of the "arms", the "legs" or the whole "body"; files
+    leave it out."""
     trace: FitTrace | None = None
     """Cost by stage and step; files leave it out."""
     covariance: Float[Tensor, "B D D"] | None = None
@@ -103,6 +106,7 @@ def split(result: FitResult) -> list[FitResult]:
             keypoints=result.keypoints[rows],
             iterations=result.iterations[rows],
             flipped=result.flipped[rows],
+            swapped=None if result.swapped is None else result.swapped[rows],
             trace=None if result.trace is None else replace(result.trace, cost=result.trace.cost[rows]),
             covariance=None if result.covariance is None else result.covariance[rows],
             joints_sd_m=None if result.joints_sd_m is None else result.joints_sd_m[rows],

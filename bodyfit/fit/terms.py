@@ -12,6 +12,9 @@ from torch import Tensor
 
 __all__ = ["centred_rows", "geman_mcclure", "placed_rows", "projection_rows"]
 
+_SIZES = 1.5
+"""How many times larger or smaller than the body a lift may be."""
+
 
 def geman_mcclure(residual: Float[Tensor, "*B"], sigma: float) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
     """rho = sigma^2 r^2 / (sigma^2 + r^2) and its derivative by r^2, the weight of the reweighted residual."""
@@ -54,14 +57,27 @@ def centred_rows(
     weight: Float[Tensor, "B K"],
     sigma_cm: float,
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B R"], Float[Tensor, "B R D"]]:
-    """Cost, residuals and rows of the distance to 3D keypoints once both have their weighted mean at the origin."""
+    """Cost, residuals and rows of the distance to 3D keypoints of any origin and size, centimetres.
+
+    Both have their weighted mean m moved to the origin, and the keypoints q are given the size that brings them nearest
+    to the body's points p: r = p - s q with s = <p, q> / <q, q>, kept within a factor of 1.5. That is linear in p, so
+    that the Jacobian is exact (variable projection, Golub & Pereyra 1973).
+    """
     share = weight.square() / weight.square().sum(1, keepdim=True).clamp_min(1e-12)
-    offset = points_m - target_m
-    r = 100 * (offset - (share[..., None] * offset).sum(1, keepdim=True))
+    p = points_m - (share[..., None] * points_m).sum(1, keepdim=True)
+    q = target_m - (share[..., None] * target_m).sum(1, keepdim=True)
+    dual = share[..., None] * q
+    dual = dual / (dual * q).sum((1, 2), keepdim=True).clamp_min(1e-12)
+    size = (dual * p).sum((1, 2))
+    kept = size.clamp(1 / _SIZES, _SIZES)
+    free = (kept == size).to(p.dtype)
+    r = 100 * (p - kept[:, None, None] * q)
     rho, robust = geman_mcclure(r, sigma_cm)
     factor = weight[..., None] * robust.sqrt()
     mean = (share[..., None, None] * jacobian).sum(1, keepdim=True)
-    rows = 100 * factor[..., None] * (jacobian - mean)
+    # `dual` sums to zero, so that it does not feel the mean.
+    by_size = free[:, None] * torch.einsum("bkc,bkcd->bd", dual, jacobian)
+    rows = 100 * factor[..., None] * (jacobian - mean - q[..., None] * by_size[:, None, None])
     return (weight.square()[..., None] * rho).sum((1, 2)), (factor * r).flatten(1), rows.flatten(1, 2)
 
 

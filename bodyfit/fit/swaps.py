@@ -1,0 +1,83 @@
+"""Sides that a detector has mistaken: a leg for the other leg, an arm for the other arm, a back for a front.
+
+A fit that leaves too much unexplained is made again with sides exchanged, and of both the lower objective is kept.
+"""
+
+from __future__ import annotations
+
+import roma
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bodyfit.rotation import so3_exp
+from bodyfit.skeleton import SMPL, layout_names, mirrored_rows
+
+__all__ = ["GAIN", "HOPE", "SWAPS", "agreeing_lift", "exchanges", "misfit", "turned_round"]
+
+SWAPS = ("arms", "legs", "body")
+"""What may have been mistaken, in the order in which it is tried."""
+
+GAIN = {"arms": 0.9, "legs": 0.85, "body": 0.95}
+"""What the objective must fall below, in parts of that of the fit as seen, for chance lowers it a little, too: chosen
+on people of the training clips, a few of whom are exchanged in vain."""
+HOPE = 1.05
+"""The same before the last stage; every mistake that was found there passed it."""
+
+_PARTS = {
+    "arms": ("elbow", "wrist", "hand", "thumb", "index", "middle", "ring", "pinky"),
+    "legs": ("knee", "ankle", "foot", "heel", "toe"),
+    "body": ("",),
+}
+
+
+def exchanges(layout: str) -> Int[Tensor, "E K"]:
+    """For each of `SWAPS` the row that each keypoint is to be read from."""
+    names = layout_names(layout)
+    other = mirrored_rows(names)
+    return torch.tensor(
+        [[other[i] if any(p in name for p in _PARTS[swap]) else i for i, name in enumerate(names)] for swap in SWAPS]
+    )
+
+
+def agreeing_lift(
+    lift_m: Float[Tensor, "B K 3"],
+    target: Float[Tensor, "B K 2"],
+    weight: Float[Tensor, "B K"],
+    order: Int[Tensor, "K"],
+) -> Float[Tensor, "B K 3"]:
+    """The lift as it is or in the given order, whichever looks more like the picture once moved and scaled.
+
+    A network mistakes sides in its picture and lift alike; a lift of another source may have them right.
+    """
+
+    def unlike(lift: Tensor) -> Tensor:
+        known = torch.isfinite(lift).all(2)
+        share = (weight * known).square()
+        share = (share / share.sum(1, keepdim=True).clamp_min(1e-12))[..., None]
+        a, b = torch.where(known[..., None], lift, 0.0)[..., :2], target
+        a, b = (v - (share * v).sum(1, keepdim=True) for v in (a, b))
+        aa, ab, bb = ((share * u * v).sum((1, 2)) for u, v in ((a, a), (a, b), (b, b)))
+        return bb - ab.clamp_min(0).square() / aa.clamp_min(1e-12)
+
+    other = lift_m[:, order]
+    return torch.where((unlike(lift_m) <= unlike(other))[:, None, None], lift_m, other)
+
+
+def misfit(cost: Float[Tensor, "B"], weight: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:
+    """An objective by the keypoints that it has to explain, squared centimetres."""
+    return cost / weight.square().sum(1).clamp_min(1e-12)
+
+
+def turned_round(x: Float[Tensor, "B D"], num_betas: int) -> Float[Tensor, "B D"]:
+    """The solver's variables of bodies that face the other way where they stand, in the mirrored pose.
+
+    From afar their silhouettes are the same: what was a front is a back.
+    """
+    end = x.shape[1] - num_betas
+    pose = x[:, 6:end].unflatten(1, (-1, 3))
+    rows = mirrored_rows(SMPL.names[1 : 1 + pose.shape[1]])
+    mirrored = (pose[:, rows] * pose.new_tensor([1.0, -1.0, -1.0])).flatten(1)
+    about_y = torch.diag(x.new_tensor([-1.0, 1.0, -1.0]))
+    orient = roma.rotmat_to_rotvec(so3_exp(x[:, 3:6]) @ about_y)
+    return torch.cat([x[:, :3], orient, mirrored, x[:, end:]], 1)

@@ -1,0 +1,139 @@
+"""Laws of exchanged sides: mistakes of a detector are found, people who are seen rightly stay as they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from test_fit import LAYOUT, PEOPLE, SAME, apart, bodies, fit, pa_mm, see
+
+from bodyfit.body.model import BodyModel, BodyParams, load_model
+from bodyfit.fit.config import FitConfig
+from bodyfit.fit.result import FitResult, FitStatus, split
+from bodyfit.fit.swaps import SWAPS, agreeing_lift, exchanges
+from bodyfit.skeleton import LAYOUTS, layout_names, mirrored_rows
+
+NEAR = 0.01
+"""Metres: a fit comes from elsewhere and stops where its objective falls by less than 1e-4 of it."""
+WRONG = {"arms": (1, 6), "legs": (4,), "body": (2, 9)}
+"""Whose sides are mistaken."""
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_exchanges_undo_themselves_and_keep_the_middle(layout):
+    names, rows = layout_names(layout), torch.arange(len(layout_names(layout)))
+    for swap, order in zip(SWAPS, exchanges(layout), strict=True):
+        assert torch.equal(order[order], rows)
+        moved = {
+            names[i].removeprefix("left_") for i in (order != rows).nonzero()[:, 0] if names[i].startswith("left_")
+        }
+        assert moved, "every layout has arms and legs"
+        if swap == "body":
+            sided = [i for i, name in enumerate(names) if {"left", "right"} & set(name.split("_"))]
+            assert (order[sided] != rows[sided]).all()
+        else:
+            assert not moved & {"shoulder", "hip", "eye", "ear"}
+            assert ("wrist" in moved) == (swap == "arms")
+            assert ("ankle" in moved) == (swap == "legs")
+    assert mirrored_rows(("nose", "left_eye", "right_eye", "left_ear")) == [0, 2, 1, 3]
+
+
+@pytest.fixture(scope="module")
+def model() -> BodyModel:
+    return load_model(dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def truth(model) -> BodyParams:
+    return bodies(model)
+
+
+@pytest.fixture(scope="module")
+def xyc(model, truth) -> torch.Tensor:
+    return see(model, truth)
+
+
+@pytest.fixture(scope="module")
+def lift(model, truth) -> torch.Tensor:
+    return model.keypoints(model(**truth), LAYOUT)
+
+
+def mistaken(seen: torch.Tensor) -> torch.Tensor:
+    """Keypoints or a lift of which some people's sides are exchanged."""
+    wrong = seen.clone()
+    for swap, order in zip(SWAPS, exchanges(LAYOUT), strict=True):
+        rows = torch.tensor(WRONG[swap])
+        wrong[rows] = seen[rows][:, order]
+    return wrong
+
+
+def test_who_is_seen_rightly_stays_as_they_are(model, xyc, lift):
+    for joints3d in (None, lift):
+        plain = fit(model, xyc, joints3d=joints3d, config=FitConfig(swaps=False))
+        tried = fit(model, xyc, joints3d=joints3d, config=replace(FitConfig(), doubtful=0.0))
+        assert tried.swapped == (None,) * PEOPLE
+        assert plain.swapped == (None,) * PEOPLE
+        assert apart(plain, tried).max() == 0
+
+
+@pytest.fixture(scope="module")
+def found(model, xyc, lift) -> FitResult:
+    return fit(model, mistaken(xyc), joints3d=mistaken(lift))
+
+
+def test_mistaken_sides_are_found(model, truth, xyc, lift, found):
+    """With a lift that is mistaken alike, as networks do."""
+    want = {i: swap for swap, people in WRONG.items() for i in people}
+    assert dict(enumerate(found.swapped)) == {i: want.get(i) for i in range(PEOPLE)}
+    right = fit(model, xyc, joints3d=lift)
+    assert apart(found, right).max() < NEAR, "as if seen rightly"
+    assert torch.equal(found.keypoints, mistaken(xyc)), "a result holds what was given"
+    blind = fit(model, mistaken(xyc), joints3d=mistaken(lift), config=FitConfig(swaps=False))
+    worse = pa_mm(blind.joints, model(**truth).joints) - pa_mm(found.joints, model(**truth).joints)
+    assert worse[sorted(want)].min() > 20
+
+
+def test_a_right_lift_is_kept(model, xyc, lift):
+    """Of a picture whose arms alone are mistaken."""
+    rows, order = torch.tensor([1, 6]), exchanges(LAYOUT)[SWAPS.index("arms")]
+    wrong = xyc[rows][:, order]
+    result = fit(model, wrong, joints3d=lift[rows])
+    assert result.swapped == ("arms", "arms")
+    assert apart(result, fit(model, xyc[rows], joints3d=lift[rows])).max() < NEAR
+
+
+@pytest.mark.parametrize("swap", SWAPS)
+def test_the_lift_that_agrees_is_taken(xyc, lift, swap):
+    order = exchanges(LAYOUT)[SWAPS.index(swap)]
+    target, weight = xyc[..., :2] / 1000, xyc[..., 2]
+    known = torch.isfinite(lift).all(2)
+    for given in (lift, lift[:, order]):
+        for any_origin_and_size in (given, 3 * given + 1):
+            taken = agreeing_lift(any_origin_and_size, target, weight, order)
+            right = lift if any_origin_and_size is given else 3 * lift + 1
+            assert torch.equal(taken[known], right[known])
+
+
+def test_exchanged_people_are_fitted_as_if_alone(model, xyc, lift, found):
+    wrong, wrong_lift = mistaken(xyc), mistaken(lift)
+    for rows in ([4], [2, 6], [3]):
+        some = fit(model, wrong[rows], joints3d=wrong_lift[rows])
+        assert (some.joints - found.joints[rows]).norm(dim=2).max() < SAME
+        assert some.swapped == tuple(found.swapped[i] for i in rows)
+    in_parts = fit(model, wrong, joints3d=wrong_lift, config=FitConfig(batch_size=5))
+    assert apart(in_parts, found).max() < SAME
+    assert [one.swapped for one in split(found)] == [(swap,) for swap in found.swapped]
+
+
+def test_nobody_and_no_numbers(model, xyc, lift, found):
+    assert fit(model, xyc[:0], joints3d=lift[:0]).swapped == ()
+    bad, bad_lift = mistaken(xyc), mistaken(lift)
+    bad[3] = torch.nan
+    bad_lift[5] = torch.nan
+    result = fit(model, bad, joints3d=bad_lift)
+    assert result.status[3] is FitStatus.UNOBSERVABLE
+    assert result.swapped[3] is None
+    others = [i for i in range(PEOPLE) if i not in (3, 5)]
+    assert apart(result, found)[others].max() < SAME
+    assert result.status[5].ok
