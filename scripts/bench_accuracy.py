@@ -4,7 +4,8 @@ The pose prior is trained anew on the training clips (half a minute) and judged 
 `--split train` asks for the clips that settings are chosen on. Differences are to the default settings on the same
 people, with their standard error.
 
-    python scripts/bench_accuracy.py CLIPS [--people 256] [--split held-out|train] [--layouts coco17,...] [--json FILE]
+    python scripts/bench_accuracy.py CLIPS [--people 256] [--split held-out|train] [--detector plain|mediapipe]
+        [--layouts coco17,...] [--json FILE]
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from synthetic_people import FOCAL_PX, SIZE, People, people, split
+from synthetic_people import FOCAL_PX, SIZE, Detector, People, people, split
 
 import bodyfit
 from bodyfit.evaluate import metrics
@@ -62,6 +63,7 @@ VARIANTS: dict[str, tuple[Callable[[FitConfig], FitConfig], bool]] = {
     "no noise of the detector": (lambda c: replace(c, noise_px=0.0), True),
     "one start": (lambda c: replace(c, hypotheses=1), True),
     "three starts": (lambda c: replace(c, hypotheses=3), True),
+    "sides as seen": (lambda c: replace(c, swaps=False), True),
     "SMPLify's settings, no lift": (lambda c: replace(FitConfig.smplify(), pose_prior=c.pose_prior), False),
 }
 """Name -> (change of the settings, whether the lift is given)."""
@@ -91,13 +93,16 @@ def main() -> None:
     parser.add_argument("--split", choices=["held-out", "train"], default="held-out")
     parser.add_argument("--layouts", default=",".join(LAYOUTS))
     parser.add_argument("--variants", help="only these, separated by semicolons")
+    parser.add_argument("--detector", choices=["plain", "mediapipe"], default="plain", help="how the keypoints err")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     model, layouts = bodyfit.load_model(), tuple(args.layouts.split(","))
     chosen = args.variants.split(";") if args.variants else list(VARIANTS)
     training, held_out = split(args.clips)
-    who = people(held_out if args.split == "held-out" else training, args.people, model, layouts, seed=args.seed)
+    detector = Detector.like_mediapipe() if args.detector == "mediapipe" else Detector()
+    clips = held_out if args.split == "held-out" else training
+    who = people(clips, args.people, model, layouts, detector=detector, seed=args.seed)
     found: dict[str, dict[str, np.ndarray]] = {}
     with tempfile.TemporaryDirectory() as folder:
         base = FitConfig(pose_prior=trained_prior(training, Path(folder)))

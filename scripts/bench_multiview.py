@@ -6,7 +6,7 @@ four cameras. `pip download --no-deps pose2sim`, unzip the wheel, and give the f
 Every camera's landmarks (MediaPipe) are found on their own; the reference is where the four views agree. Each view is
 then fitted alone. Joints: shoulders, elbows, wrists, hips, knees, ankles. MPJPE is about the middle of the hips.
 
-    python scripts/bench_multiview.py DEMO [--every 4] [--config default|smplify] [--save FILE]
+    python scripts/bench_multiview.py DEMO [--every 3] [--sure-px 15] [--config default|smplify] [--json FILE]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -32,8 +32,6 @@ from bodyfit.pipeline import rotation_to_ray
 
 LIMBS = np.array([11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
 HIPS = (6, 7)  # rows of LIMBS
-SURE_PX = 15.0
-"""A reference joint is used where the views that see it agree within this."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +153,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demo", type=Path)
     parser.add_argument("--every", type=int, default=3, help="frames from one to the next that is used")
+    parser.add_argument(
+        "--sure-px", type=float, default=15.0, help="a reference joint is used where the views that see it agree so far"
+    )
     parser.add_argument("--config", choices=["default", "smplify"], default="default")
     parser.add_argument("--landmarks", type=Path, help="keep what the detector sees here, or take it from here")
     parser.add_argument("--json", type=Path)
@@ -178,7 +179,7 @@ def main() -> None:
     truth, spread = triangulated(straight[:, :, LIMBS], views)
     config = bodyfit.FitConfig() if args.config == "default" else bodyfit.FitConfig.smplify()
     errors = [
-        errors_of_view(view, straight[c], lift[c], centre[c], seen["sizes"][c], truth, spread, config)
+        errors_of_view(view, straight[c], lift[c], centre[c], seen["sizes"][c], truth, spread < args.sure_px, config)
         for c, view in enumerate(views)
     ]
     report(errors, spread, args.json)
@@ -191,18 +192,22 @@ def errors_of_view(
     centre: np.ndarray,
     size: np.ndarray,
     truth: np.ndarray,
-    spread: np.ndarray,
+    mask: np.ndarray,
     config: bodyfit.FitConfig,
 ) -> dict[str, np.ndarray]:
     """PA-MPJPE and MPJPE (T', 2), mm, of one camera's people by method."""
-    mask = spread < SURE_PX
     rows = (xyc[..., 2] > 0).any(1) & (mask.sum(1) >= 10) & mask[:, HIPS].all(1)
     focal, middle = view.K[0, 0], view.K[:2, 2]
     rays = [(*((c - middle) / focal), 1.0) for c in centre[rows]]
     lift = np.stack([one @ rotation_to_ray(ray).T for one, ray in zip(lift[rows], rays, strict=True)])
     fitter = Fitter(layout="mediapipe33", config=config)
     known = {"image_size": tuple(size.tolist()), "focal_px": focal, "principal_point_px": tuple(middle)}
-    fits = {"2D alone": fitter(xyc[rows], **known), "2D and lift": fitter(xyc[rows], joints3d=lift, **known)}
+    as_seen = Fitter(layout="mediapipe33", config=replace(config, swaps=False))
+    fits = {
+        "2D alone": fitter(xyc[rows], **known),
+        "2D and lift, sides as seen": as_seen(xyc[rows], joints3d=lift, **known),
+        "2D and lift": fitter(xyc[rows], joints3d=lift, **known),
+    }
     predicted = {"the lift alone": lift[:, LIMBS]}
     for name, fit in fits.items():
         predicted[name] = fitter.model.keypoints(fit.params, "mediapipe33")[:, LIMBS].double().numpy()

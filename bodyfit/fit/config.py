@@ -63,8 +63,8 @@ def _smplify_stages() -> tuple[StageConfig, ...]:
 def _default_stages() -> tuple[StageConfig, ...]:
     quick = LMConfig(max_iterations=8, cost_tolerance=1e-2)
     return (
-        StageConfig(pose=6.0, shape=10.0, angle=6.0, limits=50.0, lift=0.2, sigma_cm=60.0, lm=quick),
-        StageConfig(pose=6.0, shape=7.0, angle=1.5, limits=50.0, lift=0.2, sigma_cm=40.0, lm=quick),
+        StageConfig(pose=6.0, shape=10.0, angle=6.0, limits=50.0, lift=0.3, sigma_cm=60.0, lm=quick),
+        StageConfig(pose=6.0, shape=7.0, angle=1.5, limits=50.0, lift=0.3, sigma_cm=40.0, lm=quick),
         StageConfig(
             pose=5.0,
             pose_tail=3.0,
@@ -72,7 +72,7 @@ def _default_stages() -> tuple[StageConfig, ...]:
             angle=0.2,
             limits=50.0,
             interpenetration=0.3,
-            lift=0.2,
+            lift=0.15,
             sigma_cm=30.0,
             lm=LMConfig(max_iterations=60, cost_tolerance=1e-4),
         ),
@@ -114,8 +114,12 @@ class FitConfig:
     more than `noise_cm`, keypoints count less against the priors, so that a far person is not fitted to noise."""
     swaps: bool = True
     """Whether sides that a detector may have mistaken (arms, legs, with a lift the whole body) are tried exchanged."""
-    doubtful: float = 16.0
+    doubtful: float = 12.0
     """The objective by keypoint, square centimetres, beyond which people are tried so: about every second one."""
+    components: bool = True
+    """Whether people are tried from the mean pose of each component of the pose prior, too, not only from the mean."""
+    doubtful_components: float = 20.0
+    """As `doubtful`, for these."""
     pose_prior: Path | None = None
     """Another mixture in the layout of SMPLify's gmm_08.pkl (.pkl or .npz); None for the shipped one."""
     uncertainty: bool = True
@@ -135,4 +139,4 @@ class FitConfig:
     @classmethod
     def smplify(cls) -> FitConfig:
         """The weights, robustifier and schedule of the SMPLify paper."""
-        return cls(stages=_smplify_stages(), swaps=False)
+        return cls(stages=_smplify_stages(), swaps=False, components=False)

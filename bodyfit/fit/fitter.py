@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 import roma
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel, BodyParams, load_model
@@ -20,13 +20,13 @@ from bodyfit.camera import CalibratedCamera, Camera
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.evidence import Evidence, one_row_each
+from bodyfit.fit.hypotheses import Solved, begin, descend, from_components
 from bodyfit.fit.initial import Placement, placed_on, starting_orientations, uphill
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective, pack, unpack
 from bodyfit.fit.result import FitResult, FitStatus, FitTrace
 from bodyfit.fit.swaps import GAIN, HOPE, SWAPS, agreeing_lift, exchanges, misfit, turned_round
 from bodyfit.fit.uncertainty import Spread, spread
 from bodyfit.skeleton import correspondence, keypoint_trust, layout_names
-from bodyfit.solve import minimize
 
 __all__ = ["Fitter", "fit_keypoints"]
 
@@ -86,30 +86,6 @@ def fit_keypoints(
         height_m=height_m,
         previous=previous,
     )
-
-
-@dataclass(frozen=True)
-class _Solved:
-    """Where the fits of a chunk stand."""
-
-    x: Float[Tensor, "B D"]
-    cost: Float[Tensor, "B"]
-    """Of the last stage that was gone through."""
-    converged: Bool[Tensor, "B"]
-    iterations: Int[Tensor, "B"]
-    flipped: Bool[Tensor, "B"]
-    swapped: Int[Tensor, "B"]
-    """Which of `SWAPS` was exchanged; -1 for none."""
-    trace: Float[Tensor, "B T"]
-
-    def select(self, rows: Tensor) -> _Solved:
-        """Those of some people."""
-        return _Solved(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
-
-    def put(self, rows: Tensor, others: _Solved) -> None:
-        """Others in the place of some people's."""
-        for field in fields(self):
-            getattr(self, field.name)[rows] = getattr(others, field.name)
 
 
 class Fitter:
@@ -301,52 +277,27 @@ class Fitter:
             seen = replace(seen, previous_pose=torch.where(torch.isfinite(pose), pose, self.rest_pose))
         return seen
 
-    def _solve(self, known: Evidence, present: Bool[Tensor, "B N"]) -> tuple[_Solved, Spread | None]:
+    def _solve(self, known: Evidence, present: Bool[Tensor, "B N"]) -> tuple[Solved, Spread | None]:
         """One batch: the first stage from several starts, the other stages from the best; then sides exchanged."""
         x, usable, seen = self._starts(known, self._observations(known, present))
-        begun = self._begin(x, usable, seen)
-        half = self._descend(begun, self.config.stages[1:-1], seen)
-        solved = self._descend(half, self.config.stages[1:][-1:], seen)
+        begun = begin(self.terms, self.config.stages[0], x, usable, seen)
+        half = descend(self.terms, self.config.stages[1:-1], begun, seen)
+        solved = descend(self.terms, self.config.stages[1:][-1:], half, seen)
         if self.config.swaps and known.rig is None:
             self._exchange_sides(solved, begun, half.cost, known, present, seen)
+        if self.config.components:
+            doubtful = misfit(solved.cost, seen.weight) > self.config.doubtful_components
+            who = (doubtful & (solved.swapped < 0)).nonzero()[:, 0]
+            from_components(self.terms, self.config.stages, solved, begun, half.cost, seen, who)
         if not self.config.uncertainty:
             return solved, None
         last = StageObjective(self.terms, self.config.stages[-1], seen)
         return solved, spread(last, solved.x, self.joints, self.config)
 
-    def _begin(self, x: Float[Tensor, "B H D"], usable: Bool[Tensor, "B H"], seen: Observations) -> _Solved:
-        """The first stage from each start, the best of each person's ends."""
-        batch, keep = x.shape[:2]
-        rows = torch.arange(batch, device=x.device).repeat_interleave(keep)
-        first = self.config.stages[0]
-        x, summary = minimize(StageObjective(self.terms, first, seen.select(rows)), x.flatten(0, 1), first.lm)
-        # One row of costs a person; the first of equals is the better start.
-        reached = torch.where(usable, summary.cost.view(batch, keep), torch.inf)
-        best = torch.nan_to_num(reached, nan=torch.inf).argmin(1)
-        chosen = torch.arange(batch, device=x.device) * keep + best
-        return _Solved(
-            x[chosen],
-            summary.cost[chosen],
-            summary.converged[chosen],
-            summary.iterations.view(batch, keep).sum(1),
-            best > 0,
-            torch.full_like(best, -1),
-            summary.trace[chosen],
-        )
-
-    def _descend(self, solved: _Solved, stages: Sequence[StageConfig], seen: Observations) -> _Solved:
-        """Some more stages."""
-        for stage in stages:
-            x, summary = minimize(StageObjective(self.terms, stage, seen), solved.x, stage.lm)
-            iterations, trace = solved.iterations + summary.iterations, torch.cat([solved.trace, summary.trace], 1)
-            changed = {"cost": summary.cost, "converged": summary.converged, "iterations": iterations, "trace": trace}
-            solved = replace(solved, x=x, **changed)
-        return solved
-
     def _exchange_sides(
         self,
-        solved: _Solved,
-        begun: _Solved,
+        solved: Solved,
+        begun: Solved,
         half_cost: Float[Tensor, "B"],
         known: Evidence,
         present: Bool[Tensor, "B K"],
@@ -376,9 +327,9 @@ class Fitter:
             if name == "body":
                 start = replace(start, x=turned_round(start.x, self.model.num_betas))
             start.swapped.fill_(swap)
-            start = self._descend(start, stages[1:-1], now)
+            start = descend(self.terms, stages[1:-1], start, now)
             rows = (start.cost < HOPE * half_cost[who]).nonzero()[:, 0]
-            who, ended = who[rows], self._descend(start.select(rows), stages[1:][-1:], now.select(rows))
+            who, ended = who[rows], descend(self.terms, stages[1:][-1:], start.select(rows), now.select(rows))
             better = (ended.cost < GAIN[name] * as_seen[who]) & (ended.cost < solved.cost[who])
             solved.put(who[better], ended.select(better))
             taken = now.select(rows[better])

@@ -1,0 +1,112 @@
+"""A batch on its way through the stages, from several starts: of each person's ends the lowest objective is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from bodyfit.fit.config import StageConfig
+from bodyfit.fit.objective import BodyTerms, Observations, StageObjective
+from bodyfit.solve import minimize
+
+__all__ = ["Solved", "begin", "descend", "from_components"]
+
+_GAIN = 0.97
+"""What the objective must fall below for another component of the prior, in parts of that of the fit from the mean."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Where the fits of a chunk stand."""
+
+    x: Float[Tensor, "B D"]
+    cost: Float[Tensor, "B"]
+    """Of the last stage that was gone through."""
+    converged: Bool[Tensor, "B"]
+    iterations: Int[Tensor, "B"]
+    flipped: Bool[Tensor, "B"]
+    swapped: Int[Tensor, "B"]
+    """Which of `SWAPS` was exchanged; -1 for none."""
+    trace: Float[Tensor, "B T"]
+
+    def select(self, rows: Tensor) -> Solved:
+        """Those of some people."""
+        return Solved(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def put(self, rows: Tensor, others: Solved) -> None:
+        """Others in the place of some people's."""
+        for field in fields(self):
+            getattr(self, field.name)[rows] = getattr(others, field.name)
+
+
+def begin(
+    terms: BodyTerms,
+    stage: StageConfig,
+    x: Float[Tensor, "B H D"],
+    usable: Bool[Tensor, "B H"],
+    seen: Observations,
+) -> Solved:
+    """The first stage from each start, the best of each person's ends."""
+    batch, keep = x.shape[:2]
+    rows = torch.arange(batch, device=x.device).repeat_interleave(keep)
+    x, summary = minimize(StageObjective(terms, stage, seen.select(rows)), x.flatten(0, 1), stage.lm)
+    # One row of costs a person; the first of equals is the better start.
+    reached = torch.where(usable, summary.cost.view(batch, keep), torch.inf)
+    best = torch.nan_to_num(reached, nan=torch.inf).argmin(1)
+    chosen = torch.arange(batch, device=x.device) * keep + best
+    return Solved(
+        x[chosen],
+        summary.cost[chosen],
+        summary.converged[chosen],
+        summary.iterations.view(batch, keep).sum(1),
+        best > 0,
+        torch.full_like(best, -1),
+        summary.trace[chosen],
+    )
+
+
+def descend(terms: BodyTerms, stages: Sequence[StageConfig], solved: Solved, seen: Observations) -> Solved:
+    """Some more stages."""
+    for stage in stages:
+        x, summary = minimize(StageObjective(terms, stage, seen), solved.x, stage.lm)
+        solved = replace(
+            solved,
+            x=x,
+            cost=summary.cost,
+            converged=summary.converged,
+            iterations=solved.iterations + summary.iterations,
+            trace=torch.cat([solved.trace, summary.trace], 1),
+        )
+    return solved
+
+
+def from_components(
+    terms: BodyTerms,
+    stages: Sequence[StageConfig],
+    solved: Solved,
+    begun: Solved,
+    half_cost: Float[Tensor, "B"],
+    seen: Observations,
+    who: Int[Tensor, "N"],
+) -> None:
+    """Some people again from the mean of each component of the pose prior; what is clearly lower goes into `solved`.
+
+    `begun` and `half_cost` are of everybody after the first stage and before the last. All components go through the
+    stages between, the best of each person's on to the end if it is better there.
+    """
+    means, end = terms.mixture.means, begun.x.shape[1] - terms.model.num_betas
+    each = who.repeat_interleave(len(means))
+    starts = begun.select(each)
+    starts.x[:, 6:end] = means.repeat(len(who), 1)
+    tried = descend(terms, stages[1:-1], starts, seen.select(each))
+    cost, best = torch.nan_to_num(tried.cost, nan=torch.inf).view(-1, len(means)).min(1)
+    better = (cost < half_cost[who]).nonzero()[:, 0]
+    chosen = better * len(means) + best[better]
+    who = who[better]
+    ended = descend(terms, stages[1:][-1:], tried.select(chosen), seen.select(who))
+    better = ended.cost < _GAIN * solved.cost[who]
+    solved.put(who[better], ended.select(better))
