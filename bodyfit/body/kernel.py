@@ -23,7 +23,7 @@ from bodyfit.body.lbs import forward_kinematics, rigid_transforms, skin
 from bodyfit.errors import ShapeError
 from bodyfit.rotation import so3_exp
 
-__all__ = ["MeshArrays", "posed_joints", "posed_mesh", "reference_mesh", "skin_mesh"]
+__all__ = ["MeshArrays", "posed_joints", "posed_mesh", "posed_sums", "reference_mesh", "skin_mesh"]
 
 
 def posed_mesh(
@@ -54,6 +54,33 @@ def posed_joints(
     if not _fused(arrays, inputs):
         return _reference(arrays, False, *inputs, None, None)[1]
     return _apply(arrays, False, *inputs, None, None)[1]
+
+
+def posed_sums(
+    arrays: MeshArrays,
+    sums: tuple[np.ndarray, ...],
+    coefficients: Float[Tensor, "B S"],
+    rotvecs: Float[Tensor, "B J 3"],
+    transl: Float[Tensor, "B 3"],
+) -> Float[Tensor, "B K 3"] | None:
+    """Weighted sums of the joints and vertices of `posed_mesh`, none of which is kept; None where the kernels do not
+    serve, or gradients are wanted.
+
+    `sums`: where the terms of each begin (K + 1), the terms (N): joints, then vertices, their weights (N), and what
+    they are added to (K).
+    """
+    inputs = (coefficients, rotvecs, transl)
+    if not _fused(arrays, inputs) or (torch.is_grad_enabled() and any(x.requires_grad for x in inputs)):
+        return None
+    _check(arrays, *inputs, None, None)
+    from bodyfit.body.kernel_loops import keypoints
+    from bodyfit.body.kernel_simd import LANES
+
+    n_b, template = len(rotvecs), arrays.v_template.numpy()
+    out = np.empty((n_b, len(sums[0]) - 1, 3), template.dtype)
+    given = (_array(coefficients), _array(rotvecs), _array(transl))
+    _run(keypoints, -(-n_b // LANES), *given, *arrays.tree, template, *arrays.surface, *sums, out, grain=_TILES)
+    return torch.from_numpy(out)
 
 
 def skin_mesh(
@@ -115,10 +142,11 @@ def _reference(
 def _fused(arrays: MeshArrays, inputs: tuple[Tensor, ...]) -> bool:
     """Whether the kernels take these: ordinary tensors on the CPU, of the model's type, outside torch's transforms."""
     kind = arrays.v_template.dtype
+    for x in (arrays.v_template, *inputs):
+        if type(x) not in (Tensor, torch.nn.Parameter) or x.dtype != kind or not x.is_cpu:
+            return False
     return (
-        arrays.v_template.device.type == "cpu"
-        and kind in (torch.float32, torch.float64)
-        and all(type(x) in (Tensor, torch.nn.Parameter) and x.dtype == kind and x.device.type == "cpu" for x in inputs)
+        kind in (torch.float32, torch.float64)
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
@@ -176,16 +204,16 @@ def _evaluate(
 ) -> tuple[Tensor, Tensor, np.ndarray, np.ndarray]:
     """Vertices, joints, and what the backward pass reads again: the tiles' state and rest pose."""
     from bodyfit.body import kernel_loops as loops
-    from bodyfit.body import kernel_tree as tree
+    from bodyfit.body.kernel_pose import pose
 
     n_b, n_j, n_v = len(rotvecs), len(arrays.parents), len(arrays.v_template) if mesh else 0
     lanes = loops.LANES
-    tiles = -(-n_b // lanes) if n_v else 0
+    tiles = -(-n_b // lanes)
     kind = arrays.surface[0].dtype
-    c, state = _array(coefficients), np.zeros((tiles, 21 * n_j + coefficients.shape[1] + 3, lanes), kind)
+    c, state = _array(coefficients), np.empty((tiles if n_v else 0, 21 * n_j + coefficients.shape[1] + 3, lanes), kind)
     joints = np.empty((n_b, n_j, 3), kind)
     given = np.empty((0, n_j, 3), kind) if joints_rest is None else _array(joints_rest)
-    _run(tree.pose, n_b, c, _array(rotvecs), _array(transl), given, *arrays.tree, state, joints, grain=_GRAIN)
+    _run(pose, tiles, c, _array(rotvecs), _array(transl), given, *arrays.tree, state, joints, grain=_TILES)
     # NumPy asks the system for large pages, torch does not: a mesh's first touch is a good part of its cost.
     vertices = np.empty((n_b, n_v, 3), kind)
     given = np.empty((0, 3 * n_v), kind) if rest is None else _array(rest).reshape(n_b, 3 * n_v)
@@ -272,12 +300,13 @@ def _gradients(
     d_given = torch.empty_like(given, memory_format=torch.contiguous_format)
     _run(
         tree.pose_backward, n_b, _array(coefficients), _array(rotvecs), _array(given), *arrays.tree, partial,
-        grad_joints, *(x.numpy() for x in out), d_given.numpy(), grain=_GRAIN
+        grad_joints, *(x.numpy() for x in out), d_given.numpy(), grain=_ITEMS
     )  # fmt: skip
     return *out, d_rest, None if joints_rest is None else d_given
 
 
-_GRAIN = 32  # items whose joints are worth a thread
+_TILES = 64  # tiles whose joints are worth a thread
+_ITEMS = 32  # items whose joints' gradients are
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 
