@@ -23,7 +23,7 @@ from bodyfit.body.lbs import forward_kinematics, rigid_transforms, skin
 from bodyfit.errors import ShapeError
 from bodyfit.rotation import so3_exp
 
-__all__ = ["MeshArrays", "posed_joints", "posed_mesh", "posed_sums", "reference_mesh", "skin_mesh"]
+__all__ = ["MeshArrays", "posed_joints", "posed_mesh", "posed_sums", "reference_mesh", "skin_mesh", "without_graph"]
 
 
 def posed_mesh(
@@ -62,17 +62,13 @@ def posed_sums(
     coefficients: Float[Tensor, "B S"],
     rotvecs: Float[Tensor, "B J 3"],
     transl: Float[Tensor, "B 3"],
-) -> Float[Tensor, "B K 3"] | None:
-    """Weighted sums of the joints and vertices of `posed_mesh`, none of which is kept; None where the kernels do not
-    serve, or gradients are wanted.
+) -> Float[Tensor, "B K 3"]:
+    """Weighted sums of the joints and vertices of `posed_mesh`, none of which is kept; only where `without_graph`.
 
     `sums`: where the terms of each begin (K + 1), the terms (N): joints, then vertices, their weights (N), and what
     they are added to (K).
     """
-    inputs = (coefficients, rotvecs, transl)
-    if not _fused(arrays, inputs) or (torch.is_grad_enabled() and any(x.requires_grad for x in inputs)):
-        return None
-    _check(arrays, *inputs, None, None)
+    _check(arrays, coefficients, rotvecs, transl, None, None)
     from bodyfit.body.kernel_loops import keypoints
     from bodyfit.body.kernel_simd import LANES
 
@@ -81,6 +77,11 @@ def posed_sums(
     given = (_array(coefficients), _array(rotvecs), _array(transl))
     _run(keypoints, -(-n_b // LANES), *given, *arrays.tree, template, *arrays.surface, *sums, out, grain=_TILES)
     return torch.from_numpy(out)
+
+
+def without_graph(arrays: MeshArrays, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether the kernels take these inputs, and no gradient is wanted."""
+    return _fused(arrays, inputs) and not (torch.is_grad_enabled() and any(x.requires_grad for x in inputs))
 
 
 def skin_mesh(
@@ -154,7 +155,7 @@ def _fused(arrays: MeshArrays, inputs: tuple[Tensor, ...]) -> bool:
 
 
 def _apply(arrays: MeshArrays, mesh: bool, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
-    _check(arrays, *inputs)
+    _check(arrays, *inputs)  # pyright: ignore[reportArgumentType]
     save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     apply: Any = _Posed.apply if save else _evaluate
     return apply(arrays, mesh, *inputs) if save else apply(arrays, mesh, False, *inputs)[:2]
@@ -162,22 +163,22 @@ def _apply(arrays: MeshArrays, mesh: bool, *inputs: Tensor | None) -> tuple[Tens
 
 def _check(
     arrays: MeshArrays,
-    coefficients: Tensor | None,
-    rotvecs: Tensor | None,
-    transl: Tensor | None,
+    coefficients: Tensor,
+    rotvecs: Tensor,
+    transl: Tensor,
     rest: Tensor | None,
     joints_rest: Tensor | None,
 ) -> None:
     """Shapes, for the loops would read beyond the end of what is too short."""
-    n_j, n_b = len(arrays.parents), len(transl) if transl is not None else 0
-    wanted = {
-        "coefficients": (coefficients, (n_b, len(arrays.shapedirs) if rest is None else 0)),
-        "rotvecs": (rotvecs, (n_b, n_j, 3)),
-        "transl": (transl, (n_b, 3)),
-        "rest": (rest, (n_b, len(arrays.v_template), 3)),
-        "joints_rest": (joints_rest, (n_b, n_j, 3)),
-    }
-    for name, (value, shape) in wanted.items():
+    n_j, n_b = len(arrays.parents), transl.shape[0]
+    wanted = [
+        ("coefficients", coefficients, (n_b, arrays.shapedirs.shape[0] if rest is None else 0)),
+        ("rotvecs", rotvecs, (n_b, n_j, 3)),
+        ("transl", transl, (n_b, 3)),
+    ]
+    if rest is not None:
+        wanted += [("rest", rest, (n_b, *arrays.v_template.shape)), ("joints_rest", joints_rest, (n_b, n_j, 3))]
+    for name, value, shape in wanted:
         if value is not None and value.shape != shape:
             raise ShapeError(f"{name} must be {shape}, got {tuple(value.shape)}; give every input the same batch")
 
@@ -189,7 +190,7 @@ def _chunks(vertices: int) -> tuple[int, int]:
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
+    return (tensor.detach() if tensor.requires_grad else tensor).contiguous().numpy()
 
 
 def _evaluate(
@@ -203,27 +204,27 @@ def _evaluate(
     joints_rest: Tensor | None,
 ) -> tuple[Tensor, Tensor, np.ndarray, np.ndarray]:
     """Vertices, joints, and what the backward pass reads again: the tiles' state and rest pose."""
-    from bodyfit.body import kernel_loops as loops
-    from bodyfit.body.kernel_pose import pose
+    from bodyfit.body.kernel_pose import LANES, pose
 
     n_b, n_j, n_v = len(rotvecs), len(arrays.parents), len(arrays.v_template) if mesh else 0
-    lanes = loops.LANES
-    tiles = -(-n_b // lanes)
-    kind = arrays.surface[0].dtype
-    c, state = _array(coefficients), np.empty((tiles if n_v else 0, 21 * n_j + coefficients.shape[1] + 3, lanes), kind)
+    tiles, kind = -(-n_b // LANES), arrays.surface[0].dtype
+    c, state = _array(coefficients), np.empty((tiles if n_v else 0, 21 * n_j + coefficients.shape[1] + 3, LANES), kind)
     joints = np.empty((n_b, n_j, 3), kind)
     given = np.empty((0, n_j, 3), kind) if joints_rest is None else _array(joints_rest)
     _run(pose, tiles, c, _array(rotvecs), _array(transl), given, *arrays.tree, state, joints, grain=_TILES)
+    if not (n_b and n_v):
+        return rotvecs.new_empty(n_b, n_v, 3), torch.from_numpy(joints), state, np.empty((0, LANES), kind)
+    from bodyfit.body.kernel_loops import GROUP
+    from bodyfit.body.kernel_loops import mesh as posed_vertices
+
     # NumPy asks the system for large pages, torch does not: a mesh's first touch is a good part of its cost.
     vertices = np.empty((n_b, n_v, 3), kind)
     given = np.empty((0, 3 * n_v), kind) if rest is None else _array(rest).reshape(n_b, 3 * n_v)
-    kept = np.empty((3 * n_v * tiles if save and rest is None else 0, lanes), kind)
-    if n_b and n_v:
-        surface = arrays.surface if rest is None else arrays.skinning
-        size, chunks = _chunks(n_v)
-        template = arrays.v_template.numpy().reshape(-1)
-        jobs, out = -(-tiles // loops.GROUP) * chunks, vertices.reshape(n_b, 3 * n_v)
-        _run(loops.mesh, jobs, size, template, *surface, state, given, out, kept)
+    kept = np.empty((3 * n_v * tiles if save and rest is None else 0, LANES), kind)
+    surface = arrays.surface if rest is None else arrays.skinning
+    size, chunks = _chunks(n_v)
+    template, out = arrays.v_template.numpy().reshape(-1), vertices.reshape(n_b, 3 * n_v)
+    _run(posed_vertices, -(-tiles // GROUP) * chunks, size, template, *surface, state, given, out, kept)
     return torch.from_numpy(vertices), torch.from_numpy(joints), state, kept
 
 

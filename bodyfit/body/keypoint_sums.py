@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bodyfit.body.kernel import posed_mesh, posed_sums
+from bodyfit.body.kernel import posed_mesh, posed_sums, without_graph
 from bodyfit.body.kernel_arrays import MeshArrays
 
 __all__ = ["KeypointSums"]
@@ -80,11 +80,10 @@ class KeypointSums:
     ) -> Float[Tensor, "B K 3"]:
         """The keypoints of bodies with these coefficients, axis-angles (radians) and translations (metres)."""
         inputs = (coefficients, rotvecs, transl)
-        keypoints = posed_sums(self.arrays, self._terms, *inputs)
-        if keypoints is None:
-            vertices, joints = posed_mesh(self.arrays, *inputs)
-            keypoints = self.of_bodies(joints, vertices)
-        return keypoints
+        if without_graph(self.arrays, inputs):
+            return posed_sums(self.arrays, self._terms, *inputs)
+        vertices, joints = posed_mesh(self.arrays, *inputs)
+        return self.of_bodies(joints, vertices)
 
     @cached_property
     def _terms(self) -> tuple[np.ndarray, ...]:
