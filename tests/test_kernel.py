@@ -332,6 +332,35 @@ def test_keypoints_without_the_mesh_are_those_of_the_mesh():
         torch.testing.assert_close(model.keypoints(out, "coco17")[:, row], model.point(out, name), atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("layout", ["coco17", "wholebody133"])
+@pytest.mark.parametrize("name", ["open", "open-x"])
+def test_keypoints_without_gradients_are_those_with_them_in_any_batch_and_by_any_number_of_threads(name, layout):
+    """One kernel against the two of a gradient and the sums of torch: they differ by the rounding of a sum."""
+    model = load_model(name)
+    generator = torch.Generator().manual_seed(2)
+    wide = {k: 0.4 * torch.randn(2100, v.shape[1], generator=generator) for k, v in model.params().items()}
+    params = model.params(**wide)
+    with torch.no_grad():
+        every, joints = model.keypoints(params, layout), model.joints(params)
+        for count, items in ((1, slice(37, 38)), (1, slice(5, 49)), (2, slice(0, 2100))):
+            with threads(count):
+                few = params.select(items)
+                torch.testing.assert_close(model.keypoints(few, layout), every[items], atol=0, rtol=0, equal_nan=True)
+                torch.testing.assert_close(model.joints(few), joints[items], atol=0, rtol=0)
+    params.body_pose.requires_grad_()
+    torch.testing.assert_close(model.keypoints(params, layout), every, atol=2e-6, rtol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 7, 1000])
+def test_joints_after_whole_turns_are_the_same(turns):
+    """The kernel takes whole turns of pi out of half the angle; 1000 turns of float64 leave 1e-12 of them."""
+    arrays = make("none")
+    c, r, t = inputs(arrays, 18)
+    more = r * (1 + 2 * torch.pi * turns / r.norm(dim=-1, keepdim=True))
+    want = from_equations(arrays, c, r, t)[1]
+    torch.testing.assert_close(posed_joints(arrays, c, more, t), want, atol=1e-11, rtol=0)
+
+
 def test_without_gradients_nothing_is_kept():
     arrays = make()
     given = inputs(arrays, 3, grad=True)

@@ -23,7 +23,7 @@ from bodyfit.body.lbs import forward_kinematics, rigid_transforms, skin
 from bodyfit.errors import ShapeError
 from bodyfit.rotation import so3_exp
 
-__all__ = ["MeshArrays", "posed_joints", "posed_mesh", "reference_mesh", "skin_mesh"]
+__all__ = ["MeshArrays", "posed_joints", "posed_mesh", "posed_sums", "reference_mesh", "skin_mesh", "without_graph"]
 
 
 def posed_mesh(
@@ -54,6 +54,34 @@ def posed_joints(
     if not _fused(arrays, inputs):
         return _reference(arrays, False, *inputs, None, None)[1]
     return _apply(arrays, False, *inputs, None, None)[1]
+
+
+def posed_sums(
+    arrays: MeshArrays,
+    sums: tuple[np.ndarray, ...],
+    coefficients: Float[Tensor, "B S"],
+    rotvecs: Float[Tensor, "B J 3"],
+    transl: Float[Tensor, "B 3"],
+) -> Float[Tensor, "B K 3"]:
+    """Weighted sums of the joints and vertices of `posed_mesh`, none of which is kept; only where `without_graph`.
+
+    `sums`: where the terms of each begin (K + 1), the terms (N): joints, then vertices, their weights (N), and what
+    they are added to (K).
+    """
+    _check(arrays, coefficients, rotvecs, transl, None, None)
+    from bodyfit.body.kernel_loops import keypoints
+    from bodyfit.body.kernel_simd import LANES
+
+    n_b, template = len(rotvecs), arrays.v_template.numpy()
+    out = np.empty((n_b, len(sums[0]) - 1, 3), template.dtype)
+    given = (_array(coefficients), _array(rotvecs), _array(transl))
+    _run(keypoints, -(-n_b // LANES), *given, *arrays.tree, template, *arrays.surface, *sums, out, grain=_TILES)
+    return torch.from_numpy(out)
+
+
+def without_graph(arrays: MeshArrays, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether the kernels take these inputs, and no gradient is wanted."""
+    return _fused(arrays, inputs) and not (torch.is_grad_enabled() and any(x.requires_grad for x in inputs))
 
 
 def skin_mesh(
@@ -115,10 +143,11 @@ def _reference(
 def _fused(arrays: MeshArrays, inputs: tuple[Tensor, ...]) -> bool:
     """Whether the kernels take these: ordinary tensors on the CPU, of the model's type, outside torch's transforms."""
     kind = arrays.v_template.dtype
+    for x in (arrays.v_template, *inputs):
+        if type(x) not in (Tensor, torch.nn.Parameter) or x.dtype != kind or not x.is_cpu:
+            return False
     return (
-        arrays.v_template.device.type == "cpu"
-        and kind in (torch.float32, torch.float64)
-        and all(type(x) in (Tensor, torch.nn.Parameter) and x.dtype == kind and x.device.type == "cpu" for x in inputs)
+        kind in (torch.float32, torch.float64)
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
@@ -126,7 +155,7 @@ def _fused(arrays: MeshArrays, inputs: tuple[Tensor, ...]) -> bool:
 
 
 def _apply(arrays: MeshArrays, mesh: bool, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
-    _check(arrays, *inputs)
+    _check(arrays, *inputs)  # pyright: ignore[reportArgumentType]
     save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     apply: Any = _Posed.apply if save else _evaluate
     return apply(arrays, mesh, *inputs) if save else apply(arrays, mesh, False, *inputs)[:2]
@@ -134,22 +163,22 @@ def _apply(arrays: MeshArrays, mesh: bool, *inputs: Tensor | None) -> tuple[Tens
 
 def _check(
     arrays: MeshArrays,
-    coefficients: Tensor | None,
-    rotvecs: Tensor | None,
-    transl: Tensor | None,
+    coefficients: Tensor,
+    rotvecs: Tensor,
+    transl: Tensor,
     rest: Tensor | None,
     joints_rest: Tensor | None,
 ) -> None:
     """Shapes, for the loops would read beyond the end of what is too short."""
-    n_j, n_b = len(arrays.parents), len(transl) if transl is not None else 0
-    wanted = {
-        "coefficients": (coefficients, (n_b, len(arrays.shapedirs) if rest is None else 0)),
-        "rotvecs": (rotvecs, (n_b, n_j, 3)),
-        "transl": (transl, (n_b, 3)),
-        "rest": (rest, (n_b, len(arrays.v_template), 3)),
-        "joints_rest": (joints_rest, (n_b, n_j, 3)),
-    }
-    for name, (value, shape) in wanted.items():
+    n_j, n_b = len(arrays.parents), transl.shape[0]
+    wanted = [
+        ("coefficients", coefficients, (n_b, arrays.shapedirs.shape[0] if rest is None else 0)),
+        ("rotvecs", rotvecs, (n_b, n_j, 3)),
+        ("transl", transl, (n_b, 3)),
+    ]
+    if rest is not None:
+        wanted += [("rest", rest, (n_b, *arrays.v_template.shape)), ("joints_rest", joints_rest, (n_b, n_j, 3))]
+    for name, value, shape in wanted:
         if value is not None and value.shape != shape:
             raise ShapeError(f"{name} must be {shape}, got {tuple(value.shape)}; give every input the same batch")
 
@@ -161,7 +190,7 @@ def _chunks(vertices: int) -> tuple[int, int]:
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
+    return (tensor.detach() if tensor.requires_grad else tensor).contiguous().numpy()
 
 
 def _evaluate(
@@ -175,27 +204,27 @@ def _evaluate(
     joints_rest: Tensor | None,
 ) -> tuple[Tensor, Tensor, np.ndarray, np.ndarray]:
     """Vertices, joints, and what the backward pass reads again: the tiles' state and rest pose."""
-    from bodyfit.body import kernel_loops as loops
-    from bodyfit.body import kernel_tree as tree
+    from bodyfit.body.kernel_pose import LANES, pose
 
     n_b, n_j, n_v = len(rotvecs), len(arrays.parents), len(arrays.v_template) if mesh else 0
-    lanes = loops.LANES
-    tiles = -(-n_b // lanes) if n_v else 0
-    kind = arrays.surface[0].dtype
-    c, state = _array(coefficients), np.zeros((tiles, 21 * n_j + coefficients.shape[1] + 3, lanes), kind)
+    tiles, kind = -(-n_b // LANES), arrays.surface[0].dtype
+    c, state = _array(coefficients), np.empty((tiles if n_v else 0, 21 * n_j + coefficients.shape[1] + 3, LANES), kind)
     joints = np.empty((n_b, n_j, 3), kind)
     given = np.empty((0, n_j, 3), kind) if joints_rest is None else _array(joints_rest)
-    _run(tree.pose, n_b, c, _array(rotvecs), _array(transl), given, *arrays.tree, state, joints, grain=_GRAIN)
+    _run(pose, tiles, c, _array(rotvecs), _array(transl), given, *arrays.tree, state, joints, grain=_TILES)
+    if not (n_b and n_v):
+        return rotvecs.new_empty(n_b, n_v, 3), torch.from_numpy(joints), state, np.empty((0, LANES), kind)
+    from bodyfit.body.kernel_loops import GROUP
+    from bodyfit.body.kernel_loops import mesh as posed_vertices
+
     # NumPy asks the system for large pages, torch does not: a mesh's first touch is a good part of its cost.
     vertices = np.empty((n_b, n_v, 3), kind)
     given = np.empty((0, 3 * n_v), kind) if rest is None else _array(rest).reshape(n_b, 3 * n_v)
-    kept = np.empty((3 * n_v * tiles if save and rest is None else 0, lanes), kind)
-    if n_b and n_v:
-        surface = arrays.surface if rest is None else arrays.skinning
-        size, chunks = _chunks(n_v)
-        template = arrays.v_template.numpy().reshape(-1)
-        jobs, out = -(-tiles // loops.GROUP) * chunks, vertices.reshape(n_b, 3 * n_v)
-        _run(loops.mesh, jobs, size, template, *surface, state, given, out, kept)
+    kept = np.empty((3 * n_v * tiles if save and rest is None else 0, LANES), kind)
+    surface = arrays.surface if rest is None else arrays.skinning
+    size, chunks = _chunks(n_v)
+    template, out = arrays.v_template.numpy().reshape(-1), vertices.reshape(n_b, 3 * n_v)
+    _run(posed_vertices, -(-tiles // GROUP) * chunks, size, template, *surface, state, given, out, kept)
     return torch.from_numpy(vertices), torch.from_numpy(joints), state, kept
 
 
@@ -272,12 +301,13 @@ def _gradients(
     d_given = torch.empty_like(given, memory_format=torch.contiguous_format)
     _run(
         tree.pose_backward, n_b, _array(coefficients), _array(rotvecs), _array(given), *arrays.tree, partial,
-        grad_joints, *(x.numpy() for x in out), d_given.numpy(), grain=_GRAIN
+        grad_joints, *(x.numpy() for x in out), d_given.numpy(), grain=_ITEMS
     )  # fmt: skip
     return *out, d_rest, None if joints_rest is None else d_given
 
 
-_GRAIN = 32  # items whose joints are worth a thread
+_TILES = 64  # tiles whose joints are worth a thread
+_ITEMS = 32  # items whose joints' gradients are
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 

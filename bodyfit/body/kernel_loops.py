@@ -10,13 +10,9 @@ Imported where it is used, because numba takes a while to load.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
+from bodyfit.body.kernel_pose import pose_tile, read, write
 from bodyfit.body.kernel_simd import (
     LANES,
     fadd,
@@ -27,24 +23,17 @@ from bodyfit.body.kernel_simd import (
     prefetch,
     splat,
     store,
-    transpose_load,
-    transpose_store,
 )
-from bodyfit.body.kernel_tree import jit
+from bodyfit.body.kernel_tree import inline, jit
 
-__all__ = ["GROUP", "LANES", "mesh", "mesh_backward"]
+__all__ = ["GROUP", "LANES", "keypoints", "mesh", "mesh_backward"]
 
 GROUP = 4  # tiles that take turns with a block of vertices, for which the model is read once
 _BLOCK = 32  # vertices whose intermediate values stay in the first-level cache
 _DEPTH = 36  # rows of a matrix that are read together, a page each
 
 
-def _inline(function: Callable[..., Any]) -> Any:
-    """A part of a kernel."""
-    return numba.njit(nogil=True, fastmath={"contract"}, forceinline=True)(inspect.unwrap(function))
-
-
-@_inline
+@inline
 def _spread(D, k, stop, i, rows, q, acc, a):
     """Add to row a + c of `acc` the sum over k of D[k, i + c] times row q + k, for the coordinates c of one vertex."""
     stride = D.shape[1]
@@ -56,14 +45,14 @@ def _spread(D, k, stop, i, rows, q, acc, a):
         store(acc, a + n, value)
 
 
-@_inline
+@inline
 def _load6(array, a):
     """Six rows from a on."""
     x, y, z = load(array, a), load(array, a + 1), load(array, a + 2)
     return x, y, z, load(array, a + 3), load(array, a + 4), load(array, a + 5)
 
 
-@_inline
+@inline
 def _spread4(D, k, stop, i, rows, q, acc, a):
     """As `_spread` for four vertices: as many sums as hide the latency of each."""
     stride = D.shape[1]
@@ -80,7 +69,7 @@ def _spread4(D, k, stop, i, rows, q, acc, a):
         store(acc, a + n, value)
 
 
-@_inline
+@inline
 def _blend(D, i, n, rows, q, acc):
     """Add the rows of D from column i on, each times its row of the state, to n coordinates."""
     for k in range(0, len(D), _DEPTH):  # more rows of D than this, a page each, overflow the table of pages
@@ -91,7 +80,7 @@ def _blend(D, i, n, rows, q, acc):
             _spread(D, k, stop, i + a, rows, q, acc, a)
 
 
-@_inline
+@inline
 def _correct(block, joint, start, stop, rows, q, acc, i):
     """Add the blocks of one vertex to its coordinates."""
     x, y, z = load(acc, i), load(acc, i + 1), load(acc, i + 2)
@@ -107,14 +96,14 @@ def _correct(block, joint, start, stop, rows, q, acc, i):
     store(acc, i + 2, z)
 
 
-@_inline
+@inline
 def _row(rows, a, x, y, z):
     """One coordinate of a transformed point."""
     return fma(load(rows, a), x, fma(load(rows, a + 1), y, fma(load(rows, a + 2), z, load(rows, a + 3))))
 
 
-@_inline
-def _skin(joint, value, start, stop, rows, q, acc, posed, i):
+@inline
+def _skin(joint, value, start, stop, rows, q, acc, i, posed, at):
     """Move one vertex by its bones, and by the translation in rows q to q + 2."""
     x, y, z = load(acc, i), load(acc, i + 1), load(acc, i + 2)
     px, py, pz = load(rows, q), load(rows, q + 1), load(rows, q + 2)
@@ -123,33 +112,9 @@ def _skin(joint, value, start, stop, rows, q, acc, posed, i):
         px = fma(w, _row(rows, a, x, y, z), px)
         py = fma(w, _row(rows, a + 4, x, y, z), py)
         pz = fma(w, _row(rows, a + 8, x, y, z), pz)
-    store(posed, i, px)
-    store(posed, i + 1, py)
-    store(posed, i + 2, pz)
-
-
-@_inline
-def _write(source, n, target, index, stride, live):
-    """target.flat[index + stride * lane + i] = row i of source, for i below n."""
-    whole = n - n % LANES
-    for i in range(0, whole, LANES):
-        transpose_store(source, i, target, index + i, stride, live)
-    flat = target.reshape(-1)
-    for i in range(whole, n):
-        for lane in range(live):
-            flat[index + stride * lane + i] = source[i, lane]
-
-
-@_inline
-def _read(target, n, source, index, stride, live):
-    """The reverse of `_write`; idle lanes repeat the last live one."""
-    whole = n - n % LANES
-    for i in range(0, whole, LANES):
-        transpose_load(target, i, source, index + i, stride, live)
-    flat = source.reshape(-1)
-    for i in range(whole, n):
-        for lane in range(LANES):
-            target[i, lane] = flat[index + stride * min(lane, live - 1) + i]
+    store(posed, at, px)
+    store(posed, at + 1, py)
+    store(posed, at + 2, pz)
 
 
 @jit
@@ -172,7 +137,7 @@ def mesh(first, stop, size, template, shapes, dense, ptr, joint, block, wptr, wj
                 live, rows = min(LANES, len(out) - t * LANES), state[t]
                 at = 3 * (n_v * t * LANES + v0)
                 if given.size:
-                    _read(acc, 3 * n, given, at, 3 * n_v, live)
+                    read(acc, 3 * n, given, at, 3 * n_v, live)
                 else:
                     for i in range(3 * n):
                         store(acc, i, splat(template[3 * v0 + i]))
@@ -181,14 +146,54 @@ def mesh(first, stop, size, template, shapes, dense, ptr, joint, block, wptr, wj
                 for v in range(n):
                     if len(block):
                         _correct(block, joint, ptr[v0 + v], ptr[v0 + v + 1], rows, q_f, acc, 3 * v)
-                    _skin(wjoint, wvalue, wptr[v0 + v], wptr[v0 + v + 1], rows, q_s + n_s, acc, posed, 3 * v)
+                    _skin(wjoint, wvalue, wptr[v0 + v], wptr[v0 + v + 1], rows, q_s + n_s, acc, 3 * v, posed, 3 * v)
                 if rest.size:
                     for i in range(3 * n):
                         store(rest, 3 * (n_v * t + v0) + i, load(acc, i))
-                _write(posed, 3 * n, out, at, 3 * n_v, live)
+                write(posed, 3 * n, out, at, 3 * n_v, live)
 
 
-@_inline
+@jit
+def keypoints(
+    first, stop, coefficients, rotvecs, transl, joints_template, directions, parents, order, template, shapes, dense,
+    ptr, joint, block, wptr, wjoint, wvalue, term_ptr, term, weight, start, out
+):  # fmt: skip
+    """Weighted sums (B, K, 3) of joints and vertices, of tiles first to stop - 1; all but the sums stays in the cache.
+
+    As `mesh`, of few vertices. Sum k adds the terms term_ptr[k] to term_ptr[k + 1] - 1, joints before vertices, to
+    start[k].
+    """
+    n_j, n_s, n_v, n_k = len(parents), len(shapes), len(template), len(start)
+    q_f, q_s, kind = 12 * n_j, 21 * n_j, out.dtype
+    given, rows = np.empty((0, n_j, 3), kind), np.empty((q_s + n_s + 3, LANES), kind)
+    scratch = np.empty((15 * n_j + n_s + 3, LANES))
+    points, acc = np.empty((max(3 * (n_j + n_v), n_s), LANES), kind), np.empty((max(3 * n_v, 3 * n_k), LANES), kind)
+    for t in range(first, stop):
+        pose_tile(
+            t, coefficients, rotvecs, transl, given, joints_template, directions, parents, order, scratch, points,
+            rows, 0
+        )  # fmt: skip
+        for v in range(n_v):
+            for c in range(3):
+                store(acc, 3 * v + c, splat(template[v, c]))
+        _blend(shapes, 0, 3 * n_v, rows, q_s, acc)
+        _blend(dense, 0, 3 * n_v, rows, q_f + 9, acc)
+        for v in range(n_v):
+            if len(block):
+                _correct(block, joint, ptr[v], ptr[v + 1], rows, q_f, acc, 3 * v)
+            _skin(wjoint, wvalue, wptr[v], wptr[v + 1], rows, q_s + n_s, acc, 3 * v, points, 3 * (n_j + v))
+        for k in range(n_k):
+            x = splat(start[k])
+            y, z = x, x
+            for e in range(term_ptr[k], term_ptr[k + 1]):
+                w, a = weight[e], 3 * term[e]
+                x, y, z = fma(w, load(points, a), x), fma(w, load(points, a + 1), y), fma(w, load(points, a + 2), z)
+            for c, value in enumerate((x, y, z)):
+                store(acc, 3 * k + c, value)
+        write(acc, 3 * n_k, out, t * LANES * 3 * n_k, 3 * n_k, min(LANES, len(out) - t * LANES))
+
+
+@inline
 def _gather9(D, k, i, n, grad, total, q):
     """Add the sum over i of D[k + m, i] times row i of `grad` to row q + m of `total`, for m below 9."""
     stride = D.shape[1]
@@ -215,7 +220,7 @@ def _gather9(D, k, i, n, grad, total, q):
         store(total, q + m, value)
 
 
-@_inline
+@inline
 def _gather(D, i, n, grad, total, q):
     """As `_gather9` for every k."""
     whole = len(D) - len(D) % 9
@@ -228,7 +233,7 @@ def _gather(D, i, n, grad, total, q):
         store(total, q + k, value)
 
 
-@_inline
+@inline
 def _sum(g, n, total, q):
     """Add the gradients of n vertices to that of the translation."""
     x, y, z = load(total, q), load(total, q + 1), load(total, q + 2)
@@ -239,7 +244,7 @@ def _sum(g, n, total, q):
     store(total, q + 2, z)
 
 
-@_inline
+@inline
 def _unskin(joint, value, start, stop, rows, source, at, g, d, i, total):
     """From the gradient `g` by one posed vertex: that by its rest position, to `d`, and by its bones' transforms."""
     x, y, z = load(source, at), load(source, at + 1), load(source, at + 2)
@@ -261,7 +266,7 @@ def _unskin(joint, value, start, stop, rows, source, at, g, d, i, total):
     store(d, i + 2, dz)
 
 
-@_inline
+@inline
 def _uncorrect(block, joint, start, stop, d, i, total, q):
     """Gradient by the features from that by one rest vertex and its blocks."""
     x, y, z = load(d, i), load(d, i + 1), load(d, i + 2)
@@ -295,10 +300,10 @@ def mesh_backward(
             for t in range(group, min(group + GROUP, len(state))):
                 live, rows, total = min(LANES, len(grad) - t * LANES), state[t], partial[t, chunk]
                 at = 3 * (n_v * t * LANES + v0)
-                _read(g, 3 * n, grad, at, 3 * n_v, live)
+                read(g, 3 * n, grad, at, 3 * n_v, live)
                 source, offset = rest, 3 * (n_v * t + v0)
                 if given.size:
-                    _read(acc, 3 * n, given, at, 3 * n_v, live)
+                    read(acc, 3 * n, given, at, 3 * n_v, live)
                     source, offset = acc, 0
                 _sum(g, n, total, q_s + n_s)
                 for v in range(n):
@@ -307,7 +312,7 @@ def mesh_backward(
                     if len(block):
                         _uncorrect(block, joint, ptr[v0 + v], ptr[v0 + v + 1], d, i, total, q_f)
                 if given.size:
-                    _write(d, 3 * n, d_given, at, 3 * n_v, live)
+                    write(d, 3 * n, d_given, at, 3 * n_v, live)
                 else:
                     _gather(shapes, 3 * v0, 3 * n, d, total, q_s)
                     _gather(dense, 3 * v0, 3 * n, d, total, q_f + 9)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.core.datamodel import models
 from numba.core.datamodel.registry import register_default
 from numba.core.errors import TypingError
@@ -17,16 +17,20 @@ from numba.extending import intrinsic
 
 __all__ = [
     "LANES",
+    "divide",
     "fadd",
     "fma",
     "item",
     "load",
     "mul",
     "prefetch",
+    "rint",
     "splat",
+    "sqrt",
     "store",
     "transpose_load",
     "transpose_store",
+    "widen",
 ]
 
 LANES = 16
@@ -88,15 +92,28 @@ def load(typingctx, array, row):
 
 @_intrinsic
 def store(typingctx, array, row, value):
-    """Write what `load` reads."""
+    """Write what `load` reads, rounded to the array's type where that is narrower."""
 
     def codegen(context, builder, signature, args):
         index = builder.mul(args[1], ir.Constant(args[1].type, LANES))
-        at = _vector_at(context, builder, signature.args[0], args[0], index)
-        builder.store(args[2], at, align=_bytes(signature.args[0]))
+        at, number = _vector_at(context, builder, signature.args[0], args[0], index), args[2]
+        if number.type != at.type.pointee:
+            number = builder.fptrunc(number, at.type.pointee)
+        builder.store(number, at, align=_bytes(signature.args[0]))
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, Lanes(array.dtype)), codegen
+    return types.void(array, types.intp, value), codegen
+
+
+@_intrinsic
+def widen(typingctx, value):
+    """The same numbers in float64."""
+    double = Lanes(types.float64)
+
+    def codegen(context, builder, signature, args):
+        return args[0] if value == double else builder.fpext(args[0], _vector(context, double))
+
+    return double(value), codegen
 
 
 @_intrinsic
@@ -144,12 +161,48 @@ def splat(typingctx, value):
 
 @_intrinsic
 def mul(typingctx, factor, value):
-    """A number times each lane."""
+    """Each lane times the factor: a number, or lanes too."""
+    wide = isinstance(factor, Lanes)
 
     def codegen(context, builder, signature, args):
-        return builder.fmul(_splat(context, builder, args[0]), args[1], flags=_FLAGS)
+        left = args[0] if wide else _splat(context, builder, args[0])
+        return builder.fmul(left, args[1], flags=_FLAGS)
 
-    return value(value.dtype, value), codegen
+    return value(factor if wide else value.dtype, value), codegen
+
+
+@_intrinsic
+def divide(typingctx, left, right):
+    """Lane by lane."""
+
+    def codegen(context, builder, signature, args):
+        return builder.fdiv(args[0], args[1])
+
+    return left(left, right), codegen
+
+
+def _each(name: str, value: Any) -> tuple[Any, Any]:
+    """One of LLVM's functions of a number, for every lane."""
+
+    def codegen(context, builder, signature, args):
+        vector = args[0].type
+        function = ir.FunctionType(vector, [vector])
+        full = f"llvm.{name}.v{LANES}f{value.dtype.bitwidth}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, function, full), args)
+
+    return value(value), codegen
+
+
+@_intrinsic
+def sqrt(typingctx, value):
+    """Square root."""
+    return _each("sqrt", value)
+
+
+@_intrinsic
+def rint(typingctx, value):
+    """The nearest whole number."""
+    return _each("rint", value)
 
 
 @_intrinsic

@@ -1,4 +1,4 @@
-"""Joints of the CPU path of the SMPL layer: forward kinematics and its backward pass, one item at a time.
+"""Backward pass of the joints of the CPU path of the SMPL layer, one item at a time.
 
 In float64 whatever the model's type: it costs nothing beside a mesh, and errors add up along a chain of bones.
 Imported where it is used, because numba takes a while to load.
@@ -14,7 +14,7 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["jit", "pose", "pose_backward"]
+__all__ = ["inline", "jit", "pose_backward"]
 
 _SMALL2 = 1e-4  # squared angle below which the series are used
 
@@ -30,6 +30,11 @@ def jit(function: Callable[..., Any]) -> Any:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba found no writable place: neither the package's folder nor the user's
         return numba.njit(**options)(function)
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Compile as a part of kernels."""
+    return numba.njit(nogil=True, fastmath={"contract"}, forceinline=True)(inspect.unwrap(function))
 
 
 @jit
@@ -68,7 +73,8 @@ def _tree(rotvecs, rest, parents, order, R, left, world, posed, derive):
     """Forward kinematics of one item, in float64: `order` has parents before children; the root turns about itself."""
     for joint in order:
         j, p = int(joint), int(parents[joint])
-        _exponential(float(rotvecs[j, 0]), float(rotvecs[j, 1]), float(rotvecs[j, 2]), R, left, j, derive)
+        x, y, z = np.float64(rotvecs[j, 0]), np.float64(rotvecs[j, 1]), np.float64(rotvecs[j, 2])
+        _exponential(x, y, z, R, left, j, derive)
         for r in range(3):
             if p < 0:
                 posed[j, r] = rest[j, r]
@@ -96,37 +102,7 @@ def _rest_joints(template, directions, coefficients, given, b, out):
             else:
                 out[j, c] = template[j, c]
                 for s in range(len(coefficients)):
-                    out[j, c] += float(directions[j, c, s]) * coefficients[s]
-
-
-@jit
-def pose(first, stop, coefficients, rotvecs, transl, given, template, directions, parents, order, state, joints):
-    """Fill the state (zero where a tile is not full) and the posed joints (B, J, 3) of items first to stop - 1."""
-    n_j, n_s, lanes = rotvecs.shape[1], coefficients.shape[1], state.shape[2]
-    rest, posed = np.empty((n_j, 3)), np.empty((n_j, 3))
-    R, left, world = np.empty((n_j, 9)), np.empty((n_j, 9)), np.empty((n_j, 9))
-    for b in range(first, stop):
-        _rest_joints(template, directions, coefficients[b], given, b, rest)
-        _tree(rotvecs[b], rest, parents, order, R, left, world, posed, False)
-        for j in range(n_j):
-            for r in range(3):
-                joints[b, j, r] = posed[j, r] + transl[b, r]
-        if not state.size:
-            continue
-        t, lane = b // lanes, b % lanes
-        rows = state[t]
-        for j in range(n_j):
-            for r in range(3):
-                moved = posed[j, r]
-                for c in range(3):
-                    moved -= world[j, 3 * r + c] * rest[j, c]
-                    rows[12 * j + 4 * r + c, lane] = world[j, 3 * r + c]
-                    rows[12 * n_j + 9 * j + 3 * r + c, lane] = R[j, 3 * r + c] - (1.0 if r == c else 0.0)
-                rows[12 * j + 4 * r + 3, lane] = moved
-        for s in range(n_s):
-            rows[21 * n_j + s, lane] = coefficients[b, s]
-        for r in range(3):
-            rows[21 * n_j + n_s + r, lane] = transl[b, r]
+                    out[j, c] += np.float64(directions[j, c, s]) * coefficients[s]
 
 
 @jit

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from bodyfit.body.kernel import posed_mesh, posed_sums, without_graph
 from bodyfit.body.kernel_arrays import MeshArrays
 
 __all__ = ["KeypointSums"]
@@ -71,3 +74,25 @@ class KeypointSums:
             points = torch.cat([points, (terms * self.weight).sum(2)], 1)
         keypoints = points.index_select(1, self.place)
         return keypoints if self.known is None else torch.where(self.known, keypoints, torch.nan)
+
+    def posed(
+        self, coefficients: Float[Tensor, "B S"], rotvecs: Float[Tensor, "B J 3"], transl: Float[Tensor, "B 3"]
+    ) -> Float[Tensor, "B K 3"]:
+        """The keypoints of bodies with these coefficients, axis-angles (radians) and translations (metres)."""
+        inputs = (coefficients, rotvecs, transl)
+        if without_graph(self.arrays, inputs):
+            return posed_sums(self.arrays, self._terms, *inputs)
+        vertices, joints = posed_mesh(self.arrays, *inputs)
+        return self.of_bodies(joints, vertices)
+
+    @cached_property
+    def _terms(self) -> tuple[np.ndarray, ...]:
+        """The sums as `posed_sums` takes them."""
+        term, weight = self.term.cpu().numpy(), self.weight[..., 0].cpu().numpy()
+        points, rows = len(self.arrays.parents) + len(self.vertices), self.place.cpu().numpy()
+        terms = [term[row - points][weight[row - points] != 0] if row >= points else [row] for row in rows]
+        weights = [weight[row - points][weight[row - points] != 0] if row >= points else [1] for row in rows]
+        ptr = np.cumsum([0, *map(len, terms)], dtype=np.int32)
+        known = np.ones(len(rows), bool) if self.known is None else self.known[:, 0].cpu().numpy()
+        start = np.where(known, 0, np.nan).astype(weight.dtype)
+        return ptr, np.concatenate(terms).astype(np.int32), np.concatenate(weights).astype(weight.dtype), start

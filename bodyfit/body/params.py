@@ -106,7 +106,8 @@ class ParamSize:
         if value.ndim != 2 or not (value.shape[1] == self.full or (self.shorter and value.shape[1] < self.full)):
             also = f" or (B, {self.joints}, 3)" if self.joints else ""
             raise ShapeError(f"{name} must be (B, {self.full}){also}, got {tuple(value.shape)}")
-        return torch.nn.functional.pad(value, (0, self.full - value.shape[1])) if self.padded else value
+        missing = self.full - value.shape[1] if self.padded else 0
+        return torch.nn.functional.pad(value, (0, missing)) if missing else value
 
 
 def complete(
@@ -127,5 +128,10 @@ def complete(
     batch = max(batches) if 0 not in batches else 0
     if not batches <= {1, batch}:
         raise ShapeError("batches differ: " + ", ".join(f"{k} {v.shape[0]}" for k, v in flat.items()))
-    zeros = {k: like.new_zeros(batch, size.full if size.default is None else size.default) for k, size in sizes.items()}
-    return BodyParams(**(zeros | {name: value.expand(batch, -1) for name, value in flat.items()}))
+    every: dict[str, Tensor] = {}
+    for name, size in sizes.items():
+        if name not in flat:
+            every[name] = like.new_zeros(batch, size.full if size.default is None else size.default)
+        else:
+            every[name] = flat[name] if len(flat[name]) == batch else flat[name].expand(batch, -1)
+    return BodyParams(**every)
