@@ -1,6 +1,6 @@
 """Plain skinning against skinning with the pose shapes: volume, self-intersection, stretch.
 
-    python scripts/bench_pose_shapes.py [--body assets/body] [--clips FOLDER] [--poses 400]
+    python scripts/bench_pose_shapes.py [--body assets/body] [--gender neutral] [--clips FOLDER] [--poses 400]
 
 One joint turns at a time, each about its anatomical axis from the T-pose. The volume is the signed volume of the whole
 closed skin: nothing else moves, so that its change is the limb's; where the skin passes through itself the part inside
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pose_shapes_measure as measure
-from build_pose_shapes import load_body
+from build_pose_shapes import GENDERS, load_body
 
 MOTIONS = [
     ("elbow flexion 60", {"left_elbow": (0, -60, 0)}),
@@ -58,10 +58,11 @@ SMPL_24 = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--body", type=Path, default=Path(__file__).resolve().parents[1] / "assets" / "body")
+    parser.add_argument("--gender", choices=GENDERS, default="neutral", help="whose body")
     parser.add_argument("--clips", type=Path, help="folder of AMASS-layout clips")
     parser.add_argument("--poses", type=int, default=400, help="poses taken from the clips")
     args = parser.parse_args()
-    body = load_body(args.body)
+    body = load_body(args.body, args.gender)
     with np.load(args.body / "open.npz") as file:
         shapes = {name: file[name] for name in ("posedirs_joint", "posedirs_vertex", "posedirs_block")}
     describe(body, shapes)

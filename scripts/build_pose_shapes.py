@@ -19,6 +19,8 @@ from pose_shapes_joints import Setup
 from pose_shapes_solve import Answer, Body, regress, solve_joint
 from pose_shapes_volume import Filler
 
+GENDERS = ("neutral", "male", "female")
+"""They share the shapes; the first is the one that is solved for."""
 ROUNDING = 2.0**20
 GRAIN = 0.8
 """How far corrections are evened out along the skin, in cubes of the lattice: what is finer is the lattice's."""
@@ -33,7 +35,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     path = args.body / "open.npz"
-    body = load_body(args.body)
+    bodies = [load_body(args.body, gender) for gender in GENDERS]
+    body = bodies[0]
     rest = dict(zip(body.names, body.joints, strict=True))
     found: list[tuple[str, np.ndarray, np.ndarray]] = []
     with np.load(path) as file:  # axes of the left fingers, then the right ones
@@ -42,7 +45,7 @@ def main() -> None:
     flexion = dict(zip(fingers, axes, strict=False))
     for setup in anatomy.setups(rest) + hand_setups(rest, body.vertices, flexion):
         start = time.perf_counter()
-        found += finished(body, setup, solve_joint(body, setup))
+        found += finished(bodies, setup, solve_joint(body, setup))
         print(f"{setup.name:18} {len(found[-1][1]):5} vertices {time.perf_counter() - start:6.1f} s", flush=True)
     with np.load(path) as old:
         arrays = dict(old)
@@ -50,11 +53,11 @@ def main() -> None:
     print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
 
 
-def load_body(folder: Path) -> Body:
-    """The neutral body with its hands."""
-    with np.load(folder / "open.npz") as shared, np.load(folder / "open_neutral.npz") as neutral:
+def load_body(folder: Path, gender: str = "neutral") -> Body:
+    """The mean body of a gender, with its hands."""
+    with np.load(folder / "open.npz") as shared, np.load(folder / f"open_{gender}.npz") as own:
         names = tuple(str(name) for name in shared["joint_names"])
-        vertices = neutral["v_template"].astype(float)
+        vertices = own["v_template"].astype(float)
         return Body(
             vertices,
             shared["f"].astype(np.int64),
@@ -66,12 +69,12 @@ def load_body(folder: Path) -> Body:
         )
 
 
-def finished(body: Body, setup: Setup, answer: Answer) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """(joint, vertices, blocks) of a joint, and of its mirror image where it has one."""
-    name = setup.name
+def finished(bodies: list[Body], setup: Setup, answer: Answer) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """(joint, vertices, blocks) of a joint, and of its mirror image where it has one; solved for the first body."""
+    name, body = setup.name, bodies[0]
     blocks = regress(body, answer, setup.smooth, GRAIN * setup.cube_m)
     if setup.creases:  # limbs; the trunk, the neck and the shoulder girdle hardly lose any
-        blocks = Filler(body, setup, answer).fill(blocks)
+        blocks = Filler(bodies, setup, answer).fill(blocks)
     features = (answer.rotations - np.eye(3)).reshape(-1, 9)
     largest = np.linalg.norm(np.einsum("sca,ka->ksc", blocks, features), axis=2).max(0)
     part = np.clip((largest / setup.cube_m - FADE[0]) / (FADE[1] - FADE[0]), 0, 1)

@@ -1,14 +1,16 @@
 """The last step of the pose shapes: the volume that linear shapes still lose is given back where the skin is free.
 
 The equilibria keep less than all of the volume (flesh yields, bones are only so near), and shapes linear in R - I less
-than the equilibria. Of all changes of the blocks that bring the volume of every sampled pose into a band around the
-rest pose's, the smallest is added: along the normals, near the joint, smooth, and nowhere where skin lies on skin.
+than the equilibria. The genders share the shapes in metres, but a man's limbs lose more than a woman's. Of all changes
+of the blocks that bring the volume of every sampled pose of every body into a band around its rest pose's, the smallest
+is added: along the normals, near the joint, smooth, and nowhere where skin lies on skin.
 """
 
 import numpy as np
 from pose_shapes_joints import Setup
 from pose_shapes_measure import crossing
 from pose_shapes_solve import Answer, Body, area_normals, evened, from_segment, squares_of
+from scipy.optimize import lsq_linear
 from scipy.spatial import cKDTree
 
 BAND = 0.38
@@ -29,15 +31,21 @@ ROUNDS = 4
 
 
 class Filler:
-    """One joint turned to its samples, skinned plainly, and the ways in which its blocks may change."""
+    """One joint of some bodies turned to its samples, skinned plainly, and the ways in which its blocks may change.
 
-    def __init__(self, body: Body, setup: Setup, answer: Answer):
+    The bodies differ in vertices and joints alone, and the first is the one that was solved for. Each of the P =
+    bodies x samples is a pose.
+    """
+
+    def __init__(self, bodies: list[Body], setup: Setup, answer: Answer):
+        body = bodies[0]
         self.body, self.setup, self.answer = body, setup, answer
         turns = answer.rotations - np.eye(3)
-        self.features = turns.reshape(-1, 9)
-        away = body.vertices - body.joints[body.names.index(setup.name)]
-        self.plain = body.vertices + body.below(setup.name)[:, None] * (away @ turns.transpose(0, 2, 1))
-        self.rest_m3 = _volumes(body.vertices[None], body.faces)
+        self.features = np.tile(turns.reshape(-1, 9), (len(bodies), 1))
+        self.blends = np.tile(answer.blends, (len(bodies), 1, 1, 1))
+        self.soft = np.tile(SOFT * answer.importance.mean() / answer.importance, len(bodies))
+        self.plain = np.concatenate([_turned(one, setup.name, turns) for one in bodies])
+        self.rest_m3 = np.repeat([_volumes(one.vertices[None], body.faces)[0] for one in bodies], len(turns))
         change = _volumes(self.plain, body.faces) - self.rest_m3
         self.band = -BAND * np.abs(change), np.where(change < 0, EXCESS, BAND) * np.abs(change)
         self.places = body.vertices[answer.skin]
@@ -63,27 +71,27 @@ class Filler:
 
     def _posed(self, blocks: np.ndarray) -> np.ndarray:
         skins = self.plain.copy()
-        skins[:, self.answer.skin] += np.einsum("ksij,sja,ka->ksi", self.answer.blends, blocks, self.features)
+        skins[:, self.answer.skin] += np.einsum("ksij,sja,ka->ksi", self.blends, blocks, self.features)
         return skins
 
     def _volume_kept(self, blocks: np.ndarray, part: np.ndarray) -> np.ndarray:
-        skin, blends = self.answer.skin, self.answer.blends
-        soft = SOFT * self.answer.importance.mean() / self.answer.importance
+        skin = self.answer.skin
         for _ in range(STEPS):
             posed = self._posed(blocks)
             change = _volumes(posed, self.body.faces) - self.rest_m3
-            wanted = np.clip(change, *self.band) - change
-            if not wanted.any():
+            least, most = (bound - change for bound in self.band)
+            if (least <= 0).all() and (most >= 0).all():
                 break
             normals = np.stack([area_normals(one, self.body.faces) for one in posed])
             free = np.stack([self._free(v, n) for v, n in zip(posed, normals, strict=True)])
-            slopes = np.einsum("ksji,ksj,ka->ksia", blends, normals[:, skin], self.features).reshape(*free.shape, 27)
+            slopes = np.einsum("ksji,ksj,ka->ksia", self.blends, normals[:, skin], self.features)
+            slopes = slopes.reshape(*free.shape, 27)
             pushed = slopes * (free * self.near * part)[..., None]
             ways = np.einsum("sab,ksb->sak", self.give, pushed)
             ways = evened(self.body, skin, ways, self.setup.smooth, WIDE * self.setup.cube_m) * part[:, None, None]
             system = np.einsum("ksa,sal->kl", slopes, ways)
-            system += np.diag(soft * system.trace() / len(system))
-            blocks = blocks + (ways @ np.linalg.solve(system, wanted)).reshape(blocks.shape)
+            system += np.diag(self.soft * system.trace() / len(system))
+            blocks = blocks + (ways @ _smallest(system, least, most)).reshape(blocks.shape)
         return blocks
 
     def _free(self, vertices: np.ndarray, normals: np.ndarray) -> np.ndarray:
@@ -117,3 +125,18 @@ def _volumes(skins: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """(K,) cubic metres."""
     a, b, c = (skins[:, faces[:, k]] for k in range(3))
     return (a * np.cross(b, c)).sum((1, 2)) / 6
+
+
+def _turned(body: Body, name: str, turns: np.ndarray) -> np.ndarray:
+    """(K, V, 3) plain skinning of one joint's R - I, (K, 3, 3)."""
+    away = body.vertices - body.joints[body.names.index(name)]
+    return body.vertices + body.below(name)[:, None] * (away @ turns.transpose(0, 2, 1))
+
+
+def _smallest(system: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """(P,) x with `system` @ x between the bounds and x' `system` x, what the change costs, least."""
+    values, vectors = np.linalg.eigh(0.5 * (system + system.T))  # the smoothing made it a little uneven
+    whitened = vectors.T / np.sqrt(np.maximum(values, 1e-4 * values[-1]))[:, None]
+    scale = np.abs([least, most]).max()
+    change = lsq_linear(whitened, np.zeros(len(system)), (least / scale, most / scale), method="bvls").x * scale
+    return np.linalg.solve(system, change)
