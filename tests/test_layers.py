@@ -100,11 +100,9 @@ def test_the_walk_sees_the_whole_package():
         "evaluate",
         "cli",
     } <= rooms
-    fitter = dict(
-        (name, line)
-        for line, name in imported((PACKAGE / "fit/fitter.py").read_text(), "bodyfit.fit.fitter", is_package=False)
-    )
-    assert {"bodyfit.body.model.BodyModel", "bodyfit.solve.minimize", "torch"} <= fitter.keys()
+    source = (PACKAGE / "fit/hypotheses.py").read_text()
+    found = {name for _, name in imported(source, "bodyfit.fit.hypotheses", is_package=False)}
+    assert {"bodyfit.fit.objective.StageObjective", "bodyfit.solve.minimize", "torch"} <= found
 
 
 @pytest.fixture
