@@ -134,17 +134,17 @@ def test_what_the_cpu_cannot_draw_is_refused(options):
 
 
 def test_the_kernel_compiles_where_no_cache_can_be_written(monkeypatch):
-    from bodyfit.render import zbuffer
+    from bodyfit.body import compiled
 
-    compiler = zbuffer.numba.njit
+    compiler = compiled.numba.njit
 
     def without_a_place(*args, cache: bool = False, **kwargs):
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return compiler(*args, **kwargs)
 
-    monkeypatch.setattr(zbuffer.numba, "njit", without_a_place)
-    assert zbuffer._jit(lambda x: x + 1)(2) == 3
+    monkeypatch.setattr(compiled.numba, "njit", without_a_place)
+    assert compiled.jit(lambda x: x + 1)(2) == 3
 
 
 def test_a_body_takes_milliseconds():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from bodyfit.body.kernel_tree import jit
+from bodyfit.body.compiled import loose
 
 __all__ = ["depth"]
 
 
-@jit
+@loose
 def depth(probes: Float[np.ndarray, "P 3"], vertices: Float[np.ndarray, "N 3"], faces: Int[np.ndarray, "F 3"]) -> float:
     """How far the deepest of the probes that are inside a closed mesh is from the mesh's nearest vertex; 0 if none is.
 

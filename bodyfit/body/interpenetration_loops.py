@@ -7,13 +7,11 @@ up the z axis. Imported where it is used, because numba takes a while to load.
 from __future__ import annotations
 
 import heapq
-import inspect
 import math
-from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
+
+from bodyfit.body.compiled import jit
 
 __all__ = ["INSIDE", "depths", "faces_by_cell", "winding"]
 
@@ -22,16 +20,7 @@ INSIDE = 0.75
 a free point on the skin sees 0 (a limb) to 1/2 (a flat back), and one inside another part sees 1 more."""
 
 
-def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on first use, cached on disk where any place for a cache can be written."""
-    function = inspect.unwrap(function)  # of the tests' shape checks, which numba cannot compile
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # numba found no writable place: neither the package's folder nor the user's
-        return numba.njit(nogil=True)(function)
-
-
-@_jit
+@jit
 def faces_by_cell(corners, low, cell, nx, ny):
     """The faces over each cell of a grid in x and y: pointers (nx ny + 1) into a list of faces."""
     start = np.zeros(nx * ny + 1, np.int64)
@@ -57,7 +46,7 @@ def faces_by_cell(corners, low, cell, nx, ny):
     return start, items
 
 
-@_jit
+@jit
 def _left(i, j, a, b, q):
     """Whether q lies left of the edge from a to b in x and y, decided alike by the two faces that share the edge."""
     if i < j:
@@ -65,7 +54,7 @@ def _left(i, j, a, b, q):
     return (a[0] - b[0]) * (q[1] - b[1]) - (a[1] - b[1]) * (q[0] - b[0]) < 0
 
 
-@_jit
+@jit
 def _crossing(i, j, k, a, b, c, q):
     """+1 where the ray from q up the z axis leaves through the face, -1 where it enters, else 0."""
     left = _left(i, j, a, b, q)
@@ -80,7 +69,7 @@ def _crossing(i, j, k, a, b, c, q):
     return 1 if left else -1
 
 
-@_jit
+@jit
 def winding(queries, vertices, faces, low, cell, nx, ny, start, items):
     """Winding number of the closed mesh about each query."""
     count = np.zeros(len(queries), np.int64)
@@ -95,7 +84,7 @@ def winding(queries, vertices, faces, low, cell, nx, ny, start, items):
     return count
 
 
-@_jit
+@jit
 def _solid_angle(a, b, c, q):
     """Solid angle of a triangle from q, positive from behind (van Oosterom and Strackee 1983)."""
     ax, ay, az = a[0] - q[0], a[1] - q[1], a[2] - q[2]
@@ -109,7 +98,7 @@ def _solid_angle(a, b, c, q):
     return 2 * math.atan2(triple, la * lb * lc + ab * lc + bc * la + ca * lb)
 
 
-@_jit
+@jit
 def _ball(source, radius, ptr, neighbour, length, distance, found):
     """The vertices within `radius` of one along the edges; their number, and they first in `found`.
 
@@ -132,7 +121,7 @@ def _ball(source, radius, ptr, neighbour, length, distance, found):
     return n
 
 
-@_jit
+@jit
 def _distance2(p, a, b, c):
     """Squared distance of a point from a triangle (Ericson 2004, section 5.1.5)."""
     ab, ac, ap = b - a, c - a, p - a
@@ -159,7 +148,7 @@ def _distance2(p, a, b, c):
     return np.dot(r, r)
 
 
-@_jit
+@jit
 def depths(candidates, queries, count, near_m, share_m, vertices, faces, centres, reach, normals, edges, incident):
     """How deep each candidate lies inside the mesh without its own neighbourhood; 0 where it lies outside of that.
 
@@ -211,7 +200,7 @@ def depths(candidates, queries, count, near_m, share_m, vertices, faces, centres
     return out, other
 
 
-@_jit
+@jit
 def _nearest(p, vertices, faces, centres, reach, without):
     """Distance of a point from the faces but for some, and the nearest; 0 and -1 where there are no others."""
     best, at = np.inf, -1

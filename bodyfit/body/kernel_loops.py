@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bodyfit.body.compiled import inline, loose
 from bodyfit.body.kernel_pose import pose_tile, read, write
 from bodyfit.body.kernel_simd import (
     LANES,
@@ -24,7 +25,6 @@ from bodyfit.body.kernel_simd import (
     splat,
     store,
 )
-from bodyfit.body.kernel_tree import inline, jit
 
 __all__ = ["GROUP", "LANES", "keypoints", "mesh", "mesh_backward"]
 
@@ -117,7 +117,7 @@ def _skin(joint, value, start, stop, rows, q, acc, i, posed, at):
     store(posed, at + 2, pz)
 
 
-@jit
+@loose
 def mesh(first, stop, size, template, shapes, dense, ptr, joint, block, wptr, wjoint, wvalue, state, given, out, rest):
     """Vertices (B, 3 V) of jobs first to stop - 1; the rest pose goes to `rest` (T 3 V, L) unless that is empty.
 
@@ -153,7 +153,7 @@ def mesh(first, stop, size, template, shapes, dense, ptr, joint, block, wptr, wj
                 write(posed, 3 * n, out, at, 3 * n_v, live)
 
 
-@jit
+@loose
 def keypoints(
     first, stop, coefficients, rotvecs, transl, joints_template, directions, parents, order, template, shapes, dense,
     ptr, joint, block, wptr, wjoint, wvalue, term_ptr, term, weight, start, out
@@ -278,7 +278,7 @@ def _uncorrect(block, joint, start, stop, d, i, total, q):
             store(total, feature + k, value)
 
 
-@jit
+@loose
 def mesh_backward(
     first, stop, size, shapes, dense, ptr, joint, block, wptr, wjoint, wvalue, state, given, rest, grad, partial,
     d_given

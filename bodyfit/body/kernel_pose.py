@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from bodyfit.body.compiled import inline, loose
 from bodyfit.body.kernel_simd import (
     LANES,
     divide,
@@ -26,7 +27,6 @@ from bodyfit.body.kernel_simd import (
     transpose_store,
     widen,
 )
-from bodyfit.body.kernel_tree import inline, jit
 
 __all__ = ["pose", "pose_tile", "read", "write"]
 
@@ -176,7 +176,7 @@ def pose_tile(
                 store(state, q_f + 9 * j + k, fadd(value, splat(-1.0 if k % 4 == 0 else 0.0)))
 
 
-@jit
+@loose
 def pose(first, stop, coefficients, rotvecs, transl, given, template, directions, parents, order, state, joints):
     """The state and the posed joints (B, J, 3) of tiles first to stop - 1; idle lanes are as the last live one.
 

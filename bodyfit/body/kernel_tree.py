@@ -6,38 +6,18 @@ Imported where it is used, because numba takes a while to load.
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
 
-__all__ = ["inline", "jit", "pose_backward"]
+from bodyfit.body.compiled import loose
+
+__all__ = ["pose_backward"]
 
 _SMALL2 = 1e-4  # squared angle below which the series are used
 
 
-def jit(function: Callable[..., Any]) -> Any:
-    """Compile on first use, cached on disk where any place for a cache can be written.
-
-    Products and sums may be contracted and reordered; NaN and infinity keep their meaning.
-    """
-    function = inspect.unwrap(function)  # of the tests' shape checks, which numba cannot compile
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz"}}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no writable place: neither the package's folder nor the user's
-        return numba.njit(**options)(function)
-
-
-def inline(function: Callable[..., Any]) -> Any:
-    """Compile as a part of kernels."""
-    return numba.njit(nogil=True, fastmath={"contract"}, forceinline=True)(inspect.unwrap(function))
-
-
-@jit
+@loose
 def _exponential(x, y, z, R, left, j, derive):
     """R[j] = exp(hat(x, y, z)), and if `derive` its left Jacobian (Sola et al. 2018, eq. 145); series near zero.
 
@@ -59,7 +39,7 @@ def _exponential(x, y, z, R, left, j, derive):
         _matrix(x, y, z, c, d, left, j)
 
 
-@jit
+@loose
 def _matrix(x, y, z, k, k2, M, j):
     """M[j] = I + k hat(x, y, z) + k2 hat(x, y, z)^2."""
     xy, xz, yz = k2 * x * y, k2 * x * z, k2 * y * z
@@ -68,7 +48,7 @@ def _matrix(x, y, z, k, k2, M, j):
     M[j, 6], M[j, 7], M[j, 8] = xz - k * y, yz + k * x, 1 - k2 * (x * x + y * y)
 
 
-@jit
+@loose
 def _tree(rotvecs, rest, parents, order, R, left, world, posed, derive):
     """Forward kinematics of one item, in float64: `order` has parents before children; the root turns about itself."""
     for joint in order:
@@ -92,7 +72,7 @@ def _tree(rotvecs, rest, parents, order, R, left, world, posed, derive):
                     world[j, 3 * r + c] = u * R[j, c] + v * R[j, 3 + c] + w * R[j, 6 + c]
 
 
-@jit
+@loose
 def _rest_joints(template, directions, coefficients, given, b, out):
     """Rest joints of item b: as given, or linear in its coefficients."""
     for j in range(len(template)):
@@ -105,7 +85,7 @@ def _rest_joints(template, directions, coefficients, given, b, out):
                     out[j, c] += np.float64(directions[j, c, s]) * coefficients[s]
 
 
-@jit
+@loose
 def pose_backward(
     first, stop, coefficients, rotvecs, given, template, directions, parents, order, partial, grad_joints,
     d_coefficients, d_rotvecs, d_transl, d_given
@@ -183,7 +163,7 @@ def pose_backward(
                     d_given[b, j, c] = d_rest[j, c]
 
 
-@jit
+@loose
 def _turn(G, R, left, out):
     """Gradient by an axis-angle from that by its matrix: dR = hat(left d) R."""
     x = y = z = 0.0

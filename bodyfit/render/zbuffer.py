@@ -6,30 +6,19 @@ Imported where it is used, because numba takes a while to load.
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
 
-import numba
 import numpy as np
 from jaxtyping import Float, Int
+
+from bodyfit.body.compiled import jit
 
 __all__ = ["fill", "pixel_centres"]
 
 _EPSILON = 1e-8  # PyTorch3D's bound on face areas and depths, and what it adds to an area before it divides
 _SMALL_PX = 64 * 64  # pictures below this many pixels are not worth a thread
-
-
-def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on first use, cached on disk where any place for a cache can be written."""
-    function = inspect.unwrap(function)  # of the tests' shape checks, which numba cannot compile
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # numba found no writable place: neither the package's folder nor the user's
-        return numba.njit(nogil=True)(function)
 
 
 def pixel_centres(size: int, other: int) -> Float[np.ndarray, " S"]:
@@ -79,7 +68,7 @@ def fill(
         list(pool.map(run, jobs))
 
 
-@_jit
+@jit
 def _fill_rows(face_verts, first, count, y_start, y_stop, xs, ys, perspective, cull, pix, zbuf, bary):
     height, width = pix.shape
     x_top, y_top = xs[0], ys[0]
@@ -124,7 +113,7 @@ def _fill_rows(face_verts, first, count, y_start, y_stop, xs, ys, perspective, c
                     bary[row, column, 0], bary[row, column, 1], bary[row, column, 2] = b0, b1, b2
 
 
-@_jit
+@jit
 def _edge_distances(face_verts, y_start, y_stop, xs, ys, pix, dists):
     """Minus the squared distance to the nearest edge: covered pixels lie inside their face."""
     for row in range(y_start, y_stop):
