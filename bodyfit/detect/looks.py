@@ -9,21 +9,14 @@ import numpy as np
 from jaxtyping import Float
 
 from bodyfit.detect.blazepose import Landmarks
-from bodyfit.skeleton import layout_names
+from bodyfit.skeleton import layout_names, mirrored_rows
 
 __all__ = ["consensus", "mirrored"]
 
 _NAMES = layout_names("mediapipe33")
 _AGREE = 0.04
 """Looks agree about a point within this part of the region's side: half a foot's length, less than between feet."""
-
-
-def _other_side(name: str) -> str:
-    parts = ["right" if p == "left" else "left" if p == "right" else p for p in name.split("_")]
-    return "_".join(parts)
-
-
-_SWAP = [_NAMES.index(_other_side(name)) for name in _NAMES]
+_SWAP = mirrored_rows(_NAMES)
 
 
 def mirrored(look: Landmarks, width_px: float) -> Landmarks:
