@@ -77,9 +77,7 @@ class Residuals:
         placed = self.terms.points.place(tree, betas)
         if not derive:
             return placed.positions + x[:, None, :3], None
-        by_transl = torch.eye(3).to(x).expand(*placed.positions.shape, 3)
-        jacobian = torch.cat([by_transl, placed.jacobian_pose(), placed.jacobian_betas()], 3)
-        return placed.positions + x[:, None, :3], jacobian
+        return placed.positions + x[:, None, :3], placed.jacobian()
 
     def _reprojection(self, x: Tensor, tree: PosedTree, betas: Tensor, derive: bool) -> tuple[Tensor, Tensor]:
         """c r / sqrt(1 + r^2 / sigma^2): its square is the Geman-McClure cost."""

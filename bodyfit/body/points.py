@@ -236,6 +236,12 @@ class PosedPoints:
             jacobian = jacobian + p.member @ (self.tree.R_world[:, p.soft_bone] @ p.offset_shape).flatten(2)
         return jacobian.unflatten(2, (3, -1))
 
+    def jacobian(self) -> Float[Tensor, "B K 3 D"]:
+        """d position / d (transl, axis-angle of the joints, betas)."""
+        eye = torch.eye(3, dtype=self.positions.dtype, device=self.positions.device)
+        by_transl = eye.expand(*self.positions.shape, 3)
+        return torch.cat([by_transl, self.jacobian_pose(), self.jacobian_betas()], 3)
+
     def pull_back(self, forces: Float[Tensor, "B *N K 3"]) -> Float[Tensor, "B *N J3"]:
         """jacobian_pose^T forces without the Jacobian: at each joint the torque of the forces below it."""
         p = self.points

@@ -116,17 +116,18 @@ class StageObjective:
 
     def normal(self, x: Float[Tensor, "B D"]) -> Normal:
         """Cost, J^T r and J^T J at x."""
-        tree = self._tree(x)
+        tree = self.tree(x)
         return self._with_priors(x, tree, self._evidence(x, tree))
 
-    def hessians(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D D"], Float[Tensor, "B D D"]]:
-        """J^T J at x, of all terms and of what was seen alone."""
-        tree = self._tree(x)
+    def hessians(
+        self, x: Float[Tensor, "B D"], tree: PosedTree
+    ) -> tuple[Float[Tensor, "B D D"], Float[Tensor, "B D D"]]:
+        """J^T J at x, whose body is `tree`, of all terms and of what was seen alone."""
         evidence = self._evidence(x, tree)
         seen = evidence.hessian.clone()
         return self._with_priors(x, tree, evidence).hessian, seen
 
-    def _tree(self, x: Float[Tensor, "B D"]) -> PosedTree:
+    def tree(self, x: Float[Tensor, "B D"]) -> PosedTree:
         """The body at x."""
         end = x.shape[1] - self.terms.model.num_betas
         return pose_tree(self.terms.model, x[:, end:], x[:, 3:end].unflatten(1, (-1, 3)))
@@ -136,31 +137,21 @@ class StageObjective:
         stage, terms, seen = self.stage, self.terms, self.seen
         transl, betas = x[:, :3], x[:, x.shape[1] - terms.model.num_betas :]
         placed = terms.points.place(tree, betas)
-        eye = torch.eye(3, dtype=x.dtype, device=x.device).expand(*placed.positions.shape, 3)
-        jacobian = torch.cat([eye, placed.jacobian_pose(), placed.jacobian_betas()], 3)
-        points = placed.positions + transl[:, None]
+        points, jacobian = placed.positions + transl[:, None], placed.jacobian()
         in_view = (points, jacobian) if seen.rig is None else (seen.rig.points(points), seen.rig.jacobian(jacobian))
-        cost, r, rows = projection_rows(*in_view, seen.target, seen.weight, seen.scale_cm, stage.sigma_cm)
-        gradient = (rows.mT @ r[..., None])[..., 0]
-        hessian = rows.mT @ rows
+        normal = _of_rows(*projection_rows(*in_view, seen.target, seen.weight, seen.scale_cm, stage.sigma_cm))
         if stage.lift > 0 and seen.lift_m is not None and seen.lift_weight is not None:
             weight = stage.lift * seen.lift_weight
-            lift_cost, r, rows = centred_rows(points, jacobian, seen.lift_m, weight, stage.lift_sigma_cm)
-            cost = cost + lift_cost
-            gradient += (rows.mT @ r[..., None])[..., 0]
-            hessian += rows.mT @ rows
+            lifted = centred_rows(points, jacobian, seen.lift_m, weight, stage.lift_sigma_cm)
+            normal = _of_rows(*lifted, beside=normal)
         if seen.points_m is not None and seen.points_weight is not None:
             if terms.points3d is not terms.points:
                 placed = terms.points3d.place(tree, betas)
-                eye = eye[:, :1].expand(*placed.positions.shape, 3)
-                jacobian = torch.cat([eye, placed.jacobian_pose(), placed.jacobian_betas()], 3)
-                points = placed.positions + transl[:, None]
+                points, jacobian = placed.positions + transl[:, None], placed.jacobian()
             weight = stage.points * seen.points_weight
-            measured, r, rows = placed_rows(points, jacobian, seen.points_m, weight, stage.points_sigma_cm)
-            cost = cost + measured
-            gradient += (rows.mT @ r[..., None])[..., 0]
-            hessian += rows.mT @ rows
-        return Normal(cost, gradient, hessian)
+            measured = placed_rows(points, jacobian, seen.points_m, weight, stage.points_sigma_cm)
+            normal = _of_rows(*measured, beside=normal)
+        return normal
 
     def _with_priors(self, x: Float[Tensor, "B D"], tree: PosedTree, normal: Normal) -> Normal:
         """The same with the priors of pose and shape added, in place."""
@@ -186,6 +177,19 @@ class StageObjective:
             normal = _add(normal, stage.height, terms.height(betas, seen.height_m), slice(end, None))
         shape = Quadratic(betas.square().sum(1), betas, torch.ones_like(betas))
         return _add(normal, stage.shape, shape, slice(end, None))
+
+
+def _of_rows(
+    cost: Float[Tensor, "B"],
+    r: Float[Tensor, "B R"],
+    rows: Float[Tensor, "B R D"],
+    beside: Normal | None = None,
+) -> Normal:
+    """The normal equations of residuals and their rows; added to those of others, in place, where there are any."""
+    gradient, hessian = (rows.mT @ r[..., None])[..., 0], rows.mT @ rows
+    if beside is None:
+        return Normal(cost, gradient, hessian)
+    return Normal(beside.cost + cost, beside.gradient.add_(gradient), beside.hessian.add_(hessian))
 
 
 def _held(normal: Normal, start: int) -> Normal:

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bodyfit.body.points import Points, pose_tree
+from bodyfit.body.points import Points, PosedTree
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.objective import StageObjective
 
@@ -55,13 +55,13 @@ class Spread:
 
 
 def _halves(
-    objective: StageObjective, x: Float[Tensor, "B D"], config: FitConfig
+    objective: StageObjective, x: Float[Tensor, "B D"], tree: PosedTree, config: FitConfig
 ) -> tuple[Float[Tensor, "B D D"], Float[Tensor, "B D D"]]:
     """W and M of C = W^T M W: W = L^-1 with H = L L^T, and M between the least and the largest s."""
     stage, factor = objective.stage, config.calibration
     s_seen = factor.seen * config.noise_cm**2
     s_pose, s_shape = 0.5 * factor.pose * stage.pose**2, factor.shape * stage.shape**2
-    H, seen = objective.hessians(x)
+    H, seen = objective.hessians(x, tree)
     # The blocks of the priors, as what they are more than s_seen H.
     more = H - seen
     end = x.shape[1] - objective.terms.model.num_betas
@@ -84,17 +84,15 @@ def _halves(
 
 def covariance(objective: StageObjective, x: Float[Tensor, "B D"], config: FitConfig) -> Float[Tensor, "B D D"]:
     """The covariance of the variables at solutions of a stage; a shape that is known has none."""
-    W, M = _halves(objective, x, config)
+    W, M = _halves(objective, x, objective.tree(x), config)
     return W.mT @ M @ W
 
 
 def spread(objective: StageObjective, x: Float[Tensor, "B D"], joints: Points, config: FitConfig) -> Spread:
     """The covariance and each joint's deviation at solutions of a stage; `joints` are the body's, the root first."""
-    W, M = _halves(objective, x, config)
-    end = x.shape[1] - objective.terms.model.num_betas
-    placed = joints.place(pose_tree(objective.terms.model, x[:, end:], x[:, 3:end].unflatten(1, (-1, 3))), x[:, end:])
-    eye = torch.eye(3, dtype=x.dtype, device=x.device).expand(*placed.positions.shape, 3)
-    J = torch.cat([eye, placed.jacobian_pose(), placed.jacobian_betas()], 3)
+    tree = objective.tree(x)
+    W, M = _halves(objective, x, tree, config)
+    J = joints.place(tree, x[:, x.shape[1] - objective.terms.model.num_betas :]).jacobian()
     rows = (J.flatten(1, 2) @ W.mT).unflatten(1, (-1, 3))
     by_M = (rows.flatten(1, 2) @ M).unflatten(1, (-1, 3))
 
