@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of pages: DevTools' protocol over a pipe, so that nothing need be installed but Chromium.
+"""A headless Chromium for tests of pages, by DevTools' protocol over a pipe: nothing but Chromium need be installed.
 
 Use it by the fixture `browser`, which skips where there is no Chromium:
 
@@ -68,8 +68,6 @@ def served(folder: Path, *, web: str = "/web/") -> Iterator[str]:
     """Serve a folder, and three.js under `web`, on localhost; gives the address with a slash at its end."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript"}
-
         def translate_path(self, path: str) -> str:
             if not path.startswith(web):
                 return super().translate_path(path)
@@ -219,7 +217,7 @@ class Page:
             self.errors.append(" ".join(str(a.get("value", a.get("description"))) for a in params["args"]))
 
     def evaluate(self, expression: str) -> Any:
-        """The value of an expression, awaited if it is a promise, as JSON has it. Raises `RuntimeError` if it throws."""
+        """The value of an expression as JSON has it, awaited if it is a promise. `RuntimeError` if it throws."""
         answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in answer:
             details = answer["exceptionDetails"]
@@ -227,7 +225,7 @@ class Page:
         return answer["result"].get("value")
 
     def wait_for(self, expression: str, *, timeout_s: float = 60.0) -> Any:
-        """The value of an expression as soon as it is true in JavaScript's sense; an error of the page ends the wait."""
+        """The value of an expression once it is true in JavaScript's sense; an error of the page ends the wait."""
         value: list[Any] = [None]
 
         def ready() -> bool:
