@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bodyfit.fit.fitter import Fitter, fit_keypoints
     from bodyfit.fit.result import FitResult, FitStatus
     from bodyfit.frame import Frame
+    from bodyfit.io.amass import load_amass
+    from bodyfit.io.formats import export
     from bodyfit.io.params import load_result, save
     from bodyfit.keypoints import Keypoints2D
     from bodyfit.pipeline import fit_frames, fit_image
@@ -45,10 +47,12 @@ _HOME = {
     "PosePrior": "body.pose_prior",
     "StageConfig": "fit.config",
     "evaluate": "evaluate",
+    "export": "io.formats",
     "fit_frames": "pipeline",
     "fit_image": "pipeline",
     "fit_keypoints": "fit.fitter",
     "interpenetration": "body.interpenetration",
+    "load_amass": "io.amass",
     "load_model": "body.model",
     "load_pose_prior": "body.pose_prior",
     "load_result": "io.params",
@@ -74,10 +78,12 @@ __all__ = [
     "StageConfig",
     "__version__",
     "evaluate",
+    "export",
     "fit_frames",
     "fit_image",
     "fit_keypoints",
     "interpenetration",
+    "load_amass",
     "load_model",
     "load_pose_prior",
     "load_result",
