@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from bodyfit.fit.config import FitConfig, StageConfig
     from bodyfit.fit.fitter import Fitter, fit_keypoints
     from bodyfit.fit.result import FitResult, FitStatus
+    from bodyfit.fit.track import Track
     from bodyfit.frame import Frame
     from bodyfit.io.params import load_result, save
+    from bodyfit.io.track import load_track, save_track
     from bodyfit.keypoints import Keypoints2D
     from bodyfit.pipeline import fit_frames, fit_image
     from bodyfit.solve import LMConfig
@@ -44,6 +46,7 @@ _HOME = {
     "LMConfig": "solve",
     "PosePrior": "body.pose_prior",
     "StageConfig": "fit.config",
+    "Track": "fit.track",
     "evaluate": "evaluate",
     "fit_frames": "pipeline",
     "fit_image": "pipeline",
@@ -52,8 +55,10 @@ _HOME = {
     "load_model": "body.model",
     "load_pose_prior": "body.pose_prior",
     "load_result": "io.params",
+    "load_track": "io.track",
     "random_bodies": "body.sample",
     "save": "io.params",
+    "save_track": "io.track",
 }
 
 __all__ = [
@@ -72,6 +77,7 @@ __all__ = [
     "LMConfig",
     "PosePrior",
     "StageConfig",
+    "Track",
     "__version__",
     "evaluate",
     "fit_frames",
@@ -81,8 +87,10 @@ __all__ = [
     "load_model",
     "load_pose_prior",
     "load_result",
+    "load_track",
     "random_bodies",
     "save",
+    "save_track",
 ]
 
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["AssetError", "BodyfitError", "DetectorError", "ImageError", "OptionError", "OutputError", "ShapeError"]
+__all__ = [
+    "AssetError",
+    "BodyfitError",
+    "DetectorError",
+    "ImageError",
+    "OptionError",
+    "OutputError",
+    "ShapeError",
+    "VideoError",
+]
 
 
 class BodyfitError(Exception):
@@ -21,6 +30,10 @@ class OptionError(BodyfitError, ValueError):
 
 class ImageError(BodyfitError):
     """A picture cannot be read."""
+
+
+class VideoError(BodyfitError):
+    """A clip cannot be read."""
 
 
 class AssetError(BodyfitError):

@@ -6,15 +6,22 @@ from bodyfit.io.model_file import save_model
 from bodyfit.io.params import load_result, save, save_params
 from bodyfit.io.picture import save_picture
 from bodyfit.io.summary import write_json
+from bodyfit.io.track import load_track, save_track
+from bodyfit.io.video import VideoReader
+from bodyfit.io.video_writer import VideoWriter
 
 __all__ = [
+    "VideoReader",
+    "VideoWriter",
     "load_result",
+    "load_track",
     "save",
     "save_glb",
     "save_model",
     "save_obj",
     "save_params",
     "save_picture",
+    "save_track",
     "write_atomically",
     "write_json",
 ]
