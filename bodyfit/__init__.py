@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bodyfit.fit.result import FitResult, FitStatus
     from bodyfit.frame import Frame
     from bodyfit.io.params import load_result, save
-    from bodyfit.keypoints import Keypoints2D
+    from bodyfit.keypoints import Keypoints2D, convert_keypoints
     from bodyfit.pipeline import fit_frames, fit_image
     from bodyfit.solve import LMConfig
 
@@ -44,6 +44,7 @@ _HOME = {
     "LMConfig": "solve",
     "PosePrior": "body.pose_prior",
     "StageConfig": "fit.config",
+    "convert_keypoints": "keypoints",
     "evaluate": "evaluate",
     "fit_frames": "pipeline",
     "fit_image": "pipeline",
@@ -73,6 +74,7 @@ __all__ = [
     "PosePrior",
     "StageConfig",
     "__version__",
+    "convert_keypoints",
     "evaluate",
     "fit_frames",
     "fit_image",
