@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bodyfit.frame import Frame
     from bodyfit.io.params import load_result, save
     from bodyfit.io.track import load_track, save_track
-    from bodyfit.keypoints import Keypoints2D
+    from bodyfit.keypoints import Keypoints2D, convert_keypoints
     from bodyfit.pipeline import fit_frames, fit_image
     from bodyfit.solve import LMConfig
 
@@ -47,6 +47,7 @@ _HOME = {
     "PosePrior": "body.pose_prior",
     "StageConfig": "fit.config",
     "Track": "fit.track",
+    "convert_keypoints": "keypoints",
     "evaluate": "evaluate",
     "fit_frames": "pipeline",
     "fit_image": "pipeline",
@@ -79,6 +80,7 @@ __all__ = [
     "StageConfig",
     "Track",
     "__version__",
+    "convert_keypoints",
     "evaluate",
     "fit_frames",
     "fit_image",
