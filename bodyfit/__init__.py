@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bodyfit.body.model import BodyModel, BodyOutput, BodyParams, load_model
     from bodyfit.body.pose_prior import PosePrior, load_pose_prior
     from bodyfit.body.sample import random_bodies
-    from bodyfit.camera import Camera
+    from bodyfit.camera import CalibratedCamera, Camera
     from bodyfit.errors import BodyfitError
     from bodyfit.fit.config import FitConfig, StageConfig
     from bodyfit.fit.fitter import Fitter, fit_keypoints
@@ -35,6 +35,7 @@ _HOME = {
     "BodyOutput": "body.model",
     "BodyParams": "body.model",
     "BodyfitError": "errors",
+    "CalibratedCamera": "camera",
     "Camera": "camera",
     "FitConfig": "fit.config",
     "FitResult": "fit.result",
@@ -67,6 +68,7 @@ __all__ = [
     "BodyOutput",
     "BodyParams",
     "BodyfitError",
+    "CalibratedCamera",
     "Camera",
     "FitConfig",
     "FitResult",
