@@ -4,7 +4,7 @@ from bodyfit.io.atomic import write_atomically
 from bodyfit.io.mesh import save_glb, save_obj
 from bodyfit.io.model_file import save_model
 from bodyfit.io.params import load_result, save, save_params
-from bodyfit.io.picture import save_picture
+from bodyfit.io.picture import save_array, save_depth, save_gif, save_labels, save_picture
 from bodyfit.io.summary import write_json
 from bodyfit.io.track import load_track, save_track
 from bodyfit.io.video import VideoReader
@@ -16,7 +16,11 @@ __all__ = [
     "load_result",
     "load_track",
     "save",
+    "save_array",
+    "save_depth",
+    "save_gif",
     "save_glb",
+    "save_labels",
     "save_model",
     "save_obj",
     "save_params",
