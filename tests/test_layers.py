@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("body",),
     ("fit",),
     ("detect", "render", "io"),
-    ("pipeline", "batch", "evaluate"),
+    ("pipeline", "batch", "evaluate", "show"),  # show reads results (io) and draws them (render): above both
     ("cli",),
 )
 """The table of DESIGN.md, lowest first, each layer's rooms in the order of their rows."""
