@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bodyfit.fit.fitter import Fitter, fit_keypoints
     from bodyfit.fit.result import FitResult, FitStatus
     from bodyfit.frame import Frame
+    from bodyfit.io.keypoints import load_keypoints, save_keypoints
     from bodyfit.io.params import load_result, save
     from bodyfit.keypoints import Keypoints2D, convert_keypoints
     from bodyfit.pipeline import fit_frames, fit_image
@@ -50,11 +51,13 @@ _HOME = {
     "fit_image": "pipeline",
     "fit_keypoints": "fit.fitter",
     "interpenetration": "body.interpenetration",
+    "load_keypoints": "io.keypoints",
     "load_model": "body.model",
     "load_pose_prior": "body.pose_prior",
     "load_result": "io.params",
     "random_bodies": "body.sample",
     "save": "io.params",
+    "save_keypoints": "io.keypoints",
 }
 
 __all__ = [
@@ -80,11 +83,13 @@ __all__ = [
     "fit_image",
     "fit_keypoints",
     "interpenetration",
+    "load_keypoints",
     "load_model",
     "load_pose_prior",
     "load_result",
     "random_bodies",
     "save",
+    "save_keypoints",
 ]
 
 

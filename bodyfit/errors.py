@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["AssetError", "BodyfitError", "DetectorError", "ImageError", "OptionError", "OutputError", "ShapeError"]
+__all__ = [
+    "AssetError",
+    "BodyfitError",
+    "DetectorError",
+    "ImageError",
+    "KeypointFileError",
+    "OptionError",
+    "OutputError",
+    "ShapeError",
+]
 
 
 class BodyfitError(Exception):
@@ -29,6 +38,10 @@ class AssetError(BodyfitError):
 
 class DetectorError(BodyfitError):
     """A keypoint detector cannot run."""
+
+
+class KeypointFileError(BodyfitError):
+    """A file of keypoints, or one person in it, cannot be used."""
 
 
 class OutputError(BodyfitError):
