@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bodyfit.fit.result import FitResult, FitStatus
     from bodyfit.fit.track import Track
     from bodyfit.frame import Frame
+    from bodyfit.io.keypoints import load_keypoints, save_keypoints
     from bodyfit.io.params import load_result, save
     from bodyfit.io.track import load_track, save_track
     from bodyfit.keypoints import Keypoints2D, convert_keypoints
@@ -54,6 +55,7 @@ _HOME = {
     "fit_image": "pipeline",
     "fit_keypoints": "fit.fitter",
     "interpenetration": "body.interpenetration",
+    "load_keypoints": "io.keypoints",
     "load_model": "body.model",
     "load_pose_prior": "body.pose_prior",
     "load_result": "io.params",
@@ -61,6 +63,7 @@ _HOME = {
     "random_bodies": "body.sample",
     "save": "io.params",
     "save_track": "io.track",
+    "save_keypoints": "io.keypoints",
 }
 
 __all__ = [
@@ -88,6 +91,7 @@ __all__ = [
     "fit_image",
     "fit_keypoints",
     "interpenetration",
+    "load_keypoints",
     "load_model",
     "load_pose_prior",
     "load_result",
@@ -95,6 +99,7 @@ __all__ = [
     "random_bodies",
     "save",
     "save_track",
+    "save_keypoints",
 ]
 
 

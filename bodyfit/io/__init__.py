@@ -1,6 +1,7 @@
 """Results to files and back."""
 
 from bodyfit.io.atomic import write_atomically
+from bodyfit.io.keypoints import KeypointFiles, load_keypoints, save_keypoints
 from bodyfit.io.mesh import save_glb, save_obj
 from bodyfit.io.model_file import save_model
 from bodyfit.io.params import load_result, save, save_params
@@ -13,6 +14,8 @@ from bodyfit.io.video_writer import VideoWriter
 __all__ = [
     "VideoReader",
     "VideoWriter",
+    "KeypointFiles",
+    "load_keypoints",
     "load_result",
     "load_track",
     "save",
@@ -21,6 +24,7 @@ __all__ = [
     "save_gif",
     "save_glb",
     "save_labels",
+    "save_keypoints",
     "save_model",
     "save_obj",
     "save_params",
