@@ -98,8 +98,8 @@ __all__ = [
     "load_track",
     "random_bodies",
     "save",
-    "save_track",
     "save_keypoints",
+    "save_track",
 ]
 
 

@@ -9,11 +9,11 @@ __all__ = [
     "BodyfitError",
     "DetectorError",
     "ImageError",
+    "KeypointFileError",
     "OptionError",
     "OutputError",
     "ShapeError",
     "VideoError",
-    "KeypointFileError",
 ]
 
 

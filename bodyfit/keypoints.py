@@ -12,12 +12,13 @@ from jaxtyping import Float, UInt8
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.skeleton import LAYOUTS, correspondence, layout_names
 
-__all__ = ["Keypoints2D", "convert_keypoints"]
-__all__ = ["Keypoints2D", "Part", "SoftMask"]
+__all__ = ["Keypoints2D", "Part", "SoftMask", "convert_keypoints"]
+
 
 @dataclass(frozen=True)
 class Part:
     """The finer points of a hand or a face."""
+
     xyc: Float[np.ndarray, "K 3"]
     """x px, y px (pixel centres at +0.5) and confidence in [0, 1]. Hands: 21 points, the wrist, then thumb, index,
     middle, ring and little finger from the palm to the tip. Face: MediaPipe's 468."""
@@ -25,12 +26,17 @@ class Part:
     """A 3D lift in metres, as `Keypoints2D.lift_m`, about the part's own origin."""
     score: float = 1.0
     """How sure the detector is that it is there, in [0, 1]."""
+
+
+@dataclass(frozen=True)
 class SoftMask:
     """How much of each pixel is the person, within a box; nothing outside."""
+
     alpha: UInt8[np.ndarray, "h w"]
     """0 to 255 = all of the pixel, at the picture's own resolution."""
     corner_px: tuple[int, int]
     """x, y of the box's first pixel."""
+
     def full(self, image_size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
         """The mask of the whole picture; `image_size` is width and height."""
         (x, y), (h, w) = self.corner_px, self.alpha.shape

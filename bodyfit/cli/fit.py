@@ -39,7 +39,7 @@ def fit(
     ] = None,
     model: common.ModelOption = "open",
     gender: common.GenderOption = common.Gender.NEUTRAL,
-    detector: Annotated[str, typer.Option("--detector", help="What finds people and their keypoints.")] = "mediapipe",
+    detector: common.DetectorOption = common.DETECTOR,
     keypoints: Annotated[
         Path | None,
         typer.Option("--keypoints", help="Files of keypoints (OpenPose, COCO, MMPose, AlphaPose ...) in its place."),
@@ -47,7 +47,6 @@ def fit(
     keypoint_layout: Annotated[
         str | None, typer.Option("--keypoint-layout", help="Their layout, where the files do not tell it.")
     ] = None,
-    detector: common.DetectorOption = common.DETECTOR,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,

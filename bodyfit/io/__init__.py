@@ -12,9 +12,9 @@ from bodyfit.io.video import VideoReader
 from bodyfit.io.video_writer import VideoWriter
 
 __all__ = [
+    "KeypointFiles",
     "VideoReader",
     "VideoWriter",
-    "KeypointFiles",
     "load_keypoints",
     "load_result",
     "load_track",
@@ -23,8 +23,8 @@ __all__ = [
     "save_depth",
     "save_gif",
     "save_glb",
-    "save_labels",
     "save_keypoints",
+    "save_labels",
     "save_model",
     "save_obj",
     "save_params",
