@@ -178,12 +178,12 @@ def test_the_photograph_lies_where_the_camera_sees_it(viewer):
 
 def test_a_browser_shows_the_body_over_its_photograph(browser, viewer):
     viewer.picture.value = "photo"
-    with browser.open(viewer.url, size=(1000, 700)) as page:
+    with browser.open(viewer.url, size=(640, 320)) as page:
         page.until(lambda: len(viewer.server.get_clients()) == 1, "the viewer to connect")
         viewer.look("camera")
 
         def blue() -> float:
-            picture = page.screenshot()[200:500, 350:600].astype(int)
+            picture = page.screenshot()[60:260, 180:330].astype(int)
             return ((picture[..., 2] - picture[..., 0]) > 40).mean()
 
         page.until(lambda: blue() > 0.03, "the blue body")
