@@ -19,6 +19,7 @@ from bodyfit.render import person_color
 from bodyfit.show.backdrop import VIEWS, Backdrop
 from bodyfit.show.bodies import Models
 from bodyfit.show.edits import PersonEdits
+from bodyfit.show.film import Film
 from bodyfit.show.folder import Results, Scene
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Viewer:
         self.meshes: list[Any] = []
         """Their meshes, handles of viser's."""
         self._about: list[Backdrop] = []
+        self._film: Film | None = None
         self._folders: list[Any] = []
         with redirect_stdout(io.StringIO()):  # it prints a banner even if told not to
             self.server: viser.ViserServer = viser.ViserServer(host, port, label="bodyfit", verbose=False)
@@ -76,6 +78,7 @@ class Viewer:
         """Show a scene, by its place in the results."""
         with self._lock, self.server.atomic():
             self.playing = False
+            self._close_film()
             for handle in (*self.meshes, *self._about, *self._folders):
                 handle.remove()
             self.scene = self.results.scenes[index]
@@ -97,6 +100,9 @@ class Viewer:
                 self.server.scene, np.concatenate(points or [np.eye(3)]), camera, self._photograph()
             )
             self._about = [self.backdrop]
+            source = self.scene.source
+            if self.scene.fps > 0 and source is not None:
+                self._film = Film(source, self.frames, self._arrived)
             self._folders = [self._time_folder()] if len(self.frames) > 1 else []
             self._folders += [self._view_folder(), self._people_folder(), self._edit_folder()]
             self.redraw()
@@ -112,6 +118,22 @@ class Viewer:
                 mesh.visible = edits.visible and row is not None
                 if row is not None and edits.visible:
                     mesh.vertices = edits.vertices(row).numpy()
+
+    def _close_film(self) -> None:
+        if self._film is not None:
+            self._film.close()
+        self._film = None
+
+    def _arrived(self, frame: int) -> None:
+        """A frame of the clip is decoded: show it if it is the one looked at."""
+        if frame == self.frame:
+            with self._lock:
+                self._show_frame()
+
+    def _show_frame(self) -> None:
+        picture = None if self._film is None else self._film.picture(self.frame)
+        if picture is not None:  # else the last one stays until this one is decoded
+            self.backdrop.photograph.image = picture
 
     def _photograph(self) -> UInt8[np.ndarray, "H W 3"] | None:
         """The scene's photograph, where it is at hand."""
@@ -250,6 +272,7 @@ class Viewer:
         """Show a frame of the clip."""
         with self._lock:
             self.frame = frame
+            self._show_frame()
             self.redraw()
 
     def _play(self, on: bool) -> None:
@@ -284,6 +307,7 @@ class Viewer:
     def stop(self) -> None:
         """End the server."""
         self.playing = False
+        self._close_film()
         self._stopped.set()
         with redirect_stdout(io.StringIO()):
             self.server.stop()
