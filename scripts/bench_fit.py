@@ -98,7 +98,7 @@ def make_case(args: argparse.Namespace) -> Case:
     present = (xyc[..., 2] >= fitter.config.min_confidence) & (fitter.trust > 0)
     with torch.no_grad():
         known = replace(Evidence.of_one_camera(xyc, camera), lift_m=lift)
-        starts, _, seen = fitter._starts(known, fitter._observations(known, present))
+        starts, _, seen = fitter._starts(known, fitter.observations(known, present))
     return Case(fitters, xyc, lift, starts, seen, truth.joints, truth.vertices)
 
 

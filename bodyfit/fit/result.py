@@ -20,6 +20,8 @@ class FitStatus(str, Enum):
     CONVERGED = "converged"
     MAX_STEPS = "max_steps"
     """Usable, but the last stage ran out of steps before the objective settled."""
+    FILLED = "filled"
+    """Of a clip: nothing is seen in the frame; the body is where the motion before and after puts it."""
     UNOBSERVABLE = "unobservable"
     """Too little is seen to place a body by; the parameters are NaN."""
     INVALID_INPUT = "invalid_input"
@@ -29,7 +31,7 @@ class FitStatus(str, Enum):
     @property
     def ok(self) -> bool:
         """Whether the parameters can be used."""
-        return self in (FitStatus.CONVERGED, FitStatus.MAX_STEPS)
+        return self in (FitStatus.CONVERGED, FitStatus.MAX_STEPS, FitStatus.FILLED)
 
 
 @dataclass(frozen=True)
