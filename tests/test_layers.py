@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).resolve().parents[1] / "bodyfit"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "rotation", "skeleton", "solve"),
-    ("frame", "camera", "keypoints"),
+    ("frame", "camera", "keypoints", "tracker"),
     ("body",),
     ("fit",),
     ("detect", "render", "io"),
-    ("pipeline", "batch", "evaluate"),
+    ("pipeline", "video", "film", "batch", "evaluate"),
     ("cli",),
 )
 """The table of DESIGN.md, lowest first, each layer's rooms in the order of their rows."""
