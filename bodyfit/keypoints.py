@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.skeleton import LAYOUTS
 
-__all__ = ["Keypoints2D"]
+__all__ = ["Keypoints2D", "Part", "SoftMask"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The finer points of a hand or a face."""
+
+    xyc: Float[np.ndarray, "K 3"]
+    """x px, y px (pixel centres at +0.5) and confidence in [0, 1]. Hands: 21 points, the wrist, then thumb, index,
+    middle, ring and little finger from the palm to the tip. Face: MediaPipe's 468."""
+    lift_m: Float[np.ndarray, "K 3"] | None = None
+    """A 3D lift in metres, as `Keypoints2D.lift_m`, about the part's own origin."""
+    score: float = 1.0
+    """How sure the detector is that it is there, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class SoftMask:
+    """How much of each pixel is the person, within a box; nothing outside."""
+
+    alpha: UInt8[np.ndarray, "h w"]
+    """0 to 255 = all of the pixel, at the picture's own resolution."""
+    corner_px: tuple[int, int]
+    """x, y of the box's first pixel."""
+
+    def full(self, image_size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
+        """The mask of the whole picture; `image_size` is width and height."""
+        (x, y), (h, w) = self.corner_px, self.alpha.shape
+        whole = np.zeros((image_size[1], image_size[0]), np.uint8)
+        whole[y : y + h, x : x + w] = self.alpha
+        return whole
 
 
 @dataclass(frozen=True)
@@ -28,6 +59,14 @@ class Keypoints2D:
     """The pixel that the lift's camera looks at; None for the picture's own camera."""
     score: float = 1.0
     """How sure the detector is of the person, in [0, 1]."""
+    box: tuple[float, float, float, float] | None = None
+    """x0, y0, x1, y1 px of the whole person as the detector sees it, hidden parts and hair included."""
+    mask: SoftMask | None = None
+    """The person's silhouette."""
+    hands: Mapping[str, Part] | None = None
+    """The hands that were seen, under "left" and "right" of the person; None where none was looked for."""
+    face: Part | None = None
+    """The face, where one was looked for and seen."""
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:

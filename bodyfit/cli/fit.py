@@ -38,7 +38,7 @@ def fit(
     ] = None,
     model: common.ModelOption = "open",
     gender: common.GenderOption = common.Gender.NEUTRAL,
-    detector: Annotated[str, typer.Option("--detector", help="What finds people and their keypoints.")] = "mediapipe",
+    detector: common.DetectorOption = common.DETECTOR,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
@@ -140,10 +140,10 @@ def _check_focal(
 
 
 def _detector(name: str) -> Detector:
-    from bodyfit.detect import DETECTORS, load_detector
+    from bodyfit.detect import detector_names, load_detector
 
-    if name not in DETECTORS:
-        raise OptionError(f"--detector must be one of {', '.join(DETECTORS)}, got {name!r}")
+    if name not in (names := detector_names()):
+        raise OptionError(f"--detector must be one of {', '.join(names)}, got {name!r}")
     return load_detector(name)
 
 
