@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
@@ -188,7 +188,7 @@ def shifted(person: Keypoints2D, by_px: Float[np.ndarray, "2"]) -> Keypoints2D:
     xyc[:, :2] += by_px
     centre = person.lift_centre_px
     moved = None if centre is None else (centre[0] + float(by_px[0]), centre[1] + float(by_px[1]))
-    return replace(person, xyc=xyc, lift_centre_px=moved)
+    return Keypoints2D(person.layout, xyc, person.lift_m, moved, person.score)
 
 
 def shift_px(a: Keypoints2D, b: Keypoints2D) -> Float[np.ndarray, "2"]:

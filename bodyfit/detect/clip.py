@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
-from bodyfit.detect.base import Detector
+from bodyfit.detect.base import Detector, Follower
 from bodyfit.errors import OptionError
 from bodyfit.frame import Frame
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.tracker import Sighting, distinct, height_px, shift_px, shifted, similarity
 
-__all__ = ["Follower", "watch"]
+__all__ = ["watch"]
 
 _SAME = 0.4
 """Similarity from which on what was followed and what was found are one person."""
@@ -20,15 +19,6 @@ _LEAST_SURE = 5
 """Someone with fewer keypoints of confidence one half is lost: an arm at the picture's edge has about as many."""
 _UNCONFIRMED = 2
 """So many full looks may miss someone who is followed all the same; then it is a ghost."""
-
-
-@runtime_checkable
-class Follower(Protocol):
-    """A detector that can also look again, cheaply, where people are expected."""
-
-    def follow(self, frame: Frame, previous: Sequence[Keypoints2D]) -> list[Keypoints2D | None]:
-        """The same people in a frame close in time, in the same order; None for who is not seen there."""
-        ...
 
 
 def watch(detector: Detector, frames: Iterable[Frame], *, every: int = 15) -> Iterator[Sighting]:
