@@ -47,12 +47,16 @@ class TrackerConfig:
     """Who is unseen for longer is a new person when seen again; a shorter gap is the motion's to fill."""
     min_seen_s: float = 0.3
     """Who is seen for less in all is taken for a mistake of the detector (in clips that last longer)."""
+    min_seen_part: float = 0.5
+    """And who is seen in less than this part of the frames from the first to the last."""
     min_similarity: float = 0.15
     """Two less similar sets of keypoints are two people."""
 
     def __post_init__(self) -> None:
-        if not (self.max_gap_s >= 0 and self.min_seen_s >= 0 and 0 < self.min_similarity < 1):
-            raise OptionError(f"max_gap_s and min_seen_s must not be negative, min_similarity be in (0, 1), got {self}")
+        if not (self.max_gap_s >= 0 and self.min_seen_s >= 0):
+            raise OptionError(f"max_gap_s and min_seen_s must not be negative, got {self}")
+        if not (0 <= self.min_seen_part <= 1 and 0 < self.min_similarity < 1):
+            raise OptionError(f"min_seen_part and min_similarity must lie between 0 and 1, got {self}")
 
 
 @dataclass(frozen=True)
@@ -154,17 +158,19 @@ class Tracker:
 def trails(sightings: Iterable[Sighting], config: TrackerConfig | None = None) -> list[Trail]:
     """Everyone of a clip who is seen long enough, numbered in the order of appearance, the largest first."""
     tracker = Tracker(config)
-    first = last = None
-    steps = 0
+    times: list[float] = []
     for sighting in sightings:
+        times.append(sighting.time_s)
         tracker.update(sighting)
-        first = sighting.time_s if first is None else first
-        last, steps = sighting.time_s, steps + 1
-    if first is None or last is None:
+    if not times:
         return []
-    interval = (last - first) / max(steps - 1, 1)
-    least = min(tracker.config.min_seen_s / interval, 0.5 * steps) if interval > 0 else 1
-    kept = [t for t in tracker.trails if len(t.people) >= least]
+    interval = (times[-1] - times[0]) / max(len(times) - 1, 1)
+    least = min(tracker.config.min_seen_s / interval, 0.5 * len(times)) if interval > 0 else 1
+    kept = []
+    for trail in tracker.trails:
+        span = 1 + np.searchsorted(times, trail.times_s[-1]) - np.searchsorted(times, trail.times_s[0])
+        if len(trail.people) >= max(least, tracker.config.min_seen_part * span):
+            kept.append(trail)
     kept.sort(key=lambda t: (t.frames[0], -t.height_px))
     for number, trail in enumerate(kept):
         trail.id = number
