@@ -9,6 +9,7 @@ __all__ = [
     "BodyfitError",
     "DetectorError",
     "ImageError",
+    "KeypointFileError",
     "OptionError",
     "OutputError",
     "ShapeError",
@@ -42,6 +43,10 @@ class AssetError(BodyfitError):
 
 class DetectorError(BodyfitError):
     """A keypoint detector cannot run."""
+
+
+class KeypointFileError(BodyfitError):
+    """A file of keypoints, or one person in it, cannot be used."""
 
 
 class OutputError(BodyfitError):

@@ -16,7 +16,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("body",),
     ("fit",),
     ("detect", "render", "io"),
-    ("pipeline", "video", "film", "batch", "evaluate"),
+    # video is the pipeline of a clip; film and show read results (io) and draw them (render): above both.
+    ("pipeline", "video", "film", "batch", "evaluate", "show"),
     ("cli",),
 )
 """The table of DESIGN.md, lowest first, each layer's rooms in the order of their rows."""

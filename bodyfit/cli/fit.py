@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bodyfit.cli import common
+from bodyfit.cli.given_keypoints import given_keypoints
 from bodyfit.errors import BodyfitError, ImageError, OptionError
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ def fit(
     model: common.ModelOption = "open",
     gender: common.GenderOption = common.Gender.NEUTRAL,
     detector: common.DetectorOption = common.DETECTOR,
+    keypoints: Annotated[
+        Path | None,
+        typer.Option("--keypoints", help="Files of keypoints (OpenPose, COCO, MMPose, AlphaPose ...) in its place."),
+    ] = None,
+    keypoint_layout: Annotated[
+        str | None, typer.Option("--keypoint-layout", help="Their layout, where the files do not tell it.")
+    ] = None,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
@@ -54,6 +62,7 @@ def fit(
         bodyfit fit photo.jpg -o out
         bodyfit fit holiday/ portrait.png -o out --fov 70
         bodyfit fit photo.jpg -o out --focal-mm 24 --sensor-mm 36 --json
+        bodyfit fit photos/ --keypoints openpose_out/ -o out
 
     Exit code: 0 every input gave a body, 1 some did not, 2 wrong use (also where no input names a picture).
     """
@@ -62,6 +71,9 @@ def fit(
     pictures = _pictures(inputs, entries)
     if not pictures:
         return common.WRONG_USE
+    if keypoint_layout is not None and keypoints is None:
+        raise OptionError("--keypoint-layout is of the files of --keypoints; give those too")
+    files = None if keypoints is None else given_keypoints(keypoints, keypoint_layout, pictures)
     common.output_folder(out)
     start = time.perf_counter()
     with _progress(len(pictures)) as advance:
@@ -70,9 +82,15 @@ def fit(
         from bodyfit.pipeline import Lens
 
         lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
-        found_by = _detector(detector)
+        found_by = _detector(detector) if files is None else files
         body = common.chosen_model(model, gender, device)
-        worker = Worker(out=out, model=body, detector=found_by, detector_name=detector, lens=lens)
+        worker = Worker(
+            out=out,
+            model=body,
+            detector=found_by,
+            detector_name=detector if files is None else f"keypoints {keypoints}",
+            lens=lens,
+        )
         interrupted = _each(worker, pictures, entries, advance, quiet=as_json, verbose=verbose)
     summary = worker.summary(entries, seconds=time.perf_counter() - start, interrupted=interrupted)
     return _finish(summary, out, as_json)
@@ -92,6 +110,7 @@ def _each(
         for picture, folder in zip(pictures, _folder_names(pictures), strict=True):
             advance(picture.name, 0)
             entries.append(_one(worker, picture, folder, verbose))
+            _tell_faults(entries[-1], worker.detector, picture)
             if not quiet:
                 _tell(entries[-1], worker.out / folder)
             advance(picture.name, 1)
@@ -110,7 +129,8 @@ def _finish(summary: dict[str, Any], out: Path, as_json: bool) -> int:
         common.say(json.dumps(summary, indent=2))
     if summary["interrupted"]:
         return common.INTERRUPTED
-    return common.OK if all(entry["status"] == "ok" for entry in summary["inputs"]) else common.SOME_FAILED
+    whole = all(entry["status"] == "ok" and not entry.get("faults") for entry in summary["inputs"])
+    return common.OK if whole else common.SOME_FAILED
 
 
 def _pictures(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[Path]:
@@ -159,6 +179,17 @@ def _one(worker: Worker, picture: Path, folder: str, verbose: bool) -> dict[str,
     if entry["status"] != "ok":
         common.error(f"{picture}: {entry['message']}")
     return entry
+
+
+def _tell_faults(entry: dict[str, Any], detector: Detector, picture: Path) -> None:
+    """Tell and enter the people of a keypoint file who could not be read beside others who could."""
+    from bodyfit.io import KeypointFiles
+
+    faults = detector.faults(picture) if isinstance(detector, KeypointFiles) else ()
+    if faults and entry["people"]:
+        entry["faults"] = list(faults)
+        for fault in faults:
+            common.error(fault)
 
 
 def _failed(picture: Path, status: str, message: str) -> dict[str, Any]:

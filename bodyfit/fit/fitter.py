@@ -234,9 +234,7 @@ class Fitter:
         check_shape("xyc", xyc, (None, len(cameras), n_k, 3), hint=f"one row of keypoints a camera; {what}")
         K = cameras[0].K
         size = image_size or (round(2 * K[0, 2]), round(2 * K[1, 2]))
-        camera = Camera.make(
-            batch, size, focal_px=float(np.sqrt(K[0, 0] * K[1, 1])), principal_point_px=(K[0, 2], K[1, 2]), **kind
-        )
+        camera = Camera.make(batch, size, focal_px=cameras[0].focal_px, principal_point_px=(K[0, 2], K[1, 2]), **kind)
         return Evidence.of_cameras(xyc, cameras, camera)
 
     def _beyond_the_picture(

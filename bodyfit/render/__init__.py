@@ -2,6 +2,7 @@
 
 from bodyfit.render.color import Color, person_color
 from bodyfit.render.light import StudioLights
+from bodyfit.render.maps import MAPS, Maps, draw_maps, normal_colors
 from bodyfit.render.pictures import contact_sheet, overlay, side_view, top_view, turn_view
 from bodyfit.render.rasterize import MeshRasterizer, RasterizationSettings
 from bodyfit.render.scene import Paint, Texture, undrawn
@@ -9,9 +10,11 @@ from bodyfit.render.shade import Layer, pytorch3d_cameras, render_bodies
 from bodyfit.render.stage import VIEWS, Stage, studio, turntable
 
 __all__ = [
+    "MAPS",
     "VIEWS",
     "Color",
     "Layer",
+    "Maps",
     "MeshRasterizer",
     "Paint",
     "RasterizationSettings",
@@ -19,6 +22,8 @@ __all__ = [
     "StudioLights",
     "Texture",
     "contact_sheet",
+    "draw_maps",
+    "normal_colors",
     "overlay",
     "person_color",
     "pytorch3d_cameras",

@@ -191,8 +191,8 @@ def band_picture(points, faces, top, samples, shown, light, albedo, worn, uv, te
 
 
 @jit
-def band_maps(points, faces, top, shown, values, labels, smooth, label):
-    """Values (V, C) of vertices interpolated at the pixels' middles, and the label (V,) of the corner that is nearest.
+def band_maps(points, faces, top, shown, values, smooth, nearest):
+    """Values (V, C) of vertices interpolated at the pixels' middles, and the corner that is nearest there.
 
     `shown` has one sample a pixel; pixels that nothing covers are left alone.
     """
@@ -210,7 +210,7 @@ def band_maps(points, faces, top, shown, values, labels, smooth, label):
                     value += weight[corner] * values[faces[f, corner], k]
                 smooth[row, column, k] = value
             corner = 0 if weight[0] >= weight[1] and weight[0] >= weight[2] else 1 if weight[1] >= weight[2] else 2
-            label[row, column] = labels[faces[f, corner]]
+            nearest[row, column] = faces[f, corner]
 
 
 @jit
