@@ -23,7 +23,7 @@ _SMALL_PX = 64 * 64  # pictures below this many pixels are not worth a thread
 
 @dataclass(frozen=True)
 class Rules:
-    """PyTorch3D's settings of the same names, and the threads to use."""
+    """PyTorch3D's settings, none left open, and how many threads to use."""
 
     blur_radius: float
     perspective: bool
