@@ -63,6 +63,7 @@ def timed(call: Callable[[], Any], budget_s: float = 0.0) -> tuple[Cost, Any]:
     costs, result = [], None
     end = time.perf_counter() + budget_s
     while not costs or time.perf_counter() < end:
+        result = None  # a large picture's memory is given back before the next is drawn
         clock, cpu = time.perf_counter(), time.process_time()
         result = call()
         costs.append(Cost(time.perf_counter() - clock, time.process_time() - cpu))
