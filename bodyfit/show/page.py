@@ -80,6 +80,7 @@ def page(results: Results, *, title: str | None = None, models: Models | None = 
 <title>{escape(title)} · bodyfit</title>
 <style>
 {_beside("page.css")}</style>
+<noscript><style>.compare input, figcaption, .tools {{ display: none; }}</style></noscript>
 </head>
 <body>
 <main>

@@ -11,7 +11,7 @@ from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from bodyfit.errors import ImageError, OptionError
 from bodyfit.frame import IMAGE_SUFFIXES, read_image
@@ -94,11 +94,8 @@ class Viewer:
                 )
                 for edits in self.edits
             ]
-            points = [mesh.vertices for mesh in self.meshes if np.isfinite(mesh.vertices).all()]
             camera = self.scene.people[0].result.camera
-            self.backdrop = Backdrop(
-                self.server.scene, np.concatenate(points or [np.eye(3)]), camera, self._photograph()
-            )
+            self.backdrop = Backdrop(self.server.scene, self._reach(), camera, self._photograph())
             self._about = [self.backdrop]
             source = self.scene.source
             if self.scene.fps > 0 and source is not None:
@@ -134,6 +131,14 @@ class Viewer:
         picture = None if self._film is None else self._film.picture(self.frame)
         if picture is not None:  # else the last one stays until this one is decoded
             self.backdrop.photograph.image = picture
+
+    def _reach(self) -> Float[np.ndarray, "N 3"]:
+        """Points that say where the bodies are: the meshes as they stand, and the joints of every frame."""
+        points = [mesh.vertices for mesh in self.meshes]
+        points += [person.result.joints.reshape(-1, 3).numpy() for person in self.scene.people]
+        every = np.concatenate(points)
+        every = every[np.isfinite(every).all(1)]
+        return every if len(every) else np.eye(3)
 
     def _photograph(self) -> UInt8[np.ndarray, "H W 3"] | None:
         """The scene's photograph, where it is at hand."""

@@ -17,9 +17,7 @@ _SOURCES = {
     "guess": "a guess; distance and size hang on it",
 }
 _PILLS = {"converged": "", "max_steps": " fair"}
-_MEASURES = {"mass": ("kg", 1.0, 1)} | dict.fromkeys(
-    ("chest", "waist", "hip", "neck", "upper_arm", "thigh", "arm_length", "leg_length", "inseam"), ("cm", 100.0, 1)
-)
+_GIRTHS = ("chest", "waist", "hip", "neck", "upper_arm", "thigh", "arm_length", "leg_length", "inseam")
 
 
 def overview(results: Results, shown: Sequence[Sequence[Shown]]) -> str:
@@ -122,11 +120,7 @@ def _row(term: str, value: str, more: str = "") -> str:
 
 
 def _measured(n: Numbers, *, unfold: bool) -> str:
-    rows = [
-        _row(_plain(name), number(scale * n.measurements[name], digits, unit))
-        for name, (unit, scale, digits) in _MEASURES.items()
-        if name in n.measurements
-    ]
+    rows = [_row(_plain(m), number(100 * n.measurements[m], 1, "cm")) for m in _GIRTHS if m in n.measurements]
     unfolded = " open" if unfold else ""
     return f"<details{unfolded}><summary>Measurements</summary><dl>{''.join(rows)}</dl></details>\n" if rows else ""
 
