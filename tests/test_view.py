@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-import threading
 import time
 
 import numpy as np
@@ -16,6 +15,7 @@ from shown_results import write_clip, write_picture
 import bodyfit
 from bodyfit.cli.main import main
 from bodyfit.errors import OptionError
+from bodyfit.io import VideoWriter
 from bodyfit.show.edits import PersonEdits
 from bodyfit.show.folder import read_results
 
@@ -173,6 +173,28 @@ def test_the_photograph_lies_where_the_camera_sees_it(viewer):
         viewer.look("behind")
 
 
+def test_the_clips_own_frames_stand_behind_the_bodies(model, tmp_path):
+    """Frame k of the film is grey 20 k; the photograph in the viewer follows the time line."""
+    out = tmp_path / "out"
+    write_clip(out, model, frames=6, first=2)
+    with VideoWriter(tmp_path / "clip.mp4", (320, 240), 30.0) as film:
+        for k in range(9):
+            film.write(np.full((240, 320, 3), 20 * k, np.uint8))
+    viewer = Viewer(read_results(out), port=8765)
+    try:
+        for frame in (2, 6, 7, 3):
+            viewer.time.value = frame
+            deadline = time.monotonic() + 30
+            while abs(viewer.backdrop.photograph.image.mean() - 20 * frame) > 4 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert viewer.backdrop.photograph.image.mean() == pytest.approx(20 * frame, abs=4)  # lossy, limited range
+        assert viewer._film is not None
+        assert viewer._film.fault is None
+        assert viewer._film.picture(8) is None  # nobody is in it
+    finally:
+        viewer.stop()
+
+
 # ---------------------------------------------------------------- in the browser
 
 
@@ -199,6 +221,7 @@ def test_a_browser_shows_the_body_over_its_photograph(browser, viewer):
 def test_the_command_serves_until_ctrl_c(results, capsys, monkeypatch):
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setenv("DISPLAY", ":0")
 
     def interrupt(self) -> None:
         import urllib.request
@@ -214,7 +237,10 @@ def test_the_command_serves_until_ctrl_c(results, capsys, monkeypatch):
         assert out.startswith("http://localhost:87")
         assert out.count("\n") == 1
         assert len(opened) == opens
-    assert not [t for t in threading.enumerate() if t.name.startswith("bodyfit")]
+    monkeypatch.delenv("DISPLAY")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert main(["view", str(results.folder), "--port", "8790"]) == 0
+    assert len(opened) == (0 if sys.platform.startswith("linux") else 1)
 
 
 def test_wrong_use_is_told_in_one_line(results, tmp_path, capsys, monkeypatch):

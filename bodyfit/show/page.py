@@ -159,7 +159,7 @@ def _shown(person: Person, rows: list[int], models: Models, data: dict[str, Any]
             "points": pack_points(flip_yz(vertices).cpu().numpy(), _CLIP_STEP_M if clip else _STEP_M),
             "joints": np.round(flip_yz(result.joints[rows]).numpy().astype(np.float64), 4).tolist(),
             "parents": list(model.skeleton.parents),
-            "radii": [round(x, 4) for x in figures.joints_sd_m.values()],
+            "radii": [round(figures.joints_sd_m.get(name, 0.0), 4) for name in model.skeleton.names],
             "color": color,
             "eye": [0, 0, 0],
             "frames": person.frames[rows].tolist() if clip else [],

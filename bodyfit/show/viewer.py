@@ -83,7 +83,7 @@ class Viewer:
                 handle.remove()
             self.scene = self.results.scenes[index]
             self.edits = [PersonEdits(person, self._models.of(person)) for person in self.scene.people]
-            self.frames = sorted({int(frame) for person in self.scene.people for frame in person.frames})
+            self.frames = _frames(self.scene)
             self.frame = self.frames[0]
             self.meshes = [
                 self.server.scene.add_mesh_simple(
@@ -184,7 +184,7 @@ class Viewer:
     def _time_folder(self) -> Any:
         gui = self.server.gui
         with gui.add_folder("Time") as folder:
-            self.time = gui.add_slider("frame", self.frames[0], self.frames[-1], 1, self.frame)
+            self.time = gui.add_slider("frame", self.frames[0], self.frames[-1], self.frames.step, self.frame)
             self.time.on_update(lambda event: self.go_to(int(event.target.value)))
             self.play = gui.add_checkbox("play", False)
             self.play.on_update(lambda event: self._play(event.target.value))
@@ -324,6 +324,13 @@ def _viser() -> Any:
     except ImportError:
         raise OptionError("the viewer needs viser; install it with: pip install 'bodyfit[view]'") from None
     return viser
+
+
+def _frames(scene: Scene) -> range:
+    """The frames of a scene from its first to its last, in the step of its tracks."""
+    every = np.unique(np.concatenate([person.frames for person in scene.people]))
+    step = int(np.gcd.reduce(np.diff(every))) if len(every) > 1 else 1
+    return range(int(every[0]), int(every[-1]) + 1, step)
 
 
 def _bytes(color: tuple[float, float, float]) -> tuple[int, int, int]:

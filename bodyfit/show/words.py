@@ -127,13 +127,12 @@ def _measured(n: Numbers, *, unfold: bool) -> str:
 
 def _joints(n: Numbers) -> str:
     """How sure each joint is, as bars against the worst."""
-    finite = {name: sd for name, sd in n.joints_sd_m.items() if math.isfinite(sd)}
-    if not finite:
+    if not n.joints_sd_m:
         return ""
-    most = max(finite.values()) or 1.0
+    most = max(n.joints_sd_m.values()) or 1.0
     rows = "".join(
         _row(_plain(name), f'<i style="--w:{100 * sd / most:.0f}"></i>{number(1000 * sd, 0, "mm")}')
-        for name, sd in finite.items()
+        for name, sd in n.joints_sd_m.items()
     )
     return f"<details><summary>Joints: standard deviation about the pelvis</summary><dl>{rows}</dl></details>\n"
 
