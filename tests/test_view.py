@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from roma import rotvec_to_rotmat
-from shown_results import write_clip, write_picture
+from shown_results import result_of, standing, write_clip, write_picture
 
 import bodyfit
 from bodyfit.cli.main import main
 from bodyfit.errors import OptionError
+from bodyfit.fit.result import FitStatus
 from bodyfit.io import VideoWriter
 from bodyfit.show.edits import PersonEdits
 from bodyfit.show.folder import read_results
@@ -102,7 +104,7 @@ def test_the_mesh_that_is_downloaded_is_the_one_that_is_seen(results, model, suf
 
 def test_a_beta_slider_moves_the_mesh_to_the_models(viewer, model):
     viewer.picture.value = "photo"
-    fitted = viewer.results.scenes[1].people[1].result.params
+    fitted = viewer.scenes[1].people[1].result.params
     before = [np.array(mesh.vertices) for mesh in viewer.meshes]
     np.testing.assert_array_equal(before[1], vertices(model, fitted))
     viewer.who.value = "1"
@@ -138,7 +140,7 @@ def test_a_turn_slider_moves_what_hangs_on_the_joint(viewer, model):
 
 def test_time_and_visibility(viewer, model):
     assert viewer.picture.value == "clip"
-    params = viewer.results.scenes[0].people[0].result.params
+    params = viewer.scenes[0].people[0].result.params
     for frame in (3, 9, 14):
         viewer.time.value = frame
         np.testing.assert_array_equal(viewer.meshes[0].vertices, vertices(model, params.select([frame - 3])))
@@ -162,7 +164,7 @@ def test_time_and_visibility(viewer, model):
 def test_the_photograph_lies_where_the_camera_sees_it(viewer):
     """At any depth its corners project to those of the picture."""
     viewer.picture.value = "photo"
-    camera = viewer.results.scenes[1].people[0].result.camera
+    camera = viewer.scenes[1].people[0].result.camera
     for depth in (1.0, 7.5):
         viewer.photograph_depth.value = depth
         far = viewer.backdrop.edges()[:, 1]
@@ -193,6 +195,25 @@ def test_the_clips_own_frames_stand_behind_the_bodies(model, tmp_path):
         assert viewer._film.picture(8) is None  # nobody is in it
     finally:
         viewer.stop()
+
+
+def test_who_has_no_body_is_left_out_and_what_is_missing_is_said(model, tmp_path):
+    out = tmp_path / "out"
+    write_picture(out, model, people=2)
+    failed = replace(
+        result_of(model, standing(model, torch.zeros(1, 10), torch.zeros(1, 69))), status=(FitStatus.UNOBSERVABLE,)
+    )
+    bodyfit.save(failed, out / "photo" / "person0.npz")
+    (tmp_path / "photo.jpg").write_bytes(b"no picture")
+    viewer = Viewer(read_results(out), port=8765)
+    try:
+        assert [edits.person.number for edits in viewer.edits] == [1]
+        assert "photo.jpg" in viewer.notes.content
+    finally:
+        viewer.stop()
+    bodyfit.save(failed, out / "photo" / "person1.npz")
+    with pytest.raises(OptionError, match="nobody in it has a body"):
+        Viewer(read_results(out), port=8765)
 
 
 # ---------------------------------------------------------------- in the browser

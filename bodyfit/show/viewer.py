@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,12 +46,14 @@ class Viewer:
     ) -> None:
         """Start to serve; a port in use is passed over for the next free one, see `port`.
 
-        Raises `OptionError` where viser is not installed and `AssetError` where a body model is missing.
+        Raises `OptionError` where viser is not installed or nobody has a body, and `AssetError` where a body model is
+        missing.
         """
         viser = _viser()
-        self.results = results
+        self.scenes = _with_bodies(results)
+        """The scenes that can be shown, and of their people those with a body."""
         self._models = models or Models()
-        self._models.of(results.scenes[0].people[0])  # what is missing is told before a server runs
+        self._models.of(self.scenes[0].people[0])  # what is missing is told before a server runs
         self._lock = threading.RLock()  # viser runs callbacks in threads of its own
         self._stopped = threading.Event()
         self.edits: list[PersonEdits] = []
@@ -68,32 +71,33 @@ class Viewer:
         self.server.scene.set_up_direction("-y")
         self.server.gui.configure_theme(show_logo=False, show_share_button=False)
         self.server.scene.world_axes.visible = False
-        names = [scene.name for scene in results.scenes]
+        names = [scene.name for scene in self.scenes]
         labels = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names)]
         self.picture = self.server.gui.add_dropdown("picture", labels, visible=len(labels) > 1)
         self.picture.on_update(lambda event: self._show(labels.index(event.target.value)))
         self._show(0)
 
     def _show(self, index: int) -> None:
-        """Show a scene, by its place in the results."""
+        """Show a scene, by its place among the scenes."""
         with self._lock, self.server.atomic():
             self.playing = False
             self._close_film()
             for handle in (*self.meshes, *self._about, *self._folders):
                 handle.remove()
-            self.scene = self.results.scenes[index]
+            self.scene = self.scenes[index]
             self.edits = [PersonEdits(person, self._models.of(person)) for person in self.scene.people]
             self.frames = _frames(self.scene)
             self.frame = self.frames[0]
             self.meshes = [
                 self.server.scene.add_mesh_simple(
-                    f"/bodies/person{edits.person.number}",
+                    f"/bodies/{i}",
                     edits.vertices(edits.row(self.frame) or 0).numpy(),
                     edits.model.faces.numpy(),
                     color=_bytes(person_color(edits.person.number)),
                 )
-                for edits in self.edits
+                for i, edits in enumerate(self.edits)
             ]
+            self._notes = list(self.scene.notes)
             camera = self.scene.people[0].result.camera
             self.backdrop = Backdrop(self.server.scene, self._reach(), camera, self._photograph())
             self._about = [self.backdrop]
@@ -128,9 +132,13 @@ class Viewer:
                 self._show_frame()
 
     def _show_frame(self) -> None:
-        picture = None if self._film is None else self._film.picture(self.frame)
+        if self._film is None:
+            return
+        picture = self._film.picture(self.frame)
         if picture is not None:  # else the last one stays until this one is decoded
             self.backdrop.photograph.image = picture
+        elif self._film.fault is not None:
+            self.notes.content = self._film.fault
 
     def _reach(self) -> Float[np.ndarray, "N 3"]:
         """Points that say where the bodies are: the meshes as they stand, and the joints of every frame."""
@@ -147,7 +155,8 @@ class Viewer:
             return None
         try:
             return _small(read_image(source).image)
-        except ImageError:  # the bodies are worth seeing without it
+        except ImageError as fault:  # the bodies are worth seeing without it
+            self._notes.append(str(fault))
             return None
 
     # ------------------------------------------------------------ controls
@@ -162,6 +171,7 @@ class Viewer:
             depth = round(self.backdrop.depth, 2)
             self.photograph_depth = gui.add_slider("its distance, m", 0.2, 2.5 * depth, 0.05, depth)
             self.photograph_depth.on_update(self._move_photograph)
+            self.notes = gui.add_markdown("  \n".join(self._notes))
         return folder
 
     def _people_folder(self) -> Any:
@@ -324,6 +334,18 @@ def _viser() -> Any:
     except ImportError:
         raise OptionError("the viewer needs viser; install it with: pip install 'bodyfit[view]'") from None
     return viser
+
+
+def _with_bodies(results: Results) -> list[Scene]:
+    """The scenes that hold a body, without people who have none."""
+    scenes = [
+        replace(scene, people=tuple(p for p in scene.people if any(status.ok for status in p.result.status)))
+        for scene in results.scenes
+    ]
+    scenes = [scene for scene in scenes if scene.people]
+    if not scenes:
+        raise OptionError(f"{results.folder}: nobody in it has a body, every fit failed; fit other pictures")
+    return scenes
 
 
 def _frames(scene: Scene) -> range:
