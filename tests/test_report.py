@@ -130,6 +130,14 @@ def test_a_failed_fit_has_numbers_and_no_body(model, tmp_path):
     assert "nan" not in words.lower()  # the JSON after it cannot hold one
 
 
+def test_a_picture_that_is_none_is_said(model, tmp_path):
+    write_picture(tmp_path / "out", model)
+    (tmp_path / "out" / "photo" / "overlay.jpg").write_bytes(b"not a picture")
+    text = page(read_results(tmp_path / "out"))
+    assert "overlay.jpg is not a picture" in text
+    assert text.count('"points":') == 1
+
+
 def test_folders_without_results_are_explained(model, tmp_path):
     with pytest.raises(OptionError, match="no such folder"):
         read_results(tmp_path / "missing")
