@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bodyfit.fit.result import FitResult, FitStatus
     from bodyfit.fit.track import Track
     from bodyfit.frame import Frame
+    from bodyfit.io.amass import load_amass
+    from bodyfit.io.formats import export
     from bodyfit.io.keypoints import load_keypoints, save_keypoints
     from bodyfit.io.params import load_result, save
     from bodyfit.io.track import load_track, save_track
@@ -51,11 +53,13 @@ _HOME = {
     "Track": "fit.track",
     "convert_keypoints": "keypoints",
     "evaluate": "evaluate",
+    "export": "io.formats",
     "fit_frames": "pipeline",
     "fit_image": "pipeline",
     "fit_keypoints": "fit.fitter",
     "interpenetration": "body.interpenetration",
     "load_keypoints": "io.keypoints",
+    "load_amass": "io.amass",
     "load_model": "body.model",
     "load_pose_prior": "body.pose_prior",
     "load_result": "io.params",
@@ -87,10 +91,12 @@ __all__ = [
     "__version__",
     "convert_keypoints",
     "evaluate",
+    "export",
     "fit_frames",
     "fit_image",
     "fit_keypoints",
     "interpenetration",
+    "load_amass",
     "load_keypoints",
     "load_model",
     "load_pose_prior",

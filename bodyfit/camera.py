@@ -16,7 +16,16 @@ from torch import Tensor
 
 from bodyfit.errors import OptionError, check_shape
 
-__all__ = ["FLIP_YZ", "CalibratedCamera", "Camera", "default_focal_px", "flip_yz", "focal_px_from", "to_pytorch3d_axes"]
+__all__ = [
+    "FLIP_YZ",
+    "CalibratedCamera",
+    "Camera",
+    "default_focal_px",
+    "flip_yz",
+    "focal_px_from",
+    "to_pytorch3d_axes",
+    "y_up_from",
+]
 
 FLIP_YZ = (1.0, -1.0, -1.0)
 """Between OpenCV camera axes (y down, z forward) and y-up axes that look along -z (SMPL's own frame, glTF, OpenGL)."""
@@ -196,3 +205,16 @@ def flip_yz(points: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
 def to_pytorch3d_axes(points_cam_m: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
     """OpenCV camera axes to PyTorch3D's (+x left, +y up, +z forward)."""
     return points_cam_m * points_cam_m.new_tensor((-1.0, -1.0, 1.0))
+
+
+def y_up_from(axes: str) -> Float[np.ndarray, "3 3"]:
+    """The rotation from named axes to y-up ones: "camera" (OpenCV's), "y_up" (the model's own), "z_up" (AMASS's, whose
+    z is y and whose -y is z). Raises `OptionError`."""
+    named = {
+        "camera": np.diag(FLIP_YZ),
+        "y_up": np.eye(3),
+        "z_up": np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]),
+    }
+    if axes not in named:
+        raise OptionError(f"axes must be one of {', '.join(named)}, got {axes!r}")
+    return named[axes]

@@ -103,14 +103,13 @@ class Drawer:
         """Write a contact sheet and return its path."""
         name = "sheet.png" if number == 0 else f"sheet_{number + 1}.png"
         path = self.out / name if self.single is None else self.single.with_stem(self.single.stem + name[5:-4])
-        width = max(sum(cell.shape[1] + 8 for cell in row) for row in rows)
+        widths = [max(row[k].shape[1] for row in rows) for k in range(len(rows[0]))]
         lines = []
         for row in rows:
-            line = np.full((_SHEET_PX, width, 3), 255, np.uint8)
-            x = 0
-            for cell in row:
-                line[: cell.shape[0], x : x + cell.shape[1]] = cell
-                x += cell.shape[1] + 8
+            line = np.full((_SHEET_PX, sum(widths) + 8 * (len(widths) - 1), 3), 255, np.uint8)
+            for k, cell in enumerate(row):
+                x = sum(widths[:k]) + 8 * k + (widths[k] - cell.shape[1]) // 2
+                line[:, x : x + cell.shape[1]] = cell
             lines.append(line)
         io.save_picture(path, render.contact_sheet(lines, columns=1))
         return path

@@ -40,9 +40,16 @@ class VideoReader:
     """
 
     def __init__(
-        self, path: str | Path, *, start_s: float | None = None, end_s: float | None = None, stride: int = 1
+        self,
+        path: str | Path,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        stride: int = 1,
+        max_side_px: int | None = None,
     ) -> None:
-        """Frames from `start_s` up to before `end_s` (seconds from the clip's start), every `stride`-th of them.
+        """Frames from `start_s` up to before `end_s` (seconds from the clip's start), every `stride`-th of them, made
+        smaller where a side is longer than `max_side_px`.
 
         Raises `VideoError` where no frame can be read and `OptionError` for times or a stride that cannot be meant.
         """
@@ -52,8 +59,8 @@ class VideoReader:
         self.stride = stride
         if not 0 <= self.start_s < self.end_s:
             raise OptionError(f"start_s and end_s must be 0 <= start < end, got {start_s} and {end_s}")
-        if stride < 1:
-            raise OptionError(f"stride must be at least 1, got {stride}")
+        if stride < 1 or (max_side_px is not None and max_side_px < 16):
+            raise OptionError(f"stride must be at least 1 and max_side_px 16, got {stride} and {max_side_px}")
         self.skipped = 0
         """Packets and frames that could not be decoded, in the last pass."""
         self.cut_short = False
@@ -70,10 +77,13 @@ class VideoReader:
             """By how much the stored pictures are turned counter-clockwise to stand upright: 0, 90, 180 or 270."""
             aspect = stream.codec_context.sample_aspect_ratio or Fraction(1)
             aspect = aspect if Fraction(1, 8) < aspect < 8 else Fraction(1)
-            self._stored = round(first.width * max(aspect, 1)), round(first.height / min(aspect, 1))
-            width, height = self._stored
+            width, height = round(first.width * max(aspect, 1)), round(first.height / min(aspect, 1))
+            self.full_size: tuple[int, int] = (height, width) if self.rotation_deg % 180 else (width, height)
+            """Width and height of the clip as it is shown, pixels."""
+            smaller = min(1.0, (max_side_px or math.inf) / max(width, height))
+            self._stored = width, height = max(1, round(width * smaller)), max(1, round(height * smaller))
             self.size: tuple[int, int] = (height, width) if self.rotation_deg % 180 else (width, height)
-            """Width and height of the upright frames, pixels."""
+            """Width and height of the frames that are given out."""
             self._matrix = _matrix(first)
             seconds = float((stream.duration or 0) * (stream.time_base or 0)) or (container.duration or 0) / 1e6
             self.duration_s: float = max(0.0, min(seconds, self.end_s) - self.start_s)

@@ -143,22 +143,29 @@ class Openness:
 
 def openness(
     points: Float[np.ndarray, "V 3"],
+    normals: Float[np.ndarray, "V 3"],
     faces: Int[np.ndarray, "F 3"],
-    queries: Float[np.ndarray, "Q 3"],
-    normals: Float[np.ndarray, "Q 3"],
-    bare: Bool[np.ndarray, " Q"],
+    ground: Float[np.ndarray, "N 3"] | None = None,
     *,
     sky: int,
     key: int,
-) -> Openness:
-    """What `queries` see of so many directions of the sky and so many of the key light."""
+) -> tuple[Openness, Openness]:
+    """What vertices, and points of a ground below them, see of so many directions of the sky and of the key light."""
+    from bodyfit.render.samples import smoothed
+
+    ground = np.zeros((0, 3), np.float32) if ground is None else ground
+    queries = np.concatenate([points, ground])
+    towards = np.concatenate([normals, np.broadcast_to(np.array((0, -1, 0), np.float32), ground.shape)])
+    bare = np.arange(len(queries)) >= len(points)
     directions = np.concatenate([sky_directions(sky), key_directions(key)])
-    found = seen(points, faces, queries, normals, bare, directions)
-    weight = np.maximum(normals @ directions[:sky].T, 0)
+    found = seen(points, faces, queries, towards, bare, directions)
+    weight = np.maximum(towards @ directions[:sky].T, 0)
     total = np.maximum(weight.sum(1), 1e-6)
     weight *= found[:sky].T
     bright = 0.72 - 0.28 * directions[:sky, 1]
-    return Openness(weight.sum(1) / total, weight @ bright / total, found[sky:].mean(0))
+    parts = np.stack([weight.sum(1) / total, weight @ bright / total, found[sky:].mean(0)], 1).astype(np.float32)
+    on_mesh = smoothed(parts[~bare], faces, 2)  # few directions leave blotches
+    return Openness(*on_mesh.T), Openness(*parts[bare].T)
 
 
 def _basis(towards: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:

@@ -42,8 +42,11 @@ def draw_skeleton(picture: UInt8[np.ndarray, "H W 3"], joints_px: Float[np.ndarr
     Bones are white, joints coloured as keypoints are; what is not finite is left out.
     """
     xy = np.asarray(joints_px[: len(SMPL)], np.float64)
-    radius = _radius_px(picture)
     known = np.isfinite(xy).all(1)
+    if not known.any():
+        return
+    extent = float(np.ptp(xy[known], axis=0).max())
+    radius = min(_radius_px(picture), max(0.7, 0.0045 * extent))  # thinner on small people
     bones = [(j, SMPL.parents[j]) for j in range(1, len(xy)) if known[j] and known[SMPL.parents[j]]]
     for grown, color, opacity in ((2.3, _INK, 0.55), (1.5, (1.0, 1.0, 1.0), 0.95)):  # all outlines below all bones
         for joint, parent in bones:

@@ -7,6 +7,8 @@ nearness is linear over the picture: 1 / depth in perspective, minus depth in pa
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from jaxtyping import Float
 
@@ -23,6 +25,7 @@ __all__ = [
     "line_over",
     "normals_of",
     "seen_from",
+    "smoothed",
 ]
 
 EIGHT: Float[np.ndarray, "8 2"] = 0.5 + np.array(
@@ -61,12 +64,36 @@ def normals_of(points, faces):
 
 
 @jit
+def smoothed(values, faces, rounds):
+    """Values (V, C) of vertices, each the mean with those across its faces' edges, some times over."""
+    for _ in range(rounds):
+        total, count = values.copy(), np.ones(len(values), np.float32)
+        for f in range(len(faces)):
+            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+            for k in range(values.shape[1]):
+                mean = (values[a, k] + values[b, k] + values[c, k]) / 3
+                total[a, k] += mean
+                total[b, k] += mean
+                total[c, k] += mean
+            count[a] += 1
+            count[b] += 1
+            count[c] += 1
+        for v in range(len(values)):
+            for k in range(values.shape[1]):
+                total[v, k] /= count[v]
+        values = total
+    return values
+
+
+@jit
 def cover(points, faces, top, samples, shown, nearness):
     """Write the nearest face (-1: none) and its nearness at the samples of rows from `top` on, (h, w, S)."""
     height, width, n = shown.shape
     shown[:] = -1
     nearness[:] = -np.inf
     offset = np.empty((4, n), np.float64)
+    first_x, last_x = samples[:, 0].min(), samples[:, 0].max()
+    first_y, last_y = samples[:, 1].min(), samples[:, 1].max()
     for f in range(len(faces)):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         ya, yb, yc = points[a, 1] - top, points[b, 1] - top, points[c, 1] - top
@@ -75,8 +102,16 @@ def cover(points, faces, top, samples, shown, nearness):
             continue
         xa, xb, xc = np.float64(points[a, 0]), np.float64(points[b, 0]), np.float64(points[c, 0])
         x_low, x_high = min(xa, xb, xc), max(xa, xb, xc)
+        if not (x_high > 0 and x_low < width):
+            continue
+        # Rows and columns with a sample within the face's box; the clamp comes first, for a face close to the camera
+        # may reach beyond any integer.
+        first, stop = math.ceil(max(x_low - last_x, 0.0)), math.floor(min(x_high - first_x, width - 1.0)) + 1
+        first_row, last_row = math.ceil(max(y_low - last_y, 0.0)), math.floor(min(y_high - first_y, height - 1.0))
+        if first >= stop or first_row > last_row:
+            continue
         area = (xb - xa) * (yc - ya) - (yb - ya) * (xc - xa)
-        if not (x_high > 0 and x_low < width and abs(area) > 1e-12):
+        if not abs(area) > 1e-12:
             continue
         # Barycentric coordinates are a x + b y + c; each is 0 on the edge across from its corner.
         a0, b0 = (yb - yc) / area, (xc - xb) / area
@@ -90,9 +125,7 @@ def cover(points, faces, top, samples, shown, nearness):
             offset[0, s], offset[1, s], offset[2, s] = a0 * x + b0 * y, a1 * x + b1 * y, a2 * x + b2 * y
             offset[3, s] = az * x + bz * y
         most0, most1, most2 = max(a0, 0.0) + max(b0, 0.0), max(a1, 0.0) + max(b1, 0.0), max(a2, 0.0) + max(b2, 0.0)
-        # The clamp comes first, for a face close to the camera may reach beyond any integer.
-        first, stop = int(max(x_low, 0.0)), min(int(min(x_high, width)) + 1, width)
-        for row in range(int(max(y_low, 0.0)), min(int(min(y_high, height)) + 1, height)):
+        for row in range(first_row, last_row + 1):
             for column in range(first, stop):
                 l0, l1, l2 = a0 * column + b0 * row + c0, a1 * column + b1 * row + c1, a2 * column + b2 * row + c2
                 if l0 + most0 < 0 or l1 + most1 < 0 or l2 + most2 < 0:  # no corner of the pixel is inside
@@ -215,7 +248,7 @@ def band_maps(points, faces, top, shown, values, smooth, nearest):
 
 @jit
 def seen_from(points, faces, queries, normals, bare, basis, low, per_m, shown, nearness, seen):
-    """How much of the sky in one direction each query sees past the mesh, 0 to 1.
+    """How much of the sky in one direction each query sees past the mesh, 0 to 1; 0 where it faces away.
 
     basis: (3, 3), rows right, down and towards the sky's direction. The mesh is drawn from there, in parallel, into a
     square (`shown`, `nearness`) of pixels of 1 / `per_m` metres from `low` on. `normals` are the queries'; `bare` marks
@@ -231,6 +264,10 @@ def seen_from(points, faces, queries, normals, bare, basis, low, per_m, shown, n
     middle = np.full((1, 2), 0.5, np.float32)
     cover(flat, faces, 0, middle, shown, nearness)
     for q in range(len(queries)):
+        facing = basis[2, 0] * normals[q, 0] + basis[2, 1] * normals[q, 1] + basis[2, 2] * normals[q, 2]
+        if facing <= 0:
+            seen[q] = 0.0
+            continue
         off = 0.0 if bare[q] else 1.3 / per_m  # the texels are as coarse as that
         px, py, pz = (
             queries[q, 0] + off * normals[q, 0],

@@ -23,7 +23,9 @@ __all__ = ["Layer", "box_px", "by_bands", "draw_over", "pytorch3d_cameras", "ren
 _BAND_SAMPLES = 1 << 19
 """Samples in memory for each thread, 8 bytes each; pictures are drawn a band of rows at a time."""
 
-_SKY, _KEY = 24, 6
+_TOGETHER_M = 12.0
+"""Longest diagonal of people who cast shadows on each other: the texels of larger shadow maps are too coarse."""
+_SKY, _KEY = 28, 8
 """Directions in which a vertex looks for the sky, and for places of the key light; a studio takes more."""
 
 
@@ -108,14 +110,20 @@ def draw_over(
 
 
 def light_of_scene(scene: Scene, shadows: bool) -> Float[np.ndarray, "U 4"]:
-    """Light on each vertex."""
-    points, normals = scene.points_cam_m, scene.normals
-    if not shadows:
+    """Light on each vertex; people far from each other cast no shadows on each other."""
+    points, normals, faces = scene.points_cam_m, scene.normals, scene.faces
+    if not shadows or len(faces) == 0:
         return light_of_vertices(points, normals, None)
-    on_mesh = np.zeros(len(points), bool)
-    return light_of_vertices(
-        points, normals, openness(points, scene.faces, points, normals, on_mesh, sky=_SKY, key=_KEY)
-    )
+    together = float(np.linalg.norm(np.ptp(points, axis=0))) < _TOGETHER_M
+    group = np.zeros_like(scene.owner) if together else scene.owner
+    light = np.empty((len(points), 4), np.float32)
+    for one in np.unique(group):
+        mine = np.flatnonzero(group == one)  # in a row
+        start, stop = mine[0], mine[-1] + 1
+        at, towards, own = points[start:stop], normals[start:stop], faces[group[faces[:, 0]] == one] - start
+        open_to, _ = openness(at, towards, own, sky=_SKY, key=_KEY)
+        light[start:stop] = light_of_vertices(at, towards, open_to)
+    return light
 
 
 def draw_scene(

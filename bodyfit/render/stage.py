@@ -27,6 +27,7 @@ _BACKDROP: Color = (0.945, 0.953, 0.962)
 _FAR = 5.0
 """The camera's distance, in extents of what it sees: far enough that nothing looks bulging."""
 _FLOOR_CELLS = 160
+_LARGE_PX = 400 * 500
 _FLOOR_SKY = 0.42
 """The part of the sky in the light on the ground; the rest is the key's."""
 
@@ -98,31 +99,26 @@ class Stage:
         *,
         backdrop: Color = _BACKDROP,
         grid_m: float | None = None,
-        rays: int = 64,
+        rays: int | None = None,
     ) -> UInt8[np.ndarray, "h w 3"]:
         """The people, (vertices in camera axes, paint), on the ground of the studio.
 
         grid_m: the distance of faint lines on the ground. rays: how many directions of the sky, and half as many of
-        the key light, shadows are made of; 24 is enough for films. Who is not finite is left out.
+        the key light, shadows are made of; 24 are enough for films, 64 for a picture (None: fewer where it is small).
+        Who is not finite is left out.
         """
         scene = gather([(self._turned(v), paint) for v, paint in bodies], faces, self.camera)
         width, height = self.camera.image_size
         if scene is None:
             return self._ground(backdrop, grid_m, None)
+        rays = rays or (64 if width * height >= _LARGE_PX else 24)
         inward = self._from_camera(scene.points_cam_m).astype(np.float32)  # room axes: the light hangs in the room
         normals = (scene.normals @ self._rows()).astype(np.float32)
-        floor = _Floor.below(inward, self.floor_m)
-        on_floor = floor.points()
-        queries = np.concatenate([inward, on_floor])
-        up = np.tile(np.array((0, -1, 0), np.float32), (len(on_floor), 1))
-        bare = np.arange(len(queries)) >= len(inward)
-        open_to = openness(
-            inward, scene.faces, queries, np.concatenate([normals, up]), bare, sky=rays, key=max(rays // 2, 1)
-        )
-        on_mesh = replace(open_to, **{k: getattr(open_to, k)[~bare] for k in ("sky", "ambience", "key")})
+        floor = _Floor.below(inward, self.floor_m, min(_FLOOR_CELLS, max(width // 2, 16)))
+        on_mesh, on_floor = openness(inward, normals, scene.faces, floor.points(), sky=rays, key=max(rays // 2, 1))
         eye = -self.distance_m * self._rows()[2]
         light = light_of_vertices((inward - eye).astype(np.float32), normals, on_mesh)
-        picture = self._ground(backdrop, grid_m, floor.lit(open_to.sky[bare], open_to.key[bare]))
+        picture = self._ground(backdrop, grid_m, floor.lit(on_floor.sky, on_floor.key))
         points = scene.in_picture()
         box = box_px(points, scene.faces, (width, height))
         if box is not None:
@@ -217,13 +213,13 @@ class _Floor:
     light: Float[np.ndarray, "nz nx"] | None = None
 
     @classmethod
-    def below(cls, room: Float[np.ndarray, "V 3"], height: float) -> _Floor:
+    def below(cls, room: Float[np.ndarray, "V 3"], height: float, cells: int) -> _Floor:
         """Where shadows may fall: below the people, and to the right and the back where the key casts them."""
         low, high = room.min(0), room.max(0)
         tall = height - float(low[1])
         x0, x1 = float(low[0]) - 0.5 * tall, float(high[0]) + 1.2 * tall
         z0, z1 = float(low[2]) - 0.5 * tall, float(high[2]) + 1.2 * tall
-        cell = max(x1 - x0, z1 - z0) / _FLOOR_CELLS
+        cell = max(x1 - x0, z1 - z0) / cells
         return cls((x0, z0), cell, (math.ceil((z1 - z0) / cell), math.ceil((x1 - x0) / cell)), height)
 
     def points(self) -> Float[np.ndarray, "N 3"]:
