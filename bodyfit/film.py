@@ -1,4 +1,4 @@
-"""Films of tracks: the bodies over the clip, beside the same bodies seen from the side by a camera that stands still."""
+"""Films of tracks: the bodies over the clip, beside the same bodies from the side before a camera that stands still."""
 
 from __future__ import annotations
 
@@ -55,11 +55,9 @@ def write_film(
     tracks', `OptionError` and `OutputError`.
     """
     for track in tracks:
-        if track.result.camera.image_size != reader.full_size:
-            raise VideoError(
-                f"{reader.path} is {reader.full_size[0]}x{reader.full_size[1]}, the tracks are of a clip of "
-                f"{track.result.camera.image_size[0]}x{track.result.camera.image_size[1]}; give the clip that was fitted"
-            )
+        (w, h), (tw, th) = reader.full_size, track.result.camera.image_size
+        if (w, h) != (tw, th):
+            raise VideoError(f"{reader.path} is {w}x{h}, its tracks are of a clip of {tw}x{th}; give that clip")
     if threads < 1:
         raise OptionError(f"threads must be at least 1, got {threads}")
     shot = _Shot(tracks, model, reader, side_view)
@@ -105,8 +103,8 @@ class _Shot:
             there = [i for i, row in enumerate(rows) if row is not None]
             if not there:
                 continue
-            color = person_color(track.id)
-            paler = tuple(_PALER + (1 - _PALER) * c for c in color)
+            color = red, green, blue = person_color(track.id)
+            paler = (_pale(red), _pale(green), _pale(blue))
             vertices = self._vertices(track, [row for row in rows if row is not None])
             for i, points in zip(there, vertices, strict=True):
                 cast[i].append((points, color if track.seen[rows[i]] else paler))
@@ -136,6 +134,10 @@ class _Shot:
     def _vertices(self, track: Track, rows: Sequence[int] | Int[np.ndarray, "N"]) -> Float[Tensor, "N V 3"]:
         params = track.result.params.select([int(row) for row in rows])
         return self._model(**params.to(self._model.device, self._model.dtype)).vertices.cpu()
+
+
+def _pale(part: float) -> float:
+    return _PALER + (1 - _PALER) * part
 
 
 def _rows(track: Track, times_s: Sequence[float]) -> list[int | None]:
