@@ -191,7 +191,7 @@ class Drawer:
         if view == "turn":
             path = self._path(found, "turn.gif")
             pictures = render.turntable(people.bodies, faces, frames=self.frames, size=size, grid_m=self.grid_m)
-            io.save_gif(path, pictures, fps=min(max(self.frames / 3, 8), 25))
+            io.save_gif(path, pictures, fps=min(max(self.frames / 3, 8.0), 25.0))
             return path
         picture = render.studio(people.bodies, faces, view=view, size=size, grid_m=self.grid_m)
         return self._save(found, f"{view}.png", picture)
