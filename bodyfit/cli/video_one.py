@@ -30,8 +30,6 @@ from bodyfit.video import DETECT_SIDE_PX, Watched, fit_watched, watch_clip
 __all__ = ["ClipWorker"]
 
 _OURS = re.compile(r"overlay\.mp4|person\d+\.(npz|glb|bvh)")
-_LONG = 3000
-"""Tracks with more frames are written as GLB by skinning alone: what it lacks would not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +127,9 @@ class ClipWorker:
         stem = f"person{track.id}"
         io.save_track(track, folder / f"{stem}.npz")
         options: dict[str, Any] = {"model": self.model, "axes": "camera", "fps": track.fps}
-        skin: dict[str, Any] = {"pose_shapes": "none"} if len(track) > _LONG else {}
-        color = person_color(track.id)
-        io.export(track.result.params, folder / f"{stem}.glb", color=color, **options, **skin)
+        # By skinning alone: what that lacks, at elbows and knees, takes seconds and much memory in a clip.
+        skin: dict[str, Any] = {"pose_shapes": "none", "color": person_color(track.id)}
+        io.export(track.result.params, folder / f"{stem}.glb", **options, **skin)
         io.export(track.result.params, folder / f"{stem}.bvh", **options)
         return [f"{stem}.{kind}" for kind in ("npz", "glb", "bvh")]
 

@@ -109,7 +109,7 @@ class Stage:
         """
         if grid_m is not None and not grid_m > 0:
             raise OptionError(f"grid_m must be a distance in metres, or None for no lines, got {grid_m:g}")
-        scene = gather([(self._turned(v), paint) for v, paint in bodies], faces, self.camera)
+        scene = gather([(self.turned_in(v), paint) for v, paint in bodies], faces, self.camera)
         width, height = self.camera.image_size
         if scene is None:
             return self._ground(backdrop, grid_m, None)
@@ -131,7 +131,7 @@ class Stage:
         """The same stage with the people turned by another angle."""
         return replace(self, yaw_deg=yaw_deg)
 
-    def _turned(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
+    def turned_in(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
         """From the photograph's camera axes to those of the studio's camera."""
         check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
         room = _turn(vertices.detach().cpu().double().numpy() - self.pivot_m, self.yaw_deg)
