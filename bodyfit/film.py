@@ -133,7 +133,7 @@ class _Shot:
             ground = float(stage.pivot_m[1]) + stage.floor_m
             near = torch.exp(-(ground - some[:, 1]).clamp(min=0) / _SHADOW_M).numpy()
             some[:, 1] = ground
-            x, y = (stage.camera.project(stage.turned_in(some)[None])[0] / 4).numpy().T
+            x, y = (stage.camera.project(stage.to_camera(some)[None])[0] / 4).numpy().T
             dark = np.histogram2d(
                 y, x, (-(-height // 4), -(-width // 4)), ((0, height / 4), (0, width / 4)), weights=near
             )[0]
@@ -141,7 +141,7 @@ class _Shot:
             dark = np.repeat(np.repeat(dark / max(dark.max(), 1e-9) * near.max(), 4, 0), 4, 1)[:height, :width, None]
             room = (room * (1 - 0.3 * dark)).astype(np.uint8)
         draw_over(
-            room, [(stage.turned_in(v), color) for v, color in bodies], self._model.faces, stage.camera, shadows=False
+            room, [(stage.to_camera(v), color) for v, color in bodies], self._model.faces, stage.camera, shadows=False
         )
         return room
 

@@ -339,17 +339,24 @@ def test_normals_are_those_of_a_sphere():
     assert abs(middle[:2] - 127).max() < 15
 
 
-def test_parts_are_the_labels_of_vertices():
+def test_parts_are_those_that_weigh_most():
     vertices, faces = _sphere()
-    labels = (vertices[:, 0] > 0).long() + 2 * (vertices[:, 1] > 0).long()
-    part = draw_maps([(vertices, RED)], faces, Camera.make(1, (80, 80)), labels=labels, which=("parts",)).part
-    assert {1, 2, 3, 4} == set(np.unique(part[part > 0]))
-    y, x = 40, 40
-    assert [part[y - 5, x - 5], part[y - 5, x + 5], part[y + 5, x - 5], part[y + 5, x + 5]] == [1, 2, 3, 4]
-    with pytest.raises(OptionError, match="labels"):
-        draw_maps([(vertices, RED)], faces, Camera.make(1, (80, 80)), which=("parts",))
+    camera = Camera.make(1, (80, 80))
+    x, y = (vertices[:, k] / 0.5 for k in (0, 1))
+    weights = torch.stack([-x - y, x - y, -x + y, x + y], 1)  # the boundaries are x = 0 and y = 0, across faces
+    part = draw_maps([(vertices, RED)], faces, camera, part_weights=weights, which=("parts",)).part
+    rows, columns = np.nonzero(part)
+    quadrant = 1 + (columns >= 40) + 2 * (rows >= 40)
+    assert (part[rows, columns] == quadrant).all()
+    two = [(vertices - torch.tensor([0.6, 0, 0]), RED), (vertices + torch.tensor([0.6, 0, 0]), GREEN)]
+    both = draw_maps(two, faces, camera, part_weights=weights, which=("parts",)).part
+    assert {1, 2, 3, 4} == set(np.unique(both[:, :38])) - {0} == set(np.unique(both[:, 42:])) - {0}
+    with pytest.raises(OptionError, match="part_weights"):
+        draw_maps([(vertices, RED)], faces, camera, which=("parts",))
+    with pytest.raises((ShapeError, TypeError), match="part_weights"):
+        draw_maps([(vertices, RED)], faces, camera, part_weights=weights[:5], which=("parts",))
     with pytest.raises(OptionError, match="depth, normal"):
-        draw_maps([(vertices, RED)], faces, Camera.make(1, (80, 80)), which=("colour",))
+        draw_maps([(vertices, RED)], faces, camera, which=("colour",))
 
 
 def test_coverage_is_the_area_of_the_silhouette():

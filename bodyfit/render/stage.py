@@ -109,7 +109,7 @@ class Stage:
         """
         if grid_m is not None and not grid_m > 0:
             raise OptionError(f"grid_m must be a distance in metres, or None for no lines, got {grid_m:g}")
-        scene = gather([(self.turned_in(v), paint) for v, paint in bodies], faces, self.camera)
+        scene = gather([(self.to_camera(v), paint) for v, paint in bodies], faces, self.camera)
         width, height = self.camera.image_size
         if scene is None:
             return self._ground(backdrop, grid_m, None)
@@ -131,8 +131,8 @@ class Stage:
         """The same stage with the people turned by another angle."""
         return replace(self, yaw_deg=yaw_deg)
 
-    def turned_in(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
-        """From the photograph's camera axes to those of the studio's camera."""
+    def to_camera(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
+        """From the photograph's camera axes to those of the studio's `camera`."""
         check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
         room = _turn(vertices.detach().cpu().double().numpy() - self.pivot_m, self.yaw_deg)
         return torch.from_numpy(self._to_camera(room)).float()
@@ -200,7 +200,7 @@ def turntable(
         raise OptionError(f"frames must be at least 1, got {frames}")
     stage = Stage.around([v for v, _ in bodies], view=(0.0, pitch_deg), size=size, all_round=True)
     angles = [360 * k / frames for k in range(frames)]
-    return [stage.turned(yaw).draw(bodies, faces, grid_m=grid_m, rays=32) for yaw in angles]
+    return [stage.turned(yaw).draw(bodies, faces, grid_m=grid_m, rays=48) for yaw in angles]
 
 
 @dataclass(frozen=True)
