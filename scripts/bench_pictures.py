@@ -83,11 +83,10 @@ def sight(model: bodyfit.BodyModel, size: tuple[int, int], people: int) -> Sight
 def calls(scene: Sight, model: bodyfit.BodyModel) -> dict[str, Callable[[], object]]:
     """What is timed on one picture."""
     seen = (scene.bodies, scene.faces, scene.camera)
-    part_of = model.weights.argmax(1)
     return {
         "overlay": lambda: render.overlay(scene.image, *seen),
         "overlay without shadows": lambda: render.overlay(scene.image, *seen, shadows=False),
-        "the four maps": lambda: render.draw_maps(*seen, labels=part_of),
+        "the four maps": lambda: render.draw_maps(*seen, part_weights=model.weights),
         "PyTorch3D's shader, one sample a pixel": lambda: by_pytorch3d(scene),
     }
 
@@ -104,7 +103,7 @@ def by_pytorch3d(scene: Sight) -> np.ndarray:
     settings = render.RasterizationSettings(image_size=(height, width))
     fragments = render.MeshRasterizer(cameras, settings)(mesh)
     rgba = HardGouraudShader(cameras=cameras, lights=render.StudioLights())(fragments, mesh)[0].numpy()
-    return np.where(rgba[..., 3:] > 0, 255 * rgba[..., :3], scene.image).astype(np.uint8)
+    return np.where(rgba[..., 3:] > 0, 255 * rgba[..., :3].clip(0, 1), scene.image).astype(np.uint8)
 
 
 def studio(scene: Sight, rays: int = 64) -> np.ndarray:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bodyfit.cli.fit_one import Worker
     from bodyfit.detect import Detector
 
-__all__ = ["fit"]
+__all__ = ["check_focal", "fit", "folder_names"]
 
 
 def fit(
@@ -66,7 +66,7 @@ def fit(
 
     Exit code: 0 every input gave a body, 1 some did not, 2 wrong use (also where no input names a picture).
     """
-    _check_focal(focal_px, focal_mm, sensor_mm, fov_deg)
+    check_focal(focal_px, focal_mm, sensor_mm, fov_deg)
     entries: list[dict[str, Any]] = []
     pictures = _pictures(inputs, entries)
     if not pictures:
@@ -107,7 +107,7 @@ def _each(
 ) -> bool:
     """Fit one picture after the other; returns whether Ctrl-C stopped it. What is done stays done."""
     try:
-        for picture, folder in zip(pictures, _folder_names(pictures), strict=True):
+        for picture, folder in zip(pictures, folder_names(pictures), strict=True):
             advance(picture.name, 0)
             entries.append(_one(worker, picture, folder, verbose))
             _tell_faults(entries[-1], worker.detector, picture)
@@ -148,9 +148,7 @@ def _pictures(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[Pat
     return find_images(picture for given in inputs for picture in pictures_of(given))
 
 
-def _check_focal(
-    focal_px: float | None, focal_mm: float | None, sensor_mm: float | None, fov_deg: float | None
-) -> None:
+def check_focal(focal_px: float | None, focal_mm: float | None, sensor_mm: float | None, fov_deg: float | None) -> None:
     """Find contradictions and impossible values before the slow part, by a picture that the focal length would suit."""
     from bodyfit.camera import focal_px_from
 
@@ -212,7 +210,7 @@ def _tell(entry: dict[str, Any], folder: Path) -> None:
     common.say(f"{entry['input']}: {people}, off by {errors}, {seconds:.1f} s -> {folder}")
 
 
-def _folder_names(pictures: Sequence[Path]) -> list[str]:
+def folder_names(pictures: Sequence[Path]) -> list[str]:
     """A folder for each picture, named after it; a second of the same name (in any case) gets a number."""
     taken = {"summary.json"}
     names = []

@@ -52,7 +52,9 @@ def render(
     size: Annotated[
         str, typer.Option("--size", metavar="WxH", help="Pixels of front, side, top and turn, as 800x600.")
     ] = "",
-    grid_m: Annotated[float | None, typer.Option("--grid", help="Lines on the ground, so many metres apart.")] = None,
+    grid_m: Annotated[
+        float | None, typer.Option("--grid", min=0.01, help="Metres between lines on the ground.")
+    ] = None,
     frames: Annotated[int, typer.Option("--frames", min=2, max=720, help="Pictures of a turn.")] = 36,
     texture: Annotated[Path | None, typer.Option("--texture", help="A picture to dress the bodies in (by uv).")] = None,
     model: Annotated[str, typer.Option("--model", help="Body model, if not the one the results name.")] = "",

@@ -88,15 +88,14 @@ def _look(
     """Look for everyone in the last frame that waits; who is new is followed back through the others, in place."""
     frame, _ = waiting[-1]
     found = detector.detect([frame])[0]
-    ours = {i: _match(one.now, found) for i, one in enumerate(known)}
-    kept = [
-        _Followed(
-            one.now if ours[i] is None else found[ours[i]], one.before, 0 if ours[i] is not None else one.missed + 1
-        )
-        for i, one in enumerate(known)
-    ]
+    kept, matched = [], set()
+    for one in known:
+        match = _match(one.now, found)
+        matched.add(match)
+        missed = one.missed + 1 if match is None else 0
+        kept.append(_Followed(one.now if match is None else found[match], one.before, missed))
     kept = [one for one in kept if one.missed <= _UNCONFIRMED]
-    new = [_Followed(person) for j, person in enumerate(found) if j not in ours.values()]
+    new = [_Followed(person) for j, person in enumerate(found) if j not in matched]
     everyone = [*kept, *new]
     everyone = [everyone[i] for i in distinct([one.now for one in everyone])]
     waiting[-1] = frame, [one.now for one in everyone]

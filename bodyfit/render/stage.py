@@ -82,7 +82,7 @@ class Stage:
         if all_round:
             reach = np.hypot(points[:, 0], points[:, 2])
             ring = np.stack([reach, points[:, 1], np.zeros(len(reach))], 1)
-            points = np.concatenate([_turn(ring, angle) for angle in range(0, 360, 30)])
+            points = np.concatenate([_turn(ring, 30.0 * k) for k in range(12)])
         extent = max(float(np.ptp(points, axis=0).max()), 1e-3)
         stage = cls(pivot, yaw, pitch, float((high - low)[1] / 2), _FAR * extent, Camera.make(1, size))
         seen = stage._to_camera(_turn(points, yaw))
@@ -107,7 +107,9 @@ class Stage:
         the key light, shadows are made of; 24 are enough for films, 64 for a picture (None: fewer where it is small).
         Who is not finite is left out.
         """
-        scene = gather([(self._turned(v), paint) for v, paint in bodies], faces, self.camera)
+        if grid_m is not None and not grid_m > 0:
+            raise OptionError(f"grid_m must be a distance in metres, or None for no lines, got {grid_m:g}")
+        scene = gather([(self.to_camera(v), paint) for v, paint in bodies], faces, self.camera)
         width, height = self.camera.image_size
         if scene is None:
             return self._ground(backdrop, grid_m, None)
@@ -118,7 +120,7 @@ class Stage:
         on_mesh, on_floor = openness(inward, normals, scene.faces, floor.points(), sky=rays, key=max(rays // 2, 1))
         eye = -self.distance_m * self._rows()[2]
         light = light_of_vertices((inward - eye).astype(np.float32), normals, on_mesh)
-        picture = self._ground(backdrop, grid_m, floor.lit(on_floor.sky, on_floor.key))
+        picture = self._ground(backdrop, grid_m, floor.lit(on_floor.sky, on_floor.key, rays))
         points = scene.in_picture()
         box = box_px(points, scene.faces, (width, height))
         if box is not None:
@@ -129,8 +131,8 @@ class Stage:
         """The same stage with the people turned by another angle."""
         return replace(self, yaw_deg=yaw_deg)
 
-    def _turned(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
-        """From the photograph's camera axes to those of the studio's camera."""
+    def to_camera(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
+        """From the photograph's camera axes to those of the studio's `camera`."""
         check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
         room = _turn(vertices.detach().cpu().double().numpy() - self.pivot_m, self.yaw_deg)
         return torch.from_numpy(self._to_camera(room)).float()
@@ -198,7 +200,7 @@ def turntable(
         raise OptionError(f"frames must be at least 1, got {frames}")
     stage = Stage.around([v for v, _ in bodies], view=(0.0, pitch_deg), size=size, all_round=True)
     angles = [360 * k / frames for k in range(frames)]
-    return [stage.turned(yaw).draw(bodies, faces, grid_m=grid_m, rays=32) for yaw in angles]
+    return [stage.turned(yaw).draw(bodies, faces, grid_m=grid_m, rays=48) for yaw in angles]
 
 
 @dataclass(frozen=True)
@@ -227,11 +229,12 @@ class _Floor:
         places = (x.ravel() + self.low[0], np.full(x.size, self.height), z.ravel() + self.low[1])
         return np.stack(places, 1).astype(np.float32)
 
-    def lit(self, sky: Float[np.ndarray, " N"], key: Float[np.ndarray, " N"]) -> _Floor:
+    def lit(self, sky: Float[np.ndarray, " N"], key: Float[np.ndarray, " N"], rays: int) -> _Floor:
         """With light, 0 to 1, of what its points see; the blur hides that they looked in few directions."""
+        fewer = math.sqrt(64 / rays)
         wide, narrow = (
             gaussian_filter(part.astype(np.float64).reshape(self.cells), blur, mode="nearest")
-            for part, blur in ((sky, 3.0), (key, 0.9))
+            for part, blur in ((sky, 3.0 * fewer), (key, 0.9 * fewer))
         )
         light = _FLOOR_SKY * wide + (1 - _FLOOR_SKY) * narrow
         edge = np.minimum.outer(*(_rise(n) for n in self.cells))
