@@ -73,6 +73,8 @@ def fit(
         return common.WRONG_USE
     if keypoint_layout is not None and keypoints is None:
         raise OptionError("--keypoint-layout is of the files of --keypoints; give those too")
+    if keypoints is not None and detector != common.DETECTOR:
+        raise OptionError("--keypoints take the place of a detector; leave --detector out")
     files = None if keypoints is None else given_keypoints(keypoints, keypoint_layout, pictures)
     common.output_folder(out)
     start = time.perf_counter()
