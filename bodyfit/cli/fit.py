@@ -64,7 +64,8 @@ def fit(
         bodyfit fit photo.jpg -o out --focal-mm 24 --sensor-mm 36 --json
         bodyfit fit photos/ --keypoints openpose_out/ -o out
 
-    Exit code: 0 every input gave a body, 1 some did not, 2 wrong use (also where no input names a picture).
+    Exit code: 0 every input gave a body, 1 some did not (or people in a keypoint file could not be read), 2 wrong use
+    (also where no input names a picture).
     """
     _check_focal(focal_px, focal_mm, sensor_mm, fov_deg)
     entries: list[dict[str, Any]] = []
