@@ -271,6 +271,12 @@ class TestOurOwn:
         np.testing.assert_array_equal(found[1].xyc, second.xyc)
         assert read(tmp_path / "k.npz", "b.jpg") == []
 
+    def test_a_file_of_somebodys_own_needs_little(self, tmp_path):
+        want = people("coco17").astype(np.float64)
+        want[1, 4] = np.nan
+        np.savez(tmp_path / "k.npz", bodyfit_keypoints=1, layout="coco17", image=["a.jpg", "a.jpg"], xyc=want)
+        check(tmp_path / "k.npz", "coco17", np.nan_to_num(want).astype(np.float32))
+
     def test_people_of_two_layouts_do_not_fit_in_one_file(self, tmp_path):
         two = [Keypoints2D(layout, people(layout, 1)[0]) for layout in ("coco17", "lsp14")]
         with pytest.raises(OptionError, match="one layout, got coco17, lsp14"):

@@ -71,20 +71,22 @@ def _keypoints(arrays: dict[str, Any], path: Path, layout: str | None) -> list[E
         raise KeypointFileError(f"{path}: its format is not one that this bodyfit reads; install a newer one")
     kind = _layout(arrays, path, layout)
     k = len(layout_names(kind))
-    images, image = (_array(arrays, path, key, "U", (None,)) for key in ("images", "image"))
+    image = _array(arrays, path, "image", "U", (None,))
     n = len(image)
     xyc = _array(arrays, path, "xyc", "f", (n, k, 3))
-    score = _array(arrays, path, "score", "f", (n,))
+    rest = {"images": image, "score": np.ones(n), "lift_m": np.full((n, k, 3), np.nan)}
+    rest |= {"lift_centre_px": np.full((n, 2), np.nan), "box": np.full((n, 4), np.nan)}
+    arrays = {**rest, **arrays}  # what a file of somebody's own may leave out
+    images, score = _array(arrays, path, "images", "U", (None,)), _array(arrays, path, "score", "f", (n,))
     lift = _array(arrays, path, "lift_m", "f", (n, k, 3))
-    centre = _array(arrays, path, "lift_centre_px", "f", (n, 2))
-    box = _array(arrays, path, "box", "f", (n, 4))
+    centre, box = _array(arrays, path, "lift_centre_px", "f", (n, 2)), _array(arrays, path, "box", "f", (n, 4))
     people: dict[str, list[Keypoints2D]] = {str(name): [] for name in images}
     for i, name in enumerate(map(str, image)):
         has_lift, has_centre = np.isfinite(lift[i]).any(), np.isfinite(centre[i]).all()
         one = Keypoints2D(
             kind,
-            xyc[i],
-            lift[i] if has_lift else None,
+            np.nan_to_num(xyc[i], nan=0.0).astype(np.float32),
+            lift[i].astype(np.float32) if has_lift else None,
             tuple(centre[i].tolist()) if has_centre else None,
             float(score[i]),
             tuple(box[i].tolist()) if np.isfinite(box[i]).all() else None,
