@@ -13,6 +13,7 @@ __all__ = [
     "OptionError",
     "OutputError",
     "ShapeError",
+    "VideoError",
 ]
 
 
@@ -30,6 +31,10 @@ class OptionError(BodyfitError, ValueError):
 
 class ImageError(BodyfitError):
     """A picture cannot be read."""
+
+
+class VideoError(BodyfitError):
+    """A clip cannot be read."""
 
 
 class AssetError(BodyfitError):

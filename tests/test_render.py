@@ -93,11 +93,14 @@ def test_each_body_may_have_its_own_camera():
     cameras = Camera.make(
         2, (140, 120), focal_px=torch.tensor([150.0, 190.0]), principal_point_px=torch.tensor([[70.0, 60], [66, 63]])
     )
-    together = overlay(_grey(140, 120), [(a, RED), (b, GREEN)], faces, cameras, opacity=1.0).astype(int)
-    far = overlay(_grey(140, 120), [(b, GREEN)], faces, cameras.select([1]), opacity=1.0)
-    both = overlay(far, [(a, RED)], faces, cameras.select([0]), opacity=1.0).astype(int)
-    # The second body's normals and highlights change a little with the stretch that stands for its focal length.
-    assert np.abs(together - both).max() <= 30
+    alike = {"opacity": 1.0, "shadows": False}  # one alone casts none on the other
+    together = overlay(_grey(140, 120), [(a, RED), (b, GREEN)], faces, cameras, **alike).astype(int)
+    far = overlay(_grey(140, 120), [(b, GREEN)], faces, cameras.select([1]), **alike)
+    both = overlay(far, [(a, RED)], faces, cameras.select([0]), **alike).astype(int)
+    # The highlight moves a little with the stretch that stands for the focal length, and pixels that both touch blend
+    # differently when the second comes over the blended first.
+    assert (np.abs(together - both).max(2) > 12).mean() < 0.005
+    assert (np.abs(together - both).max(2) > 2).mean() < 0.05
     assert (_changed(together, _grey(140, 120)) != _changed(both, _grey(140, 120))).mean() < 0.001
 
 
@@ -156,9 +159,9 @@ def test_keypoints_fade_with_confidence_and_missing_ones_are_not_drawn():
 
 
 def test_a_line_lies_where_its_ends_do():
-    picture = np.zeros((40, 60, 3), np.float32)
+    picture = np.zeros((40, 60, 3), np.uint8)
     draw_line(picture, np.array([10.5, 8.25]), np.array([50.5, 30.75]), 1.0, (1.0, 1.0, 1.0), 1.0)
-    weight = picture[..., 0]
+    weight = picture[..., 0] / 255
     rows, columns = np.mgrid[:40, :60] + 0.5
     # A line's coverage is symmetric about its middle.
     np.testing.assert_allclose((weight * columns).sum() / weight.sum(), 30.5, atol=0.02)
