@@ -111,6 +111,11 @@ class CalibratedCamera:
         if len(self.distortion) not in (4, 5, 8, 12, 14):
             raise OptionError("distortion must be OpenCV's 4, 5, 8, 12 or 14 coefficients (k1, k2, p1, p2, ...)")
 
+    @property
+    def focal_px(self) -> float:
+        """The focal length, in pixels that are as large as these are on the mean."""
+        return float(np.sqrt(self.K[0, 0] * self.K[1, 1]))
+
     def normalised(self, xy_px: Float[np.ndarray, "*B 2"]) -> Float[np.ndarray, "*B 2"]:
         """Pixels as directions (x / z, y / z) without distortion."""
         import cv2

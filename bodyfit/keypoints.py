@@ -1,16 +1,48 @@
-"""2D keypoints of one person, as a detector reports them."""
+"""2D keypoints of one person, as a detector reports them, and the way from one layout to another."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from bodyfit.errors import OptionError, check_shape
-from bodyfit.skeleton import LAYOUTS
+from bodyfit.skeleton import LAYOUTS, correspondence, layout_names
 
-__all__ = ["Keypoints2D"]
+__all__ = ["Keypoints2D", "Part", "SoftMask", "convert_keypoints"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The finer points of a hand or a face."""
+
+    xyc: Float[np.ndarray, "K 3"]
+    """x px, y px (pixel centres at +0.5) and confidence in [0, 1]. Hands: 21 points, the wrist, then thumb, index,
+    middle, ring and little finger from the palm to the tip. Face: MediaPipe's 468."""
+    lift_m: Float[np.ndarray, "K 3"] | None = None
+    """A 3D lift in metres, as `Keypoints2D.lift_m`, about the part's own origin."""
+    score: float = 1.0
+    """How sure the detector is that it is there, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class SoftMask:
+    """How much of each pixel is the person, within a box; nothing outside."""
+
+    alpha: UInt8[np.ndarray, "h w"]
+    """0 to 255 = all of the pixel, at the picture's own resolution."""
+    corner_px: tuple[int, int]
+    """x, y of the box's first pixel."""
+
+    def full(self, image_size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
+        """The mask of the whole picture; `image_size` is width and height."""
+        (x, y), (h, w) = self.corner_px, self.alpha.shape
+        whole = np.zeros((image_size[1], image_size[0]), np.uint8)
+        whole[y : y + h, x : x + w] = self.alpha
+        return whole
 
 
 @dataclass(frozen=True)
@@ -28,6 +60,14 @@ class Keypoints2D:
     """The pixel that the lift's camera looks at; None for the picture's own camera."""
     score: float = 1.0
     """How sure the detector is of the person, in [0, 1]."""
+    box: tuple[float, float, float, float] | None = None
+    """x0, y0, x1, y1 px of the whole person as the detector sees it, hidden parts and hair included."""
+    mask: SoftMask | None = None
+    """The person's silhouette."""
+    hands: Mapping[str, Part] | None = None
+    """The hands that were seen, under "left" and "right" of the person; None where none was looked for."""
+    face: Part | None = None
+    """The face, where one was looked for and seen."""
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
@@ -43,3 +83,49 @@ class Keypoints2D:
         xy = self.xyc[keep if keep.any() else slice(None), :2]
         (x0, y0), (x1, y1) = xy.min(0), xy.max(0)
         return float(x0), float(y0), float(x1), float(y1)
+
+
+def convert_keypoints(
+    xyc: Float[np.ndarray, "*B K 3"], source: str, target: str
+) -> tuple[Float[np.ndarray, "*B T 3"], tuple[str, ...]]:
+    """Keypoints of the layout `source` in the order of `target`, and the names of those that `target` has no place for.
+
+    A keypoint goes where the target means the same point of the body, whatever it calls it; a middle that the source
+    lacks (of the hips, OpenPose's neck) is made from its parts with the least of their confidences. What cannot be had
+    is (0, 0, 0). Raises `OptionError` for an unknown layout and `ShapeError` where K is not the source's.
+    """
+    rows, lost = _conversion(source, target)
+    k = len(layout_names(source))
+    check_shape("xyc", xyc, (*(None,) * (xyc.ndim - 2), k, 3), hint=f"layout {source} has {k} keypoints")
+    converted = np.zeros((*xyc.shape[:-2], len(rows), 3), xyc.dtype)
+    for row, parts in enumerate(rows):
+        if len(parts) == 1:
+            converted[..., row, :] = xyc[..., parts[0][0], :]
+        elif parts:
+            of = xyc[..., [i for i, _ in parts], :]
+            known = (np.isfinite(of) & (of[..., 2:] > 0)).all((-1, -2))
+            confidence = of[..., 2].min(-1, keepdims=True)
+            middle = (of[..., :2] * np.array([[w] for _, w in parts], xyc.dtype)).sum(-2)
+            converted[..., row, :] = np.where(known[..., None], np.concatenate([middle, confidence], -1), 0)
+    return converted, lost
+
+
+@lru_cache(maxsize=64)
+def _conversion(source: str, target: str) -> tuple[tuple[tuple[tuple[int, float], ...], ...], tuple[str, ...]]:
+    """For each keypoint of `target` the rows of `source` whose weighted mean it is; the names that go nowhere."""
+    names, points = layout_names(source), correspondence(source)
+    single = {next(iter(entry)): row for row, entry in reversed(list(enumerate(points))) if len(entry) == 1}
+    rows = []
+    for name, entry in zip(layout_names(target), correspondence(target), strict=True):
+        # The same name may stand for another point; a point without one on the body has nothing but its name.
+        same = names.index(name) if name in names and points[names.index(name)] == entry else None
+        alike = next((row for row, other in enumerate(points) if entry and other == entry), None)
+        row = alike if same is None else same
+        if row is not None:
+            rows.append(((row, 1.0),))
+        elif len(entry) > 1 and set(entry) <= set(single):
+            rows.append(tuple((single[part], weight) for part, weight in entry.items()))
+        else:
+            rows.append(())
+    kept = {parts[0][0] for parts in rows if len(parts) == 1}
+    return tuple(rows), tuple(name for row, name in enumerate(names) if row not in kept)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from bodyfit.body.model import BodyModel
 from bodyfit.camera import focal_px_from
-from bodyfit.detect import Detector, load_detector
+from bodyfit.detect import DEFAULT, Detector, load_detector
 from bodyfit.errors import ImageError
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.fitter import Fitter
@@ -53,7 +53,7 @@ def fit_image(
     image: str | Path | np.ndarray | Frame,
     *,
     model: BodyModel | None = None,
-    detector: str | Detector = "mediapipe",
+    detector: str | Detector = DEFAULT,
     focal_px: float | None = None,
     focal_mm: float | None = None,
     sensor_mm: float | None = None,
@@ -85,7 +85,7 @@ def fit_frames(
     frames: Sequence[Frame],
     *,
     model: BodyModel | None = None,
-    detector: str | Detector = "mediapipe",
+    detector: str | Detector = DEFAULT,
     focal_px: float | None = None,
     focal_mm: float | None = None,
     sensor_mm: float | None = None,

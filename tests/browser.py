@@ -196,7 +196,7 @@ class Page:
         self.errors: list[str] = []
         """Uncaught exceptions, failed requests and what the console calls an error."""
         self.requests: list[str] = []
-        """Every address that was asked for, the page's own first."""
+        """Every address that was asked for, the page's own first; not what pages carry in themselves (data, blob)."""
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """A command of the protocol to this page."""
@@ -207,7 +207,8 @@ class Page:
         if method == "Page.loadEventFired":
             self.loaded = True
         elif method == "Network.requestWillBeSent":
-            self.requests.append(params["request"]["url"])
+            address = params["request"]["url"]
+            self.requests += [] if address.startswith(("data:", "blob:")) else [address]
         elif method == "Runtime.exceptionThrown":
             details = params["exceptionDetails"]
             self.errors.append(details.get("exception", {}).get("description") or details["text"])
@@ -244,6 +245,12 @@ class Page:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"waited {timeout_s:.0f} s for {what}; errors of the page: {self.errors}")
             self._browser.receive(0.05)
+
+    def text(self) -> str:
+        """What the page shows as text, scripts on or off."""
+        nodes = self.call("DOMSnapshot.captureSnapshot", computedStyles=[])
+        texts, layout = nodes["strings"], nodes["documents"][0]["layout"]
+        return " ".join(texts[i] for i in layout["text"] if i >= 0)
 
     def mouse(self, kind: str, x: float, y: float, *, buttons: int = 0) -> None:
         """A mouse event: "mousePressed", "mouseMoved" or "mouseReleased" at a place in the window."""

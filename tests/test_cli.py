@@ -17,7 +17,7 @@ from PIL import Image
 
 import bodyfit
 from bodyfit.cli import common
-from bodyfit.cli.fit import _folder_names
+from bodyfit.cli.fit import folder_names
 from bodyfit.cli.main import main
 
 ROOT = Path(__file__).parents[1]
@@ -248,9 +248,9 @@ def test_two_inputs_of_one_name(run, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"walking", "WALKING_2", "summary.json"}
 
 
-def test_folder_names_never_meet():
+def testfolder_names_never_meet():
     paths = [Path(p) for p in ("a/x.jpg", "b/x.jpg", "x_2.jpg", "X.png", "summary.json.jpg", "trailing. .png", ".png")]
-    names = _folder_names(paths)
+    names = folder_names(paths)
     assert len({name.casefold() for name in names}) == len(paths)
     assert names[:2] == ["x", "x_2"]
     assert "summary.json" not in names

@@ -160,7 +160,8 @@ def test_detection_does_not_depend_on_what_came_before(detector, found):
 
 
 def test_whole_picture_only_and_a_limit(found):
-    frame, persons = found["street_two_people"]
+    frame, _ = found["street_two_people"]
+    persons = MediapipeDetector().detect([frame])[0]
     (one,) = MediapipeDetector(max_people=1).detect([frame])[0]
     assert np.array_equal(one.xyc, persons[0].xyc)
     assert len(MediapipeDetector(tiled=False).detect([frame])[0]) == 1

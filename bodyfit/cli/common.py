@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from bodyfit.body.model import BodyModel
 
 __all__ = [
+    "DETECTOR",
     "INTERRUPTED",
     "OK",
     "SOME_FAILED",
     "WRONG_USE",
+    "DetectorOption",
     "DeviceOption",
     "Gender",
     "GenderOption",
@@ -40,6 +42,9 @@ __all__ = [
     "plain",
     "say",
 ]
+
+DETECTOR = "movenet"
+"""`detect.DEFAULT`, known before anything slow is imported."""
 
 OK, SOME_FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
@@ -57,6 +62,13 @@ ModelOption = Annotated[
     str, typer.Option("--model", help='Body model: "open" (shipped), or the path of an SMPL-format .npz or .pkl.')
 ]
 GenderOption = Annotated[Gender, typer.Option("--gender", help="Which of the model's bodies.")]
+DetectorOption = Annotated[
+    str,
+    typer.Option(
+        "--detector",
+        help='What finds people and their keypoints: "movenet", "mediapipe", "rtmpose:WEIGHTS.onnx", or one installed.',
+    ),
+]
 DeviceOption = Annotated[
     str,
     typer.Option("--device", help='Where to compute: "cpu", "cuda" or "cuda:1". A GPU pays for hundreds of people.'),

@@ -16,7 +16,18 @@ from bodyfit.errors import AssetError, BodyfitError
 
 __all__ = ["info"]
 
-_PACKAGES = ("bodyfit", "torch", "easypytorch3d", "mediapipe", "numpy", "numba", "pillow", "trimesh", "smplx")
+_PACKAGES = (
+    "bodyfit",
+    "torch",
+    "easypytorch3d",
+    "mediapipe",
+    "onnxruntime",
+    "numpy",
+    "numba",
+    "pillow",
+    "trimesh",
+    "smplx",
+)
 _ASSETS = (("body", "open.npz"), *(("body", f"open_{g.value}.npz") for g in common.Gender), ("prior", "pose_gmm.npz"))
 
 
@@ -89,9 +100,9 @@ def _asset(parts: tuple[str, ...]) -> str | None:
 
 
 def _detectors() -> list[str]:
-    from bodyfit.detect import DETECTORS
+    from bodyfit.detect import detector_names
 
-    return list(DETECTORS)
+    return detector_names()
 
 
 def _gpu() -> str | None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from bodyfit.detect.base import DETECTORS, Detector, load_detector
+from bodyfit.detect.base import DEFAULT, DETECTORS, Detector, Follower, detector_names, load_detector
 
-__all__ = ["DETECTORS", "Detector", "load_detector"]
+__all__ = ["DEFAULT", "DETECTORS", "Detector", "Follower", "detector_names", "load_detector"]

@@ -7,24 +7,16 @@ each landmark's presence is kept, which `Pose` drops.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from bodyfit.detect.graph import Graph, part_of, starting
 from bodyfit.detect.regions import Box, Roi
-from bodyfit.errors import DetectorError
+from bodyfit.keypoints import SoftMask
 
 __all__ = ["Blazepose", "Landmarks"]
-
-_INPUT_PX = 256
-"""Side of the landmark network's input."""
 
 _PROPOSE = """
 input_stream: "image"
@@ -35,17 +27,21 @@ _LANDMARKS = """
 input_stream: "image"
 input_stream: "roi"
 input_side_packet: "complexity"
+input_side_packet: "segment"
 output_stream: "landmarks"
 output_stream: "circle"
 output_stream: "world"
+output_stream: "mask"
 node {
   calculator: "PoseLandmarkByRoiCpu"
   input_stream: "IMAGE:image"
   input_stream: "ROI:roi"
   input_side_packet: "MODEL_COMPLEXITY:complexity"
+  input_side_packet: "ENABLE_SEGMENTATION:segment"
   output_stream: "LANDMARKS:landmarks"
   output_stream: "AUXILIARY_LANDMARKS:circle"
   output_stream: "WORLD_LANDMARKS:world"
+  output_stream: "SEGMENTATION_MASK:mask"
 }
 """
 
@@ -66,46 +62,33 @@ class Landmarks:
     """The region that was looked at."""
     next_roi: Roi
     """The region that these landmarks suggest, for a second look."""
+    mask: SoftMask | None = None
+    """The person's pixels, if asked for."""
 
 
 class Blazepose:
     """Both networks, loaded. Not safe to share between threads."""
 
-    def __init__(self) -> None:
-        # MediaPipe's C++ parts write their start-up notes straight to the process's standard error.
-        os.environ.setdefault("GLOG_minloglevel", "2")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        with _quiet_stderr():
-            try:
-                import mediapipe
-                from mediapipe.framework.formats import rect_pb2
-                from mediapipe.python import packet_creator, packet_getter
-                from mediapipe.python._framework_bindings import resource_util
-            except ImportError as error:
-                raise DetectorError(
-                    f"the detector mediapipe cannot be imported ({error}); "
-                    "install it with: pip install mediapipe==0.10.21"
-                ) from None
+    def __init__(self, *, masks: bool = False) -> None:
+        """With `masks` each look also says which pixels are the person's."""
+        with starting():
+            from mediapipe.framework.formats import rect_pb2
+            from mediapipe.python import packet_creator, packet_getter
+
             self._create, self._get, self._rect = packet_creator, packet_getter, rect_pb2.NormalizedRect  # pyright: ignore
-            self._format = mediapipe.ImageFormat.SRGB
-            try:
-                resource_util.set_resource_dir(str(Path(mediapipe.__file__).parents[1]))
-                self._propose = _Graph(_PROPOSE, ("detections",), {})
-                side = {"complexity": packet_creator.create_int(1)}  # the one landmark network that the wheel carries
-                self._landmarks = _Graph(_LANDMARKS, ("landmarks", "circle", "world"), side)
-                # The first run starts threads, which have their say too.
-                blank = np.zeros((64, 64, 3), np.uint8)
-                self.propose(blank, (0, 0, 64, 64))
-                self.landmarks(blank, Roi(32.0, 32.0, 64.0, 0.0))
-            except (RuntimeError, ValueError, OSError) as error:
-                raise DetectorError(
-                    f"mediapipe {getattr(mediapipe, '__version__', '?')} does not start: {error}; "
-                    "bodyfit needs mediapipe==0.10.21, the last version whose package carries its networks"
-                ) from None
+            self._propose = Graph(_PROPOSE, ("detections",), {})
+            # The wheel carries one landmark network, of complexity 1.
+            side = {"complexity": packet_creator.create_int(1), "segment": packet_creator.create_bool(masks)}
+            outputs = ("landmarks", "circle", "world", *(["mask"] if masks else []))
+            self._landmarks = Graph(_LANDMARKS, outputs, side)
+            # The first run starts threads, which have their say too.
+            blank = np.zeros((64, 64, 3), np.uint8)
+            self.propose(blank, (0, 0, 64, 64))
+            self.landmarks(blank, Roi(32.0, 32.0, 64.0, 0.0))
 
     def propose(self, image: UInt8[np.ndarray, "H W 3"], box: Box) -> list[tuple[Roi, float]]:
         """The regions within a box of the picture that may hold a person, with scores in [0.5, 1], best first."""
-        packet_image, scale = self._part(image, box, float(max(box[2] - box[0], box[3] - box[1])))
+        packet_image, scale = part_of(image, box, float(max(box[2] - box[0], box[3] - box[1])))
         packets = self._propose.run(image=packet_image)
         found = []
         w, h = box[2] - box[0], box[3] - box[1]
@@ -123,7 +106,7 @@ class Blazepose:
         w, h = box[2] - box[0], box[3] - box[1]
         if w < 8 or h < 8:
             return None
-        packet_image, scale = self._part(image, box, roi.size)
+        packet_image, scale = part_of(image, box, roi.size)
         w, h = w * scale[0], h * scale[1]
         rect = self._rect(
             x_center=(roi.x - box[0]) / w,
@@ -145,65 +128,18 @@ class Blazepose:
             np.array([(p.x, p.y, p.z) for p in world]),
             roi,
             Roi.from_body_circle(centre, edge),
+            _soft_mask(self._get.get_image(packets["mask"]).numpy_view(), box) if "mask" in packets else None,
         )
 
-    def _part(self, image: np.ndarray, box: Box, side_px: float) -> tuple[Any, tuple[float, float]]:
-        """A box of the picture as a packet, and how much larger than the box its padded sides are.
 
-        The networks sample their input from single pixels, so what they would see far smaller is first averaged down.
-        """
-        from PIL import Image
+def _soft_mask(alpha: Float[np.ndarray, "h w"], box: Box) -> SoftMask:
+    """A mask of the picture's own resolution from one of a part that may have been averaged down and padded."""
+    from PIL import Image
 
-        part = image[box[1] : box[3], box[0] : box[2]]
-        factor = max(1, int(side_px / (1.5 * _INPUT_PX)))
-        scale = (1.0, 1.0)
-        if factor > 1:
-            h, w = part.shape[:2]
-            part = np.asarray(Image.fromarray(part).reduce(factor))
-            scale = (part.shape[1] * factor / w, part.shape[0] * factor / h)  # the last pixel may stand for fewer
-        packet = self._create.create_image_frame(data=np.ascontiguousarray(part), image_format=self._format)
-        return packet, scale
-
-
-class _Graph:
-    """A MediaPipe graph that is run picture by picture."""
-
-    def __init__(self, config: str, outputs: tuple[str, ...], side_packets: dict[str, Any]) -> None:
-        from mediapipe.python._framework_bindings import calculator_graph
-
-        self._graph = calculator_graph.CalculatorGraph(graph_config=config)
-        self._packets: dict[str, Any] = {}
-        self._time = 0
-        for name in outputs:
-            self._graph.observe_output_stream(name, self._packets.__setitem__)
-        self._graph.start_run(side_packets)
-
-    def run(self, **inputs: Any) -> dict[str, Any]:
-        """The packets that come out; a stream without one is left out."""
-        self._time += 1
-        self._packets.clear()
-        try:
-            for name, packet in inputs.items():
-                self._graph.add_packet_to_input_stream(name, packet.at(self._time))
-            self._graph.wait_until_idle()
-        except (RuntimeError, ValueError) as error:
-            raise DetectorError(f"mediapipe failed: {error}") from error
-        return dict(self._packets)
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Keep what C++ code writes to file descriptor 2 from the user while the networks start; exceptions pass."""
-    try:
-        sys.stderr.flush()
-        kept = os.dup(2)
-    except (OSError, ValueError, AttributeError):  # no standard error at all, as in a window without a console
-        yield
-        return
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    w, h = box[2] - box[0], box[3] - box[1]
+    factor = round(w / alpha.shape[1]) if alpha.shape[1] < w else 1
+    small = Image.fromarray((255 * np.clip(alpha, 0, 1)).round().astype(np.uint8))
+    if factor > 1:
+        size = small.width * factor, small.height * factor
+        small = small.resize(size, Image.Resampling.BILINEAR).crop((0, 0, w, h))
+    return SoftMask(np.asarray(small), box[:2])

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bodyfit.detect.blazepose import Landmarks
+from bodyfit.keypoints import SoftMask
 from bodyfit.skeleton import layout_names, mirrored_rows
 
 __all__ = ["consensus", "mirrored"]
@@ -23,8 +24,12 @@ def mirrored(look: Landmarks, width_px: float) -> Landmarks:
     """The landmarks that a look at the mirrored picture means in the picture itself."""
     xy = look.xy_px[_SWAP] * (-1, 1) + (width_px, 0)
     world = look.world_m[_SWAP] * (-1, 1, 1)
-    rois = (replace(roi, x=width_px - roi.x, angle=-roi.angle) for roi in (look.roi, look.next_roi))
-    return Landmarks(xy, look.visibility[_SWAP], look.presence[_SWAP], world, *rois)
+    roi, next_roi = (replace(roi, x=width_px - roi.x, angle=-roi.angle) for roi in (look.roi, look.next_roi))
+    mask = look.mask
+    if mask is not None:
+        x, y = mask.corner_px
+        mask = SoftMask(mask.alpha[:, ::-1], (round(width_px) - x - mask.alpha.shape[1], y))
+    return Landmarks(xy, look.visibility[_SWAP], look.presence[_SWAP], world, roi, next_roi, mask)
 
 
 def consensus(looks: Sequence[Landmarks]) -> tuple[Landmarks, Float[np.ndarray, "33"]]:
@@ -47,5 +52,6 @@ def consensus(looks: Sequence[Landmarks]) -> tuple[Landmarks, Float[np.ndarray, 
         np.einsum("lk,lkc->kc", weights, np.stack([look.world_m for look in looks])),
         chosen.roi,
         chosen.next_roi,
+        chosen.mask,
     )
     return mean, agree.mean(0)

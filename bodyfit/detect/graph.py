@@ -1,0 +1,110 @@
+"""MediaPipe's graphs, run picture by picture on parts of a picture, from the networks in its own wheel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from bodyfit.detect.regions import Box
+from bodyfit.errors import DetectorError
+
+__all__ = ["Graph", "part_of", "starting"]
+
+_INPUT_PX = 256
+"""Side of the networks' input, about."""
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Where graphs are made and first run: quietly, and with the reason in words where MediaPipe does not start."""
+    # MediaPipe's C++ parts write their start-up notes straight to the process's standard error.
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _quiet_stderr():
+        try:
+            import mediapipe
+            from mediapipe.python._framework_bindings import resource_util
+        except ImportError as error:
+            raise DetectorError(
+                f"mediapipe cannot be imported ({error}); install it with: pip install mediapipe==0.10.21"
+            ) from None
+        try:
+            resource_util.set_resource_dir(str(Path(mediapipe.__file__).parents[1]))
+            yield
+        except (RuntimeError, ValueError, OSError) as error:
+            raise DetectorError(
+                f"mediapipe {getattr(mediapipe, '__version__', '?')} does not start: {error}; "
+                "bodyfit needs mediapipe==0.10.21, the last version whose package carries its networks"
+            ) from None
+
+
+def part_of(image: UInt8[np.ndarray, "H W 3"], box: Box, side_px: float) -> tuple[Any, tuple[float, float]]:
+    """A box of the picture as a packet, and how much larger than the box its padded sides are.
+
+    `side_px` is how much of the picture a network will see. The networks sample their input from single pixels, so
+    what they would see far smaller is first averaged down.
+    """
+    from mediapipe import ImageFormat  # pyright: ignore[reportPrivateImportUsage]
+    from mediapipe.python import packet_creator
+    from PIL import Image
+
+    part = image[box[1] : box[3], box[0] : box[2]]
+    factor = max(1, int(side_px / (1.5 * _INPUT_PX)))
+    scale = (1.0, 1.0)
+    if factor > 1:
+        h, w = part.shape[:2]
+        part = np.asarray(Image.fromarray(part).reduce(factor))
+        scale = (part.shape[1] * factor / w, part.shape[0] * factor / h)  # the last pixel may stand for fewer
+    data = np.ascontiguousarray(part)
+    return packet_creator.create_image_frame(data=data, image_format=ImageFormat.SRGB), scale
+
+
+class Graph:
+    """A MediaPipe graph that is run picture by picture. Not safe to share between threads."""
+
+    def __init__(self, config: str, outputs: tuple[str, ...], side_packets: Mapping[str, Any]) -> None:
+        from mediapipe.python._framework_bindings import calculator_graph
+
+        self._graph = calculator_graph.CalculatorGraph(graph_config=config)
+        self._packets: dict[str, Any] = {}
+        self._time = 0
+        for name in outputs:
+            self._graph.observe_output_stream(name, self._packets.__setitem__)
+        self._graph.start_run(dict(side_packets))
+
+    def run(self, **inputs: Any) -> dict[str, Any]:
+        """The packets that come out; a stream without one is left out."""
+        self._time += 1
+        self._packets.clear()
+        try:
+            for name, packet in inputs.items():
+                self._graph.add_packet_to_input_stream(name, packet.at(self._time))
+            self._graph.wait_until_idle()
+        except (RuntimeError, ValueError) as error:
+            raise DetectorError(f"mediapipe failed: {error}") from error
+        return dict(self._packets)
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep what C++ code writes to file descriptor 2 from the user while the networks start; exceptions pass."""
+    try:
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (OSError, ValueError, AttributeError):  # no standard error at all, as in a window without a console
+        yield
+        return
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
