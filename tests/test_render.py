@@ -7,6 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from pytorch3d.renderer import Materials
+from pytorch3d.renderer.mesh.shading import _apply_lighting
 from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 
@@ -16,6 +18,7 @@ from bodyfit.render import (
     MeshRasterizer,
     RasterizationSettings,
     Stage,
+    StudioLights,
     Texture,
     bands,
     contact_sheet,
@@ -32,6 +35,7 @@ from bodyfit.render import (
     turntable,
     undrawn,
 )
+from bodyfit.render.light import light_of_vertices
 from bodyfit.render.lines import draw_line
 from bodyfit.skeleton import LAYOUTS
 
@@ -440,6 +444,20 @@ def test_one_body_darkens_another_below_it_and_is_not_darkened():
     person = draw_maps([(below, RED), (above, RED)], faces, camera, which=("silhouette",)).person
     assert np.quantile((both / light((below, RED)))[person == 1], 0.05) < 0.9
     assert np.quantile((both / light((above, RED)))[(person == 2) & (np.arange(100) < 35)[:, None]], 0.05) > 0.97
+
+
+def test_light_without_shadows_is_what_pytorch3d_computes():
+    """`StudioLights` behind PyTorch3D's own lighting of points, its glint included."""
+    vertices, _ = _sphere(0.3, -0.2, 3.0)
+    normals = torch.nn.functional.normalize(vertices - torch.tensor([0.3, -0.2, 3.0]), dim=1)
+    light = light_of_vertices(vertices.numpy(), normals.numpy(), None)
+    lights, materials = StudioLights(), Materials(shininess=24.0)
+    camera = pytorch3d_cameras(Camera.make(1, (60, 50)))
+    at, towards = (to_pytorch3d_axes(a)[None] for a in (vertices, normals))
+    ambient, diffuse, specular = _apply_lighting(at, towards, lights, camera, materials)
+    np.testing.assert_allclose(light[:, :3], (ambient + diffuse).reshape(-1, 3).numpy(), atol=1e-5)
+    np.testing.assert_allclose(light[:, 3], specular.reshape(-1, 3)[:, 0].numpy(), atol=1e-5)
+    assert light[:, 3].max() > 0.03
 
 
 def test_a_skeleton_is_drawn_at_the_joints():
