@@ -13,7 +13,8 @@ from PIL import Image
 from bodyfit.body.model import BodyModel, BodyParams
 from bodyfit.camera import Camera
 from bodyfit.fit.result import FitResult, FitStatus
-from bodyfit.io import save
+from bodyfit.fit.track import Track
+from bodyfit.io import save, save_track
 
 __all__ = ["SIZE", "result_of", "write_clip", "write_picture"]
 
@@ -84,17 +85,13 @@ def write_clip(out: Path, model: BodyModel, frames: int = 12, *, name: str = "cl
     poses = torch.zeros(frames, model.kind.body_joints * 3 - 3)
     poses[:, 3 * (model.skeleton.index("left_shoulder") - 1) + 2] = torch.linspace(-1.2, 1.2, frames)
     result = result_of(model, standing(model, torch.full((1, 10), 0.5), poses))
-    folder = out / name
-    folder.mkdir(parents=True)
-    path = folder / "person0.npz"
-    save(result, path, fps=30.0)
-    with np.load(path) as archive:
-        arrays = dict(archive)
     seen = np.ones(frames, bool)
     seen[4:6] = False
     numbers = np.arange(first, first + frames)
-    track = {"track_id": np.array(0), "frames": numbers, "times_s": numbers / 30.0, "seen": seen}
-    np.savez(path, **arrays, **track)
+    track = Track(id=0, frames=numbers, times_s=numbers / 30.0, fps=30.0, seen=seen, result=result)
+    (out / name).mkdir(parents=True)
+    save_track(track, out / name / "person0.npz")
+    _add(out, {"input": str(out.parent / f"{name}.mp4"), "status": "ok", "files": [f"{name}/person0.npz"]})
     return result
 
 

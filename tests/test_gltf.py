@@ -11,10 +11,10 @@ import torch
 from browser import import_map, served
 from conftest import tiny_assets
 from gltf_reader import Gltf
+from moving import motion
 
 from bodyfit.body.assets import load_assets
 from bodyfit.body.model import BodyModel, BodyParams, load_model
-from bodyfit.body.sample import random_bodies
 from bodyfit.camera import flip_yz
 from bodyfit.errors import OptionError, OutputError
 from bodyfit.io.gltf import save_rig_glb
@@ -52,18 +52,6 @@ window.play = async (file, times, count) => {
 };
 window.ready = true;
 </script>"""
-
-
-def motion(model: BodyModel, frames: int = FRAMES) -> BodyParams:
-    """One person over time, from pose to pose of the prior, turning and walking off, in camera axes."""
-    keys = random_bodies(4, model=model, seed=3)
-    at = torch.linspace(0, 3, frames, dtype=model.dtype)
-    low = at.long().clamp_max(2)
-    share = (at - low)[:, None]
-    moved = {k: v[low] * (1 - share) + v[low + 1] * share for k, v in keys.items() if k != "betas"}
-    turn = torch.stack([3.0 + 0.1 * at, 0.3 * at, 0 * at], 1)
-    transl = torch.stack([0.2 * at, 0.1 + 0 * at, 3 + 0.1 * at], 1)
-    return model.params(**{**moved, "betas": keys.betas[:1], "global_orient": turn, "transl": transl})
 
 
 def plain(assets_of: str | BodyModel) -> BodyModel:
@@ -140,7 +128,7 @@ def test_a_looser_tolerance_takes_fewer_morph_targets_and_is_kept(body):
         rig = rig_of(body, bodies, fps=FPS, influences=4, tolerance_m=tolerance)
         assert rig.morphs is not None
         assert rig.morphs.error_m <= tolerance
-        assert np.abs(rig.morphs.weights).max() <= 1 + 1e-6
+        assert (rig.morphs.weights.min(), rig.morphs.weights.max()) == (0, 1)
         assert np.linalg.norm(_skinned(rig) - want, axis=2).max() < tolerance + 2e-5  # the damping's share
         counts.append(len(rig.morphs.targets))
     assert counts == sorted(set(counts))
@@ -161,6 +149,17 @@ def _skinned(rig) -> np.ndarray:
         moved = [(rest - rig.joints[j]) @ world[j].T + joints[j] for j in range(len(world))]
         out.append(np.einsum("vj,jvc->vc", rig.weights, moved))
     return np.stack(out)
+
+
+def test_a_clip_of_more_frames_than_morph_targets_are_found_from(tmp_path):
+    """The error is that of all frames, also of those between the sampled ones."""
+    model = BodyModel(tiny_assets("smplh"), dtype=torch.float64)
+    bodies = motion(model, 300)
+    rig = rig_of(model, bodies, fps=30, tolerance_m=1e-4)
+    assert rig.morphs is not None
+    error = np.linalg.norm(_skinned(rig) - upright(model, bodies), axis=2).max()
+    assert error <= rig.morphs.error_m + 1e-6
+    assert rig.morphs.error_m < 2e-4
 
 
 @pytest.mark.parametrize("up", ["y", "z"])

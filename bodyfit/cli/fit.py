@@ -160,7 +160,7 @@ def check_focal(focal_px: float | None, focal_mm: float | None, sensor_mm: float
 def _detector(name: str) -> Detector:
     from bodyfit.detect import detector_names, load_detector
 
-    if name not in (names := detector_names()):
+    if name.partition(":")[0] not in (names := detector_names()):
         raise OptionError(f"--detector must be one of {', '.join(names)}, got {name!r}")
     return load_detector(name)
 

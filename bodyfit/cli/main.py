@@ -23,6 +23,7 @@ from bodyfit.cli.random import random
 from bodyfit.cli.render import render
 from bodyfit.cli.report import report
 from bodyfit.cli.video import video
+from bodyfit.cli.view import view
 from bodyfit.errors import BodyfitError
 
 __all__ = ["app", "main"]
@@ -41,6 +42,7 @@ app.command("random", help=common.as_help(random))(random)
 app.command("convert", help=common.as_help(convert))(convert)
 app.command("info", help=common.as_help(info))(info)
 app.command("report", help=common.as_help(report))(report)
+app.command("view", help=common.as_help(view))(view)
 app.command("eval", help=common.as_help(evaluate))(evaluate)
 
 

@@ -39,7 +39,7 @@ class Morphs:
     targets: Float[np.ndarray, "K V 3"]
     """In the unit and axes of the rest mesh; strongest first."""
     weights: Float[np.ndarray, "T K"]
-    """Of each target in each frame, within [-1, 1]."""
+    """Of each target in each frame, from 0 to 1, which is as far as Blender's sliders go."""
     error_m: float
     """The farthest that a vertex of any frame is from where the sum of all targets would put it, metres."""
 
@@ -56,7 +56,7 @@ class Rig:
     joints: Float[np.ndarray, "J 3"]
     """At rest: the T-pose."""
     vertices: Float[np.ndarray, "V 3"]
-    """At rest, with the body's shape and, of a single baked pose, the offsets of that pose."""
+    """At rest, with the body's shape and, if pose shapes are baked, the pose's offsets or those morphs start from."""
     faces: Int[np.ndarray, "F 3"]
     """Triangles."""
     weights: Float[np.ndarray, "V J"]
@@ -125,7 +125,7 @@ def rig_of(
         if len(R_local) == 1:
             rest = rest + lacks.of(slice(None))[0]
         else:
-            morphs = _morphs(lacks, len(R_local), tolerance_m)
+            rest, morphs = _morphed(lacks, len(R_local), tolerance_m)
     to_y_up = y_up_from(axes)
     R, scale = placing.from_y_up, placing.per_metre
     rotations = R_local.numpy().copy()
@@ -213,10 +213,9 @@ class _Offsets:
         missing = missing - (M @ self.rest[:, :, None])[..., 0]
         return _solve(M.mT @ M + _DAMPING * torch.eye(3, dtype=M.dtype), (M.mT @ missing[..., None])[..., 0])
 
-    def chunks(self, rows: Tensor) -> Iterator[tuple[Tensor, Float[Tensor, "N V 3"]]]:
+    def chunks(self, rows: Tensor) -> Iterator[Float[Tensor, "N V 3"]]:
         """Some frames at a time."""
-        for some in rows.split(_CHUNK):
-            yield some, self.of(some)
+        yield from map(self.of, rows.split(_CHUNK))
 
 
 def _solve(A: Float[Tensor, "*B 3 3"], b: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
@@ -227,10 +226,10 @@ def _solve(A: Float[Tensor, "*B 3 3"], b: Float[Tensor, "*B 3"]) -> Float[Tensor
     return (cofactors @ b[..., None])[..., 0] / determinant
 
 
-def _morphs(lacks: _Offsets, frames: int, tolerance_m: float) -> Morphs | None:
-    """Principal components of the offsets, as many as the tolerance takes; none where nothing is lacking."""
+def _morphed(lacks: _Offsets, frames: int, tolerance_m: float) -> tuple[Float[Tensor, "V 3"], Morphs | None]:
+    """Principal components of the offsets, as many as the tolerance takes, and the rest mesh that they start from."""
     sample = torch.linspace(0, frames - 1, min(frames, _SAMPLE)).round().long().unique()
-    X = torch.cat([offsets.float() for _, offsets in lacks.chunks(sample)]).flatten(1)
+    X = torch.cat([offsets.float() for offsets in lacks.chunks(sample)]).flatten(1)
     _, U = torch.linalg.eigh(X.double() @ X.double().T)
     axes: list[Tensor] = []
     left = X.clone()
@@ -241,15 +240,21 @@ def _morphs(lacks: _Offsets, frames: int, tolerance_m: float) -> Morphs | None:
         left -= torch.outer(u, row)
         axes.append(row / row.norm())
     if not axes:
-        return None
-    basis, weights, error = torch.stack(axes), [], 0.0
-    for _, offsets in lacks.chunks(torch.arange(frames)):
-        flat = offsets.float().flatten(1)
-        weights.append(flat @ basis.T)
-        error = max(error, _farthest(flat - weights[-1] @ basis))
-    weight = torch.cat(weights)
-    largest = weight.abs().amax(0)
-    return Morphs((basis * largest[:, None]).unflatten(1, (-1, 3)).numpy(), (weight / largest).numpy(), error)
+        return lacks.rest, None
+    basis = torch.stack(axes)
+    weights, error = X @ basis.T, _farthest(left)
+    if len(sample) < frames:
+        parts = []
+        for offsets in lacks.chunks(torch.arange(frames)):
+            flat = offsets.float().flatten(1)
+            parts.append(flat @ basis.T)
+            error = max(error, _farthest(flat - parts[-1] @ basis))
+        weights = torch.cat(parts)
+    least, most = weights.aminmax(dim=0)
+    span = (most - least).clamp_min(1e-9)
+    targets = (basis * span[:, None]).unflatten(1, (-1, 3))
+    rest = lacks.rest + (least @ basis).unflatten(0, (-1, 3))
+    return rest, Morphs(targets.numpy(), ((weights - least) / span).numpy(), error)
 
 
 def _farthest(offsets: Float[Tensor, "N V3"]) -> float:

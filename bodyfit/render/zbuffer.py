@@ -75,13 +75,12 @@ def fill(
         for output in (pix, zbuf, bary, dists):
             output[n, y0:y1].fill(-1)
         seen = chosen[n]
-        at = (y0, y1, xs, ys)
+        which = (face_verts, seen.faces, seen.boxes)
         how = (rules.perspective, rules.clip)
         if simple:
-            loops.keep_nearest(face_verts, seen.faces, seen.boxes, *at, *how, pix[n], zbuf[n])
+            loops.keep_nearest(*which, y0, y1, xs, ys, *how, pix[n], zbuf[n])
         else:
-            order = (seen.faces, seen.boxes, seen.lowest, neighbours)
-            loops.keep_k(face_verts, *order, *at, blur, *how, pix[n], zbuf[n])
+            loops.keep_k(*which, seen.lowest, neighbours, y0, y1, xs, ys, blur, *how, pix[n], zbuf[n])
         top, bottom, left, right = seen.extent
         within = (max(y0, top), min(y1, bottom), left, right)
         loops.measure(face_verts, *within, xs, ys, *how, pix[n], bary[n], dists[n])

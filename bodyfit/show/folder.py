@@ -14,7 +14,8 @@ from jaxtyping import Bool, Int
 
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult
-from bodyfit.io import load_result
+from bodyfit.io import load_result, load_track
+from bodyfit.io.params import read_arrays
 
 __all__ = ["Failure", "Person", "Results", "Scene", "read_results"]
 
@@ -97,7 +98,8 @@ def read_results(folder: str | Path) -> Results:
         what = "no results of bodyfit in it (personN.npz)" if folder.exists() else "no such folder"
         raise OptionError(f"{folder}: {what}; give the folder that `bodyfit fit photo.jpg -o FOLDER` wrote")
     root = folder if folder.is_dir() else folder.parent
-    summary = _summary(root)
+    top = next((at for at in (root, root.parent, root.parent.parent) if (at / "summary.json").is_file()), root)
+    summary = _summary(top)
     entries = [entry for entry in summary.get("inputs", []) if isinstance(entry, dict)]
     scenes: list[Scene] = []
     failures: list[Failure] = []
@@ -106,13 +108,13 @@ def read_results(folder: str | Path) -> Results:
         people = tuple(person for person in read if isinstance(person, Person))
         failures += [failure for failure in read if isinstance(failure, Failure)]
         if people:
-            entry = next((e for e in entries if _is_of(e, at.relative_to(root).as_posix())), {})
-            scenes.append(_scene(at, people, entry))
+            entry = next((e for e in entries if _names_file_in(at.relative_to(top).as_posix(), e)), {})
+            scenes.append(_scene(at, people, entry, top))
     if not scenes:
         raise AssetError(failures[0].message)
     failures += [
         Failure(str(entry.get("input", "?")), str(entry.get("message") or entry.get("status")))
-        for entry in entries
+        for entry in (entries if top == root else ())
         if entry.get("status") not in ("ok", None)
     ]
     return Results(root, tuple(scenes), tuple(failures), summary)
@@ -143,15 +145,20 @@ def _summary(root: Path) -> dict[str, Any]:
     return summary
 
 
-def _is_of(entry: Mapping[str, Any], folder: str) -> bool:
-    """Whether an entry of the summary lists files in a folder."""
-    lists = [entry.get("files"), *(p.get("files") for p in entry.get("people") or [] if isinstance(p, dict))]
-    return any(str(name).startswith(f"{folder}/") for names in lists for name in names or [])
+def _names_file_in(folder: str, value: Any) -> bool:
+    """Whether an entry of the summary names a file in a folder, anywhere in it."""
+    if isinstance(value, str):
+        return value.startswith(f"{folder}/")
+    if isinstance(value, dict):
+        return any(_names_file_in(folder, item) for key, item in value.items() if key != "input")
+    return isinstance(value, list) and any(_names_file_in(folder, item) for item in value)
 
 
-def _scene(folder: Path, people: tuple[Person, ...], entry: Mapping[str, Any]) -> Scene:
+def _scene(folder: Path, people: tuple[Person, ...], entry: Mapping[str, Any], top: Path) -> Scene:
     notes = []
     source = Path(str(entry["input"])) if entry.get("input") else None
+    if source is not None and not source.is_file() and (top / source).is_file():
+        source = top / source
     if source is not None and not source.is_file():
         notes.append(f"{source} is not there any more")
         source = None
@@ -172,17 +179,10 @@ def _person(file: Path, root: Path) -> Person | Failure:
 
 
 def _read(file: Path) -> Person:
-    """A fit, or a track: a fit whose file says which frames its rows are (`bodyfit/io/track.py`)."""
+    if "track_id" in read_arrays(file):
+        track = load_track(file)
+        return Person(_number(file), file, track.result, track.frames, track.seen, track.fps)
     result = load_result(file)
-    n = len(result)
-    with np.load(file, allow_pickle=False) as archive:
-        known = {key: archive[key] for key in ("frames", "seen", "mocap_framerate") if key in archive.files}
-    if n == 0:
-        raise AssetError(f"{file}: holds nobody")
-    if n > 1 and "frames" not in known:
-        raise AssetError(f"{file}: {n} people in one file; `bodyfit fit` writes one a file (bodyfit.save, each alone)")
-    frames = known.get("frames", np.zeros(n, np.int64))
-    seen = known.get("seen", np.ones(n, bool))
-    if frames.shape != (n,) or frames.dtype.kind not in "iu" or seen.shape != (n,) or seen.dtype.kind != "b":
-        raise AssetError(f"{file}: a damaged track, frames or seen do not have one entry for each of {n} bodies")
-    return Person(_number(file), file, result, frames, seen, float(known["mocap_framerate"]) if n > 1 else 0.0)
+    if len(result) != 1:
+        raise AssetError(f"{file}: {len(result)} people in one file; save each alone (bodyfit.fit.result.split)")
+    return Person(_number(file), file, result, np.zeros(1, np.int64), np.ones(1, bool), 0.0)

@@ -56,7 +56,7 @@ def page(results: Results, *, title: str | None = None, models: Models | None = 
     """The page as HTML."""
     models = models or Models()
     title = title or results.folder.resolve().name or "results"
-    clips = sum(len(person.frames) > 1 for scene in results.scenes for person in scene.people)
+    clips = sum(person.fps > 0 for scene in results.scenes for person in scene.people)
     poses = min(max(_POSES // max(clips, 1), _FEWEST), _MOST)
     data: dict[str, Any] = {"modules": _modules(), "meshes": {}, "bodies": []}
     shown = [
@@ -150,7 +150,7 @@ def _shown(person: Person, rows: list[int], models: Models, data: dict[str, Any]
         return Shown(person, figures, -1, person_color(person.number))
     mesh = f"{model.name}, {len(model.v_template)} vertices"
     data["meshes"].setdefault(mesh, pack_integers(model.faces.cpu().numpy()))
-    clip = len(result) > 1
+    clip = person.fps > 0
     color = person_color(person.number)
     data["bodies"].append(
         {
