@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bodyfit.detect.base import Detector, Follower
+from bodyfit.detect.steady import second_opinion, unsteady
 from bodyfit.errors import OptionError
 from bodyfit.frame import Frame
 from bodyfit.keypoints import Keypoints2D
@@ -73,12 +74,13 @@ def _followed(detector: Follower, frame: Frame, known: Sequence[_Followed]) -> l
     """Those who are still seen; of two who became one, one."""
     if not known:
         return []
-    seen = detector.follow(frame, [one.expected() for one in known])
-    moved = [
-        one.moved(now)
-        for one, now in zip(known, seen, strict=True)
-        if now is not None and (now.xyc[:, 2] > 0.5).sum() >= _LEAST_SURE
-    ]
+    expected = [one.expected() for one in known]
+    moved = []
+    for one, there, now in zip(known, expected, detector.follow(frame, expected), strict=True):
+        if now is not None and unsteady(now, there) > 1:
+            now = second_opinion(detector, frame, now, there)
+        if now is not None and (now.xyc[:, 2] > 0.5).sum() >= _LEAST_SURE:
+            moved.append(one.moved(now))
     return [moved[i] for i in distinct([one.now for one in moved])]
 
 
