@@ -1,6 +1,6 @@
-"""Make the pictures of docs/pictures.md: an overlay with its studio views, edges from near, maps, people in a studio.
+"""Make the pictures of docs/pictures.md, and those of fits and of random bodies in the README.
 
-    python scripts/draw_pictures.py [--out docs/images]
+    python scripts/draw_pictures.py [--out docs/images] [--only NAME ...]
 
 The bodies of the overlay are fitted to a sample photograph, all others are random ones.
 """
@@ -27,6 +27,7 @@ GAP = 8
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
+    parser.add_argument("--only", nargs="*", default=[], help="names without .jpg; all if left out")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     model = bodyfit.load_model("open")
@@ -36,11 +37,43 @@ def main() -> None:
         "pictures-turn": lambda: turn(model),
         "pictures-overlay": lambda: overlay(model),
         "pictures-edges": lambda: edges(model),
+        "fit": lambda: fit(model),
+        "random": lambda: random(model),
     }
     for name, draw in figures.items():
+        if args.only and name not in args.only:
+            continue
         path = args.out / f"{name}.jpg"
         Image.fromarray(draw()).save(path, quality=88, optimize=True, subsampling=0)
         print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB", flush=True)
+
+
+def fit(model: bodyfit.BodyModel) -> np.ndarray:
+    """A walking woman with her body and keypoints, the body from the side, and two people in a street."""
+    drawn, side = [], np.zeros(0)
+    for name in ("walking", "street_two_people"):
+        image = read_image(ROOT / "assets" / "samples" / f"{name}.jpg").image
+        people = bodyfit.fit_image(image, model=model)
+        with torch.no_grad():
+            vertices = [model(**person.params).vertices[0] for person in people]
+        bodies = [(v, render.person_color(i)) for i, v in enumerate(vertices)]
+        seen = [person.keypoints[0] for person in people]
+        camera = people[0].camera
+        drawn.append(render.overlay(image, bodies, model.faces, camera, keypoints=seen, layout=people[0].layout))
+        if name == "walking":
+            side = render.side_view(vertices[0], model.faces, size=(630, 840))
+    return row([resized(drawn[0], height=420), resized(side, height=420), resized(drawn[1][:, 380:1280], height=420)])
+
+
+def random(model: bodyfit.BodyModel) -> np.ndarray:
+    """Sixteen random bodies, as `bodyfit random -n 16` draws them, from nearer."""
+    bodies = bodyfit.random_bodies(16, model=model, seed=0)
+    with torch.no_grad():
+        vertices = model(**bodies).vertices
+    pictures = [
+        render.turn_view(v, model.faces, 20.0, (420, 560), color=render.person_color(i)) for i, v in enumerate(vertices)
+    ]
+    return resized(render.contact_sheet(pictures, columns=8, gap_px=6), height=520)
 
 
 def overlay(model: bodyfit.BodyModel) -> np.ndarray:

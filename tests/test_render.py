@@ -7,6 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from pytorch3d.renderer import Materials
+from pytorch3d.renderer.mesh.shading import _apply_lighting
 from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 
@@ -16,7 +18,9 @@ from bodyfit.render import (
     MeshRasterizer,
     RasterizationSettings,
     Stage,
+    StudioLights,
     Texture,
+    bands,
     contact_sheet,
     draw_maps,
     normal_colors,
@@ -24,7 +28,6 @@ from bodyfit.render import (
     person_color,
     pytorch3d_cameras,
     render_bodies,
-    shade,
     side_view,
     studio,
     top_view,
@@ -32,6 +35,7 @@ from bodyfit.render import (
     turntable,
     undrawn,
 )
+from bodyfit.render.light import light_of_vertices
 from bodyfit.render.lines import draw_line
 from bodyfit.skeleton import LAYOUTS
 
@@ -387,8 +391,10 @@ def test_bands_and_threads_do_not_show(monkeypatch, samples):
     texture = Texture(np.full((8, 8, 3), 200, np.uint8), np.zeros((1, 2)), np.zeros((len(faces), 3), np.int64))
     dressed = [(bodies[0][0], texture), bodies[1]]
     expected = overlay(_grey(160, 120), dressed, faces, cameras)
-    monkeypatch.setattr(shade, "_BAND_SAMPLES", samples)
+    room = studio(dressed, faces, size=(50, 60), grid_m=0.5)
+    monkeypatch.setattr(bands, "_BAND_SAMPLES", samples)
     np.testing.assert_array_equal(overlay(_grey(160, 120), dressed, faces, cameras), expected)
+    np.testing.assert_array_equal(studio(dressed, faces, size=(50, 60), grid_m=0.5), room)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
@@ -438,6 +444,20 @@ def test_one_body_darkens_another_below_it_and_is_not_darkened():
     person = draw_maps([(below, RED), (above, RED)], faces, camera, which=("silhouette",)).person
     assert np.quantile((both / light((below, RED)))[person == 1], 0.05) < 0.9
     assert np.quantile((both / light((above, RED)))[(person == 2) & (np.arange(100) < 35)[:, None]], 0.05) > 0.97
+
+
+def test_light_without_shadows_is_what_pytorch3d_computes():
+    """`StudioLights` behind PyTorch3D's own lighting of points, its glint included."""
+    vertices, _ = _sphere(0.3, -0.2, 3.0)
+    normals = torch.nn.functional.normalize(vertices - torch.tensor([0.3, -0.2, 3.0]), dim=1)
+    light = light_of_vertices(vertices.numpy(), normals.numpy(), None)
+    lights, materials = StudioLights(), Materials(shininess=24.0)
+    camera = pytorch3d_cameras(Camera.make(1, (60, 50)))
+    at, towards = (to_pytorch3d_axes(a)[None] for a in (vertices, normals))
+    ambient, diffuse, specular = _apply_lighting(at, towards, lights, camera, materials)
+    np.testing.assert_allclose(light[:, :3], (ambient + diffuse).reshape(-1, 3).numpy(), atol=1e-5)
+    np.testing.assert_allclose(light[:, 3], specular.reshape(-1, 3)[:, 0].numpy(), atol=1e-5)
+    assert light[:, 3].max() > 0.03
 
 
 def test_a_skeleton_is_drawn_at_the_joints():
@@ -515,6 +535,23 @@ def test_a_stage_keeps_its_scale_from_frame_to_frame():
     assert Stage.around(list(clip), view="side", size=(300, 120)).distance_m == stage.distance_m
     raised = _ink(side_view(clip[0] - torch.tensor([0, 0.3, 0]), faces, stage=stage))[1]
     assert raised.mean() < _ink(side_view(clip[0], faces, stage=stage))[1].mean() - 5
+
+
+def test_a_stage_of_a_long_clip_is_that_of_its_outermost_vertices(monkeypatch):
+    vertices, _ = _lopsided()
+    clip = torch.stack([vertices + torch.tensor([0.1 * t, 0.0, 0.2 * t]) for t in range(5)])
+    exact = Stage.around(clip, view=(30.0, 10.0), size=(200, 150))
+    monkeypatch.setattr("bodyfit.render.stage._MANY", 0)
+    fast = Stage.around(clip, view=(30.0, 10.0), size=(200, 150))
+    np.testing.assert_allclose(float(fast.camera.focal_px), float(exact.camera.focal_px), rtol=0.02)
+    np.testing.assert_allclose(fast.pivot_m, exact.pivot_m, atol=0.02)
+
+
+def test_a_stage_from_below_has_no_ground_before_it():
+    vertices, faces = _sphere()
+    picture = studio([(vertices, RED)], faces, view=(0.0, -40.0), size=(80, 80), grid_m=0.1).astype(int)
+    assert np.ptp(picture[:5].sum(2)) < 60
+    assert _ink(picture.astype(np.uint8)).size > 0
 
 
 def test_from_above_away_is_up_and_right_is_right():

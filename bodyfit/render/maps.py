@@ -11,8 +11,9 @@ from torch import Tensor
 
 from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, check_shape
+from bodyfit.render.bands import by_bands
 from bodyfit.render.scene import Paint, gather
-from bodyfit.render.shade import box_px, by_bands
+from bodyfit.render.shade import box_px
 
 __all__ = ["MAPS", "Maps", "draw_maps", "normal_colors"]
 

@@ -268,7 +268,7 @@ def seen_from(points, faces, queries, normals, bare, basis, low, per_m, shown, n
         flat[v, 0] = (flat[v, 0] - low[0]) * per_m
         flat[v, 1] = (flat[v, 1] - low[1]) * per_m
     middle = np.full((1, 2), 0.5, np.float32)
-    cover(flat, faces, 0, middle, shown, nearness)
+    cover(flat, faces, np.int64(0), middle, shown, nearness)
     for q in range(len(queries)):
         facing = basis[2, 0] * normals[q, 0] + basis[2, 1] * normals[q, 1] + basis[2, 2] * normals[q, 2]
         if facing <= 0:
