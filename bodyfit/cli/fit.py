@@ -64,7 +64,8 @@ def fit(
         bodyfit fit photo.jpg -o out --focal-mm 24 --sensor-mm 36 --json
         bodyfit fit photos/ --keypoints openpose_out/ -o out
 
-    Exit code: 0 every input gave a body, 1 some did not, 2 wrong use (also where no input names a picture).
+    Exit code: 0 every input gave a body, 1 some did not (or people in a keypoint file could not be read), 2 wrong use
+    (also where no input names a picture).
     """
     check_focal(focal_px, focal_mm, sensor_mm, fov_deg)
     entries: list[dict[str, Any]] = []
@@ -73,6 +74,8 @@ def fit(
         return common.WRONG_USE
     if keypoint_layout is not None and keypoints is None:
         raise OptionError("--keypoint-layout is of the files of --keypoints; give those too")
+    if keypoints is not None and detector != common.DETECTOR:
+        raise OptionError("--keypoints take the place of a detector; leave --detector out")
     files = None if keypoints is None else given_keypoints(keypoints, keypoint_layout, pictures)
     common.output_folder(out)
     start = time.perf_counter()
