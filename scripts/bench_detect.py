@@ -1,6 +1,6 @@
 """How many people a detector finds, how many ghosts, and how long it takes.
 
-    python scripts/bench_detect.py composites --people CLIP [--people FOLDER ...] --backgrounds FOLDER [-n 80] [--seed 0]
+    python scripts/bench_detect.py composites --people CLIP [--people FOLDER ...] --backgrounds FOLDER [-n 80]
     python scripts/bench_detect.py pictures FOLDER --truth TRUTH.json
 
 Composites: people are cut from a clip or photographs (where the detector finds a whole one, by its mask) and pasted,
@@ -19,6 +19,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,7 @@ def composite(
         scene.paste(rgba, (x, y), rgba)
         patch = owner[y : y + size[1], x : x + size[0]]
         patch[alpha[: patch.shape[0], : patch.shape[1]] > 128] = i
-        placed.append((x, y, size, xyc + (x, y, 0), int((alpha > 128).sum())))
+        placed.append((x, y, size, xyc + np.array([x, y, 0]), int((alpha > 128).sum())))
     truth = []
     for i, (x, y, (w, h), xyc, pixels) in enumerate(placed):
         seen = (owner == i).sum() / max(1, pixels)
@@ -209,9 +210,7 @@ def run(args: argparse.Namespace) -> None:
         missed, ghosts = tally.add(truth, people, 0.5 if args.mode == "composites" else 0.33)
         off += distances(truth, people)
         if missed or ghosts:
-            print(
-                f"{name}: {len(missed)} missed {[tuple(map(round, truth[i].box)) for i in missed]}, {len(ghosts)} ghosts"
-            )
+            print(f"{name}: missed {[tuple(map(round, truth[i].box)) for i in missed]}, {len(ghosts)} ghosts")
         if args.draw and (missed or ghosts or args.all):
             args.draw.mkdir(parents=True, exist_ok=True)
             drawn(image, truth, people, ghosts).save(args.draw / f"{Path(name).stem}.jpg", quality=88)
@@ -248,7 +247,7 @@ def report(args: argparse.Namespace, tally: Tally, off: list[float]) -> None:
     table = Table(title=f"{args.detector}: {tally.pictures} pictures, {int(tally.there[:-1].sum())} people")
     for column in ("height, px", "found", "there", "%"):
         table.add_column(column, justify="right")
-    names = [*(f"{lo} to {hi - 1}" for lo, hi in zip(BANDS[:-2], BANDS[1:-1], strict=True)), f"{BANDS[-2]} and more"]
+    names = [*(f"{lo} to {hi - 1}" for lo, hi in pairwise(BANDS[:-1])), f"{BANDS[-2]} and more"]
     rows = [
         *zip(names, tally.found, tally.there, strict=False),
         ("all", tally.found[:-1].sum(), tally.there[:-1].sum()),

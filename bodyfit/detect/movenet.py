@@ -12,6 +12,7 @@ from bodyfit.detect.blazepose import Blazepose, Landmarks
 from bodyfit.detect.looks import consensus, mirrored
 from bodyfit.detect.mediapipe import keypoints_from
 from bodyfit.detect.multipose import Multipose, Proposal
+from bodyfit.detect.parts import FaceFinder, HandFinder
 from bodyfit.detect.regions import Roi
 from bodyfit.detect.repair import as_proposed, believable, reconciled
 from bodyfit.detect.search import propose
@@ -48,6 +49,7 @@ class MovenetDetector:
         if max_people is not None and max_people < 1:
             raise OptionError(f"max_people must be at least 1, or None for everyone, got {max_people}")
         self._proposer, self._networks = Multipose(), Blazepose(masks=masks)
+        self._hands, self._face = HandFinder() if hands else None, FaceFinder() if face else None
         self._tta, self._max_people = tta, max_people
 
     def detect(self, frames: Sequence[Frame]) -> list[list[Keypoints2D]]:
@@ -72,7 +74,15 @@ class MovenetDetector:
             if person is not None and not any(_same(person, other) for other in found):
                 found.append(person)
         found.sort(key=lambda person: -_height_px(person))
-        return found[: self._max_people]
+        return [self._in_full(image, person) for person in found[: self._max_people]]
+
+    def _in_full(self, image: UInt8[np.ndarray, "H W 3"], person: Keypoints2D) -> Keypoints2D:
+        """The person with hands and face, where they were asked for."""
+        return replace(
+            person,
+            hands=self._hands and self._hands.hands(image, person.xyc),
+            face=self._face and self._face.face(image, person.xyc),
+        )
 
     def _confirm(
         self, image: UInt8[np.ndarray, "H W 3"], proposal: Proposal, others: Sequence[Proposal]
@@ -123,7 +133,7 @@ class MovenetDetector:
         now = keypoints_from(look, (image.shape[1], image.shape[0]), person.score, np.ones(len(_LANDMARKS)))
         # Between two frames a person moves by less than his own width: what is farther is somebody else.
         near = oks(as_coco(now.xyc), before, 3 * _height_px(person)) > 0.5
-        return replace(now, mask=look.mask) if near else None
+        return self._in_full(image, replace(now, mask=look.mask)) if near else None
 
 
 def region(xyc: Float[np.ndarray, "17 3"]) -> Roi:

@@ -55,10 +55,10 @@ def as_proposed(proposal: Proposal) -> Keypoints2D:
 def reconciled(person: Keypoints2D, proposal: Proposal, neighbours: Sequence[Proposal]) -> Keypoints2D:
     """Landmarks (mediapipe33) with what the proposal contradicts repaired or refused.
 
-    A limb's point that lies on the same joint of a neighbour while the proposal sees it elsewhere is taken from the
-    proposal; what hangs on it is dropped. One that merely lies elsewhere keeps a third of its confidence. Where the
-    proposal has left and right the other way round all limbs keep half: either network may be wrong, and a fit that
-    tries both orders should not be sure.
+    A limb's point that lies on the same joint of a neighbour, or on its twin of the other side, while the proposal
+    sees it elsewhere is taken from the proposal; what hangs on it is dropped. One that merely lies elsewhere keeps a
+    third of its confidence. Where the proposal has left and right the other way round all limbs keep half: either
+    network may be wrong, and a fit that tries both orders should not be sure.
     """
     xyc = person.xyc.copy()
     lift = None if person.lift_m is None else person.lift_m.copy()
@@ -69,11 +69,12 @@ def reconciled(person: Keypoints2D, proposal: Proposal, neighbours: Sequence[Pro
         return replace(person, xyc=xyc)
     for name in (f"{side}_{joint}" for joint in _BEYOND for side in ("left", "right")):
         at = _COCO.index(name)
-        if proposal.xyc[at, 2] < _SURE or close[at] > _FAR:
+        merged = _merged(seen, at, proposal)
+        if proposal.xyc[at, 2] < _SURE or (close[at] > _FAR and not merged):
             continue
         side, joint = name.split("_")
         rows = [_LANDMARKS.index(f"{side}_{part}") for part in _BEYOND[joint]]
-        if any(_on(seen, at, other, height) for other in neighbours):
+        if merged or any(_on(seen, at, other, height) for other in neighbours):
             xyc[rows, 2] = 0
             xyc[rows[0]] = proposal.xyc[at] * (1, 1, 0.8)
             if lift is not None:
@@ -89,6 +90,14 @@ def _turned(seen: Float[np.ndarray, "17 3"], proposal: Proposal, height_px: floa
         return False
     straight, crossed = (closeness(seen, proposal.xyc[rows], height_px)[_TRUNK].mean() for rows in (slice(None), _SWAP))
     return bool(crossed > straight + 0.3)
+
+
+def _merged(seen: Float[np.ndarray, "17 3"], at: int, proposal: Proposal) -> bool:
+    """Whether a joint and its twin lie together where the proposal surely has them well apart."""
+    rows = [at, _SWAP[at]]
+    apart, proposed = (float(np.hypot(*(xy[rows[0]] - xy[rows[1]])[:2])) for xy in (seen, proposal.xyc))
+    sure = proposal.xyc[rows, 2].min() >= _SURE
+    return bool(sure and proposed > 0.15 * proposal.height_px and apart < 0.4 * proposed)
 
 
 def _on(seen: Float[np.ndarray, "17 3"], at: int, neighbour: Proposal, height_px: float) -> bool:
