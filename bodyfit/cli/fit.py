@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from bodyfit.cli.fit_one import Worker
     from bodyfit.detect import Detector
 
-__all__ = ["fit"]
+__all__ = ["check_focal", "fit"]
 
 
 def fit(
@@ -66,7 +64,7 @@ def fit(
 
     Exit code: 0 every input gave a body, 1 some did not, 2 wrong use (also where no input names a picture).
     """
-    _check_focal(focal_px, focal_mm, sensor_mm, fov_deg)
+    check_focal(focal_px, focal_mm, sensor_mm, fov_deg)
     entries: list[dict[str, Any]] = []
     pictures = _pictures(inputs, entries)
     if not pictures:
@@ -76,7 +74,7 @@ def fit(
     files = None if keypoints is None else given_keypoints(keypoints, keypoint_layout, pictures)
     common.output_folder(out)
     start = time.perf_counter()
-    with _progress(len(pictures)) as advance:
+    with common.progress_bar(len(pictures)) as advance:
         advance("loading", 0)
         from bodyfit.cli.fit_one import Worker  # torch and the networks: seconds
         from bodyfit.pipeline import Lens
@@ -148,9 +146,7 @@ def _pictures(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[Pat
     return find_images(picture for given in inputs for picture in pictures_of(given))
 
 
-def _check_focal(
-    focal_px: float | None, focal_mm: float | None, sensor_mm: float | None, fov_deg: float | None
-) -> None:
+def check_focal(focal_px: float | None, focal_mm: float | None, sensor_mm: float | None, fov_deg: float | None) -> None:
     """Find contradictions and impossible values before the slow part, by a picture that the focal length would suit."""
     from bodyfit.camera import focal_px_from
 
@@ -225,26 +221,3 @@ def _folder_names(pictures: Sequence[Path]) -> list[str]:
         taken.add(name.casefold())
         names.append(name)
     return names
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
-    """A bar on standard error if that is a terminal; yields what moves it."""
-    if not sys.stderr.isatty():
-        yield lambda name, steps: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # else lines meant for a file would land on the terminal
-    )
-    with bar:
-        task = bar.add_task("", total=total)
-        yield lambda name, steps: bar.update(task, description=name, advance=steps)
