@@ -16,7 +16,7 @@ from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.fit.track import Track
 from bodyfit.io import save, save_track
 
-__all__ = ["SIZE", "result_of", "write_clip", "write_picture"]
+__all__ = ["SIZE", "result_of", "standing", "write_clip", "write_picture"]
 
 SIZE = (320, 240)
 

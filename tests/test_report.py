@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from shown_results import write_clip, write_picture
+from shown_results import result_of, standing, write_clip, write_picture
 
 import bodyfit
+from bodyfit.body.model import BodyParams
 from bodyfit.camera import flip_yz
 from bodyfit.cli.main import main
 from bodyfit.errors import AssetError, OptionError
+from bodyfit.fit.result import FitStatus
 from bodyfit.show.folder import read_results
 from bodyfit.show.pack import jpeg_within, pack_integers, pack_points, unpack_integers
-from bodyfit.show.page import write_page
+from bodyfit.show.page import page, write_page
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,44 @@ def test_what_cannot_be_read_costs_only_itself(model, tmp_path):
     assert results.scenes[0].source is None
     assert any("not there any more" in note for note in results.scenes[0].notes)
     assert {failure.name for failure in results.failures} == {"photo/person1.npz", "dark.jpg"}
+
+
+def test_a_batch_in_one_file_is_many_people(model, tmp_path):
+    write_picture(tmp_path / "out", model, people=2)
+    batch = result_of(model, standing(model, torch.zeros(1, 10), torch.zeros(3, 69)))
+    bodyfit.save(batch, tmp_path / "people.npz")
+    (scene,) = read_results(tmp_path / "people.npz").scenes
+    assert [person.number for person in scene.people] == [0, 1, 2]
+
+
+def test_a_failed_fit_has_numbers_and_no_body(model, tmp_path):
+    write_picture(tmp_path / "out", model, people=2)
+    good = result_of(model, standing(model, torch.zeros(1, 10), torch.zeros(1, 69)))
+    params = BodyParams(**{name: torch.full_like(value, torch.nan) for name, value in good.params.items()})
+    nan = torch.tensor([torch.nan])
+    failed = replace(
+        good,
+        params=params,
+        status=(FitStatus.UNOBSERVABLE,),
+        joints=torch.full_like(good.joints, torch.nan),
+        joints_sd_rel_m=torch.full_like(good.joints[..., 0], torch.nan),
+        reprojection_error_px=nan,
+        objective=nan,
+    )
+    bodyfit.save(failed, tmp_path / "out" / "photo" / "person1.npz")
+    text = page(read_results(tmp_path / "out"))
+    assert '<span class="pill bad">unobservable</span>' in text
+    assert text.count('"points":') == 1
+    words = re.sub(r'base64,[^"]*', "", text.partition('<script type="application/json"')[0])
+    assert "nan" not in words.lower()  # the JSON after it cannot hold one
+
+
+def test_a_picture_that_is_none_is_said(model, tmp_path):
+    write_picture(tmp_path / "out", model)
+    (tmp_path / "out" / "photo" / "overlay.jpg").write_bytes(b"not a picture")
+    text = page(read_results(tmp_path / "out"))
+    assert "overlay.jpg is not a picture" in text
+    assert text.count('"points":') == 1
 
 
 def test_folders_without_results_are_explained(model, tmp_path):

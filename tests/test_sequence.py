@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import roma
 import torch
@@ -10,13 +12,14 @@ from bodyfit.body.model import load_model
 from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.evaluate.metrics import pa_mpjpe
-from bodyfit.fit.config import FitConfig
+from bodyfit.fit.config import FitConfig, SequenceConfig
 from bodyfit.fit.continuity import agreeing, between, unwrapped
 from bodyfit.fit.motion import Motion
 from bodyfit.fit.result import FitStatus
-from bodyfit.fit.sequence import SequenceConfig, SequenceFitter, fit_sequence
+from bodyfit.fit.sequence import SequenceFitter, fit_sequence
 from bodyfit.fit.swaps import turned_round
 from bodyfit.rotation import so3_exp
+from bodyfit.solve import LMConfig
 
 SIZE, FOCAL, FPS, LAYOUT = (1000, 1000), 1000.0, 30.0, "openpose25"
 
@@ -108,12 +111,16 @@ def test_a_steady_turn_costs_nothing(model):
 
 
 def test_a_clip_without_noise_is_recovered(model, film):
-    _, joints, xyc, points = film
-    weak = FitConfig(stages=tuple(replace(stage, pose=0.1, shape=0.1) for stage in FitConfig().stages))
-    result = fit(model, xyc, points, config=weak, sequence=SequenceConfig(shape=0.1, motion=0.1))
+    """Where nothing else pulls, every keypoint of every frame ends where it was."""
+    _, _, xyc, points = film
+    none = {"pose": 0.05, "shape": 0.05, "angle": 0.0, "limits": 0.0, "interpenetration": 0.0}
+    weak = FitConfig(stages=tuple(replace(stage, **none) for stage in FitConfig().stages))
+    exact = LMConfig(max_iterations=30, cost_tolerance=1e-6)
+    result = fit(model, xyc, points, config=weak, sequence=SequenceConfig(shape=0.05, motion=0.01, lm=exact))
     assert all(status.ok for status in result.status)
-    assert pa_mpjpe(result.joints, joints).per_item.mean() < 4
-    assert float((result.params.betas - result.params.betas[:1]).abs().max()) == 0
+    off = model.keypoints(result.params, LAYOUT) - points
+    assert float((off - off.mean(1, keepdim=True)).norm(dim=2).max()) < 0.005
+    assert float(result.reprojection_error_px.max()) < 0.5
 
 
 def test_noise_is_smoothed_and_the_shape_is_one(model, film):
@@ -231,3 +238,15 @@ def test_unwrapped_rotations_are_the_same_and_do_not_jump():
     smooth = unwrapped(wrapped)
     torch.testing.assert_close(so3_exp(smooth), so3_exp(v), atol=1e-9, rtol=0)
     assert float((smooth[1:] - smooth[:-1]).norm(dim=2).max()) < 0.3
+
+
+def test_a_track_longer_than_a_window_is_seamless(model, film):
+    _, _, xyc, points = film
+    whole = fit(model, xyc, points)
+    parts = fit(model, xyc, points, sequence=SequenceConfig(window=20, overlap=8))
+    assert float(parts.params.betas.std(0).max()) == 0
+    assert all(status.ok for status in parts.status)
+    apart = parts.joints - whole.joints
+    assert float((apart - apart[:, :1]).norm(dim=2).max()) < 0.03
+    moved = parts.joints[1:] - parts.joints[:-1]
+    assert float((moved[1:] - moved[:-1]).norm(dim=2).max()) < 0.02

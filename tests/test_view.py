@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 import sys
-import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from roma import rotvec_to_rotmat
-from shown_results import write_clip, write_picture
+from shown_results import result_of, standing, write_clip, write_picture
 
 import bodyfit
 from bodyfit.cli.main import main
 from bodyfit.errors import OptionError
+from bodyfit.fit.result import FitStatus
+from bodyfit.io import VideoWriter
 from bodyfit.show.edits import PersonEdits
 from bodyfit.show.folder import read_results
 
@@ -102,7 +104,7 @@ def test_the_mesh_that_is_downloaded_is_the_one_that_is_seen(results, model, suf
 
 def test_a_beta_slider_moves_the_mesh_to_the_models(viewer, model):
     viewer.picture.value = "photo"
-    fitted = viewer.results.scenes[1].people[1].result.params
+    fitted = viewer.scenes[1].people[1].result.params
     before = [np.array(mesh.vertices) for mesh in viewer.meshes]
     np.testing.assert_array_equal(before[1], vertices(model, fitted))
     viewer.who.value = "1"
@@ -138,7 +140,7 @@ def test_a_turn_slider_moves_what_hangs_on_the_joint(viewer, model):
 
 def test_time_and_visibility(viewer, model):
     assert viewer.picture.value == "clip"
-    params = viewer.results.scenes[0].people[0].result.params
+    params = viewer.scenes[0].people[0].result.params
     for frame in (3, 9, 14):
         viewer.time.value = frame
         np.testing.assert_array_equal(viewer.meshes[0].vertices, vertices(model, params.select([frame - 3])))
@@ -162,7 +164,7 @@ def test_time_and_visibility(viewer, model):
 def test_the_photograph_lies_where_the_camera_sees_it(viewer):
     """At any depth its corners project to those of the picture."""
     viewer.picture.value = "photo"
-    camera = viewer.results.scenes[1].people[0].result.camera
+    camera = viewer.scenes[1].people[0].result.camera
     for depth in (1.0, 7.5):
         viewer.photograph_depth.value = depth
         far = viewer.backdrop.edges()[:, 1]
@@ -171,6 +173,47 @@ def test_the_photograph_lies_where_the_camera_sees_it(viewer):
         np.testing.assert_allclose(viewer.backdrop.photograph.position, (0, 0, depth), atol=1e-6)
     with pytest.raises(OptionError, match="camera, front"):
         viewer.look("behind")
+
+
+def test_the_clips_own_frames_stand_behind_the_bodies(model, tmp_path):
+    """Frame k of the film is grey 20 k; the photograph in the viewer follows the time line."""
+    out = tmp_path / "out"
+    write_clip(out, model, frames=6, first=2)
+    with VideoWriter(tmp_path / "clip.mp4", (320, 240), 30.0) as film:
+        for k in range(9):
+            film.write(np.full((240, 320, 3), 20 * k, np.uint8))
+    viewer = Viewer(read_results(out), port=8765)
+    try:
+        for frame in (2, 6, 7, 3):
+            viewer.time.value = frame
+            deadline = time.monotonic() + 30
+            while abs(viewer.backdrop.photograph.image.mean() - 20 * frame) > 4 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert viewer.backdrop.photograph.image.mean() == pytest.approx(20 * frame, abs=4)  # lossy, limited range
+        assert viewer._film is not None
+        assert viewer._film.fault is None
+        assert viewer._film.picture(8) is None  # nobody is in it
+    finally:
+        viewer.stop()
+
+
+def test_who_has_no_body_is_left_out_and_what_is_missing_is_said(model, tmp_path):
+    out = tmp_path / "out"
+    write_picture(out, model, people=2)
+    failed = replace(
+        result_of(model, standing(model, torch.zeros(1, 10), torch.zeros(1, 69))), status=(FitStatus.UNOBSERVABLE,)
+    )
+    bodyfit.save(failed, out / "photo" / "person0.npz")
+    (tmp_path / "photo.jpg").write_bytes(b"no picture")
+    viewer = Viewer(read_results(out), port=8765)
+    try:
+        assert [edits.person.number for edits in viewer.edits] == [1]
+        assert "photo.jpg" in viewer.notes.content
+    finally:
+        viewer.stop()
+    bodyfit.save(failed, out / "photo" / "person1.npz")
+    with pytest.raises(OptionError, match="nobody in it has a body"):
+        Viewer(read_results(out), port=8765)
 
 
 # ---------------------------------------------------------------- in the browser
@@ -199,6 +242,7 @@ def test_a_browser_shows_the_body_over_its_photograph(browser, viewer):
 def test_the_command_serves_until_ctrl_c(results, capsys, monkeypatch):
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setenv("DISPLAY", ":0")
 
     def interrupt(self) -> None:
         import urllib.request
@@ -214,7 +258,10 @@ def test_the_command_serves_until_ctrl_c(results, capsys, monkeypatch):
         assert out.startswith("http://localhost:87")
         assert out.count("\n") == 1
         assert len(opened) == opens
-    assert not [t for t in threading.enumerate() if t.name.startswith("bodyfit")]
+    monkeypatch.delenv("DISPLAY")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert main(["view", str(results.folder), "--port", "8790"]) == 0
+    assert len(opened) == (0 if sys.platform.startswith("linux") else 1)
 
 
 def test_wrong_use_is_told_in_one_line(results, tmp_path, capsys, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -46,7 +48,7 @@ def view(
     viewer = Viewer(results, models=Models(model), host=host, port=port)
     try:
         common.say(f"{viewer.url} shows {folder}; Ctrl-C ends it")
-        if not no_open:
+        if not no_open and _has_display():
             webbrowser.open(viewer.url)
         viewer.wait()
     except KeyboardInterrupt:  # the way to end it
@@ -54,3 +56,8 @@ def view(
     finally:
         viewer.stop()
     return common.OK
+
+
+def _has_display() -> bool:
+    """Without one, Python would open a text browser in this terminal."""
+    return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bodyfit.fit.terms import geman_mcclure
 from bodyfit.rotation import so3_exp
 from bodyfit.skeleton import SMPL, layout_names, mirrored_rows
 
-__all__ = ["GAIN", "HOPE", "SWAPS", "agreeing_lift", "exchanges", "likelier_exchange", "misfit", "turned_round"]
+__all__ = ["GAIN", "HOPE", "SWAPS", "agreeing_lift", "exchanges", "misfit", "turned_round"]
 
 SWAPS = ("arms", "legs", "body")
 """What may have been mistaken, in the order in which it is tried."""
@@ -63,28 +62,6 @@ def agreeing_lift(
 
     other = lift_m[:, order]
     return torch.where((unlike(lift_m) <= unlike(other))[:, None, None], lift_m, other)
-
-
-def likelier_exchange(
-    uv: Float[Tensor, "B K 2"],
-    target: Float[Tensor, "B K 2"],
-    weight: Float[Tensor, "B K"],
-    scale_cm: Float[Tensor, "B"],
-    orders: Int[Tensor, "E K"],
-) -> Int[Tensor, "B"]:
-    """Which of some orders of keypoints goes with bodies whose points are expected at `uv`; -1 for that of the picture.
-
-    Another order is taken where it leaves less than half, and the picture's own leaves more than noise does.
-    """
-
-    def left(order: Tensor) -> Tensor:
-        w = weight[:, order].square()
-        r = (uv - target[:, order]).norm(dim=2) * scale_cm[:, None]
-        return (w * geman_mcclure(r, 20.0)[0]).sum(1) / w.sum(1).clamp_min(1e-12)
-
-    as_seen = left(torch.arange(uv.shape[1], device=uv.device))
-    other, which = torch.stack([left(order) for order in orders]).min(0)
-    return torch.where((other < 0.5 * as_seen) & (as_seen > 15.0), which, -1)
 
 
 def misfit(cost: Float[Tensor, "B"], weight: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:

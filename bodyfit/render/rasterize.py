@@ -19,6 +19,7 @@ from pytorch3d.renderer.mesh.rasterizer import Fragments, RasterizationSettings
 from pytorch3d.renderer.utils import parse_image_size
 from pytorch3d.structures import Meshes
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from bodyfit.errors import OptionError
 
@@ -183,6 +184,7 @@ class _Fragments(torch.autograd.Function):
         return pix, zbuf, bary, dists
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         from bodyfit.render.zbuffer import pull_back
 

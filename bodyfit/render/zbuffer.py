@@ -23,7 +23,7 @@ _SMALL_PX = 64 * 64  # pictures below this many pixels are not worth a thread
 
 @dataclass(frozen=True)
 class Rules:
-    """PyTorch3D's settings of the same names, and the threads to use."""
+    """PyTorch3D's settings, none left open, and how many threads to use."""
 
     blur_radius: float
     perspective: bool
@@ -85,7 +85,7 @@ def fill(
         within = (max(y0, top), min(y1, bottom), left, right)
         loops.measure(face_verts, *within, xs, ys, *how, pix[n], bary[n], dists[n])
 
-    _share(run, _bands(pix.shape, rules.threads, 4), rules.threads)
+    _share(run, _bands(pix.shape, rules.threads), rules.threads)
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,10 @@ class _Chosen:
         return cls(faces, boxes, lowest, (top, bottom, left, right))
 
 
-def _bands(shape: tuple[int, ...], threads: int, per_thread: int) -> list[tuple[int, int, int]]:
-    """Picture, first row and one past the last row of each job."""
+def _bands(shape: tuple[int, ...], threads: int) -> list[tuple[int, int, int]]:
+    """Picture, first row and one past the last row of each job; four a thread, for bodies do not fill rows evenly."""
     n_images, height, width = shape[:3]
-    bands = 1 if threads <= 1 or height * width <= _SMALL_PX else min(height, per_thread * threads)
+    bands = 1 if threads <= 1 or height * width <= _SMALL_PX else min(height, 4 * threads)
     edges = [round(i * height / bands) for i in range(bands + 1)]
     return [(n, y0, y1) for n in range(n_images) for y0, y1 in pairwise(edges)]
 

@@ -171,16 +171,38 @@ def keep_nearest(face_verts, faces, boxes, y_start, y_stop, xs, ys, perspective,
                     pix[row, column, 0], zbuf[row, column, 0] = f, z
 
 
+@_part
+def _find(kept, count, f):
+    """Where face f is among the first `count`, or `count`."""
+    k = 0
+    while k < count and kept[k] != f:
+        k += 1
+    return k
+
+
+@_part
+def _insert(kept, depths, count, f, z):
+    """Put a face in its place among those kept; how many there are then, of which the farthest may have gone."""
+    k = count
+    while k > 0 and (z < depths[k - 1] or (z == depths[k - 1] and f < kept[k - 1])):
+        k -= 1
+    if k == len(kept):
+        return count
+    count = min(count + 1, len(kept))
+    for later in range(count - 1, k, -1):
+        kept[later], depths[later] = kept[later - 1], depths[later - 1]
+    kept[k], depths[k] = f, z
+    return count
+
+
 @_kernel
-def keep_k(
-    face_verts, faces, boxes, lowest, neighbours, y_start, y_stop, xs, ys, blur, perspective, clip, pix, zbuf
-):  # fmt: skip
+def keep_k(face_verts, faces, boxes, lowest, neighbours, y_start, y_stop, xs, ys, blur, perspective, clip, pix, zbuf):
     """The K nearest faces that each pixel lies in, or nearer to than the blur's radius, by depth, then by index.
 
     Of the two halves of a clipped face (each the other's neighbour) a pixel keeps the one it is nearer to.
     """
     k_most = pix.shape[2]
-    kept = np.zeros((y_stop - y_start, len(xs)), np.int32)
+    counts = np.zeros((y_stop - y_start, len(xs)), np.int32)
     farthest = np.full((y_stop - y_start, len(xs)), np.inf, np.float32)  # kept at a pixel that has K
     for i in range(len(faces)):
         top, bottom = max(boxes[i, 0], y_start), min(boxes[i, 1], y_stop)
@@ -198,42 +220,27 @@ def keep_k(
                     continue
                 px = xs[column]
                 w0, w1, w2 = _weights(px, py, a, b, c, divisor, perspective)
-                inside = _inside(w0, w1, w2)
-                if not inside and (blur == 0 or not _to_outline(px, py, a, b, c) < blur):
+                if not _inside(w0, w1, w2) and (blur == 0 or not _to_outline(px, py, a, b, c) < blur):
                     continue
                 if clip:
                     w0, w1, w2 = _clipped(w0, w1, w2)
                 z = w0 * a[2] + w1 * b[2] + w2 * c[2]
                 if not z >= 0:
                     continue
-                count = kept[row - y_start, column]
+                kept, depths, count = pix[row, column], zbuf[row, column], counts[row - y_start, column]
                 if neighbour >= 0:
-                    k = 0
-                    while k < count and pix[row, column, k] != neighbour:
-                        k += 1
+                    k = _find(kept, count, neighbour)
                     if k < count:
                         p, q, r = _corners(face_verts, neighbour)
                         if not _to_outline(px, py, a, b, c) < _to_outline(px, py, p, q, r):
                             continue
                         count -= 1
                         for later in range(k, count):
-                            pix[row, column, later] = pix[row, column, later + 1]
-                            zbuf[row, column, later] = zbuf[row, column, later + 1]
-                k = count
-                while k > 0 and (
-                    z < zbuf[row, column, k - 1] or (z == zbuf[row, column, k - 1] and f < pix[row, column, k - 1])
-                ):
-                    k -= 1
-                if k == k_most:
-                    continue
-                count = min(count + 1, k_most)
-                for later in range(count - 1, k, -1):
-                    pix[row, column, later] = pix[row, column, later - 1]
-                    zbuf[row, column, later] = zbuf[row, column, later - 1]
-                pix[row, column, k], zbuf[row, column, k] = f, z
-                kept[row - y_start, column] = count
+                            kept[later], depths[later] = kept[later + 1], depths[later + 1]
+                count = _insert(kept, depths, count, f, z)
+                counts[row - y_start, column] = count
                 if count == k_most:
-                    farthest[row - y_start, column] = zbuf[row, column, k_most - 1]
+                    farthest[row - y_start, column] = depths[k_most - 1]
 
 
 @_kernel

@@ -60,7 +60,7 @@ class Numbers:
     measurements: dict[str, float]
     """Of the body in the rest pose by the names of `Measurements`, metres and kilograms; empty for a hand or a head."""
     joints_sd_m: dict[str, float]
-    """How far each joint may be from where it is, about the pelvis; empty where the file does not say."""
+    """How far each joint may be from where it is, about the pelvis, where the file says so."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def numbers(person: Person, model: BodyModel, vertices: Float[Tensor, "N V 3"], 
     status = next((s for s in result.status if not s.ok), max(result.status, key=lambda s: s.value == "max_steps"))
     heights = _heights_px(person, vertices, rows)
     errors = result.reprojection_error_px[list(rows)].numpy()
-    spread = result.joints_sd_rel_m
+    columns = () if result.joints_sd_rel_m is None else result.joints_sd_rel_m.unbind(1)
+    spread = {name: _mean(sd.numpy()) for name, sd in zip(model.skeleton.names, columns, strict=False)}  # the body's
     return Numbers(
         status=status.value,
         ok=status.ok,
@@ -93,12 +94,7 @@ def numbers(person: Person, model: BodyModel, vertices: Float[Tensor, "N V 3"], 
         focal_px=float(result.camera.focal_px[0]),
         focal_source=result.focal_source,
         measurements=_measurements(model, result.params.betas[:1]),
-        joints_sd_m={}
-        if spread is None
-        else {
-            name: _mean(column.numpy())
-            for name, column in zip(model.skeleton.names, spread.unbind(1), strict=False)  # the body's joints alone
-        },
+        joints_sd_m={name: sd for name, sd in spread.items() if np.isfinite(sd)},
     )
 
 

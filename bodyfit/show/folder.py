@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from bodyfit.errors import AssetError, OptionError
-from bodyfit.fit.result import FitResult
+from bodyfit.fit.result import FitResult, split
 from bodyfit.io import load_result, load_track
 from bodyfit.io.params import read_arrays
 
@@ -79,7 +79,7 @@ class Results:
     folder: Path
     """Where it is."""
     scenes: tuple[Scene, ...]
-    """By name, each with a person."""
+    """By folder, each with a person."""
     failures: tuple[Failure, ...]
     """The rest."""
     summary: Mapping[str, Any]
@@ -104,14 +104,16 @@ def read_results(folder: str | Path) -> Results:
     scenes: list[Scene] = []
     failures: list[Failure] = []
     for at in sorted({file.parent for file in files}):
-        read = [_person(file, root) for file in sorted((f for f in files if f.parent == at), key=_number)]
+        read = [
+            one for file in sorted((f for f in files if f.parent == at), key=_number) for one in _people(file, root)
+        ]
         people = tuple(person for person in read if isinstance(person, Person))
         failures += [failure for failure in read if isinstance(failure, Failure)]
         if people:
             entry = next((e for e in entries if _names_file_in(at.relative_to(top).as_posix(), e)), {})
             scenes.append(_scene(at, people, entry, top))
     if not scenes:
-        raise AssetError(failures[0].message)
+        raise AssetError(failures[0].message if failures else f"{folder}: its files hold nobody")
     failures += [
         Failure(str(entry.get("input", "?")), str(entry.get("message") or entry.get("status")))
         for entry in (entries if top == root else ())
@@ -162,27 +164,25 @@ def _scene(folder: Path, people: tuple[Person, ...], entry: Mapping[str, Any], t
     if source is not None and not source.is_file():
         notes.append(f"{source} is not there any more")
         source = None
+    listed = entry.get("people")
     notes += [
         f"person {person.get('person')} has no body ({person.get('status')})"
-        for person in entry.get("people") or []
+        for person in (listed if isinstance(listed, list) else ())
         if isinstance(person, dict) and not person.get("files")
     ]
     overlay = next((path for name in _OVERLAYS if (path := folder / name).is_file()), None)
     return Scene(folder.resolve().name, people, source, overlay, tuple(notes))
 
 
-def _person(file: Path, root: Path) -> Person | Failure:
+def _people(file: Path, root: Path) -> list[Person | Failure]:
+    """Whoever is in a file: a track's one person, or each of a batch, numbered on from the file's number."""
+    number = _number(file)
     try:
-        return _read(file)
+        if "track_id" in read_arrays(file):
+            track = load_track(file)
+            return [Person(number, file, track.result, track.frames, track.seen, track.fps)]
+        people = split(load_result(file))
     except AssetError as fault:
-        return Failure(str(file.relative_to(root)), str(fault))
-
-
-def _read(file: Path) -> Person:
-    if "track_id" in read_arrays(file):
-        track = load_track(file)
-        return Person(_number(file), file, track.result, track.frames, track.seen, track.fps)
-    result = load_result(file)
-    if len(result) != 1:
-        raise AssetError(f"{file}: {len(result)} people in one file; save each alone (bodyfit.fit.result.split)")
-    return Person(_number(file), file, result, np.zeros(1, np.int64), np.ones(1, bool), 0.0)
+        return [Failure(str(file.relative_to(root)), str(fault))]
+    still = np.zeros(1, np.int64), np.ones(1, bool)
+    return [Person(number + k, file, one, *still, 0.0) for k, one in enumerate(people)]

@@ -55,9 +55,10 @@ def pack_points(points: Float[np.ndarray, "T V 3"], step_m: float) -> dict[str, 
 def jpeg_within(image: UInt8[np.ndarray, "H W 3"], max_bytes: int) -> bytes:
     """A JPEG of at most `max_bytes`, as large as fits (longer side 1600 at most); the smallest tried if none does."""
     picture = Image.fromarray(image)
+    picture.thumbnail((_SIDES[0], _SIDES[0]), Image.Resampling.LANCZOS)  # once, for a photograph may be huge
     longest = max(picture.size)
     data = b""
-    for side in (min(longest, _SIDES[0]), *(side for side in _SIDES[1:] if side < longest)):
+    for side in (longest, *(side for side in _SIDES[1:] if side < longest)):
         small = picture.copy()
         small.thumbnail((side, side), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()

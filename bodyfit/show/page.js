@@ -60,8 +60,11 @@ class Body {
     this.geometry.setIndex(new THREE.BufferAttribute(faces, 1));
     this.geometry.setAttribute("position", new THREE.BufferAttribute(poses[0].slice(), 3));
     this.geometry.computeVertexNormals();
-    this.box = new THREE.Box3();
-    for (const points of poses) this.box.union(new THREE.Box3().setFromArray(points));
+    const boxes = poses.map((points) => new THREE.Box3().setFromArray(points));
+    this.centres = boxes.map((box) => box.getCenter(new THREE.Vector3()).setY(0));
+    this.box = boxes.reduce((all, box) => all.union(box), new THREE.Box3());
+    // What the body takes up about a camera that goes along with it.
+    this.around = boxes.reduce((all, box, i) => all.union(box.clone().translate(this.centres[0].clone().sub(this.centres[i]))), new THREE.Box3());
     this.pose = 0;
   }
 
@@ -80,7 +83,8 @@ class Stage {
     this.bodies = bodies;
     this.canvas = element.querySelector("canvas");
     this.picture = this.canvas.getContext("2d");
-    this.box = bodies.reduce((box, body) => box.union(body.box), new THREE.Box3());
+    this.box = bodies.length === 1 ? bodies[0].around.clone() : bodies.reduce((box, body) => box.union(body.box), new THREE.Box3());
+    this.at = bodies[0].centres[0].clone();
     this.centre = this.box.getCenter(new THREE.Vector3());
     this.radius = Math.max(this.box.getSize(new THREE.Vector3()).length() / 2, 0.1);
     this.scene = new THREE.Scene();
@@ -113,7 +117,8 @@ class Stage {
     floor.rotation.x = -Math.PI / 2;
     floor.position.set(this.centre.x, this.box.min.y, this.centre.z);
     floor.receiveShadow = true;
-    this.scene.add(new THREE.HemisphereLight(0xffffff, 0xb8afa6, 1.5), sun, sun.target, rim, rim.target, floor);
+    this.room = new THREE.Group().add(sun, sun.target, rim, rim.target, floor);
+    this.scene.add(new THREE.HemisphereLight(0xffffff, 0xb8afa6, 1.5), this.room);
     sun.target.position.copy(this.centre);
     rim.target.position.copy(this.centre);
     // The light comes from before the body as the picture shows it, from above and the left.
@@ -218,7 +223,7 @@ class Stage {
         body.show(pose);
         this.#placeJoints(this.joints[i], body);
       });
-      stages.forEach((stage) => stage.dirty()); // others may show the same body
+      stages.forEach((stage) => (stage.follow(), stage.dirty())); // others may show the same body
     };
     time.addEventListener("input", show);
     play.addEventListener("click", () => {
@@ -228,6 +233,15 @@ class Stage {
       if (on) this.clock = setInterval(() => ((time.value = (Number(time.value) + 1) % frames.length), show()), 120);
     });
     show();
+  }
+
+  // Of one body alone the camera goes along, over the ground.
+  follow() {
+    if (this.bodies.length > 1) return;
+    const step = this.bodies[0].centres[this.bodies[0].pose].clone().sub(this.at);
+    this.at.add(step);
+    for (const point of [this.camera.position, this.controls.target, this.centre, this.room.position, this.box.min, this.box.max]) point.add(step);
+    this.controls.update();
   }
 
   dirty() {

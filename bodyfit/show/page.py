@@ -17,7 +17,7 @@ import bodyfit
 from bodyfit.body.archive import asset_path
 from bodyfit.camera import flip_yz
 from bodyfit.errors import ImageError
-from bodyfit.frame import read_image
+from bodyfit.frame import IMAGE_SUFFIXES, read_image
 from bodyfit.io import write_atomically
 from bodyfit.render import person_color
 from bodyfit.show.bodies import Models, Shown, numbers
@@ -80,6 +80,7 @@ def page(results: Results, *, title: str | None = None, models: Models | None = 
 <title>{escape(title)} · bodyfit</title>
 <style>
 {_beside("page.css")}</style>
+<noscript><style>.compare input, figcaption, .tools {{ display: none; }}</style></noscript>
 </head>
 <body>
 <main>
@@ -95,6 +96,8 @@ def page(results: Results, *, title: str | None = None, models: Models | None = 
 and a distance from one picture are as good as its focal length. 3D by three.js, Copyright 2010-2026 three.js authors,
 MIT licence.</footer>
 </main>
+<!-- three.js, which this page holds in part:
+{asset_path("web", "LICENSE").read_text(encoding="utf-8")}-->
 <script type="application/json" id="bodyfit-data">{_json(data)}</script>
 <script type="module">
 {_beside("page.js")}</script>
@@ -158,7 +161,7 @@ def _shown(person: Person, rows: list[int], models: Models, data: dict[str, Any]
             "points": pack_points(flip_yz(vertices).cpu().numpy(), _CLIP_STEP_M if clip else _STEP_M),
             "joints": np.round(flip_yz(result.joints[rows]).numpy().astype(np.float64), 4).tolist(),
             "parents": list(model.skeleton.parents),
-            "radii": [round(x, 4) for x in figures.joints_sd_m.values()],
+            "radii": [round(figures.joints_sd_m.get(name, 0.0), 4) for name in model.skeleton.names],
             "color": color,
             "eye": [0, 0, 0],
             "frames": person.frames[rows].tolist() if clip else [],
@@ -187,39 +190,43 @@ class _Pictures:
         self._films -= size
         return f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
-    def read(self, path: Path | None) -> UInt8[np.ndarray, "H W 3"] | None:
-        """The picture in a file; None for a clip, and for what is no picture any more."""
-        if path is None or path.suffix.lower() == ".mp4":
+    def read(self, path: Path | None, notes: list[str]) -> UInt8[np.ndarray, "H W 3"] | None:
+        """The picture in a file; None for a clip or nothing, and, with a note, where it cannot be read."""
+        if path is None or path.suffix.lower() not in IMAGE_SUFFIXES:
             return None
         try:
             return read_image(path).image
-        except ImageError:
+        except ImageError as fault:
+            notes.append(str(fault))
             return None
 
 
 def _section(name: str, scene: Scene, people: tuple[Shown, ...], pictures: _Pictures) -> str:
     """A scene: its picture, its people."""
-    cards = [card(one, _poster(one, pictures), scene) for one in people]
+    notes = list(scene.notes)
+    figure = _figure(scene, pictures, notes)
+    cards = [card(one, _poster(one, pictures, notes), scene) for one in people]
     bodies = [str(one.index) for one in people if one.index >= 0]
     if len(bodies) > 1:
         cards.append(card(None, None, scene, bodies=" ".join(bodies)))
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in scene.notes)
+    said = "".join(f'<p class="note">{escape(note)}</p>\n' for note in notes)
     return f"""<section id="{name}">
 <h2>{escape(scene.name)}</h2>
-{_figure(scene, pictures)}{notes}<div class="people">
+{figure}{said}<div class="people">
 {"".join(cards)}</div>
 </section>
 """
 
 
-def _figure(scene: Scene, pictures: _Pictures) -> str:
+def _figure(scene: Scene, pictures: _Pictures, notes: list[str]) -> str:
     """The overlay, over the photograph where that is at hand; of a clip, the film if it is small."""
     if scene.overlay is not None and scene.overlay.suffix == ".mp4":
         film = pictures.film(scene.overlay)
         if film is None:
-            return f'<p class="note">{escape(scene.overlay.name)} is too large for this page</p>\n'
+            notes.append(f"{scene.overlay.name} is too large for this page")
+            return ""
         return f'<figure><video controls loop muted src="{film}"></video></figure>\n'
-    over, photo = pictures.read(scene.overlay), pictures.read(scene.source)
+    over, photo = pictures.read(scene.overlay, notes), pictures.read(scene.source, notes)
     if over is None:
         return ""
     alt = escape(f"The bodies over {scene.name}")
@@ -238,9 +245,10 @@ def _sized(image: Float[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W 3"]) -> st
     return f'width="{image.shape[1]}" height="{image.shape[0]}"'
 
 
-def _poster(one: Shown, pictures: _Pictures) -> str | None:
+def _poster(one: Shown, pictures: _Pictures, notes: list[str]) -> str | None:
     """The picture that stands for a body until it is drawn, or where it cannot be."""
-    side = pictures.read(one.person.file.with_name(one.person.file.stem + "_side.png"))
+    path = one.person.file.with_name(f"person{one.person.number}_side.png")
+    side = pictures.read(path, notes) if path.is_file() else None
     return None if side is None else pictures.jpeg(side, 0.1)
 
 

@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from bodyfit.errors import ImageError, OptionError
 from bodyfit.frame import IMAGE_SUFFIXES, read_image
@@ -45,12 +46,14 @@ class Viewer:
     ) -> None:
         """Start to serve; a port in use is passed over for the next free one, see `port`.
 
-        Raises `OptionError` where viser is not installed and `AssetError` where a body model is missing.
+        Raises `OptionError` where viser is not installed or nobody has a body, and `AssetError` where a body model is
+        missing.
         """
         viser = _viser()
-        self.results = results
+        self.scenes = _with_bodies(results)
+        """The scenes that can be shown, and of their people those with a body."""
         self._models = models or Models()
-        self._models.of(results.scenes[0].people[0])  # what is missing is told before a server runs
+        self._models.of(self.scenes[0].people[0])  # what is missing is told before a server runs
         self._lock = threading.RLock()  # viser runs callbacks in threads of its own
         self._stopped = threading.Event()
         self.edits: list[PersonEdits] = []
@@ -68,37 +71,35 @@ class Viewer:
         self.server.scene.set_up_direction("-y")
         self.server.gui.configure_theme(show_logo=False, show_share_button=False)
         self.server.scene.world_axes.visible = False
-        names = [scene.name for scene in results.scenes]
+        names = [scene.name for scene in self.scenes]
         labels = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names)]
         self.picture = self.server.gui.add_dropdown("picture", labels, visible=len(labels) > 1)
         self.picture.on_update(lambda event: self._show(labels.index(event.target.value)))
         self._show(0)
 
     def _show(self, index: int) -> None:
-        """Show a scene, by its place in the results."""
+        """Show a scene, by its place among the scenes."""
         with self._lock, self.server.atomic():
             self.playing = False
             self._close_film()
             for handle in (*self.meshes, *self._about, *self._folders):
                 handle.remove()
-            self.scene = self.results.scenes[index]
+            self.scene = self.scenes[index]
             self.edits = [PersonEdits(person, self._models.of(person)) for person in self.scene.people]
-            self.frames = sorted({int(frame) for person in self.scene.people for frame in person.frames})
+            self.frames = _frames(self.scene)
             self.frame = self.frames[0]
             self.meshes = [
                 self.server.scene.add_mesh_simple(
-                    f"/bodies/person{edits.person.number}",
+                    f"/bodies/{i}",
                     edits.vertices(edits.row(self.frame) or 0).numpy(),
                     edits.model.faces.numpy(),
                     color=_bytes(person_color(edits.person.number)),
                 )
-                for edits in self.edits
+                for i, edits in enumerate(self.edits)
             ]
-            points = [mesh.vertices for mesh in self.meshes if np.isfinite(mesh.vertices).all()]
+            self._notes = list(self.scene.notes)
             camera = self.scene.people[0].result.camera
-            self.backdrop = Backdrop(
-                self.server.scene, np.concatenate(points or [np.eye(3)]), camera, self._photograph()
-            )
+            self.backdrop = Backdrop(self.server.scene, self._reach(), camera, self._photograph())
             self._about = [self.backdrop]
             source = self.scene.source
             if self.scene.fps > 0 and source is not None:
@@ -131,9 +132,21 @@ class Viewer:
                 self._show_frame()
 
     def _show_frame(self) -> None:
-        picture = None if self._film is None else self._film.picture(self.frame)
+        if self._film is None:
+            return
+        picture = self._film.picture(self.frame)
         if picture is not None:  # else the last one stays until this one is decoded
             self.backdrop.photograph.image = picture
+        elif self._film.fault is not None:
+            self.notes.content = self._film.fault
+
+    def _reach(self) -> Float[np.ndarray, "N 3"]:
+        """Points that say where the bodies are: the meshes as they stand, and the joints of every frame."""
+        points = [mesh.vertices for mesh in self.meshes]
+        points += [person.result.joints.reshape(-1, 3).numpy() for person in self.scene.people]
+        every = np.concatenate(points)
+        every = every[np.isfinite(every).all(1)]
+        return every if len(every) else np.eye(3)
 
     def _photograph(self) -> UInt8[np.ndarray, "H W 3"] | None:
         """The scene's photograph, where it is at hand."""
@@ -142,7 +155,8 @@ class Viewer:
             return None
         try:
             return _small(read_image(source).image)
-        except ImageError:  # the bodies are worth seeing without it
+        except ImageError as fault:  # the bodies are worth seeing without it
+            self._notes.append(str(fault))
             return None
 
     # ------------------------------------------------------------ controls
@@ -157,6 +171,7 @@ class Viewer:
             depth = round(self.backdrop.depth, 2)
             self.photograph_depth = gui.add_slider("its distance, m", 0.2, 2.5 * depth, 0.05, depth)
             self.photograph_depth.on_update(self._move_photograph)
+            self.notes = gui.add_markdown("  \n".join(self._notes))
         return folder
 
     def _people_folder(self) -> Any:
@@ -179,7 +194,7 @@ class Viewer:
     def _time_folder(self) -> Any:
         gui = self.server.gui
         with gui.add_folder("Time") as folder:
-            self.time = gui.add_slider("frame", self.frames[0], self.frames[-1], 1, self.frame)
+            self.time = gui.add_slider("frame", self.frames[0], self.frames[-1], self.frames.step, self.frame)
             self.time.on_update(lambda event: self.go_to(int(event.target.value)))
             self.play = gui.add_checkbox("play", False)
             self.play.on_update(lambda event: self._play(event.target.value))
@@ -319,6 +334,25 @@ def _viser() -> Any:
     except ImportError:
         raise OptionError("the viewer needs viser; install it with: pip install 'bodyfit[view]'") from None
     return viser
+
+
+def _with_bodies(results: Results) -> list[Scene]:
+    """The scenes that hold a body, without people who have none."""
+    scenes = [
+        replace(scene, people=tuple(p for p in scene.people if any(status.ok for status in p.result.status)))
+        for scene in results.scenes
+    ]
+    scenes = [scene for scene in scenes if scene.people]
+    if not scenes:
+        raise OptionError(f"{results.folder}: nobody in it has a body, every fit failed; fit other pictures")
+    return scenes
+
+
+def _frames(scene: Scene) -> range:
+    """The frames of a scene from its first to its last, in the step of its tracks."""
+    every = np.unique(np.concatenate([person.frames for person in scene.people]))
+    step = int(np.gcd.reduce(np.diff(every))) if len(every) > 1 else 1
+    return range(int(every[0]), int(every[-1]) + 1, step)
 
 
 def _bytes(color: tuple[float, float, float]) -> tuple[int, int, int]:

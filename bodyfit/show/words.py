@@ -17,9 +17,7 @@ _SOURCES = {
     "guess": "a guess; distance and size hang on it",
 }
 _PILLS = {"converged": "", "max_steps": " fair"}
-_MEASURES = {"mass": ("kg", 1.0, 1)} | dict.fromkeys(
-    ("chest", "waist", "hip", "neck", "upper_arm", "thigh", "arm_length", "leg_length", "inseam"), ("cm", 100.0, 1)
-)
+_GIRTHS = ("chest", "waist", "hip", "neck", "upper_arm", "thigh", "arm_length", "leg_length", "inseam")
 
 
 def overview(results: Results, shown: Sequence[Sequence[Shown]]) -> str:
@@ -122,24 +120,19 @@ def _row(term: str, value: str, more: str = "") -> str:
 
 
 def _measured(n: Numbers, *, unfold: bool) -> str:
-    rows = [
-        _row(_plain(name), number(scale * n.measurements[name], digits, unit))
-        for name, (unit, scale, digits) in _MEASURES.items()
-        if name in n.measurements
-    ]
+    rows = [_row(_plain(m), number(100 * n.measurements[m], 1, "cm")) for m in _GIRTHS if m in n.measurements]
     unfolded = " open" if unfold else ""
     return f"<details{unfolded}><summary>Measurements</summary><dl>{''.join(rows)}</dl></details>\n" if rows else ""
 
 
 def _joints(n: Numbers) -> str:
     """How sure each joint is, as bars against the worst."""
-    finite = {name: sd for name, sd in n.joints_sd_m.items() if math.isfinite(sd)}
-    if not finite:
+    if not n.joints_sd_m:
         return ""
-    most = max(finite.values()) or 1.0
+    most = max(n.joints_sd_m.values()) or 1.0
     rows = "".join(
         _row(_plain(name), f'<i style="--w:{100 * sd / most:.0f}"></i>{number(1000 * sd, 0, "mm")}')
-        for name, sd in finite.items()
+        for name, sd in n.joints_sd_m.items()
     )
     return f"<details><summary>Joints: standard deviation about the pelvis</summary><dl>{rows}</dl></details>\n"
 
