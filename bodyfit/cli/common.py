@@ -165,10 +165,10 @@ def plain(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def progress_bar(total: int | None = None) -> Iterator[Callable[..., None]]:
-    """A bar on standard error if that is a terminal; yields what moves it: (description, steps, total=...)."""
+def progress_bar() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar on standard error if that is a terminal; yields what moves it: step, done, of how many."""
     if not sys.stderr.isatty():
-        yield lambda name, steps, total=None: None
+        yield lambda step, done, total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -183,9 +183,5 @@ def progress_bar(total: int | None = None) -> Iterator[Callable[..., None]]:
         redirect_stdout=sys.stdout.isatty(),  # else lines meant for a file would land on the terminal
     )
     with bar:
-        task = bar.add_task("", total=total)
-
-        def advance(name: str, steps: int, total: int | None = None) -> None:
-            bar.update(task, description=name, advance=steps, total=total)
-
-        yield advance
+        task = bar.add_task("", total=None)
+        yield lambda step, done, total: bar.update(task, description=step, completed=done, total=total)

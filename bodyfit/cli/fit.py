@@ -77,8 +77,8 @@ def fit(
     files = None if keypoints is None else given_keypoints(keypoints, keypoint_layout, pictures)
     common.output_folder(out)
     start = time.perf_counter()
-    with common.progress_bar(len(pictures)) as advance:
-        advance("loading", 0)
+    with common.progress_bar() as advance:
+        advance("loading", 0, len(pictures))
         from bodyfit.cli.fit_one import Worker  # torch and the networks: seconds
         from bodyfit.pipeline import Lens
 
@@ -101,20 +101,20 @@ def _each(
     worker: Worker,
     pictures: Sequence[Path],
     entries: list[dict[str, Any]],
-    advance: Callable[[str, int], None],
+    advance: Callable[[str, int, int | None], None],
     *,
     quiet: bool,
     verbose: bool,
 ) -> bool:
     """Fit one picture after the other; returns whether Ctrl-C stopped it. What is done stays done."""
     try:
-        for picture, folder in zip(pictures, folder_names(pictures), strict=True):
-            advance(picture.name, 0)
+        for done, (picture, folder) in enumerate(zip(pictures, folder_names(pictures), strict=True)):
+            advance(picture.name, done, len(pictures))
             entries.append(_one(worker, picture, folder, verbose))
             _tell_faults(entries[-1], worker.detector, picture)
             if not quiet:
                 _tell(entries[-1], worker.out / folder)
-            advance(picture.name, 1)
+            advance(picture.name, done + 1, len(pictures))
     except KeyboardInterrupt:
         common.error(f"stopped by Ctrl-C; results up to here are in {worker.out}", label="bodyfit")
         return True

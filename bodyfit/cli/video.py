@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,7 +69,7 @@ def video(
     common.output_folder(out)
     start = time.perf_counter()
     entries: list[dict[str, Any]] = []
-    with _progress() as tell:
+    with common.progress_bar() as tell:
         tell("loading", 0, None)
         from bodyfit.cli.video_one import ClipWorker  # torch and the networks: seconds
         from bodyfit.detect import detector_names, load_detector
@@ -151,26 +148,3 @@ def _tell(entry: dict[str, Any], folder: Path) -> None:
         error = person["reprojection_error_px"]
         off = "" if error is None else f", off by {error:.1f} px"
         common.say(f"  person {person['person']}: frames {person['first_frame']} to {person['last_frame']}{gaps}{off}")
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """A bar on standard error if that is a terminal; yields what moves it: step, done, of how many."""
-    if not sys.stderr.isatty():
-        yield lambda step, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # else lines meant for a file would land on the terminal
-    )
-    with bar:
-        task = bar.add_task("", total=None)
-        yield lambda step, done, total: bar.update(task, description=step, completed=done, total=total)
