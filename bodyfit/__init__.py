@@ -15,16 +15,22 @@ if TYPE_CHECKING:
     from bodyfit.body.model import BodyModel, BodyOutput, BodyParams, load_model
     from bodyfit.body.pose_prior import PosePrior, load_pose_prior
     from bodyfit.body.sample import random_bodies
-    from bodyfit.camera import Camera
+    from bodyfit.camera import CalibratedCamera, Camera
     from bodyfit.errors import BodyfitError
     from bodyfit.fit.config import FitConfig, StageConfig
     from bodyfit.fit.fitter import Fitter, fit_keypoints
     from bodyfit.fit.result import FitResult, FitStatus
+    from bodyfit.fit.track import Track
     from bodyfit.frame import Frame
+    from bodyfit.io.amass import load_amass
+    from bodyfit.io.formats import export
+    from bodyfit.io.keypoints import load_keypoints, save_keypoints
     from bodyfit.io.params import load_result, save
-    from bodyfit.keypoints import Keypoints2D
+    from bodyfit.io.track import load_track, save_track
+    from bodyfit.keypoints import Keypoints2D, convert_keypoints
     from bodyfit.pipeline import fit_frames, fit_image
     from bodyfit.solve import LMConfig
+    from bodyfit.video import fit_video
 
 __version__ = "0.1.0"
 
@@ -33,6 +39,7 @@ _HOME = {
     "BodyOutput": "body.model",
     "BodyParams": "body.model",
     "BodyfitError": "errors",
+    "CalibratedCamera": "camera",
     "Camera": "camera",
     "FitConfig": "fit.config",
     "FitResult": "fit.result",
@@ -44,16 +51,25 @@ _HOME = {
     "LMConfig": "solve",
     "PosePrior": "body.pose_prior",
     "StageConfig": "fit.config",
+    "Track": "fit.track",
+    "convert_keypoints": "keypoints",
     "evaluate": "evaluate",
+    "export": "io.formats",
     "fit_frames": "pipeline",
     "fit_image": "pipeline",
     "fit_keypoints": "fit.fitter",
+    "fit_video": "video",
     "interpenetration": "body.interpenetration",
+    "load_keypoints": "io.keypoints",
+    "load_amass": "io.amass",
     "load_model": "body.model",
     "load_pose_prior": "body.pose_prior",
     "load_result": "io.params",
+    "load_track": "io.track",
     "random_bodies": "body.sample",
     "save": "io.params",
+    "save_track": "io.track",
+    "save_keypoints": "io.keypoints",
 }
 
 __all__ = [
@@ -61,6 +77,7 @@ __all__ = [
     "BodyOutput",
     "BodyParams",
     "BodyfitError",
+    "CalibratedCamera",
     "Camera",
     "FitConfig",
     "FitResult",
@@ -72,17 +89,26 @@ __all__ = [
     "LMConfig",
     "PosePrior",
     "StageConfig",
+    "Track",
     "__version__",
+    "convert_keypoints",
     "evaluate",
+    "export",
     "fit_frames",
     "fit_image",
     "fit_keypoints",
+    "fit_video",
     "interpenetration",
+    "load_amass",
+    "load_keypoints",
     "load_model",
     "load_pose_prior",
     "load_result",
+    "load_track",
     "random_bodies",
     "save",
+    "save_keypoints",
+    "save_track",
 ]
 
 

@@ -16,7 +16,16 @@ from torch import Tensor
 
 from bodyfit.errors import OptionError, check_shape
 
-__all__ = ["FLIP_YZ", "CalibratedCamera", "Camera", "default_focal_px", "flip_yz", "focal_px_from", "to_pytorch3d_axes"]
+__all__ = [
+    "FLIP_YZ",
+    "CalibratedCamera",
+    "Camera",
+    "default_focal_px",
+    "flip_yz",
+    "focal_px_from",
+    "to_pytorch3d_axes",
+    "y_up_from",
+]
 
 FLIP_YZ = (1.0, -1.0, -1.0)
 """Between OpenCV camera axes (y down, z forward) and y-up axes that look along -z (SMPL's own frame, glTF, OpenGL)."""
@@ -101,6 +110,11 @@ class CalibratedCamera:
             raise OptionError("K of a calibrated camera must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels")
         if len(self.distortion) not in (4, 5, 8, 12, 14):
             raise OptionError("distortion must be OpenCV's 4, 5, 8, 12 or 14 coefficients (k1, k2, p1, p2, ...)")
+
+    @property
+    def focal_px(self) -> float:
+        """The focal length, in pixels that are as large as these are on the mean."""
+        return float(np.sqrt(self.K[0, 0] * self.K[1, 1]))
 
     def normalised(self, xy_px: Float[np.ndarray, "*B 2"]) -> Float[np.ndarray, "*B 2"]:
         """Pixels as directions (x / z, y / z) without distortion."""
@@ -191,3 +205,16 @@ def flip_yz(points: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
 def to_pytorch3d_axes(points_cam_m: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
     """OpenCV camera axes to PyTorch3D's (+x left, +y up, +z forward)."""
     return points_cam_m * points_cam_m.new_tensor((-1.0, -1.0, 1.0))
+
+
+def y_up_from(axes: str) -> Float[np.ndarray, "3 3"]:
+    """The rotation from named axes to y-up ones: "camera" (OpenCV's), "y_up" (the model's own), "z_up" (AMASS's, whose
+    z is y and whose -y is z). Raises `OptionError`."""
+    named = {
+        "camera": np.diag(FLIP_YZ),
+        "y_up": np.eye(3),
+        "z_up": np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]),
+    }
+    if axes not in named:
+        raise OptionError(f"axes must be one of {', '.join(named)}, got {axes!r}")
+    return named[axes]

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["AssetError", "BodyfitError", "DetectorError", "ImageError", "OptionError", "OutputError", "ShapeError"]
+__all__ = [
+    "AssetError",
+    "BodyfitError",
+    "DetectorError",
+    "ImageError",
+    "KeypointFileError",
+    "OptionError",
+    "OutputError",
+    "ShapeError",
+    "VideoError",
+]
 
 
 class BodyfitError(Exception):
@@ -23,12 +33,20 @@ class ImageError(BodyfitError):
     """A picture cannot be read."""
 
 
+class VideoError(BodyfitError):
+    """A clip cannot be read."""
+
+
 class AssetError(BodyfitError):
     """A body model, prior or other asset file cannot be used."""
 
 
 class DetectorError(BodyfitError):
     """A keypoint detector cannot run."""
+
+
+class KeypointFileError(BodyfitError):
+    """A file of keypoints, or one person in it, cannot be used."""
 
 
 class OutputError(BodyfitError):

@@ -41,6 +41,8 @@ class Frame:
     """Focal length in pixels by the file's EXIF, if it says."""
     index: int = 0
     """Number of the frame in its clip, from 0."""
+    time_s: float = 0.0
+    """When its clip shows it, seconds from the clip's start."""
 
     @property
     def size(self) -> tuple[int, int]:

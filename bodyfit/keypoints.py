@@ -1,17 +1,18 @@
-"""2D keypoints of one person, as a detector reports them."""
+"""2D keypoints of one person, as a detector reports them, and the way from one layout to another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from bodyfit.errors import OptionError, check_shape
-from bodyfit.skeleton import LAYOUTS
+from bodyfit.skeleton import LAYOUTS, correspondence, layout_names
 
-__all__ = ["FACE_IBUG68", "Keypoints2D", "Part", "SoftMask"]
+__all__ = ["FACE_IBUG68", "Keypoints2D", "Part", "SoftMask", "convert_keypoints"]
 
 FACE_IBUG68: tuple[int, ...] = (
     *(162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389),  # the jaw, 0 to 16
@@ -94,3 +95,49 @@ class Keypoints2D:
         xy = self.xyc[keep if keep.any() else slice(None), :2]
         (x0, y0), (x1, y1) = xy.min(0), xy.max(0)
         return float(x0), float(y0), float(x1), float(y1)
+
+
+def convert_keypoints(
+    xyc: Float[np.ndarray, "*B K 3"], source: str, target: str
+) -> tuple[Float[np.ndarray, "*B T 3"], tuple[str, ...]]:
+    """Keypoints of the layout `source` in the order of `target`, and the names of those that `target` has no place for.
+
+    A keypoint goes where the target means the same point of the body, whatever it calls it; a middle that the source
+    lacks (of the hips, OpenPose's neck) is made from its parts with the least of their confidences. What cannot be had
+    is (0, 0, 0). Raises `OptionError` for an unknown layout and `ShapeError` where K is not the source's.
+    """
+    rows, lost = _conversion(source, target)
+    k = len(layout_names(source))
+    check_shape("xyc", xyc, (*(None,) * (xyc.ndim - 2), k, 3), hint=f"layout {source} has {k} keypoints")
+    converted = np.zeros((*xyc.shape[:-2], len(rows), 3), xyc.dtype)
+    for row, parts in enumerate(rows):
+        if len(parts) == 1:
+            converted[..., row, :] = xyc[..., parts[0][0], :]
+        elif parts:
+            of = xyc[..., [i for i, _ in parts], :]
+            known = (np.isfinite(of) & (of[..., 2:] > 0)).all((-1, -2))
+            confidence = of[..., 2].min(-1, keepdims=True)
+            middle = (of[..., :2] * np.array([[w] for _, w in parts], xyc.dtype)).sum(-2)
+            converted[..., row, :] = np.where(known[..., None], np.concatenate([middle, confidence], -1), 0)
+    return converted, lost
+
+
+@lru_cache(maxsize=64)
+def _conversion(source: str, target: str) -> tuple[tuple[tuple[tuple[int, float], ...], ...], tuple[str, ...]]:
+    """For each keypoint of `target` the rows of `source` whose weighted mean it is; the names that go nowhere."""
+    names, points = layout_names(source), correspondence(source)
+    single = {next(iter(entry)): row for row, entry in reversed(list(enumerate(points))) if len(entry) == 1}
+    rows = []
+    for name, entry in zip(layout_names(target), correspondence(target), strict=True):
+        # The same name may stand for another point; a point without one on the body has nothing but its name.
+        same = names.index(name) if name in names and points[names.index(name)] == entry else None
+        alike = next((row for row, other in enumerate(points) if entry and other == entry), None)
+        row = alike if same is None else same
+        if row is not None:
+            rows.append(((row, 1.0),))
+        elif len(entry) > 1 and set(entry) <= set(single):
+            rows.append(tuple((single[part], weight) for part, weight in entry.items()))
+        else:
+            rows.append(())
+    kept = {parts[0][0] for parts in rows if len(parts) == 1}
+    return tuple(rows), tuple(name for row, name in enumerate(names) if row not in kept)

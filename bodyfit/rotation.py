@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["exp_and_left_jacobian", "hat", "so3_exp"]
+__all__ = ["exp_and_left_jacobian", "hat", "inverse_left_jacobian", "so3_exp"]
 
 
 def hat(v: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
@@ -52,3 +52,18 @@ def exp_and_left_jacobian(
     K2 = K @ K
     eye = torch.eye(3, dtype=rotvec.dtype, device=rotvec.device)
     return eye + s * K + c * K2, eye + c * K + d * K2
+
+
+def inverse_left_jacobian(rotvec: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
+    """J^-1 of the J above: log(exp(d) exp(rotvec)) = rotvec + J^-1 d to first order (Sola et al. 2018, eq. 146).
+
+    Its transpose is the inverse right Jacobian. Angles up to pi, as logarithms have them.
+    """
+    a2 = rotvec.square().sum(-1)
+    small = a2 < (1e-4 if rotvec.dtype == torch.float64 else 1e-2)
+    safe2 = torch.where(small, torch.ones_like(a2), a2)
+    half = safe2.sqrt() / 2
+    e = torch.where(small, (1 + a2 / 60 * (1 + a2 / 42)) / 12, (1 - half / half.tan()) / safe2)
+    K = hat(rotvec)
+    eye = torch.eye(3, dtype=rotvec.dtype, device=rotvec.device)
+    return eye - K / 2 + e[..., None, None] * (K @ K)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bodyfit.errors import OptionError
 
@@ -82,23 +83,29 @@ _COCO17 = (
     *("left_ankle", "right_ankle"),
 )
 _FEET = ("left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel")
-_HAND21 = (
-    "wrist_root",
-    *(
-        f"{finger}_{part}"
-        for finger in ("thumb", "index", "middle", "ring", "pinky")
-        for part in ("1", "2", "3", "tip")
-    ),
+_SIDES = ("left", "right")
+_FINGERS = ("thumb", "index", "middle", "ring", "pinky")
+_HAND21 = ("wrist_root", *(f"{finger}_{part}" for finger in _FINGERS for part in ("1", "2", "3", "tip")))
+_HANDS = tuple(f"{side}_{name}" for side in _SIDES for name in _HAND21)
+_FACE70 = tuple(f"face_{i}" for i in range(70))  # 68 of the 300-W markup, then OpenPose's pupils
+_OPENPOSE18 = (
+    *("nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist"),
+    *("right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye"),
+    *("right_ear", "left_ear"),
+)
+_OPENPOSE25 = (*_OPENPOSE18[:8], "mid_hip", *_OPENPOSE18[8:], *_FEET)
+_HALPE26 = (
+    *_COCO17,
+    *("head_top", "neck", "mid_hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe"),
+    *("left_heel", "right_heel"),
 )
 
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "smpl24": SMPL.names,
     "coco17": _COCO17,
-    "openpose25": (
-        *("nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist"),
-        *("mid_hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye"),
-        *("left_eye", "right_ear", "left_ear", *_FEET),
-    ),
+    "openpose25": _OPENPOSE25,
+    "openpose18": _OPENPOSE18,
+    "openpose137": (*_OPENPOSE25, *_HANDS, *_FACE70),
     "lsp14": (
         *("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist"),
         *("right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "head_top"),
@@ -116,72 +123,98 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
         *("neck", "nose", "head_top", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow"),
         "right_wrist",
     ),
-    "halpe26": (
-        *_COCO17,
-        *("head_top", "neck", "mid_hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe"),
-        *("left_heel", "right_heel"),
-    ),
+    "halpe26": _HALPE26,
+    "halpe136": (*_HALPE26, *_FACE70[:68], *_HANDS),
     "mpii16": (
         *("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "mid_hip", "thorax"),
         *("neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow"),
         "left_wrist",
     ),
-    "wholebody133": (
-        *_COCO17,
-        *_FEET,
-        *(f"face_{i}" for i in range(68)),
-        *(f"{side}_{name}" for side in ("left", "right") for name in _HAND21),
-    ),
+    "wholebody133": (*_COCO17, *_FEET, *_FACE70[:68], *_HANDS),
 }
-"""The names of each layout's keypoints, in its order."""
+"""The names of each layout's keypoints, in its order. openpose25 is BODY_25, openpose18 its COCO model, openpose137
+BODY_25 with both hands and the face; face_0 to face_67 are the 300-W markup, face_68 and face_69 the right and the left
+pupil; left_thumb_1 to left_thumb_tip go from the wrist to the tip."""
 
-_MEDIAN: dict[str, dict[str, float]] = {
+_FACE_NAMES = {8: "chin", 30: "nose", 36: "right_eye_outer", 39: "right_eye_inner", 42: "left_eye_inner"}
+_FACE_NAMES |= {45: "left_eye_outer", 48: "mouth_right", 54: "mouth_left", 68: "right_eye", 69: "left_eye"}
+_FACE_RUNS = (range(17), range(17, 27), range(31, 36), range(48, 55), range(55, 60), range(60, 65), range(65, 68))
+_FACE_MIRROR = {f"face_{i}": f"face_{run[0] + run[-1] - i}" for run in (*_FACE_RUNS, range(68, 70)) for i in run}
+_FACE_MIRROR |= {f"face_{i}": f"face_{81 - i}" for i in (36, 37, 38, 39, 42, 43, 44, 45)}  # upper lids
+_FACE_MIRROR |= {f"face_{i}": f"face_{87 - i}" for i in (40, 41, 46, 47)}  # lower lids
+_FINGER_NAMES = {f"{f}_{'2' if f == 'thumb' else '1'}": f"{f}_knuckle" for f in _FINGERS}
+_FINGER_NAMES |= {f"{f}_tip": f"{f}_tip" for f in _FINGERS} | {"wrist_root": "wrist"}
+
+# What stands on the body for names that are no points of it; of a face and fingers we name only some.
+_STANDS_FOR: dict[str, dict[str, float]] = {
     "mid_hip": {"left_hip": 0.5, "right_hip": 0.5},
     "thorax": {"left_shoulder": 0.4, "right_shoulder": 0.4, "neck": 0.2},
+    **{name: {_FACE_NAMES[i]: 1.0} if i in _FACE_NAMES else {} for i, name in enumerate(_FACE70)},
+    **{
+        f"{side}_{name}": {f"{side}_{_FINGER_NAMES[name]}": 1.0} if name in _FINGER_NAMES else {}
+        for side in _SIDES
+        for name in _HAND21
+    },
 }
-_FACE68 = {30: "nose", 36: "right_eye_outer", 39: "right_eye_inner", 42: "left_eye_inner", 45: "left_eye_outer"}
-_FACE68 |= {48: "mouth_right", 54: "mouth_left", 8: "chin"}
 
 # Where a layout means another point by a name that it shares with the body's own joints.
 _OVERRIDES: dict[str, dict[str, dict[str, float]]] = {
-    "openpose25": {"neck": {"left_shoulder": 0.5, "right_shoulder": 0.5}},
-    "wholebody133": {
-        **{f"face_{i}": {name: 1.0} for i, name in _FACE68.items()},
-        **{f"{side}_wrist_root": {f"{side}_wrist": 1.0} for side in ("left", "right")},
-        **{
-            f"{side}_{finger}_{part}": {f"{side}_{finger}_{point}": 1.0}
-            for side in ("left", "right")
-            for finger in ("thumb", "index", "middle", "ring", "pinky")
-            for part, point in (("2" if finger == "thumb" else "1", "knuckle"), ("tip", "tip"))
-        },
-    },
+    layout: {"neck": {"left_shoulder": 0.5, "right_shoulder": 0.5}}
+    for layout in ("openpose18", "openpose25", "openpose137")
 }
 
 # How far a fit may trust a keypoint beyond the detector's own confidence. MediaPipe's hips sit apart from the joint
-# centres, a small toe or an eye corner says little that its neighbour does not.
+# centres, a small toe or an eye corner says little that its neighbour does not. Fingers are fitted as part of a stiff
+# hand: its knuckles tell how the wrist is turned, its tips how the fingers are bent.
+_SMALL_TRUST: dict[str, float] = {
+    **dict.fromkeys((f"face_{i}" for i in _FACE_NAMES), 0.4),
+    **{f"{s}_{name}": 0.1 if "tip" in name else 0.4 for s in _SIDES for name in _HAND21},
+}
 _TRUST: dict[str, dict[str, float]] = {
     "mediapipe33": {
         **dict.fromkeys(("left_hip", "right_hip"), 0.7),
-        **{f"{s}_eye{part}": 0.35 for s in ("left", "right") for part in ("", "_inner", "_outer")},
+        **{f"{s}_eye{part}": 0.35 for s in _SIDES for part in ("", "_inner", "_outer")},
         **dict.fromkeys(("mouth_left", "mouth_right"), 0.4),
-        **{f"{s}_{f}_knuckle": 0.4 for s in ("left", "right") for f in ("pinky", "index", "thumb")},
+        **{f"{s}_{f}_knuckle": 0.4 for s in _SIDES for f in ("pinky", "index", "thumb")},
     },
 }
+
+
+def _chain(*names: str) -> tuple[tuple[str, str], ...]:
+    return tuple(pairwise(names))
+
+
+def _face_lines() -> tuple[tuple[str, str], ...]:
+    """Jaw, brows, nose, eyes and lips of the 300-W markup."""
+    lines = [range(17), range(17, 22), range(22, 27), range(27, 31), range(31, 36)]
+    loops = [range(36, 42), range(42, 48), range(48, 60), range(60, 68)]
+    runs = [list(line) for line in lines] + [[*loop, loop[0]] for loop in loops]
+    return tuple(edge for run in runs for edge in _chain(*(f"face_{i}" for i in run)))
+
 
 EDGES: tuple[tuple[str, str], ...] = (
     *(("nose", "neck"), ("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear")),
     *(("right_eye", "right_ear"), ("mouth_left", "mouth_right"), ("head_top", "neck"), ("neck", "head")),
+    *(("neck", "thorax"), ("neck", "spine3"), ("spine2", "mid_hip"), ("spine2", "neck")),
+    *_chain("spine3", "spine2", "spine1", "pelvis"),
     ("left_shoulder", "right_shoulder"),
     ("left_hip", "right_hip"),
     *(
         (f"{s}_{a}", f"{s}_{b}")
-        for s in ("left", "right")
+        for s in _SIDES
         for a, b in (
             *(("shoulder", "elbow"), ("elbow", "wrist"), ("shoulder", "hip"), ("hip", "knee"), ("knee", "ankle")),
             *(("ankle", "heel"), ("heel", "big_toe"), ("ankle", "foot"), ("wrist", "index_knuckle")),
             *(("index_knuckle", "pinky_knuckle"), ("wrist", "hand"), ("wrist", "thumb_knuckle")),
+            *(("eye_inner", "eye"), ("eye", "eye_outer"), ("big_toe", "small_toe"), ("collar", "shoulder")),
+            *(
+                edge
+                for f in _FINGERS
+                for edge in _chain("wrist_root", *(f"{f}_{part}" for part in ("1", "2", "3", "tip")))
+            ),
         )
     ),
+    *_face_lines(),
 )
 """Pairs of keypoints that a drawing joins."""
 
@@ -198,26 +231,20 @@ def correspondence(layout: str) -> list[dict[str, float]]:
 
     An empty entry means that no body point stands for the keypoint; a fit leaves it out.
     """
-    overrides = _OVERRIDES.get(layout, {})
-    unknown = layout == "wholebody133"  # of its face and finger points we name only some
-    known = set(_COCO17) | set(_FEET)
-    entries = []
-    for name in layout_names(layout):
-        entry = overrides.get(name) or _MEDIAN.get(name) or ({} if unknown and name not in known else {name: 1.0})
-        entries.append(dict(entry))
-    return entries
+    named = {**_STANDS_FOR, **_OVERRIDES.get(layout, {})}
+    return [dict(named.get(name, {name: 1.0})) for name in layout_names(layout)]
 
 
 def keypoint_trust(layout: str) -> list[float]:
     """For each keypoint a factor in (0, 1] on its confidence in a fit."""
-    trust = _TRUST.get(layout, {})
+    trust = _SMALL_TRUST | _TRUST.get(layout, {})
     return [trust.get(name, 1.0) for name in layout_names(layout)]
 
 
 def mirrored_rows(names: tuple[str, ...]) -> list[int]:
     """For each keypoint the row of its like on the other side of the body; its own where there is none."""
     other = {"left": "right", "right": "left"}
-    mirrored = ["_".join(other.get(part, part) for part in name.split("_")) for name in names]
+    mirrored = [_FACE_MIRROR.get(n) or "_".join(other.get(part, part) for part in n.split("_")) for n in names]
     return [names.index(name) if name in names else row for row, name in enumerate(mirrored)]
 
 

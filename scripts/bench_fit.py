@@ -23,11 +23,12 @@ from pathlib import Path
 import torch
 from bench_fit_others import OTHERS
 from bench_fit_residuals import Residuals
-from bench_synthetic import FOCAL_PX, SIZE, pa_mpjpe, people
+from bench_synthetic import FOCAL_PX, SIZE, people
 from torch import Tensor
 
 import bodyfit
 from bodyfit.camera import Camera
+from bodyfit.evaluate import pa_mpjpe
 from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.objective import Observations, StageObjective, pack
@@ -78,7 +79,7 @@ class Case:
             params = fitter.model.params(
                 betas=x[:, end:], body_pose=x[:, 6:end], global_orient=x[:, 3:6], transl=x[:, :3]
             )
-            return 1e3 * pa_mpjpe(fitter.model.joints(params), self.truth[: len(x)])
+            return torch.from_numpy(pa_mpjpe(fitter.model.joints(params), self.truth[: len(x)]).per_item)
 
 
 def make_case(args: argparse.Namespace) -> Case:
@@ -98,7 +99,7 @@ def make_case(args: argparse.Namespace) -> Case:
     present = (xyc[..., 2] >= fitter.config.min_confidence) & (fitter.trust > 0)
     with torch.no_grad():
         known = replace(Evidence.of_one_camera(xyc, camera), lift_m=lift)
-        starts, _, seen = fitter._starts(known, fitter._observations(known, present))
+        starts, _, seen = fitter._starts(known, fitter.observations(known, present))
     return Case(fitters, xyc, lift, starts, seen, truth.joints, truth.vertices)
 
 
@@ -254,7 +255,9 @@ def main() -> None:
     parser.add_argument(
         "--lbfgs-people", type=int, default=24, help="people that L-BFGS gets, which takes seconds each"
     )
-    parser.add_argument("--only", nargs="+", choices=list(OTHERS), default=["lbfgs64", "adam32", "trf64"])
+    parser.add_argument(
+        "--only", nargs="+", choices=list(OTHERS), default=["lbfgs64", "adam32", "adam32-mesh", "trf64"]
+    )
     parser.add_argument("--layout", default="smpl24")
     parser.add_argument("--noise-px", type=float, default=4.0)
     parser.add_argument("--lift-noise-mm", type=float, help="also give the 3D keypoints with this noise")

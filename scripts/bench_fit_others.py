@@ -1,13 +1,19 @@
 """Other people's optimisers on the fit's objective: L-BFGS and Adam of torch, least_squares of scipy.
 
 Each gets the fitter's own starts and goes through its schedule: the first stage from every hypothesis, the others from
-the lower end.
+the lower end. They run on our closed-form points, which flatters them; "adam32-mesh" is Adam as SPIN runs it, through
+the whole body layer of smplx, 64 people at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +21,10 @@ from bench_fit_residuals import Residuals
 from scipy.optimize import least_squares
 from torch import Tensor
 
+from bodyfit.body.points import PosedTree
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.objective import BodyTerms, Observations
+from bodyfit.io.model_file import save_model
 
 __all__ = ["OTHERS", "staged"]
 
@@ -103,12 +111,47 @@ def trf(problem: Residuals, x: Tensor, *, tolerance: float) -> Tensor:
     return torch.from_numpy(found.x)[None]
 
 
+@dataclass(frozen=True)
+class MeshResiduals(Residuals):
+    """The same objective with its points from smplx's layer, which poses the whole mesh for them."""
+
+    layer: Any = None
+
+    def _points(self, x: Tensor, tree: PosedTree, betas: Tensor, derive: bool) -> tuple[Tensor, None]:
+        assert not derive
+        end = x.shape[1] - betas.shape[1]
+        posed = self.layer(betas=betas, body_pose=x[:, 6:end], global_orient=x[:, 3:6], transl=x[:, :3])
+        return posed.joints[:, : len(self.terms.points)], None
+
+
+def smplx_layer(terms: BodyTerms) -> Any:
+    """The body as smplx loads it."""
+    import smplx
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # it prints a warning
+        save_model("open", folder, layout="smplx")
+        layer = smplx.create(folder, model_type="smpl", num_betas=terms.model.num_betas)
+    return layer.to(terms.model.dtype).requires_grad_(False)
+
+
 def _by_lbfgs(terms: BodyTerms, stages: Sequence[StageConfig], x: Tensor, seen: Observations, tolerance: float):
     return staged(terms, stages, x, seen, one_by_one(partial(lbfgs, tolerance=tolerance)))
 
 
 def _by_adam(terms: BodyTerms, stages: Sequence[StageConfig], x: Tensor, seen: Observations, tolerance: float):
     return staged(terms, [stages[0], stages[-1]], x, seen, adam)  # 100 + 100 steps, whatever the tolerance
+
+
+def _by_adam_through_mesh(
+    terms: BodyTerms, stages: Sequence[StageConfig], x: Tensor, seen: Observations, tolerance: float
+):
+    layer = smplx_layer(terms)
+
+    def through_mesh(problem: Residuals, x: Tensor) -> Tensor:
+        problem = MeshResiduals(problem.terms, problem.stage, problem.seen, problem.constants, layer)
+        return torch.cat([adam(problem.select(rows), x[rows]) for rows in torch.arange(len(x)).split(64)])
+
+    return staged(terms, [stages[0], stages[-1]], x, seen, through_mesh)
 
 
 def _by_trf(terms: BodyTerms, stages: Sequence[StageConfig], x: Tensor, seen: Observations, tolerance: float):
@@ -120,6 +163,7 @@ OTHERS: dict[str, tuple[Callable[..., Tensor], torch.dtype, bool]] = {
     "lbfgs32": (_by_lbfgs, torch.float32, False),
     "adam64": (_by_adam, torch.float64, True),
     "adam32": (_by_adam, torch.float32, True),
+    "adam32-mesh": (_by_adam_through_mesh, torch.float32, True),
     "trf64": (_by_trf, torch.float64, False),
 }
 """Name -> (optimiser, precision, whether it takes everybody at once)."""

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench_synthetic import pa_mpjpe
 from torch import Tensor
 
 import bodyfit
 from bodyfit.body.pose_prior import load_pose_prior
 from bodyfit.camera import FLIP_YZ
+from bodyfit.evaluate import pa_mpjpe
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.priors import AnglePrior, MixturePrior
 from bodyfit.fit.terms import geman_mcclure
@@ -163,7 +163,7 @@ def time_peers(select: Callable[[int], Seen]) -> dict[str, dict[str, float | str
         report[name] = {
             "people": len(joints),
             "ms_a_person": 1e3 * seconds / len(joints),
-            "pa_mpjpe_mm": 1e3 * float(pa_mpjpe(joints, seen.joints[: len(joints)]).mean()),
+            "pa_mpjpe_mm": pa_mpjpe(joints, seen.joints[: len(joints)]).mean,
         }
     return report
 

@@ -20,6 +20,7 @@ import torch
 
 import bodyfit
 from bodyfit.camera import Camera
+from bodyfit.evaluate import pa_mpjpe
 
 SIZE = (1000, 1000)
 FOCAL_PX = 1000.0
@@ -59,14 +60,6 @@ def people(clips: Path, n: int, model: bodyfit.BodyModel, layout: str, noise_px:
     return params, out, xyc
 
 
-def pa_mpjpe(predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """(n,) mean joint distance after the best similarity transform, metres."""
-    a = predicted - predicted.mean(1, keepdim=True)
-    b = truth - truth.mean(1, keepdim=True)
-    R, _, scale = roma.rigid_points_registration(a, b, compute_scaling=True)
-    return (scale[:, None, None] * a @ R.mT - b).norm(dim=2).mean(1)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path)
@@ -100,7 +93,7 @@ def main() -> None:
             device=args.device,
         )
         seconds.append(time.perf_counter() - begin)
-    error = 1e3 * pa_mpjpe(result.joints.cpu(), truth.joints)
+    error = torch.from_numpy(pa_mpjpe(result.joints.cpu(), truth.joints).per_item)
     root = 1e3 * (result.joints.cpu() - result.joints[:, :1].cpu() - truth.joints + truth.joints[:, :1]).norm(dim=2)
     print(
         json.dumps(

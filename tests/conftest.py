@@ -119,3 +119,14 @@ def tiny(tiny_path):
     from bodyfit.body.model import load_model
 
     return load_model(tiny_path, dtype=torch.float64)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium for the whole run (tests/browser.py); tests skip where none is installed."""
+    from browser import Browser, chromium_path
+
+    if (path := chromium_path()) is None:
+        pytest.skip("no Chromium here (apt-get install chromium, or name one in BODYFIT_CHROMIUM)")
+    with Browser(path) as started:
+        yield started

@@ -440,7 +440,7 @@ def test_an_iteration_never_waits_for_the_device(model, xyc):
     camera = Camera.make(PEOPLE, SIZE, focal_px=FOCAL, dtype=model.dtype)
     present = (xyc[..., 2] > 0) & (fitter.trust > 0)
     known = Evidence.of_one_camera(xyc, camera)
-    starts, _, seen = fitter._starts(known, fitter._observations(known, present))
+    starts, _, seen = fitter._starts(known, fitter.observations(known, present))
     x = starts[:, 0]
     for stage in fitter.config.stages:
         problem = StageObjective(fitter.terms, stage, seen)

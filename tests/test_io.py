@@ -225,7 +225,7 @@ def test_meshes_that_cannot_be_meant_are_refused(tmp_path):
     with pytest.raises((ShapeError, TypeError)):
         save_obj(tmp_path / "a.obj", torch.zeros(1, 4, 3), TETRAHEDRON)
     with pytest.raises(OptionError, match="axes"):
-        save_obj(tmp_path / "a.obj", torch.zeros(4, 3), TETRAHEDRON, axes="z_up")
+        save_obj(tmp_path / "a.obj", torch.zeros(4, 3), TETRAHEDRON, axes="x_up")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,11 +12,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "bodyfit"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "rotation", "skeleton", "solve"),
-    ("frame", "camera", "keypoints"),
+    ("frame", "camera", "keypoints", "tracker"),
     ("body",),
     ("fit",),
     ("detect", "render", "io"),
-    ("pipeline", "batch", "evaluate"),
+    # video is the pipeline of a clip; film and show read results (io) and draw them (render): above both.
+    ("pipeline", "video", "film", "batch", "evaluate", "show"),
     ("cli",),
 )
 """The table of DESIGN.md, lowest first, each layer's rooms in the order of their rows."""

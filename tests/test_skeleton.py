@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from conftest import REST_JOINTS
 
 from bodyfit.body.model import load_model
-from bodyfit.errors import OptionError
-from bodyfit.skeleton import EDGES, LAYOUTS, SMPL, correspondence, keypoint_trust, layout_edges, layout_names
+from bodyfit.errors import OptionError, ShapeError
+from bodyfit.keypoints import convert_keypoints
+from bodyfit.skeleton import (
+    EDGES,
+    LAYOUTS,
+    SMPL,
+    correspondence,
+    keypoint_trust,
+    layout_edges,
+    layout_names,
+    mirrored_rows,
+)
 
 PUBLISHED = {
     "smpl24": 24,
@@ -20,6 +31,9 @@ PUBLISHED = {
     "halpe26": 26,
     "mpii16": 16,
     "wholebody133": 133,
+    "openpose18": 18,
+    "openpose137": 137,
+    "halpe136": 136,
 }
 
 
@@ -52,7 +66,7 @@ class TestEachLayout:
         assert len(entries) == len(layout_names(layout))
         for name, entry in zip(layout_names(layout), entries, strict=True):
             if not entry:
-                assert layout == "wholebody133", name
+                assert name.startswith("face_") or name[-1] in "123", name
                 continue
             assert {point for point in entry if not model.has_point(point)} == set(), name
             assert sum(entry.values()) == pytest.approx(1)
@@ -61,10 +75,11 @@ class TestEachLayout:
     def test_the_other_side_corresponds_to_the_other_side(self, layout):
         names, entries = layout_names(layout), correspondence(layout)
         table = dict(zip(names, entries, strict=True))
+        rows = mirrored_rows(names)
+        assert [rows[row] for row in rows] == list(range(len(names)))
         for name, entry in table.items():
-            if name.startswith("face_"):  # numbered and not named
-                continue
-            assert table[other_side(name)] == {other_side(point): w for point, w in entry.items()}
+            assert table[names[rows[names.index(name)]]] == {other_side(point): w for point, w in entry.items()}
+            assert name.startswith("face_") or names[rows[names.index(name)]] == other_side(name)
 
     def test_correspondences_are_the_callers_own(self, layout):
         correspondence(layout)[0]["nose"] = 7.0
@@ -110,6 +125,12 @@ class TestEachLayout:
         ("halpe26", {21: "right_big_toe", 22: "left_small_toe", 24: "left_heel", 25: "right_heel"}),
         ("mpii16", {0: "right_ankle", 5: "left_ankle", 6: "mid_hip", 8: "neck", 9: "head_top", 10: "right_wrist"}),
         ("wholebody133", {16: "right_ankle", 17: "left_big_toe", 19: "left_heel", 22: "right_heel", 23: "face_0"}),
+        ("openpose18", {0: "nose", 1: "neck", 4: "right_wrist", 8: "right_hip", 10: "right_ankle", 13: "left_ankle"}),
+        ("openpose18", {14: "right_eye", 15: "left_eye", 16: "right_ear", 17: "left_ear"}),
+        ("openpose137", {24: "right_heel", 25: "left_wrist_root", 29: "left_thumb_tip", 46: "right_wrist_root"}),
+        ("openpose137", {67: "face_0", 135: "face_68", 136: "face_69"}),
+        ("halpe136", {25: "right_heel", 26: "face_0", 93: "face_67", 94: "left_wrist_root", 115: "right_wrist_root"}),
+        ("smpl24", {4: "left_knee", 7: "left_ankle", 10: "left_foot", 12: "neck", 16: "left_shoulder"}),
         ("wholebody133", {90: "face_67", 91: "left_wrist_root", 112: "right_wrist_root", 132: "right_pinky_tip"}),
     ],
 )
@@ -166,3 +187,85 @@ def test_an_unknown_layout_lists_those_there_are():
     for ask in (layout_names, correspondence, keypoint_trust, layout_edges):
         with pytest.raises(OptionError, match=r"layout must be one of smpl24, coco17, .*got 'coco18'"):
             ask("coco18")
+
+
+def seen(layout: str, *, people: int = 2) -> np.ndarray:
+    """Keypoints of somebody, all of them known."""
+    rng = np.random.default_rng(len(LAYOUTS[layout]))
+    return rng.uniform(0.1, 0.9, (people, len(LAYOUTS[layout]), 3))
+
+
+@pytest.mark.parametrize("target", LAYOUTS)
+@pytest.mark.parametrize("source", LAYOUTS)
+class TestConversion:
+    def test_what_is_not_lost_comes_back(self, source, target):
+        xyc = seen(source)
+        there, lost = convert_keypoints(xyc, source, target)
+        assert there.shape == (2, len(LAYOUTS[target]), 3)
+        back, _ = convert_keypoints(there, target, source)
+        known = np.array([name not in lost for name in LAYOUTS[source]])
+        assert known.any()
+        assert (back[:, known, 2] > 0).all()
+        points = correspondence(source) + correspondence(target)
+        once = np.array(
+            [not (p and max(points[: len(known)].count(p), points[len(known) :].count(p)) > 1) for p in points]
+        )
+        same = known & once[: len(known)]  # of a wrist that the hand's layout has twice either may come back
+        np.testing.assert_array_equal(back[:, same], xyc[:, same])
+
+    def test_a_keypoint_stays_the_same_point_of_the_body(self, source, target, model):
+        body = model()
+        at = torch.cat([model.keypoints(body, source)[..., :2], torch.ones(1, len(LAYOUTS[source]), 1)], 2).numpy()
+        there, _ = convert_keypoints(at, source, target)
+        known = there[..., 2] > 0
+        want = model.keypoints(body, target)[..., :2].numpy()
+        np.testing.assert_allclose(there[known][:, :2], want[known], atol=1e-12)
+
+
+def test_to_itself_nothing_changes():
+    for layout in LAYOUTS:
+        xyc = seen(layout)
+        there, lost = convert_keypoints(xyc, layout, layout)
+        assert lost == ()
+        np.testing.assert_array_equal(there, xyc)
+
+
+def test_the_mirrored_face_is_the_300w_markups():
+    names = LAYOUTS["wholebody133"]
+    rows = mirrored_rows(names)
+    pairs = {0: 16, 8: 8, 17: 26, 27: 27, 30: 30, 31: 35, 36: 45, 37: 44, 39: 42, 40: 47, 41: 46, 48: 54, 51: 51}
+    pairs |= {55: 59, 57: 57, 60: 64, 62: 62, 65: 67, 66: 66}
+    assert {i: rows[23 + i] - 23 for i in pairs} == pairs
+
+
+def test_what_is_lost_is_named():
+    _, lost = convert_keypoints(seen("openpose25"), "openpose25", "coco17")
+    assert lost == ("neck", "mid_hip", "left_big_toe", "left_small_toe", "left_heel", *LAYOUTS["openpose25"][22:])
+    assert convert_keypoints(seen("coco17"), "coco17", "openpose25")[1] == ()
+
+
+def test_a_middle_is_made_of_its_parts_where_they_are_known():
+    xyc = seen("coco17", people=1)[0]
+    row = LAYOUTS["coco17"].index
+    there, _ = convert_keypoints(xyc, "coco17", "openpose25")
+    hips = xyc[[row("left_hip"), row("right_hip")]]
+    np.testing.assert_allclose(there[8], [*hips[:, :2].mean(0), hips[:, 2].min()])
+    shoulders = xyc[[row("left_shoulder"), row("right_shoulder")]]
+    np.testing.assert_allclose(there[1, :2], shoulders[:, :2].mean(0))
+    assert (convert_keypoints(xyc, "coco17", "halpe26")[0][18] == 0).all()  # whose neck is not between the shoulders
+    for missing in (0.0, np.nan):
+        xyc[row("left_hip"), 2] = missing
+        assert (convert_keypoints(xyc, "coco17", "openpose25")[0][8] == 0).all()
+
+
+def test_openposes_neck_is_no_other_neck():
+    there, lost = convert_keypoints(seen("openpose25"), "openpose25", "smpl24")
+    assert "neck" in lost
+    assert (there[:, LAYOUTS["smpl24"].index("neck")] == 0).all()
+
+
+def test_keypoints_of_another_layout_are_refused():
+    with pytest.raises(ShapeError, match=r"xyc must be .*25, 3.*layout openpose25 has 25"):
+        convert_keypoints(seen("coco17"), "openpose25", "coco17")
+    with pytest.raises(OptionError, match="layout must be one of"):
+        convert_keypoints(seen("coco17"), "coco17", "coco25")

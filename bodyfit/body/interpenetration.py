@@ -18,6 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from bodyfit.body.section import closed
 from bodyfit.errors import OptionError, ShapeError
 
 __all__ = ["Interpenetration", "interpenetration"]
@@ -99,17 +100,7 @@ def _surface(triangles: bytes, n_v: int) -> _Surface:
     piece = _pieces(faces, n_v)
     size = np.bincount(piece)
     faces = faces[size[piece[faces[:, 0]]] >= _ORGAN * size.max()]
-    # An edge that runs one way in more faces than the other way is a rim.
-    edges = np.stack([faces, np.roll(faces, -1, 1)], 2).reshape(-1, 2)
-    key, back = edges @ [n_v, 1], edges @ [1, n_v]
-    rim = edges[~np.isin(key, back)]
-    hole = _pieces(rim, n_v) if len(rim) else np.empty(0, np.int64)
-    fans = []
-    for h in np.unique(hole[rim[:, 0]]) if len(rim) else ():
-        around = rim[hole[rim[:, 0]] == h]
-        apex = np.full((len(around), 1), n_v + len(fans))
-        fans.append(np.unique(around))
-        faces = np.concatenate([faces, np.concatenate([around[:, ::-1], apex], 1)])
+    faces, fans = closed(faces, n_v)
     n = n_v + len(fans)
     edges = np.stack([faces, np.roll(faces, -1, 1)], 2).reshape(-1, 2)
     graph = coo_array((np.ones(len(edges)), edges.T), (n, n))

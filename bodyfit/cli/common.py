@@ -65,7 +65,8 @@ GenderOption = Annotated[Gender, typer.Option("--gender", help="Which of the mod
 DetectorOption = Annotated[
     str,
     typer.Option(
-        "--detector", help='What finds people and their keypoints: "movenet", "mediapipe", or one that is installed.'
+        "--detector",
+        help='What finds people and their keypoints: "movenet", "mediapipe", "rtmpose:WEIGHTS.onnx", or one installed.',
     ),
 ]
 DeviceOption = Annotated[

@@ -1,4 +1,4 @@
-"""`bodyfit convert`: a body model in another layout of file."""
+"""`bodyfit convert`: a body model in another layout of file, or bodies for other programs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bodyfit.cli import common
+from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:
     from bodyfit.body.record import BodyAssets
+    from bodyfit.io import Bodies
 
 __all__ = ["convert"]
 
@@ -24,37 +26,190 @@ class Layout(str, Enum):
     SMPLX = "smplx"
 
 
+class Axes(str, Enum):
+    """Axes that bodies in a file may have."""
+
+    CAMERA = "camera"
+    Y_UP = "y_up"
+    Z_UP = "z_up"
+
+
+class Up(str, Enum):
+    """Axis of a file that points up."""
+
+    Y = "y"
+    Z = "z"
+
+
+class Unit(str, Enum):
+    """Unit of length of a file."""
+
+    M = "m"
+    CM = "cm"
+
+
+class PoseShapes(str, Enum):
+    """What becomes of pose blend shapes."""
+
+    BAKED = "baked"
+    NONE = "none"
+
+
 def convert(
-    model: Annotated[
+    source: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL",
-            help='"open", "open-h" or "open-x" (shipped), or a model file (.npz, .pkl) or folder of them.',
+            metavar="SOURCE",
+            help='Bodies: a result (.npz) or motion in AMASS\'s layout. Or a model: "open", "open-h" or "open-x" '
+            "(shipped), or a model file (.npz, .pkl) or folder of them.",
         ),
     ],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="The file to write; with --layout smplx also a folder.")],
-    layout: Annotated[
-        Layout,
-        typer.Option(
-            "--layout", help="bodyfit: a plain npz with all that is known of the model; smplx: what smplx.create loads."
+    new: Annotated[
+        Path,
+        typer.Argument(
+            metavar="NEW",
+            help="The file to write: .glb, .usd, .usda, .usdc, .bvh, .npz (AMASS), .obj or .ply for bodies; .npz for a "
+            "model, with --layout smplx also .pkl or a folder.",
         ),
-    ] = Layout.BODYFIT,
+    ],
+    frame: Annotated[
+        int | None, typer.Option("--frame", min=0, help="One body of several, or frame of a clip, from 0.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option("--fps", min=1e-3, help="Frames a second of a clip, where SOURCE does not say.")
+    ] = None,
+    up: Annotated[Up | None, typer.Option("--up", help="Up in the file: z for AMASS, else y, if left out.")] = None,
+    unit: Annotated[Unit | None, typer.Option("--unit", help="Unit of the file; metres if left out.")] = None,
+    pose_shapes: Annotated[
+        PoseShapes | None,
+        typer.Option("--pose-shapes", help="Of .glb and .usd: baked in (if left out), or none, plain skinning."),
+    ] = None,
+    tolerance_mm: Annotated[
+        float | None,
+        typer.Option(
+            "--tolerance-mm", min=1e-3, help="How far baked pose shapes of a clip may be off; 0.1 if left out."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Body that the parameters pose; a fit knows its own.")
+    ] = None,
+    axes: Annotated[
+        Axes | None, typer.Option("--axes", help="Axes of SOURCE, where it does not say: AMASS's are z_up.")
+    ] = None,
+    layout: Annotated[
+        Layout | None,
+        typer.Option(
+            "--layout",
+            help="Of a model. bodyfit: a plain npz with all that is known of it (if left out); smplx: what "
+            "smplx.create loads.",
+        ),
+    ] = None,
     gender: common.GenderOption = common.Gender.NEUTRAL,
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
 ) -> int:
-    """Write a body model anew: an old pickle as a clean npz, or an open body for programs that use smplx.
+    """Write bodies for other programs, or a body model anew.
 
+    Bodies go to Blender, game engines and browsers with skeleton, skin and motion (.glb, .usd), to motion editors
+    (.bvh), to AMASS's tools (.npz), to anything as a mesh (.obj, .ply); a model's own body stands in the T-pose there.
     Pickles are read without running anything of them. Nothing that is written needs a pickle to be read, but for the
     models that smplx itself reads from pickles only (SMPL and FLAME).
 
     Examples:
+        bodyfit convert out/photo/person0.npz person.ply --up z --unit cm
+        bodyfit convert out/clip/person0.npz dance.glb
+        bodyfit convert walk_poses.npz walk.bvh --model open-h
         bodyfit convert SMPL_NEUTRAL.pkl neutral.npz
-        bodyfit convert open smpl_open.pkl --layout smplx
         bodyfit convert open-x models --layout smplx --gender female
 
-    Exit code: 0 all went well, 2 the model cannot be read or the file not be written.
+    Exit code: 0 all went well, 2 the source cannot be read or the file not be written.
     """
+    from bodyfit.io import EXPORTS, holds_bodies
+
+    is_bodies = holds_bodies(Path(source))
+    of_bodies = {"--frame": frame, "--fps": fps, "--model": model, "--axes": axes}
+    of_files = {"--up": up, "--unit": unit, "--pose-shapes": pose_shapes, "--tolerance-mm": tolerance_mm}
+    if is_bodies:
+        _refuse({"--layout": layout}, f"{source} holds bodies")
+        bodies = _bodies(source, model, axes)
+    elif new.suffix.lower() in EXPORTS and new.suffix.lower() != ".npz":
+        _refuse(of_bodies | {"--layout": layout}, f"{source} is a body model")
+        bodies = _rest(source, gender)
+    else:
+        _refuse(of_bodies | of_files, f"{source} is a body model")
+        return _convert_model(source, new, layout or Layout.BODYFIT, gender, as_json)
+    facts = _export(bodies, new, frame, fps, up, unit, pose_shapes, tolerance_mm)
+    if as_json:
+        common.say(json.dumps(common.plain({"source": source} | facts), indent=2))
+        return common.OK
+    what = "1 body" if facts["bodies"] == 1 else f"{facts['bodies']} frames at {facts['fps']:g} fps"
+    common.say(
+        f"{source}: {what} of {facts['model']}, {facts['gender']} -> {new}"
+        f" ({facts['bytes'] / 2**20:.1f} MiB; {facts['placing']})"
+    )
+    return common.OK
+
+
+def _refuse(options: dict[str, Any], why: str) -> None:
+    """Say that an option has no meaning here."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise OptionError(f"{', '.join(given)}: not for this conversion, {why}")
+
+
+def _bodies(source: str, model: str | None, axes: Axes | None) -> Bodies:
+    from bodyfit.io import read_bodies
+
+    return read_bodies(source, model=model, axes=axes and axes.value)
+
+
+def _rest(source: str, gender: common.Gender) -> Bodies:
+    """A model's body in the T-pose."""
+    from bodyfit.io import Bodies
+
+    body = common.chosen_model(source, gender, "cpu")
+    return Bodies(body.params(), body, "y_up", 0.0)
+
+
+def _export(
+    bodies: Bodies,
+    new: Path,
+    frame: int | None,
+    fps: float | None,
+    up: Up | None,
+    unit: Unit | None,
+    pose_shapes: PoseShapes | None,
+    tolerance_mm: float | None,
+) -> dict[str, Any]:
+    from bodyfit.io import Placing, export
+
+    rate, unit = bodies.fps if fps is None else fps, unit or Unit.M
+    export(
+        bodies.params,
+        new,
+        model=bodies.model,
+        frame=frame,
+        fps=rate,
+        axes=bodies.axes,
+        up=up and up.value,
+        unit=unit.value,
+        pose_shapes=pose_shapes and pose_shapes.value,
+        tolerance_m=None if tolerance_mm is None else tolerance_mm / 1000,
+    )
+    count = 1 if frame is not None else bodies.params.batch
+    is_up = up.value if up else ("z" if new.suffix.lower() == ".npz" else "y")
+    return {
+        "file": new,
+        "bodies": count,
+        "fps": rate if count > 1 else None,
+        "model": bodies.model.name,
+        "gender": bodies.model.gender,
+        "placing": str(Placing(is_up, unit.value)),
+        "bytes": new.stat().st_size,
+    }
+
+
+def _convert_model(model: str, new: Path, layout: Layout, gender: common.Gender, as_json: bool) -> int:
     from bodyfit.body.assets import load_assets
     from bodyfit.io import save_model
 

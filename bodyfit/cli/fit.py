@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bodyfit.cli import common
+from bodyfit.cli.given_keypoints import given_keypoints
 from bodyfit.errors import BodyfitError, ImageError, OptionError
 
 if TYPE_CHECKING:
     from bodyfit.cli.fit_one import Worker
     from bodyfit.detect import Detector
 
-__all__ = ["fit"]
+__all__ = ["check_focal", "fit", "folder_names"]
 
 
 def fit(
@@ -39,6 +40,13 @@ def fit(
     model: common.ModelOption = "open",
     gender: common.GenderOption = common.Gender.NEUTRAL,
     detector: common.DetectorOption = common.DETECTOR,
+    keypoints: Annotated[
+        Path | None,
+        typer.Option("--keypoints", help="Files of keypoints (OpenPose, COCO, MMPose, AlphaPose ...) in its place."),
+    ] = None,
+    keypoint_layout: Annotated[
+        str | None, typer.Option("--keypoint-layout", help="Their layout, where the files do not tell it.")
+    ] = None,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
@@ -54,14 +62,21 @@ def fit(
         bodyfit fit photo.jpg -o out
         bodyfit fit holiday/ portrait.png -o out --fov 70
         bodyfit fit photo.jpg -o out --focal-mm 24 --sensor-mm 36 --json
+        bodyfit fit photos/ --keypoints openpose_out/ -o out
 
-    Exit code: 0 every input gave a body, 1 some did not, 2 wrong use (also where no input names a picture).
+    Exit code: 0 every input gave a body, 1 some did not (or people in a keypoint file could not be read), 2 wrong use
+    (also where no input names a picture).
     """
-    _check_focal(focal_px, focal_mm, sensor_mm, fov_deg)
+    check_focal(focal_px, focal_mm, sensor_mm, fov_deg)
     entries: list[dict[str, Any]] = []
     pictures = _pictures(inputs, entries)
     if not pictures:
         return common.WRONG_USE
+    if keypoint_layout is not None and keypoints is None:
+        raise OptionError("--keypoint-layout is of the files of --keypoints; give those too")
+    if keypoints is not None and detector != common.DETECTOR:
+        raise OptionError("--keypoints take the place of a detector; leave --detector out")
+    files = None if keypoints is None else given_keypoints(keypoints, keypoint_layout, pictures)
     common.output_folder(out)
     start = time.perf_counter()
     with _progress(len(pictures)) as advance:
@@ -70,9 +85,15 @@ def fit(
         from bodyfit.pipeline import Lens
 
         lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
-        found_by = _detector(detector)
+        found_by = _detector(detector) if files is None else files
         body = common.chosen_model(model, gender, device)
-        worker = Worker(out=out, model=body, detector=found_by, detector_name=detector, lens=lens)
+        worker = Worker(
+            out=out,
+            model=body,
+            detector=found_by,
+            detector_name=detector if files is None else f"keypoints {keypoints}",
+            lens=lens,
+        )
         interrupted = _each(worker, pictures, entries, advance, quiet=as_json, verbose=verbose)
     summary = worker.summary(entries, seconds=time.perf_counter() - start, interrupted=interrupted)
     return _finish(summary, out, as_json)
@@ -89,9 +110,10 @@ def _each(
 ) -> bool:
     """Fit one picture after the other; returns whether Ctrl-C stopped it. What is done stays done."""
     try:
-        for picture, folder in zip(pictures, _folder_names(pictures), strict=True):
+        for picture, folder in zip(pictures, folder_names(pictures), strict=True):
             advance(picture.name, 0)
             entries.append(_one(worker, picture, folder, verbose))
+            _tell_faults(entries[-1], worker.detector, picture)
             if not quiet:
                 _tell(entries[-1], worker.out / folder)
             advance(picture.name, 1)
@@ -110,7 +132,8 @@ def _finish(summary: dict[str, Any], out: Path, as_json: bool) -> int:
         common.say(json.dumps(summary, indent=2))
     if summary["interrupted"]:
         return common.INTERRUPTED
-    return common.OK if all(entry["status"] == "ok" for entry in summary["inputs"]) else common.SOME_FAILED
+    whole = all(entry["status"] == "ok" and not entry.get("faults") for entry in summary["inputs"])
+    return common.OK if whole else common.SOME_FAILED
 
 
 def _pictures(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[Path]:
@@ -128,9 +151,7 @@ def _pictures(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[Pat
     return find_images(picture for given in inputs for picture in pictures_of(given))
 
 
-def _check_focal(
-    focal_px: float | None, focal_mm: float | None, sensor_mm: float | None, fov_deg: float | None
-) -> None:
+def check_focal(focal_px: float | None, focal_mm: float | None, sensor_mm: float | None, fov_deg: float | None) -> None:
     """Find contradictions and impossible values before the slow part, by a picture that the focal length would suit."""
     from bodyfit.camera import focal_px_from
 
@@ -142,7 +163,7 @@ def _check_focal(
 def _detector(name: str) -> Detector:
     from bodyfit.detect import detector_names, load_detector
 
-    if name not in (names := detector_names()):
+    if name.partition(":")[0] not in (names := detector_names()):
         raise OptionError(f"--detector must be one of {', '.join(names)}, got {name!r}")
     return load_detector(name)
 
@@ -159,6 +180,17 @@ def _one(worker: Worker, picture: Path, folder: str, verbose: bool) -> dict[str,
     if entry["status"] != "ok":
         common.error(f"{picture}: {entry['message']}")
     return entry
+
+
+def _tell_faults(entry: dict[str, Any], detector: Detector, picture: Path) -> None:
+    """Tell and enter the people of a keypoint file who could not be read beside others who could."""
+    from bodyfit.io import KeypointFiles
+
+    faults = detector.faults(picture) if isinstance(detector, KeypointFiles) else ()
+    if faults and entry["people"]:
+        entry["faults"] = list(faults)
+        for fault in faults:
+            common.error(fault)
 
 
 def _failed(picture: Path, status: str, message: str) -> dict[str, Any]:
@@ -181,7 +213,7 @@ def _tell(entry: dict[str, Any], folder: Path) -> None:
     common.say(f"{entry['input']}: {people}, off by {errors}, {seconds:.1f} s -> {folder}")
 
 
-def _folder_names(pictures: Sequence[Path]) -> list[str]:
+def folder_names(pictures: Sequence[Path]) -> list[str]:
     """A folder for each picture, named after it; a second of the same name (in any case) gets a number."""
     taken = {"summary.json"}
     names = []

@@ -140,7 +140,7 @@ class Worker:
             io.save_picture(folder / name, picture)
         for i, vertices in bodies.items():
             io.save_obj(folder / f"person{i}.obj", vertices, faces, uv=model.uv, uv_faces=model.uv_faces)
-            io.save_glb(folder / f"person{i}.glb", vertices, faces, color=render.person_color(i))
+            io.export(results[i], folder / f"person{i}.glb", model=model, color=render.person_color(i))
             io.save(results[i], folder / f"person{i}.npz")
             names += [f"person{i}.{kind}" for kind in ("obj", "glb", "npz")]
         return names

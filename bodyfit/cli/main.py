@@ -20,6 +20,10 @@ from bodyfit.cli.evaluate import evaluate
 from bodyfit.cli.fit import fit
 from bodyfit.cli.info import info
 from bodyfit.cli.random import random
+from bodyfit.cli.render import render
+from bodyfit.cli.report import report
+from bodyfit.cli.video import video
+from bodyfit.cli.view import view
 from bodyfit.errors import BodyfitError
 
 __all__ = ["app", "main"]
@@ -32,9 +36,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("fit", help=common.as_help(fit))(fit)
+app.command("video", help=common.as_help(video))(video)
+app.command("render", help=common.as_help(render))(render)
 app.command("random", help=common.as_help(random))(random)
 app.command("convert", help=common.as_help(convert))(convert)
 app.command("info", help=common.as_help(info))(info)
+app.command("report", help=common.as_help(report))(report)
+app.command("view", help=common.as_help(view))(view)
 app.command("eval", help=common.as_help(evaluate))(evaluate)
 
 

@@ -58,7 +58,31 @@ def _mediapipe(*, max_people: int | None = None) -> Detector:
     return MediapipeDetector(max_people=max_people)
 
 
-DETECTORS: dict[str, Callable[..., Detector]] = {"movenet": _movenet, "mediapipe": _mediapipe}
+def _rtmpose(*, argument: str | None = None, max_people: int | None = None) -> Detector:
+    from bodyfit.detect.rtmpose import RtmposeDetector
+
+    return RtmposeDetector(argument, max_people=max_people)
+
+
+def _vitpose(*, argument: str | None = None, max_people: int | None = None) -> Detector:
+    from bodyfit.detect.vitpose import VitposeDetector
+
+    return VitposeDetector(argument, max_people=max_people)
+
+
+def _yolo(*, argument: str | None = None, max_people: int | None = None) -> Detector:
+    from bodyfit.detect.yolo import YoloDetector
+
+    return YoloDetector(argument, max_people=max_people)
+
+
+DETECTORS: dict[str, Callable[..., Detector]] = {
+    "movenet": _movenet,
+    "mediapipe": _mediapipe,
+    "rtmpose": _rtmpose,
+    "vitpose": _vitpose,
+    "yolo": _yolo,
+}
 """The detectors that come with bodyfit, by name; each is imported when it is asked for."""
 
 
@@ -76,7 +100,7 @@ def load_detector(
     masks: bool = False,
     max_people: int | None = None,
 ) -> Detector:
-    """The detector of that name, with its networks loaded.
+    """The detector of that name, with its networks loaded; "NAME:ARGUMENT" for one that takes an argument, a path say.
 
     `tta` looks several times and averages; `hands`, `face` and `masks` ask for those layers of `Keypoints2D`;
     `max_people` keeps the largest. A detector is made by a callable (a class, say) that takes those of these options
@@ -85,8 +109,10 @@ def load_detector(
     Raises `OptionError` for a name that is none or an option that the detector does not know, and `DetectorError`
     where it cannot run here.
     """
+    name, _, argument = name.partition(":")
     make = DETECTORS[name] if name in DETECTORS else _installed(name)
     asked = {"tta": tta, "hands": hands, "face": face, "masks": masks, "max_people": max_people}
+    asked["argument"] = argument or None
     asked = {option: value for option, value in asked.items() if value not in (False, None)}
     known = inspect.signature(make).parameters
     for option in asked:

@@ -9,7 +9,7 @@ from pathlib import Path
 from bodyfit.errors import OptionError
 from bodyfit.solve import LMConfig
 
-__all__ = ["Calibration", "FitConfig", "StageConfig"]
+__all__ = ["Calibration", "FitConfig", "SequenceConfig", "StageConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,3 +140,33 @@ class FitConfig:
     def smplify(cls) -> FitConfig:
         """The weights, robustifier and schedule of the SMPLify paper."""
         return cls(stages=_smplify_stages(), swaps=False, components=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceConfig:
+    """Settings of `fit_sequence` beyond those of single frames (`FitConfig`)."""
+
+    motion: float = 0.7
+    """Weight of the accelerations, squared in the objective; 1 makes a typical acceleration cost as much as one
+    keypoint that is a centimetre off."""
+    motion_tail: float = 5.0
+    """Where the price of an acceleration turns from quadratic to logarithmic, in typical accelerations squared."""
+    shape: float = 2.0
+    """Weight of the betas' prior in each frame: what keypoints err by is much the same in all frames of a clip, so that
+    more frames say little more of the shape."""
+    keyframe_s: float = 0.13
+    """Every so often a frame is fitted by itself, to start from."""
+    keyframe_lm: LMConfig = field(default_factory=lambda: LMConfig(max_iterations=10, cost_tolerance=1e-2))
+    """When the last stage of these fits ends."""
+    window: int = 512
+    """Frames that are solved at once; longer tracks go window by window, so that memory stays bounded."""
+    overlap: int = 32
+    """Frames of the next window that a window looks at."""
+    lm: LMConfig = field(default_factory=lambda: LMConfig(max_iterations=15, cost_tolerance=1e-3))
+    """When the optimisation ends."""
+
+    def __post_init__(self) -> None:
+        if self.window < 4 or not 0 <= self.overlap <= self.window - 4:
+            raise OptionError(
+                f"window must be at least 4 frames and overlap at most 4 less, got {self.window}, {self.overlap}"
+            )

@@ -118,7 +118,7 @@ class Evidence:
         """Keypoints in a picture of each calibrated camera."""
         kept = torch.nan_to_num(xyc[..., :2], nan=0.0, posinf=0.0, neginf=0.0).double().cpu().numpy()
         target = np.stack([camera.normalised(kept[:, c]) for c, camera in enumerate(cameras)], 1)
-        focal = xyc.new_tensor([float(np.sqrt(c.K[0, 0] * c.K[1, 1])) for c in cameras])
+        focal = xyc.new_tensor([c.focal_px for c in cameras])
         return cls(
             camera,
             xyc.flatten(1, 2),

@@ -140,17 +140,19 @@ class Fitter:
         previous: BodyParams | None = None,
     ) -> FitResult:
         """See `fit_keypoints`."""
-        if xyc is None and points3d is None:
-            raise OptionError("nothing to fit to: give keypoints (xyc), measured 3D points (points3d), or both")
-        batch = len(xyc) if xyc is not None else len(points3d) if points3d is not None else 0
-        known = self._picture(xyc, batch, image_size, focal_px, principal_point_px, cameras)
-        known = self._beyond_the_picture(known, joints3d, points3d, betas, height_m, previous)
-        confidence = known.xyc[..., 2]
-        if bool((torch.isfinite(confidence) & ((confidence > 1.5) | (confidence < 0))).any()):
-            raise OptionError("confidences must lie in [0, 1]; scale the third column of xyc")
-        trust = self.trust.repeat(confidence.shape[1] // len(self.trust))
-        said = (confidence >= self.config.min_confidence) & (trust > 0)
-        present = said & torch.isfinite(known.xyc).all(2)
+        known, said, present = self.evidence(
+            xyc,
+            image_size=image_size,
+            focal_px=focal_px,
+            principal_point_px=principal_point_px,
+            cameras=cameras,
+            joints3d=joints3d,
+            points3d=points3d,
+            betas=betas,
+            height_m=height_m,
+            previous=previous,
+        )
+        batch = len(known)
         fit, claimed = self._placeable(known, present), self._placeable(known, said)
         x = known.xyc.new_full((batch, 3 + 3 * self.model.body_joints + self.model.num_betas), torch.nan)
         cost, iterations = x.new_full((len(x),), torch.nan), torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -171,8 +173,36 @@ class Fitter:
             if spreads is not None and spread_out is not None:
                 spreads.put(rows[good], spread_out.select(good))
         statuses = _statuses(torch.isfinite(x).all(1), converged, unseen=~claimed)
-        result = self._result(x, known, present, cost, iterations, flipped, statuses, trace, spreads)
+        result = self.result(x, known, present, cost, iterations, flipped, statuses, trace, spreads)
         return replace(result, swapped=tuple(None if i < 0 else SWAPS[i] for i in swapped.tolist()))
+
+    def evidence(
+        self,
+        xyc: Array | None = None,
+        *,
+        image_size: tuple[int, int] | None = None,
+        focal_px: float | Tensor | None = None,
+        principal_point_px: tuple[float, float] | Tensor | None = None,
+        cameras: Sequence[CalibratedCamera] | None = None,
+        joints3d: Array | None = None,
+        points3d: Array | None = None,
+        betas: Array | None = None,
+        height_m: float | Array | None = None,
+        previous: BodyParams | None = None,
+    ) -> tuple[Evidence, Bool[Tensor, "B N"], Bool[Tensor, "B N"]]:
+        """What is known, checked; which keypoints are said to be seen, and which of them have a place."""
+        if xyc is None and points3d is None:
+            raise OptionError("nothing to fit to: give keypoints (xyc), measured 3D points (points3d), or both")
+        batch = len(xyc) if xyc is not None else len(points3d) if points3d is not None else 0
+        known = self._picture(xyc, batch, image_size, focal_px, principal_point_px, cameras)
+        known = self._beyond_the_picture(known, joints3d, points3d, betas, height_m, previous)
+        confidence = known.xyc[..., 2]
+        if bool((torch.isfinite(confidence) & ((confidence > 1.5) | (confidence < 0))).any()):
+            raise OptionError("confidences must lie in [0, 1]; scale the third column of xyc")
+        trust = self.trust.repeat(confidence.shape[1] // len(self.trust))
+        said = (confidence >= self.config.min_confidence) & (trust > 0)
+        present = said & torch.isfinite(known.xyc).all(2)
+        return known, said, present
 
     def _picture(
         self,
@@ -204,9 +234,7 @@ class Fitter:
         check_shape("xyc", xyc, (None, len(cameras), n_k, 3), hint=f"one row of keypoints a camera; {what}")
         K = cameras[0].K
         size = image_size or (round(2 * K[0, 2]), round(2 * K[1, 2]))
-        camera = Camera.make(
-            batch, size, focal_px=float(np.sqrt(K[0, 0] * K[1, 1])), principal_point_px=(K[0, 2], K[1, 2]), **kind
-        )
+        camera = Camera.make(batch, size, focal_px=cameras[0].focal_px, principal_point_px=(K[0, 2], K[1, 2]), **kind)
         return Evidence.of_cameras(xyc, cameras, camera)
 
     def _beyond_the_picture(
@@ -247,7 +275,7 @@ class Fitter:
             enough |= present.any(1) & torch.isfinite(pack(known.previous)).all(1)
         return enough
 
-    def _observations(self, known: Evidence, present: Bool[Tensor, "B N"]) -> Observations:
+    def observations(self, known: Evidence, present: Bool[Tensor, "B N"]) -> Observations:
         """Evidence as the objective wants it, what is missing zeroed; the depth is not known yet."""
         trust = self.trust.repeat(present.shape[1] // len(self.trust))
         target = torch.where(present[..., None], known.target, 0.0)
@@ -279,7 +307,7 @@ class Fitter:
 
     def _solve(self, known: Evidence, present: Bool[Tensor, "B N"]) -> tuple[Solved, Spread | None]:
         """One batch: the first stage from several starts, the other stages from the best; then sides exchanged."""
-        x, usable, seen = self._starts(known, self._observations(known, present))
+        x, usable, seen = self._starts(known, self.observations(known, present))
         begun = begin(self.terms, self.config.stages[0], x, usable, seen)
         half = descend(self.terms, self.config.stages[1:-1], begun, seen)
         solved = descend(self.terms, self.config.stages[1:][-1:], half, seen)
@@ -323,7 +351,7 @@ class Fitter:
                 )
                 other = replace(other, lift_m=lift)
             # At the same scale, for costs to compare.
-            now = replace(self._observations(other, shown), scale_cm=seen.scale_cm[who])
+            now = replace(self.observations(other, shown), scale_cm=seen.scale_cm[who])
             if name == "body":
                 start = replace(start, x=turned_round(start.x, self.model.num_betas))
             start.swapped.fill_(swap)
@@ -382,11 +410,15 @@ class Fitter:
         first = x[torch.arange(batch, device=x.device), can.to(torch.int8).argmax(1)]
         at = (first[:, :3] + root)[:, None]
         depth = (at if known.rig is None else known.rig.points(at))[..., 2]  # (B, C)
-        depth_cm = 100 * depth.clamp_min(0.3).repeat_interleave(len(self.trust), 1)
-        # Centimetres at the person for one unit of normalised coordinates, less where a pixel's noise is worth more.
+        return x, can, replace(seen, scale_cm=self.scale_cm(depth, known))
+
+    def scale_cm(self, depth_m: Float[Tensor, "B C"], known: Evidence) -> Float[Tensor, "B *N"]:
+        """Centimetres at people of such distances for one unit of normalised coordinates, less where a pixel's noise is
+        worth more."""
+        depth_cm = 100 * depth_m.clamp_min(0.3).repeat_interleave(len(self.trust), 1)
         pixel_noise = self.config.noise_px * depth_cm / known.focal_px / self.config.noise_cm
         scale = depth_cm / (1 + pixel_noise.square()).sqrt()
-        return x, can, replace(seen, scale_cm=scale if known.rig is not None else scale[:, 0])
+        return scale if known.rig is not None else scale[:, 0]
 
     def _placements(self, known: Evidence, seen: Observations, points: Float[Tensor, "B K 3"]) -> list[Placement]:
         """Where the pictures say that the body stands, turned how; the body's points are about its root."""
@@ -425,7 +457,7 @@ class Fitter:
         known = has_hip & has_shoulder & (up.norm(dim=1) > 1e-4)
         return torch.where(known[:, None], up, uphill(points[..., 1], seen.target, seen.weight * self.trunk))
 
-    def _result(
+    def result(
         self,
         x: Tensor,
         known: Evidence,
@@ -434,8 +466,8 @@ class Fitter:
         iterations: Tensor,
         flipped: Tensor,
         statuses: tuple[FitStatus, ...],
-        trace: FitTrace,
-        spreads: Spread | None,
+        trace: FitTrace | None = None,
+        spreads: Spread | None = None,
     ) -> FitResult:
         """Names and errors for the solver's variables."""
         params = self.model.params(**unpack(x, self.model.num_betas))

@@ -11,7 +11,7 @@ from torch import Tensor
 from bodyfit.body.model import BodyParams
 from bodyfit.camera import Camera
 
-__all__ = ["FitResult", "FitStatus", "FitTrace", "split"]
+__all__ = ["FitResult", "FitStatus", "FitTrace", "split", "take"]
 
 
 class FitStatus(str, Enum):
@@ -20,6 +20,8 @@ class FitStatus(str, Enum):
     CONVERGED = "converged"
     MAX_STEPS = "max_steps"
     """Usable, but the last stage ran out of steps before the objective settled."""
+    FILLED = "filled"
+    """Of a clip: nothing is seen in the frame; the body is where the motion before and after puts it."""
     UNOBSERVABLE = "unobservable"
     """Too little is seen to place a body by; the parameters are NaN."""
     INVALID_INPUT = "invalid_input"
@@ -29,7 +31,7 @@ class FitStatus(str, Enum):
     @property
     def ok(self) -> bool:
         """Whether the parameters can be used."""
-        return self in (FitStatus.CONVERGED, FitStatus.MAX_STEPS)
+        return self in (FitStatus.CONVERGED, FitStatus.MAX_STEPS, FitStatus.FILLED)
 
 
 @dataclass(frozen=True)
@@ -94,23 +96,29 @@ class FitResult:
 
 def split(result: FitResult) -> list[FitResult]:
     """One result of batch 1 for each person."""
-    return [
-        replace(
-            result,
-            params=result.params.select(rows),
-            camera=result.camera.select(rows),
-            joints=result.joints[rows],
-            status=result.status[rows],
-            objective=result.objective[rows],
-            reprojection_error_px=result.reprojection_error_px[rows],
-            keypoints=result.keypoints[rows],
-            iterations=result.iterations[rows],
-            flipped=result.flipped[rows],
-            swapped=None if result.swapped is None else result.swapped[rows],
-            trace=None if result.trace is None else replace(result.trace, cost=result.trace.cost[rows]),
-            covariance=None if result.covariance is None else result.covariance[rows],
-            joints_sd_m=None if result.joints_sd_m is None else result.joints_sd_m[rows],
-            joints_sd_rel_m=None if result.joints_sd_rel_m is None else result.joints_sd_rel_m[rows],
-        )
-        for rows in (slice(i, i + 1) for i in range(len(result)))
-    ]
+    return [take(result, slice(i, i + 1)) for i in range(len(result))]
+
+
+def take(result: FitResult, rows: slice | list[int]) -> FitResult:
+    """Some of the people, or of the frames."""
+
+    def of(values: tuple) -> tuple:
+        return values[rows] if isinstance(rows, slice) else tuple(values[i] for i in rows)
+
+    return replace(
+        result,
+        params=result.params.select(rows),
+        camera=result.camera.select(rows),
+        joints=result.joints[rows],
+        status=of(result.status),
+        objective=result.objective[rows],
+        reprojection_error_px=result.reprojection_error_px[rows],
+        keypoints=result.keypoints[rows],
+        iterations=result.iterations[rows],
+        flipped=result.flipped[rows],
+        swapped=None if result.swapped is None else of(result.swapped),
+        trace=None if result.trace is None else replace(result.trace, cost=result.trace.cost[rows]),
+        covariance=None if result.covariance is None else result.covariance[rows],
+        joints_sd_m=None if result.joints_sd_m is None else result.joints_sd_m[rows],
+        joints_sd_rel_m=None if result.joints_sd_rel_m is None else result.joints_sd_rel_m[rows],
+    )

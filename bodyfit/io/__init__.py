@@ -1,20 +1,49 @@
 """Results to files and back."""
 
+from bodyfit.io.amass import Motion, load_amass, save_amass
 from bodyfit.io.atomic import write_atomically
-from bodyfit.io.mesh import save_glb, save_obj
+from bodyfit.io.bodies import Bodies, holds_bodies, read_bodies
+from bodyfit.io.formats import EXPORTS, export
+from bodyfit.io.keypoints import KeypointFiles, load_keypoints, save_keypoints
+from bodyfit.io.mesh import save_glb, save_obj, save_ply
 from bodyfit.io.model_file import save_model
 from bodyfit.io.params import load_result, save, save_params
-from bodyfit.io.picture import save_picture
+from bodyfit.io.picture import save_array, save_depth, save_gif, save_labels, save_picture
+from bodyfit.io.placing import Placing
 from bodyfit.io.summary import write_json
+from bodyfit.io.track import load_track, save_track
+from bodyfit.io.video import VideoReader
+from bodyfit.io.video_writer import VideoWriter
 
 __all__ = [
+    "EXPORTS",
+    "Bodies",
+    "KeypointFiles",
+    "Motion",
+    "Placing",
+    "VideoReader",
+    "VideoWriter",
+    "export",
+    "holds_bodies",
+    "load_amass",
+    "load_keypoints",
     "load_result",
+    "load_track",
+    "read_bodies",
     "save",
+    "save_amass",
+    "save_array",
+    "save_depth",
+    "save_gif",
     "save_glb",
+    "save_keypoints",
+    "save_labels",
     "save_model",
     "save_obj",
     "save_params",
     "save_picture",
+    "save_ply",
+    "save_track",
     "write_atomically",
     "write_json",
 ]

@@ -1,4 +1,4 @@
-"""Bodies as mesh files that stand upright in viewers: OBJ and binary glTF."""
+"""Bodies as mesh files that stand upright in viewers: OBJ, PLY and binary glTF."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bodyfit.camera import flip_yz
-from bodyfit.errors import OptionError, OutputError, check_shape
+from bodyfit.errors import OutputError, check_shape
 from bodyfit.io.atomic import write_atomically
+from bodyfit.io.placing import Placing
 
-__all__ = ["save_glb", "save_obj"]
-
-_AXES = ("camera", "y_up")
+__all__ = ["save_glb", "save_obj", "save_ply"]
 
 
 def save_obj(
@@ -26,14 +24,16 @@ def save_obj(
     uv: Float[np.ndarray, "T 2"] | None = None,
     uv_faces: Int[np.ndarray, "F 3"] | None = None,
     axes: str = "camera",
+    placing: Placing | None = None,
 ) -> None:
-    """Write one body as a Wavefront OBJ, metres, with texture coordinates if given.
+    """Write one body as a Wavefront OBJ, with texture coordinates if given.
 
-    The file is y-up: vertices in camera axes ("camera") are turned half about x, so that the body stands upright;
-    "y_up" vertices (the model's own frame) are written as they are. Raises `OutputError`.
+    vertices: metres, in camera axes ("camera"), the model's own ("y_up") or AMASS's ("z_up"); in the file the body
+    stands upright, y up and metres unless `placing` says otherwise. Raises `OutputError`.
     """
-    points, corners = _upright(vertices, faces, axes), _array(faces)
-    lines = ["# bodyfit; metres, y up"]
+    placing = Placing() if placing is None else placing
+    points, corners = _upright(vertices, faces, axes, placing), _array(faces)
+    lines = [f"# bodyfit; {placing}"]
     lines += _rows("v %.6f %.6f %.6f", points)
     if uv is None or uv_faces is None:
         lines += _rows("f %d %d %d", corners + 1)
@@ -47,6 +47,37 @@ def save_obj(
         temporary.write_text("\n".join(lines) + "\n", encoding="ascii")
 
 
+def save_ply(
+    path: str | Path,
+    vertices: Float[Tensor, "V 3"] | Float[np.ndarray, "V 3"],
+    faces: Int[Tensor, "F 3"] | Int[np.ndarray, "F 3"],
+    *,
+    axes: str = "camera",
+    placing: Placing | None = None,
+) -> None:
+    """Write one body as a binary PLY with smooth normals; axes and placing as in `save_obj`. Raises `OutputError`."""
+    import trimesh
+
+    placing = Placing() if placing is None else placing
+    mesh = trimesh.Trimesh(_upright(vertices, faces, axes, placing), _array(faces), process=False)
+    corners = np.empty(len(mesh.faces), [("n", "u1"), ("corner", "<i4", 3)])
+    corners["n"], corners["corner"] = 3, mesh.faces
+    columns = ("x", "y", "z", "nx", "ny", "nz")
+    header = [
+        *(
+            "ply",
+            "format binary_little_endian 1.0",
+            f"comment bodyfit; {placing}",
+            f"element vertex {len(mesh.vertices)}",
+        ),
+        *(f"property float {column}" for column in columns),
+        *(f"element face {len(corners)}", "property list uchar int vertex_indices", "end_header", ""),
+    ]
+    rows = np.concatenate([mesh.vertices, mesh.vertex_normals], 1).astype("<f4")
+    with write_atomically(path) as temporary:
+        temporary.write_bytes("\n".join(header).encode("ascii") + rows.tobytes() + corners.tobytes())
+
+
 def save_glb(
     path: str | Path,
     vertices: Float[Tensor, "V 3"] | Float[np.ndarray, "V 3"],
@@ -57,8 +88,9 @@ def save_glb(
 ) -> None:
     """Write one body as binary glTF with smooth normals and a matte colour (RGB in [0, 1]), metres.
 
-    glTF is y-up: vertices in camera axes ("camera") are turned half about x, so that the body stands upright; "y_up"
-    vertices (the model's own frame) are written as they are. Raises `OutputError`.
+    The mesh alone; `export` writes it with its skeleton. glTF is y-up: vertices in camera axes ("camera") are turned
+    half about x, so that the body stands upright; "y_up" vertices (the model's own frame) are written as they are.
+    Raises `OutputError`.
     """
     import trimesh  # takes a while to load
     from trimesh.visual import TextureVisuals
@@ -68,7 +100,7 @@ def save_glb(
         baseColorFactor=[*(round(255 * c) for c in color), 255], metallicFactor=0.0, roughnessFactor=0.7
     )
     mesh = trimesh.Trimesh(
-        vertices=_upright(vertices, faces, axes),
+        vertices=_upright(vertices, faces, axes, Placing()),
         faces=_array(faces),
         process=False,  # it would merge and reorder vertices
         visual=TextureVisuals(material=material),
@@ -79,16 +111,16 @@ def save_glb(
         temporary.write_bytes(data)
 
 
-def _upright(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray, axes: str) -> Float[np.ndarray, "V 3"]:
-    """Checked vertices of one body in y-up axes."""
-    if axes not in _AXES:
-        raise OptionError(f"axes must be one of {', '.join(_AXES)}, got {axes!r}")
+def _upright(
+    vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray, axes: str, placing: Placing
+) -> Float[np.ndarray, "V 3"]:
+    """Checked vertices of one body in the file's axes and unit."""
     check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
     check_shape("faces", faces, (None, 3))
     points = torch.as_tensor(vertices).detach().cpu().double()
     if not bool(torch.isfinite(points).all()):
         raise OutputError("the mesh holds NaN or infinity, as after a failed fit; it is not written")
-    return (flip_yz(points) if axes == "camera" else points).numpy()
+    return placing.points(points.numpy(), axes)
 
 
 def _array(faces: Tensor | np.ndarray) -> Int[np.ndarray, "F 3"]:

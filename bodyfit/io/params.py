@@ -17,7 +17,16 @@ from bodyfit.errors import AssetError
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.io.atomic import write_atomically
 
-__all__ = ["FORMAT_VERSION", "load_result", "save", "save_params"]
+__all__ = [
+    "FORMAT_VERSION",
+    "load_result",
+    "read_arrays",
+    "result_arrays",
+    "result_from",
+    "save",
+    "save_params",
+    "write_arrays",
+]
 
 FORMAT_VERSION = 1
 """Raised when a reader of the last version could not read the file."""
@@ -37,6 +46,11 @@ def save(result: FitResult, path: str | Path, *, fps: float = 0.0) -> None:
     follow under their names; trans (B, 3); betas (B, 10); gender; mocap_framerate (`fps`, 0 for people of one picture).
     AMASS's own clips have z up. The covariance and the trace of the costs are left out. Raises `OutputError`.
     """
+    write_arrays(path, result_arrays(result, fps))
+
+
+def result_arrays(result: FitResult, fps: float) -> dict[str, np.ndarray]:
+    """What `save` writes, by key."""
     arrays = _amass(result.params, result.gender, fps)
     arrays |= {name: _numpy(getattr(result, name)) for name in _TENSORS}
     arrays |= {name: _numpy(value) for name in _SPREAD if (value := getattr(result, name)) is not None}
@@ -47,7 +61,7 @@ def save(result: FitResult, path: str | Path, *, fps: float = 0.0) -> None:
         "image_size": np.array(result.camera.image_size, np.int64),
         "status": np.array([status.value for status in result.status], dtype="U20"),
     }
-    _write(path, arrays)
+    return arrays
 
 
 def save_params(params: BodyParams, path: str | Path, gender: str = "neutral", *, fps: float = 0.0) -> None:
@@ -55,7 +69,7 @@ def save_params(params: BodyParams, path: str | Path, gender: str = "neutral", *
 
     Raises `OutputError`.
     """
-    _write(path, _amass(params, gender, fps))
+    write_arrays(path, _amass(params, gender, fps))
 
 
 def load_result(path: str | Path) -> FitResult:
@@ -64,7 +78,11 @@ def load_result(path: str | Path) -> FitResult:
     Raises `AssetError`, naming the file, where it is missing, damaged or not such a file.
     """
     path = Path(path)
-    arrays = _read(path)
+    return result_from(path, read_arrays(path))
+
+
+def result_from(path: Path, arrays: dict[str, np.ndarray]) -> FitResult:
+    """The fit among the arrays of a file. Raises `AssetError`, naming the file."""
     version = arrays.get("bodyfit_format")
     missing = [key for key in _KEYS if key not in arrays]
     if version is None or (missing and len(missing) > len(_KEYS) // 2):
@@ -121,13 +139,15 @@ def _numpy(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()
 
 
-def _write(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
+def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write an npz, whole or not at all. Raises `OutputError`."""
     # An open file, because numpy appends .npz to names that lack it.
     with write_atomically(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz. Raises `AssetError`, naming the file."""
     if not path.is_file():
         raise AssetError(f"{path}: no such file; give an npz that bodyfit saved")
     try:

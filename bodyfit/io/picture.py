@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8, UInt16
 from PIL import Image
 
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.io.atomic import write_atomically
 
-__all__ = ["save_picture"]
+__all__ = ["save_array", "save_depth", "save_gif", "save_labels", "save_picture"]
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+_JPEG_SIDE_PX = 65_500
+"""Longest side that JPEG can hold."""
 
 
 def save_picture(path: str | Path, image: UInt8[np.ndarray, "H W 3"]) -> None:
@@ -23,7 +27,69 @@ def save_picture(path: str | Path, image: UInt8[np.ndarray, "H W 3"]) -> None:
         raise OptionError(f"{path}: pictures are written as {', '.join(_FORMATS)}, got {path.suffix or 'no suffix'!r}")
     check_shape("image", image, (None, None, 3))
     kind = _FORMATS[path.suffix.lower()]
+    if kind == "JPEG" and max(image.shape) > _JPEG_SIDE_PX:
+        raise OptionError(f"{path}: JPEG holds up to {_JPEG_SIDE_PX} pixels a side, got {image.shape[:2]}; write a PNG")
     # PNG's level 3 is twice as fast as the default 6 for a twentieth more bytes; JPEG keeps thin coloured lines crisp.
     options = {"compress_level": 3} if kind == "PNG" else {"quality": 92, "subsampling": 0}
+    _write(path, Image.fromarray(np.ascontiguousarray(image)), kind, **options)
+
+
+def save_gif(path: str | Path, pictures: Sequence[UInt8[np.ndarray, "H W 3"]], *, fps: float = 12.0) -> None:
+    """Write pictures of one size as an endless GIF; 50 a second is the most that GIF players show.
+
+    All frames share 255 colours chosen from frames spread over the clip, so that nothing flickers. Raises
+    `OptionError` or `OutputError`.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".gif":
+        raise OptionError(f"{path}: a film of this kind ends in .gif")
+    if len(pictures) == 0:
+        raise OptionError("save_gif needs at least one picture")
+    if not 0.1 <= fps <= 50:
+        raise OptionError(f"fps of a GIF must be between 0.1 and 50, got {fps:g}")
+    for picture in pictures:
+        check_shape("picture", picture, pictures[0].shape, hint="all of one size")
+    some = pictures[:: max(len(pictures) // 6, 1)]
+    palette = Image.fromarray(np.concatenate(some)).quantize(255, method=Image.Quantize.MEDIANCUT)
+    frames = [Image.fromarray(p).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for p in pictures]
+    _write(path, frames[0], "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)
+
+
+def save_depth(path: str | Path, depth_m: Float[np.ndarray, "H W"]) -> None:
+    """Write depth as a 16-bit PNG in millimetres, as depth cameras do: 0 is nothing, 65535 that and beyond."""
+    path = _png(path)
+    millimetres = np.clip(np.round(1000 * depth_m.astype(np.float64)), 0, 65535).astype(np.uint16)
+    _write(path, Image.fromarray(millimetres), "PNG", compress_level=3)
+
+
+def save_labels(
+    path: str | Path, labels: UInt16[np.ndarray, "H W"], colors: Sequence[tuple[float, float, float]]
+) -> None:
+    """Write labels as PNG: with up to 255 of them 8 bits and `colors` (of labels 1, 2, ...; 0 is black), else 16."""
+    path = _png(path)
+    if labels.max(initial=0) > 255:
+        _write(path, Image.fromarray(labels), "PNG", compress_level=3)
+        return
+    image = Image.fromarray(labels.astype(np.uint8), mode="P")
+    table = np.zeros((256, 3), np.uint8)
+    table[1 : len(colors) + 1] = np.round(255 * np.array(colors[:255]).reshape(-1, 3))
+    image.putpalette(table.tobytes())
+    _write(path, image, "PNG", compress_level=3)
+
+
+def save_array(path: str | Path, array: np.ndarray) -> None:
+    """Write an array of numbers as npy. Raises `OutputError`."""
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def _png(path: str | Path) -> Path:
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise OptionError(f"{path}: maps are written as .png")
+    return path
+
+
+def _write(path: Path, image: Image.Image, kind: str, **options: Any) -> None:
     with write_atomically(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(image)).save(temporary, format=kind, **options)
+        image.save(temporary, format=kind, **options)

@@ -1,19 +1,38 @@
-"""Drawing: a fast rasteriser, shading by PyTorch3D, and the pictures made with them."""
+"""Drawing: a fast rasteriser for PyTorch3D, and pictures of bodies: overlays, studio views, films' frames, maps."""
 
-from bodyfit.render.pictures import contact_sheet, overlay, person_color, side_view, turn_view
+from bodyfit.render.color import Color, part_colors, person_color
+from bodyfit.render.light import StudioLights
+from bodyfit.render.maps import MAPS, Maps, draw_maps, normal_colors
+from bodyfit.render.pictures import contact_sheet, overlay, side_view, top_view, turn_view
 from bodyfit.render.rasterize import MeshRasterizer, RasterizationSettings
-from bodyfit.render.shade import Layer, StudioLights, pytorch3d_cameras, render_bodies
+from bodyfit.render.scene import Paint, Texture, undrawn
+from bodyfit.render.shade import Layer, pytorch3d_cameras, render_bodies
+from bodyfit.render.stage import VIEWS, Stage, studio, turntable
 
 __all__ = [
+    "MAPS",
+    "VIEWS",
+    "Color",
     "Layer",
+    "Maps",
     "MeshRasterizer",
+    "Paint",
     "RasterizationSettings",
+    "Stage",
     "StudioLights",
+    "Texture",
     "contact_sheet",
+    "draw_maps",
+    "normal_colors",
     "overlay",
+    "part_colors",
     "person_color",
     "pytorch3d_cameras",
     "render_bodies",
     "side_view",
+    "studio",
+    "top_view",
     "turn_view",
+    "turntable",
+    "undrawn",
 ]

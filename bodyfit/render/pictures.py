@@ -8,48 +8,40 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from scipy.ndimage import gaussian_filter, maximum_filter
 from torch import Tensor
 
 from bodyfit.camera import Camera, flip_yz
 from bodyfit.errors import OptionError, check_shape
-from bodyfit.render.lines import draw_keypoints
-from bodyfit.render.shade import Color, render_bodies
+from bodyfit.render.color import person_color
+from bodyfit.render.lines import draw_keypoints, draw_skeleton
+from bodyfit.render.scene import NEAR_M, Paint
+from bodyfit.render.shade import draw_over
+from bodyfit.render.stage import VIEWS, Stage
 
-__all__ = ["contact_sheet", "overlay", "person_color", "side_view", "turn_view"]
+__all__ = ["contact_sheet", "overlay", "side_view", "top_view", "turn_view"]
 
-_PALETTE: tuple[Color, ...] = (
-    (0.55, 0.76, 0.94),  # sky
-    (0.97, 0.68, 0.54),  # apricot
-    (0.62, 0.86, 0.66),  # leaf
-    (0.90, 0.66, 0.86),  # mauve
-    (0.98, 0.86, 0.52),  # straw
-    (0.56, 0.84, 0.84),  # lagoon
-)
-_WALL = (0.965, 0.972, 0.980)
-_FLOOR = (0.880, 0.892, 0.906)
-
-
-def person_color(index: int) -> Color:
-    """The colour of the person with this number, the same in every picture."""
-    return _PALETTE[index % len(_PALETTE)]
+_FIRST = person_color(0)
 
 
 def overlay(
     image: UInt8[np.ndarray, "H W 3"],
-    bodies: Sequence[tuple[Float[Tensor, "V 3"], Color]],
+    bodies: Sequence[tuple[Float[Tensor, "V 3"], Paint]],
     faces: Int[Tensor, "F 3"],
     camera: Camera,
     *,
     keypoints: Sequence[Float[np.ndarray, "K 3"] | Float[Tensor, "K 3"]] | None = None,
     layout: str | None = None,
+    joints: Sequence[Float[Tensor, "J 3"]] | None = None,
     opacity: float = 0.88,
+    shadows: bool = True,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The bodies over the photograph at its full resolution, nearer ones before farther ones.
 
-    `bodies` are (vertices in camera axes, colour) pairs; `camera` holds one camera, or one a body; `keypoints` are
-    x px, y px, confidence of each person in `layout`. A body that is not finite, behind the camera or outside the
-    picture is left out.
+    `bodies` are (vertices in camera axes, paint) pairs; `camera` holds one camera, or one a body; `keypoints` are
+    x px, y px, confidence of each person in `layout`; `joints` are each body's in camera axes, metres, of which the
+    body's (SMPL's 24, or 22 to the wrists of more) are drawn as a skeleton. `shadows`: bodies darken each other and
+    themselves. A body that is not finite, behind the camera or outside the picture is left out (`undrawn` says who).
+    Raises `OptionError`, also for a mesh without faces.
     """
     check_shape("image", image, (None, None, 3))
     height, width = image.shape[:2]
@@ -57,14 +49,18 @@ def overlay(
         raise OptionError(f"camera is for a picture of {camera.image_size}, the picture is {(width, height)} (w, h)")
     if keypoints is not None and layout is None:
         raise OptionError("keypoints need their layout's name, for example layout='openpose25'")
-    picture = image.astype(np.float32) / 255
-    layer = render_bodies(bodies, faces, camera)
-    if layer is not None:
-        layer.over(picture, opacity)
+    if not 0 <= opacity <= 1:
+        raise OptionError(f"opacity must be between 0 (unseen) and 1, got {opacity:g}")
+    if joints is not None and len(joints) != len(bodies):
+        raise OptionError(f"joints must be one array a body, got {len(joints)} for {len(bodies)} bodies")
+    picture = np.array(image)  # a copy
+    draw_over(picture, bodies, faces, camera, opacity=opacity, shadows=shadows)
+    for i, points in enumerate(joints or ()):
+        draw_skeleton(picture, _in_picture(points, camera.select([i if len(camera.focal_px) > 1 else 0])))
     if keypoints is not None and layout is not None:
         for xyc in keypoints:
             draw_keypoints(picture, torch.as_tensor(xyc).detach().cpu().numpy(), layout)
-    return _to_bytes(picture)
+    return picture
 
 
 def side_view(
@@ -72,13 +68,31 @@ def side_view(
     faces: Int[Tensor, "F 3"],
     *,
     size: tuple[int, int] = (480, 640),
-    color: Color = _PALETTE[0],
+    color: Paint = _FIRST,
+    stage: Stage | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The body from its left, as if it faced the camera: a quarter turn about the camera's vertical axis.
 
-    Vertices in camera axes; `size` is width and height. The body fills the picture, on a ground at its lowest point.
+    Vertices in camera axes; `size` is width and height. The body fills the picture, on a ground at its lowest point;
+    with a `stage`, made of all frames of a clip, it stays in scale, and the size is the stage's.
     """
-    return _studio(_turned(vertices_cam, -90.0), faces, size, color)
+    check_shape("vertices", vertices_cam, (None, 3), hint="give one body at a time, out.vertices[0]")
+    stage = Stage.around(vertices_cam, view="side", size=size) if stage is None else stage
+    return stage.draw([(vertices_cam, color)], faces)
+
+
+def top_view(
+    vertices_cam: Float[Tensor, "V 3"],
+    faces: Int[Tensor, "F 3"],
+    *,
+    size: tuple[int, int] = (480, 480),
+    color: Paint = _FIRST,
+    stage: Stage | None = None,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The body from above, the photograph's camera at the lower border. As `side_view` otherwise."""
+    check_shape("vertices", vertices_cam, (None, 3), hint="give one body at a time, out.vertices[0]")
+    stage = Stage.around(vertices_cam, view="top", size=size) if stage is None else stage
+    return stage.draw([(vertices_cam, color)], faces)
 
 
 def turn_view(
@@ -87,10 +101,12 @@ def turn_view(
     yaw_deg: float = 0.0,
     size: tuple[int, int] = (480, 640),
     *,
-    color: Color = _PALETTE[0],
+    color: Paint = _FIRST,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A body in the model's own frame (y up) from the front at yaw 0; at 90 it faces the picture's right."""
-    return _studio(_turned(flip_yz(vertices), yaw_deg), faces, size, color)
+    check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
+    turned = flip_yz(vertices)
+    return Stage.around(turned, view=(yaw_deg, VIEWS["side"][1]), size=size).draw([(turned, color)], faces)
 
 
 def contact_sheet(
@@ -114,68 +130,9 @@ def contact_sheet(
     return sheet
 
 
-def _turned(vertices: Float[Tensor, "V 3"], yaw_deg: float) -> Float[Tensor, "V 3"]:
-    """Turned about the vertical through the middle of its box, which becomes the origin (camera axes)."""
-    check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
-    vertices = vertices.detach().float()
-    x, y, z = (vertices - (vertices.amin(0) + vertices.amax(0)) / 2).unbind(1)
-    c, s = math.cos(math.radians(yaw_deg)), math.sin(math.radians(yaw_deg))
-    return torch.stack([c * x - s * z, y, s * x + c * z], 1)
-
-
-def _studio(
-    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], size: tuple[int, int], color: Color
-) -> UInt8[np.ndarray, "h w 3"]:
-    """A body about the origin, filling a picture with a light wall and a ground."""
-    width, height = size
-    if width < 1 or height < 1:
-        raise OptionError(f"size must be (width, height) in pixels, both positive, got {size}")
-    if not bool(torch.isfinite(vertices).all()):  # a failed fit: an empty room
-        return _to_bytes(_room(size, 0.9 * height))
-    extent = max(float((vertices.amax(0) - vertices.amin(0)).max()), 1e-3)
-    before = vertices + vertices.new_tensor((0.0, 0.0, 5.0 * extent))  # far enough that nothing looks bulging
-    slopes = before[:, :2] / before[:, 2:]
-    low, high = slopes.amin(0), slopes.amax(0)
-    (x0, y0), (x1, y1) = low.tolist(), high.tolist()
-    focal = min(0.84 * width / max(x1 - x0, 1e-6), 0.86 * height / max(y1 - y0, 1e-6))
-    centre = (width / 2 - focal * (x0 + x1) / 2, 0.49 * height - focal * (y0 + y1) / 2)
-    camera = Camera(slopes.new_tensor([focal]), slopes.new_tensor([centre]), size)
-    below = torch.stack([before[:, 0], before[:, 1].amax().expand(len(before)), before[:, 2]], 1)
-    contact = camera.project(below[None])[0].cpu().numpy()
-    lifted = ((below - before)[:, 1] / extent).cpu().numpy()
-    picture = _room(size, float(contact[:, 1].min()) - 0.015 * height)
-    _cast_shadow(picture, contact, lifted)
-    layer = render_bodies([(before, color)], faces, camera)
-    if layer is not None:
-        layer.over(picture)
-    return _to_bytes(picture)
-
-
-def _room(size: tuple[int, int], line_px: float) -> Float[np.ndarray, "h w 3"]:
-    """A light wall above a row of the picture and a floor below it."""
-    width, height = size
-    y = np.arange(height, dtype=np.float32)[:, None] + 0.5
-    floor = np.clip((y - line_px) / max(0.003 * height, 1.0) + 0.5, 0, 1)
-    near = 0.05 * np.clip((y - line_px) / (0.15 * height), 0, 1)
-    wall = np.asarray(_WALL, np.float32) * (0.985 + 0.015 * y / height)
-    column = (1 - floor) * wall + floor * (np.asarray(_FLOOR, np.float32) + near)
-    return np.repeat(column[:, None], width, axis=1).astype(np.float32)
-
-
-def _cast_shadow(
-    picture: Float[np.ndarray, "h w 3"], contact_px: Float[np.ndarray, "V 2"], lifted: Float[np.ndarray, " V"]
-) -> None:
-    """Darken the floor below each vertex; the higher it is above (in body lengths), the fainter."""
-    height, width = picture.shape[:2]
-    column, row = np.floor(contact_px).astype(np.int64).T
-    keep = (column >= 0) & (row >= 0) & (column < width) & (row < height)
-    weight = np.exp(-((lifted[keep] / 0.07) ** 2)) + 0.05
-    shadow = np.zeros((height, width), np.float32)
-    np.maximum.at(shadow, (row[keep], column[keep]), weight.astype(np.float32))
-    reach = 0.012 * max(width, height)
-    shadow = gaussian_filter(maximum_filter(shadow, size=max(round(0.6 * reach), 1)), (0.35 * reach, reach))
-    picture *= 1 - 0.55 * shadow.clip(0, 1)[..., None]
-
-
-def _to_bytes(picture: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    return (picture.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+def _in_picture(joints: Float[Tensor, "J 3"], camera: Camera) -> Float[np.ndarray, "N 2"]:
+    """Pixels of the joints of the body; NaN for those behind the camera."""
+    body = 24 if len(joints) == 24 else 22
+    points = joints[:body].detach().cpu().float()
+    xy = Camera(camera.focal_px.cpu(), camera.principal_point_px.cpu(), camera.image_size).project(points[None])[0]
+    return torch.where(points[:, 2:] > NEAR_M, xy, torch.nan).numpy()

@@ -1,34 +1,29 @@
-"""Bodies to a shaded, anti-aliased layer of colour and coverage: PyTorch3D's cameras, lights and shading."""
+"""Bodies to a shaded, anti-aliased layer of colour and coverage, and over pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from pytorch3d.renderer import DirectionalLights, Materials, PerspectiveCameras, TexturesVertex
-from pytorch3d.renderer.mesh.rasterizer import Fragments, RasterizationSettings
-from pytorch3d.renderer.mesh.shading import gouraud_shading
-from pytorch3d.renderer.utils import TensorProperties
-from pytorch3d.structures import Meshes
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+from pytorch3d.renderer import PerspectiveCameras
 from torch import Tensor
 
-from bodyfit.camera import Camera, to_pytorch3d_axes
-from bodyfit.errors import OptionError, check_shape
-from bodyfit.render.rasterize import MeshRasterizer
+from bodyfit.camera import Camera
+from bodyfit.render.bands import by_bands
+from bodyfit.render.light import light_of_vertices, openness
+from bodyfit.render.scene import Paint, Scene, gather
 
-__all__ = ["Color", "Layer", "StudioLights", "pytorch3d_cameras", "render_bodies"]
+__all__ = ["Layer", "box_px", "draw_over", "pytorch3d_cameras", "render_bodies"]
 
-Color = tuple[float, float, float]
-"""Red, green and blue in [0, 1]."""
-
-_NEAR_M = 0.1
-"""Faces with a corner nearer than this are not drawn."""
-_FINE_SAMPLES = 3_000_000
-_MAX_SAMPLES = 32_000_000
-"""Most samples of a drawing with 3x3 and with 2x2 a pixel; larger ones (most of a 12-megapixel photo) get one each."""
+_TOGETHER_M = 12.0
+"""Longest diagonal of people who cast shadows on each other: the texels of larger shadow maps are too coarse."""
+_SKY, _KEY = 28, 8
+"""Directions in which a vertex looks for the sky, and for places of the key light; a studio takes more."""
 
 
 @dataclass(frozen=True)
@@ -49,31 +44,8 @@ class Layer:
         under += opacity * self.rgba[..., :3]
 
 
-class StudioLights(TensorProperties):
-    """A warm key light from above the camera's left, a cool fill from its right and a rim light from behind.
-
-    PyTorch3D's lights hold one light a mesh; this is three behind the same interface, of which the key alone glints.
-    """
-
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        super().__init__(device=device, ambient_color=((0.42, 0.43, 0.45),))
-        key = (0.75, 0.85, -1.0)  # PyTorch3D's axes: x left, y up, z away from the camera
-        towards = torch.tensor((key, (-1.0, 0.15, -0.55), (-0.25, 0.7, 0.9)), device=device)
-        self._towards = torch.nn.functional.normalize(towards)
-        self._colors = torch.tensor(((0.60, 0.59, 0.56), (0.17, 0.19, 0.23), (0.22, 0.22, 0.24)), device=device)
-        self._key = DirectionalLights(direction=(key,), specular_color=((0.10,) * 3,), device=device)
-
-    def diffuse(self, normals: Float[Tensor, "*B 3"], points: Tensor) -> Float[Tensor, "*B 3"]:
-        """As a PyTorch3D light's."""
-        return (torch.nn.functional.normalize(normals, dim=-1) @ self._towards.T).relu() @ self._colors
-
-    def specular(self, normals: Tensor, points: Tensor, camera_position: Tensor, shininess: Tensor) -> Tensor:
-        """As a PyTorch3D light's."""
-        return self._key.specular(normals, points, camera_position, shininess)
-
-
 def pytorch3d_cameras(camera: Camera, device: torch.device | str = "cpu") -> PerspectiveCameras:
-    """The same cameras in PyTorch3D, for points turned by `to_pytorch3d_axes`."""
+    """PyTorch3D's cameras, in screen space, of points turned by `bodyfit.camera.to_pytorch3d_axes`."""
     width, height = camera.image_size
     return PerspectiveCameras(
         focal_length=camera.focal_px[:, None].expand(-1, 2),
@@ -85,96 +57,151 @@ def pytorch3d_cameras(camera: Camera, device: torch.device | str = "cpu") -> Per
 
 
 def render_bodies(
-    bodies: Sequence[tuple[Float[Tensor, "V 3"], Color]], faces: Int[Tensor, "F 3"], camera: Camera
+    bodies: Sequence[tuple[Float[Tensor, "V 3"], Paint]],
+    faces: Int[Tensor, "F 3"],
+    camera: Camera,
+    *,
+    shadows: bool = True,
 ) -> Layer | None:
     """All bodies in one z-buffer, over the smallest part of the picture that holds them; None where nothing shows.
 
     Vertices in camera axes, metres. One camera, or one a body where focal lengths differ. A body that is not finite
-    (a failed fit) is left out, as are faces at or behind the camera. Edges are soft: 2x2 or 3x3 samples a pixel.
+    (a failed fit) is left out, as are faces at or behind the camera. Edges are soft: eight samples a pixel. `shadows`:
+    bodies darken each other and themselves, where the sky or the key light is hidden. Raises `OptionError` for a mesh
+    without faces.
     """
-    vertices, colors, corners, camera = _scene(bodies, faces, camera)
-    drawn = (vertices[..., 2] > _NEAR_M)[corners].all(1)
-    box = _box_px(vertices, corners[drawn], camera)
+    scene = gather(bodies, faces, camera)
+    if scene is None:
+        return None
+    points = scene.in_picture()
+    box = box_px(points, scene.faces, camera.image_size)
     if box is None:
         return None
     x0, y0, x1, y1 = box
-    pixels = (x1 - x0) * (y1 - y0)
-    fine = next((n for n, most in ((3, _FINE_SAMPLES), (2, _MAX_SAMPLES)) if n * n * pixels <= most), 1)
-    crop = Camera(
-        camera.focal_px * fine,
-        (camera.principal_point_px - camera.principal_point_px.new_tensor((x0, y0))) * fine,
-        ((x1 - x0) * fine, (y1 - y0) * fine),
-    )
-    rgba = _shaded(vertices, colors, corners[drawn], crop)
-    rows = sum(rgba[k::fine] for k in range(1, fine)) + rgba[::fine]  # rows first: five times as fast as a mean
-    coarse = (sum(rows[:, k::fine] for k in range(1, fine)) + rows[:, ::fine]) / fine**2
-    return Layer(coarse.cpu().numpy(), (x0, y0))
+    rgba = np.empty((y1 - y0, x1 - x0, 4), np.float32)
+
+    def keep(band: Float[np.ndarray, "h w 4"], top: int) -> None:
+        rgba[top : top + len(band)] = band
+
+    _draw(scene, points, box, light_of_scene(scene, shadows), keep)
+    return Layer(rgba, (x0, y0))
 
 
-def _scene(
-    bodies: Sequence[tuple[Tensor, Color]], faces: Tensor, camera: Camera
-) -> tuple[Float[Tensor, "U 3"], Float[Tensor, "U 3"], Int[Tensor, "G 3"], Camera]:
-    """Vertices, their colours and the faces of all bodies together, before the first body's camera."""
-    n_cameras = camera.focal_px.shape[0]
-    if n_cameras not in (1, len(bodies)):
-        raise OptionError(f"camera must hold one camera or one a body, got {n_cameras} for {len(bodies)} bodies")
-    first = Camera(camera.focal_px[:1].float(), camera.principal_point_px[:1].float(), camera.image_size)
-    kept, colors, corners, start = [], [], [], 0
-    for i, (vertices, color) in enumerate(bodies):
-        check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
-        if not bool(torch.isfinite(vertices).all()):
-            continue
-        vertices = vertices.detach().float()
-        if (
-            n_cameras > 1
-        ):  # depth stays, x and y make up for the other focal length and centre: same picture, one z-buffer
-            focal, centre = (t[i].to(vertices) for t in (camera.focal_px, camera.principal_point_px))
-            depth = vertices[:, 2:]
-            shift = depth * (centre - first.principal_point_px[0].to(vertices))
-            f0 = first.focal_px[0].to(vertices)
-            vertices = torch.cat([(vertices[:, :2] * focal + shift) / f0, depth], 1)
-        kept.append(vertices)
-        colors.append(vertices.new_tensor(color).expand(len(vertices), 3))
-        corners.append(faces.to(vertices.device) + start)
-        start += len(vertices)
-    if not kept:
-        return torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64), first
-    vertices = torch.cat(kept)
-    camera = Camera(first.focal_px.to(vertices), first.principal_point_px.to(vertices), first.image_size)
-    return vertices, torch.cat(colors), torch.cat(corners), camera
+def draw_over(
+    picture: UInt8[np.ndarray, "H W 3"],
+    bodies: Sequence[tuple[Float[Tensor, "V 3"], Paint]],
+    faces: Int[Tensor, "F 3"],
+    camera: Camera,
+    *,
+    opacity: float = 1.0,
+    shadows: bool = True,
+) -> None:
+    """`render_bodies` over a picture of bytes, in place; needs little memory however large the picture is."""
+    scene = gather(bodies, faces, camera)
+    if scene is None:
+        return
+    points = scene.in_picture()
+    box = box_px(points, scene.faces, camera.image_size)
+    if box is not None:
+        draw_scene(picture, scene, points, box, light_of_scene(scene, shadows), opacity)
 
 
-def _box_px(vertices: Tensor, corners: Int[Tensor, "G 3"], camera: Camera) -> tuple[int, int, int, int] | None:
-    """Whole pixels x0, y0, x1, y1 about the faces, within the picture."""
-    if len(corners) == 0:
+def light_of_scene(scene: Scene, shadows: bool) -> Float[np.ndarray, "U 4"]:
+    """Light on each vertex; people far from each other cast no shadows on each other."""
+    points, normals, faces = scene.points_cam_m, scene.normals, scene.faces
+    if not shadows or len(faces) == 0:
+        return light_of_vertices(points, normals, None)
+    together = float(np.linalg.norm(np.ptp(points, axis=0))) < _TOGETHER_M
+    group = np.zeros_like(scene.owner) if together else scene.owner
+    light = np.empty((len(points), 4), np.float32)
+    for one in np.unique(group):
+        mine = np.flatnonzero(group == one)  # in a row
+        start, stop = mine[0], mine[-1] + 1
+        at, towards, own = points[start:stop], normals[start:stop], faces[group[faces[:, 0]] == one] - start
+        open_to, _ = openness(at, towards, own, sky=_SKY, key=_KEY)
+        light[start:stop] = light_of_vertices(at, towards, open_to)
+    return light
+
+
+def draw_scene(
+    picture: UInt8[np.ndarray, "H W 3"],
+    scene: Scene,
+    points: Float[np.ndarray, "U 3"],
+    box: tuple[int, int, int, int],
+    light: Float[np.ndarray, "U 4"],
+    opacity: float,
+) -> None:
+    """A lit scene over a picture of bytes, in place."""
+    from bodyfit.render.samples import lay_over
+
+    x0, y0, x1, _ = box
+
+    def lay(band: Float[np.ndarray, "h w 4"], top: int) -> None:
+        lay_over(band, opacity, picture[y0 + top : y0 + top + len(band), x0:x1])
+
+    _draw(scene, points, box, light, lay)
+
+
+def _draw(
+    scene: Scene,
+    points: Float[np.ndarray, "U 3"],
+    box: tuple[int, int, int, int],
+    light: Float[np.ndarray, "U 4"],
+    use: Callable[[Float[np.ndarray, "h w 4"], int], None],
+) -> None:
+    """Colour and coverage of the box's pixels, handed on a band of rows at a time with the band's first row."""
+    from bodyfit.render.samples import EIGHT, band_picture, cover
+
+    x0, y0, x1, y1 = box
+    width = x1 - x0
+    points = points - np.array((x0, y0, 0), np.float32)
+    texels, sheets = _sheets(scene, points)
+
+    def work(top: int, rows: int) -> None:
+        shown = np.empty((rows, width, len(EIGHT)), np.int32)
+        cover(points, scene.faces, top, EIGHT, shown, np.empty(shown.shape, np.float32))
+        band = np.empty((rows, width, 4), np.float32)
+        band_picture(
+            points, scene.faces, top, EIGHT, shown, light, scene.albedo, scene.worn, scene.uv, texels, sheets, band
+        )
+        use(band, top)
+
+    by_bands(y1 - y0, width * len(EIGHT), work)
+
+
+def box_px(
+    points: Float[np.ndarray, "U 3"], faces: Int[np.ndarray, "G 3"], size: tuple[int, int]
+) -> tuple[int, int, int, int] | None:
+    """Whole pixels x0, y0, x1, y1 about the faces, within the picture; None where there are none."""
+    if len(faces) == 0:
         return None
-    used = vertices.new_zeros(len(vertices), dtype=torch.bool)
-    used[corners.flatten()] = True
-    xy = camera.project(vertices[used][None])[0]
-    size = xy.new_tensor(camera.image_size)
-    low, high = (xy.amin(0) - 1).clamp_min(0).minimum(size).floor(), (xy.amax(0) + 1).clamp_min(0).minimum(size).ceil()
-    (x0, y0), (x1, y1) = low.int().tolist(), high.int().tolist()
+    used = np.zeros(len(points), bool)
+    used[faces] = True
+    xy = points[used, :2]
+    x0, y0 = np.clip(np.floor(xy.min(0)), 0, size).astype(int).tolist()
+    x1, y1 = np.clip(np.ceil(xy.max(0)), 0, size).astype(int).tolist()
     return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
 
-def _shaded(vertices: Tensor, colors: Tensor, corners: Int[Tensor, "G 3"], camera: Camera) -> Float[Tensor, "h w 4"]:
-    """Colour and coverage, one sample a pixel."""
-    device = vertices.device
-    mesh = Meshes([to_pytorch3d_axes(vertices)], [corners], TexturesVertex([colors]))
-    width, height = camera.image_size
-    cameras = pytorch3d_cameras(camera, device)
-    fragments = MeshRasterizer(cameras, RasterizationSettings(image_size=(height, width)))(mesh)
-    covered: Bool[Tensor, "h w"] = fragments.pix_to_face[0, ..., 0] >= 0
-    # Only covered pixels are shaded, laid out as a picture of one row. Light is computed at the vertices, which lie
-    # closer together than it changes.
-    row = Fragments(
-        pix_to_face=fragments.pix_to_face[0][covered][None, None],
-        zbuf=fragments.zbuf[0][covered][None, None],
-        bary_coords=fragments.bary_coords[0][covered][None, None],
-        dists=None,
-    )
-    materials = Materials(shininess=24, device=device)
-    shaded = gouraud_shading(mesh, row, StudioLights(device), cameras, materials)[0, 0, :, 0]
-    rgba = vertices.new_zeros(height, width, 4)
-    rgba[covered] = torch.nn.functional.pad(shaded.clamp(0, 1), (0, 1), value=1.0)
-    return rgba
+def _sheets(scene: Scene, points: Float[np.ndarray, "U 3"]) -> tuple[UInt8[np.ndarray, "N 3"], Int[np.ndarray, "T 3"]]:
+    """The texels of all textures in a row, made as coarse as the picture, and where each texture lies in it."""
+    texels, sheets, first = [np.zeros((0, 3), np.uint8)], np.zeros((len(scene.textures), 3), np.int64), 0
+    for k, texture in enumerate(scene.textures):
+        mine = scene.worn == k
+        height, width = texture.image.shape[:2]
+        on_texture = _areas(scene.uv[mine]) * (height * width)
+        in_picture = _areas(points[scene.faces[mine], :2])
+        shown = in_picture > 1e-3
+        finer = math.sqrt(float(np.median(on_texture[shown] / in_picture[shown]))) if shown.any() else 1.0
+        factor = min(max(round(finer), 1), height, width)
+        image = np.asarray(Image.fromarray(texture.image).reduce(factor)) if factor > 1 else texture.image
+        sheets[k] = first, *image.shape[:2]
+        texels.append(image.reshape(-1, 3))
+        first += len(texels[-1])
+    return np.concatenate(texels), sheets
+
+
+def _areas(triangles: Float[np.ndarray, "N 3 2"]) -> Float[np.ndarray, " N"]:
+    """Twice the areas."""
+    u, v = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
+    return np.abs(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0])

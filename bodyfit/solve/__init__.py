@@ -1,5 +1,19 @@
-"""Batched Levenberg-Marquardt over residuals and Jacobians."""
+"""Levenberg-Marquardt over residuals and Jacobians: of many small problems at once, and of chains."""
 
+from bodyfit.solve.banded import BandedArrow, solve_banded_arrow
+from bodyfit.solve.chain import ChainNormal, ChainProblem, ChainSummary, minimize_chain
 from bodyfit.solve.lm import LMConfig, LMSummary, Normal, Problem, minimize
 
-__all__ = ["LMConfig", "LMSummary", "Normal", "Problem", "minimize"]
+__all__ = [
+    "BandedArrow",
+    "ChainNormal",
+    "ChainProblem",
+    "ChainSummary",
+    "LMConfig",
+    "LMSummary",
+    "Normal",
+    "Problem",
+    "minimize",
+    "minimize_chain",
+    "solve_banded_arrow",
+]

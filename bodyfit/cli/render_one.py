@@ -1,0 +1,254 @@
+"""One picture's results as pictures and maps on the disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bodyfit import io, render
+from bodyfit.body.model import BodyModel, load_model
+from bodyfit.camera import Camera
+from bodyfit.cli.found import Found
+from bodyfit.errors import AssetError, OptionError
+from bodyfit.fit.result import FitResult
+from bodyfit.frame import read_image
+
+__all__ = ["Drawer"]
+
+_SHEET_PX = 360
+"""Height of the pictures on a contact sheet."""
+
+
+@dataclass(frozen=True)
+class _People:
+    """Who can be drawn of one picture."""
+
+    numbers: tuple[int, ...]
+    results: tuple[FitResult, ...]
+    model: BodyModel
+    bodies: tuple[tuple[Tensor, render.Paint], ...]
+    joints: tuple[Tensor, ...]
+    camera: Camera
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """What is drawn of every picture."""
+
+    out: Path
+    """Folder of the pictures."""
+    single: Path | None
+    """The one file to write instead."""
+    views: tuple[str, ...]
+    maps: tuple[str, ...]
+    npy: bool
+    """Maps as arrays."""
+    skeleton: bool
+    keypoints: bool
+    opacity: float
+    size: tuple[int, int] | None
+    """Of views in the studio."""
+    grid_m: float | None
+    frames: int
+    texture: Path | None
+    model: str
+    """Empty: the one that the results name."""
+    models: dict[tuple[str, str], BodyModel] = field(default_factory=dict)
+    """Loaded already."""
+    cloths: dict[Path, np.ndarray] = field(default_factory=dict)
+    """Read already."""
+
+    def folder(self, found: Found) -> Path:
+        """Where a picture's files go."""
+        return self.out / found.name if self.single is None else self.single
+
+    def draw(self, found: Found, rows: list[Any]) -> dict[str, Any]:
+        """Write a picture's files and return what is to be said of them; its row of the sheet joins `rows`."""
+        fitted = found.people()
+        notes = [{"person": n, "reason": f"its fit is {r.status[0].value}"} for n, r in fitted if not r.status[0].ok]
+        people = self._people(found, [(n, r) for n, r in fitted if r.status[0].ok])
+        files: list[Path] = []
+        if people is not None:
+            reasons = render.undrawn(people.bodies, people.camera)
+            notes += [{"person": n, "reason": r} for n, r in zip(people.numbers, reasons, strict=True) if r]
+            if any(view in ("overlay", "sheet") for view in self.views):
+                image = self._photo(found, people.camera.image_size)
+                overlay = self._overlay(image, people)
+                if "overlay" in self.views:
+                    files.append(self._save(found, "overlay.png", overlay))
+                if "sheet" in self.views:
+                    rows.append(self._row(image, overlay, people))
+            files += [
+                self._studio(found, view, people) for view in self.views if view in ("front", "side", "top", "turn")
+            ]
+            files += self._save_maps(found, people)
+        lost = people is None or len(notes) == len(fitted)
+        return {
+            "name": found.name,
+            "status": "failed" if lost else "ok",
+            "message": "nobody in it can be drawn" if lost else None,
+            "photo": found.photo,
+            "people": list(people.numbers) if people is not None else [],
+            "not_drawn": notes,
+            "files": files,
+        }
+
+    def sheet(self, rows: list[Any], number: int) -> Path:
+        """Write a contact sheet and return its path."""
+        name = "sheet.png" if number == 0 else f"sheet_{number + 1}.png"
+        path = self.out / name if self.single is None else self.single.with_stem(self.single.stem + name[5:-4])
+        widths = [max(row[k].shape[1] for row in rows) for k in range(len(rows[0]))]
+        lines = []
+        for row in rows:
+            line = np.full((_SHEET_PX, sum(widths) + 8 * (len(widths) - 1), 3), 255, np.uint8)
+            for k, cell in enumerate(row):
+                x = sum(widths[:k]) + 8 * k + (widths[k] - cell.shape[1]) // 2
+                line[:, x : x + cell.shape[1]] = cell
+            lines.append(line)
+        io.save_picture(path, render.contact_sheet(lines, columns=1))
+        return path
+
+    def _people(self, found: Found, fitted: list[tuple[int, FitResult]]) -> _People | None:
+        if not fitted:
+            return None
+        models = [self._model(result) for _, result in fitted]
+        if any(not torch.equal(m.faces, models[0].faces) for m in models):
+            names = ", ".join(sorted({result.model_name for _, result in fitted}))
+            raise OptionError(f"its people have meshes of different models ({names}); draw them one by one")
+        paints = [self._paint(number, model) for (number, _), model in zip(fitted, models, strict=True)]
+        with torch.no_grad():
+            outs = [model(**result.params) for (_, result), model in zip(fitted, models, strict=True)]
+        return _People(
+            numbers=tuple(number for number, _ in fitted),
+            results=tuple(result for _, result in fitted),
+            model=models[0],
+            bodies=tuple((out.vertices[0], paint) for out, paint in zip(outs, paints, strict=True)),
+            joints=tuple(out.joints[0] for out in outs),
+            camera=Camera(
+                torch.cat([result.camera.focal_px for _, result in fitted]),
+                torch.cat([result.camera.principal_point_px for _, result in fitted]),
+                fitted[0][1].camera.image_size,
+            ),
+        )
+
+    def _model(self, result: FitResult) -> BodyModel:
+        key = (self.model or result.model_name, result.gender)
+        if key not in self.models:
+            self.models[key] = load_model(key[0], gender=key[1])
+        return self.models[key]
+
+    def _paint(self, number: int, model: BodyModel) -> render.Paint:
+        if self.texture is None:
+            return render.person_color(number)
+        if model.uv is None or model.uv_faces is None:
+            raise OptionError(f"--texture needs texture coordinates, which the model {model.name} does not have")
+        if self.texture not in self.cloths:
+            self.cloths[self.texture] = read_image(self.texture).image
+        return render.Texture(self.cloths[self.texture], model.uv, model.uv_faces)
+
+    def _photo(self, found: Found, size: tuple[int, int]) -> np.ndarray:
+        if found.photo is None:
+            raise AssetError(f"nothing says which photograph {found.files[0][1]} is of; give --photo")
+        if not found.photo.is_file():
+            raise AssetError(f"the photograph {found.photo} is not there; give --photo")
+        frame = read_image(found.photo)
+        if frame.size != size:
+            was, now = (f"{w}x{h}" for w, h in (size, frame.size))
+            raise AssetError(f"{found.photo} is {now} pixels, the fit was made in a picture of {was}; give --photo")
+        return frame.image
+
+    def _overlay(self, image: np.ndarray, people: _People) -> np.ndarray:
+        layouts = {result.layout for result in people.results}
+        if self.keypoints and len(layouts) > 1:
+            raise OptionError(f"its people's keypoints have different layouts ({', '.join(sorted(layouts))})")
+        return render.overlay(
+            image,
+            people.bodies,
+            people.model.faces,
+            people.camera,
+            keypoints=[self._seen(result) for result in people.results] if self.keypoints else None,
+            layout=people.results[0].layout,
+            joints=people.joints if self.skeleton else None,
+            opacity=self.opacity,
+        )
+
+    def _seen(self, result: FitResult) -> Tensor:
+        """The keypoints of the photograph; of several cameras, those of the first."""
+        keypoints = result.keypoints[0]
+        return keypoints if keypoints.ndim == 2 else keypoints[0]
+
+    def _size(self, people: _People) -> tuple[int, int]:
+        return self.size or ((480, 640) if len(people.bodies) == 1 else (960, 640))
+
+    def _studio(self, found: Found, view: str, people: _People) -> Path:
+        faces, size = people.model.faces, self._size(people)
+        if view == "turn":
+            path = self._path(found, "turn.gif")
+            pictures = render.turntable(people.bodies, faces, frames=self.frames, size=size, grid_m=self.grid_m)
+            io.save_gif(path, pictures, fps=min(max(self.frames / 3, 8.0), 25.0))
+            return path
+        picture = render.studio(people.bodies, faces, view=view, size=size, grid_m=self.grid_m)
+        return self._save(found, f"{view}.png", picture)
+
+    def _row(self, image: np.ndarray, overlay: np.ndarray, people: _People) -> list[np.ndarray]:
+        """The photograph, the overlay, the side and the top, all of one height."""
+        side = (_SHEET_PX * 3 // 4, _SHEET_PX) if len(people.bodies) == 1 else (_SHEET_PX, _SHEET_PX)
+        views = [render.studio(people.bodies, people.model.faces, view=v, size=side) for v in ("side", "top")]
+        return [_thumbnail(image), _thumbnail(overlay), *views]
+
+    def _save_maps(self, found: Found, people: _People) -> list[Path]:
+        if not self.maps:
+            return []
+        faces, camera = people.model.faces, people.camera
+        maps = render.draw_maps(people.bodies, faces, camera, part_weights=people.model.weights, which=self.maps)
+        names = people.model.skeleton.names
+        labels: dict[str, Any] = {}
+        files = []
+        for kind in self.maps:
+            array = {"depth": maps.depth_m, "normal": maps.normal, "silhouette": maps.person, "parts": maps.part}[kind]
+            assert array is not None
+            if kind == "silhouette":  # people keep their numbers where one of them is not drawn
+                array = np.array((0, *(n + 1 for n in people.numbers)), np.uint16)[array]
+                labels[kind] = {str(n + 1): f"person{n}" for n in people.numbers}
+            if kind == "parts":
+                labels[kind] = {str(k + 1): name for k, name in enumerate(names)}
+            path = self._path(found, f"{kind}.{'npy' if self.npy else 'png'}")
+            if self.npy:
+                io.save_array(path, array)
+            elif kind == "depth":
+                io.save_depth(path, array)
+            elif kind == "normal":
+                io.save_picture(path, render.normal_colors(array))
+            else:
+                last = int(array.max(initial=0))
+                colors = (
+                    [render.person_color(k) for k in range(last)]
+                    if kind == "silhouette"
+                    else render.part_colors(len(names))
+                )
+                io.save_labels(path, array, colors)
+            files.append(path)
+        if labels:
+            files.append(self._path(found, "labels.json"))
+            io.write_json(files[-1], labels)
+        return files
+
+    def _save(self, found: Found, name: str, picture: np.ndarray) -> Path:
+        path = self._path(found, name)
+        io.save_picture(path, picture)
+        return path
+
+    def _path(self, found: Found, name: str) -> Path:
+        return self.single or self.out / found.name / name
+
+
+def _thumbnail(image: np.ndarray) -> np.ndarray:
+    from PIL import Image
+
+    width = max(round(image.shape[1] * _SHEET_PX / image.shape[0]), 1)
+    return np.asarray(Image.fromarray(image).resize((width, _SHEET_PX), Image.Resampling.LANCZOS, reducing_gap=3.0))

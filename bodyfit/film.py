@@ -1,0 +1,173 @@
+"""Films of tracks: the bodies over the clip, beside the same bodies from the side before a camera that stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from bodyfit.body.model import BodyModel
+from bodyfit.camera import Camera
+from bodyfit.errors import OptionError, VideoError
+from bodyfit.fit.track import Track
+from bodyfit.frame import Frame
+from bodyfit.io import VideoReader, VideoWriter
+from bodyfit.render.color import Color, person_color
+from bodyfit.render.pictures import overlay
+from bodyfit.render.shade import draw_over
+from bodyfit.render.stage import Stage
+
+__all__ = ["FILM_SIDE_PX", "write_film"]
+
+FILM_SIDE_PX = 1280
+"""Longer side of a film's overlay unless told otherwise."""
+_CHUNK = 8
+"""Frames that are posed and drawn at once."""
+_STAGE_FRAMES = 60
+"""Frames by which the camera at the side is placed."""
+_PANEL = 0.7
+"""Width of the view from the side, in heights of the clip."""
+_PALER = 0.6
+"""How much white is mixed in where the motion fills a gap."""
+_SHADOW_M = 0.5
+"""Height above the ground at which a shadow is fainter by e."""
+
+
+def write_film(
+    path: str | Path,
+    reader: VideoReader,
+    tracks: Sequence[Track],
+    model: BodyModel,
+    *,
+    side_view: bool = True,
+    threads: int = 2,
+    progress: Callable[[str, int, int | None], None] | None = None,
+) -> int:
+    """Write an mp4 (with the clip's sound) or a gif of tracks over the frames of their clip; returns how many frames.
+
+    `reader` gives the frames, made smaller or not. Each is shown at its own time and none is left out, also where
+    nobody is. Who is filled in by the motion is drawn paler. Raises `VideoError` where the clip is another one than the
+    tracks', `OptionError` and `OutputError`.
+    """
+    for track in tracks:
+        (w, h), (tw, th) = reader.full_size, track.result.camera.image_size
+        if (w, h) != (tw, th):
+            raise VideoError(f"{reader.path} is {w}x{h}, its tracks are of a clip of {tw}x{th}; give that clip")
+    if threads < 1:
+        raise OptionError(f"threads must be at least 1, got {threads}")
+    shot = _Shot(tracks, model, reader, side_view)
+    written = 0
+    sound = {"sound_from": reader.path, "sound_start_s": reader.start_s} if reader.has_sound else {}
+    with (
+        VideoWriter(path, shot.size, reader.rate / reader.stride, **sound) as film,
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        frames = iter(reader)
+        while chunk := list(islice(frames, _CHUNK)):
+            for frame, picture in zip(chunk, pool.map(shot.draw, chunk, shot.bodies(chunk)), strict=True):
+                film.write(picture, frame.time_s - reader.start_s)
+            written += len(chunk)
+            if progress is not None:
+                progress("drawing", written, reader.expected)
+    return written
+
+
+_Body: TypeAlias = "tuple[Float[Tensor, 'V 3'], Color]"
+
+
+class _Shot:
+    """What is the same in all frames of a film: people, cameras, size."""
+
+    def __init__(self, tracks: Sequence[Track], model: BodyModel, reader: VideoReader, side_view: bool) -> None:
+        self._tracks, self._model = tracks, model
+        width, height = self.size = reader.size
+        self._stage = None
+        if tracks:
+            scale, camera = width / reader.full_size[0], tracks[0].result.camera.select([0])
+            self._camera = Camera(scale * camera.focal_px, scale * camera.principal_point_px, reader.size)
+        if side_view:
+            panel = (max(2, round(_PANEL * height)), height)
+            self._stage = Stage.around(self._sample(), view="side", size=panel)
+            self._room = self._stage.draw([], model.faces, grid_m=1.0)
+            self.size = width + panel[0], height
+
+    def bodies(self, frames: Sequence[Frame]) -> list[list[_Body]]:
+        """Who is in each frame, in his colour, paler where nobody saw him."""
+        cast: list[list[_Body]] = [[] for _ in frames]
+        for track in self._tracks:
+            rows = _rows(track, [frame.time_s for frame in frames])
+            there = [i for i, row in enumerate(rows) if row is not None]
+            if not there:
+                continue
+            color = red, green, blue = person_color(track.id)
+            paler = (_pale(red), _pale(green), _pale(blue))
+            vertices = self._vertices(track, [row for row in rows if row is not None])
+            for i, points in zip(there, vertices, strict=True):
+                cast[i].append((points, color if track.seen[rows[i]] else paler))
+        return cast
+
+    def draw(self, frame: Frame, bodies: Sequence[_Body]) -> UInt8[np.ndarray, "H W 3"]:
+        """One picture of the film."""
+        picture = frame.image
+        if bodies:
+            picture = overlay(picture, bodies, self._model.faces, self._camera, shadows=False)
+        if self._stage is None:
+            return picture
+        return np.concatenate([picture, self._beside(self._stage, bodies)], 1)
+
+    def _beside(self, stage: Stage, bodies: Sequence[_Body]) -> UInt8[np.ndarray, "h w 3"]:
+        """The view from the side. Shadows by rays would take longer than all the rest of the film: here the ground only
+        darkens below people, the less the higher they are."""
+        room = self._room.copy()
+        width, height = stage.camera.image_size
+        for vertices, _ in bodies:
+            some = vertices[::3].clone()
+            ground = float(stage.pivot_m[1]) + stage.floor_m
+            near = torch.exp(-(ground - some[:, 1]).clamp(min=0) / _SHADOW_M).numpy()
+            some[:, 1] = ground
+            x, y = (stage.camera.project(stage.to_camera(some)[None])[0] / 4).numpy().T
+            dark = np.histogram2d(
+                y, x, (-(-height // 4), -(-width // 4)), ((0, height / 4), (0, width / 4)), weights=near
+            )[0]
+            dark = gaussian_filter(dark, 0.004 * height)
+            dark = np.repeat(np.repeat(dark / max(dark.max(), 1e-9) * near.max(), 4, 0), 4, 1)[:height, :width, None]
+            room = (room * (1 - 0.3 * dark)).astype(np.uint8)
+        draw_over(
+            room, [(stage.to_camera(v), color) for v, color in bodies], self._model.faces, stage.camera, shadows=False
+        )
+        return room
+
+    def _sample(self) -> list[Float[Tensor, "V 3"]]:
+        """Where people are in the clip: a few vertices in a few frames."""
+        points = []
+        for track in self._tracks:
+            rows = np.unique(np.linspace(0, len(track) - 1, min(len(track), _STAGE_FRAMES)).round().astype(int))
+            points += [
+                p[::17] for k in range(0, len(rows), _CHUNK) for p in self._vertices(track, rows[k : k + _CHUNK])
+            ]
+        return points
+
+    @torch.no_grad()
+    def _vertices(self, track: Track, rows: Sequence[int] | Int[np.ndarray, "N"]) -> Float[Tensor, "N V 3"]:
+        params = track.result.params.select([int(row) for row in rows])
+        return self._model(**params.to(self._model.device, self._model.dtype)).vertices.cpu()
+
+
+def _pale(part: float) -> float:
+    return _PALER + (1 - _PALER) * part
+
+
+def _rows(track: Track, times_s: Sequence[float]) -> list[int | None]:
+    """The row of a track for each time; None where the person is not there. Times say more than numbers do of frames
+    that were read from the middle of a clip."""
+    nearest = np.clip(np.searchsorted(track.times_s, np.array(times_s) - 5e-4), 0, len(track) - 1)
+    there = np.abs(track.times_s[nearest] - times_s) < 5e-4
+    return [int(row) if ok else None for row, ok in zip(nearest, there, strict=True)]

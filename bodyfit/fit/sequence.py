@@ -1,0 +1,241 @@
+"""One body through time: all frames of a person in one optimisation, with one shape and a smooth motion."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from bodyfit.body.model import BodyModel
+from bodyfit.errors import OptionError
+from bodyfit.fit.config import FitConfig, SequenceConfig
+from bodyfit.fit.continuity import agreeing, between, unwrapped
+from bodyfit.fit.evidence import Evidence
+from bodyfit.fit.fitter import Array, Fitter
+from bodyfit.fit.objective import pack
+from bodyfit.fit.result import FitResult, FitStatus
+from bodyfit.fit.sides import EXCHANGED, orders_of, reordered, steady_sides
+from bodyfit.fit.window import Window
+from bodyfit.solve import ChainSummary
+
+__all__ = ["SequenceFitter", "fit_sequence"]
+
+
+def fit_sequence(
+    xyc: Array,
+    *,
+    layout: str,
+    image_size: tuple[int, int],
+    fps: float,
+    focal_px: float | None = None,
+    principal_point_px: tuple[float, float] | None = None,
+    joints3d: Array | None = None,
+    model: BodyModel | None = None,
+    config: FitConfig | None = None,
+    sequence: SequenceConfig | None = None,
+    device: torch.device | str | None = None,
+) -> FitResult:
+    """The body of one person through a clip of a standing camera: one shape, smooth motion, one result a frame.
+
+    xyc: (T, K, 3): x px, y px and confidence of each keypoint of `layout` in each frame; missing is confidence 0 or
+    NaN, and a frame may have none. fps: frames a second. The rest as in `fit_keypoints`, one camera for all frames.
+
+    The result has batch T, in camera axes and metres; betas are the same in all rows. A frame without a keypoint
+    between frames with some is filled by the motion (status "filled"); before the first and after the last it is
+    "unobservable", its parameters NaN. Raises `ShapeError` and `OptionError`.
+    """
+    fitter = SequenceFitter(layout=layout, model=model, config=config, sequence=sequence, device=device)
+    return fitter(
+        xyc,
+        image_size=image_size,
+        fps=fps,
+        focal_px=focal_px,
+        principal_point_px=principal_point_px,
+        joints3d=joints3d,
+    )
+
+
+class SequenceFitter:
+    """`fit_sequence` for one model, layout and configuration, with what does not change made once."""
+
+    def __init__(
+        self,
+        *,
+        layout: str,
+        model: BodyModel | None = None,
+        config: FitConfig | None = None,
+        sequence: SequenceConfig | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        config = FitConfig() if config is None else config
+        self.sequence = SequenceConfig() if sequence is None else sequence
+        last = replace(config.stages[-1], lm=self.sequence.keyframe_lm)
+        # What single frames are tried for in vain, the other frames tell.
+        alone = replace(config, stages=(*config.stages[:-1], last), uncertainty=False, swaps=False, components=False)
+        self.frames = Fitter(layout=layout, model=model, config=alone, device=device)
+        self.config, self.model = config, self.frames.model
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        xyc: Array,
+        *,
+        image_size: tuple[int, int],
+        fps: float,
+        focal_px: float | None = None,
+        principal_point_px: tuple[float, float] | None = None,
+        joints3d: Array | None = None,
+    ) -> FitResult:
+        """See `fit_sequence`."""
+        if not (math.isfinite(fps) and fps > 0):
+            raise OptionError(f"fps must be the frames a second, a positive number, got {fps}")
+        known, said, present = self.frames.evidence(
+            xyc,
+            image_size=image_size,
+            focal_px=focal_px,
+            principal_point_px=principal_point_px,
+            joints3d=joints3d,
+        )
+        found = _Found.nothing(known, said, self.model)
+        as_given = known, present
+        if self.config.swaps:
+            known, present, found.exchanged = self._steadied(known, present, fps)
+        starts = self._starts(known, present, fps)
+        if starts is not None:
+            x, z, rows = starts
+            self._solve(x, z, rows, known, present, fps, found)
+        result = self.frames.result(
+            found.x, *as_given, found.cost, found.iterations, found.flipped, tuple(found.status)
+        )
+        return replace(result, swapped=tuple(None if i < 0 else EXCHANGED[i] for i in found.exchanged.tolist()))
+
+    def _steadied(
+        self, known: Evidence, present: Bool[Tensor, "T K"], fps: float
+    ) -> tuple[Evidence, Bool[Tensor, "T K"], Int[Tensor, "T"]]:
+        """The evidence with its sides as they go on from frame to frame, and whose were exchanged for it."""
+        seen, orders = self.frames.observations(known, present), orders_of(self.frames.exchanges)
+        rows = present.any(1).nonzero()[:, 0]
+        some = seen.select(rows)
+        sides = steady_sides(some.target, some.weight, some.lift_m, some.lift_weight, rows / fps, orders)
+        picture, lift = (torch.full_like(present[:, 0], -1, dtype=torch.int64).index_copy(0, rows, s) for s in sides)
+        return *reordered(known, present, orders, picture, lift), picture
+
+    def _starts(
+        self, known: Evidence, present: Bool[Tensor, "T K"], fps: float
+    ) -> tuple[Float[Tensor, "R N"], Float[Tensor, "S"], Int[Tensor, "R"]] | None:
+        """Poses and places for the frames from the first that shows something to the last, from fits of keyframes, and
+        a shape; None where nothing can be fitted."""
+        keys, end = self._keyframes(present, fps), 3 + 3 * self.model.body_joints
+        alone = self.frames(
+            known.xyc[keys],
+            image_size=known.camera.image_size,
+            focal_px=known.camera.focal_px[keys],
+            principal_point_px=known.camera.principal_point_px[keys],
+            joints3d=None if known.lift_m is None else known.lift_m[keys],
+        )
+        x = pack(alone.params)
+        good = torch.isfinite(x).all(1)
+        if not bool(good.any()):
+            return None
+        x, _ = agreeing(x[good], keys[good] / fps, self.model.num_betas)
+        seen_at = present.any(1).nonzero()[:, 0]
+        rows = torch.arange(int(seen_at[0]), int(seen_at[-1]) + 1, device=x.device)
+        return between(x[:, :end], keys[good], rows), x[:, end:].median(0).values, rows
+
+    def _keyframes(self, present: Bool[Tensor, "T K"], fps: float) -> Int[Tensor, "N"]:
+        """Of every so many frames the one that shows most; none where nothing can be fitted."""
+        shown = present.sum(1)
+        step = max(1, round(fps * self.sequence.keyframe_s))
+        padded = torch.nn.functional.pad(shown, (0, -len(shown) % step)).view(-1, step)
+        most = padded.argmax(1) + step * torch.arange(len(padded), device=shown.device)
+        return most[shown[most] >= self.config.min_keypoints]
+
+    def _solve(
+        self,
+        x: Float[Tensor, "R N"],
+        z: Float[Tensor, "S"],
+        rows: Int[Tensor, "R"],
+        known: Evidence,
+        present: Bool[Tensor, "T K"],
+        fps: float,
+        found: _Found,
+    ) -> None:
+        """The rows window by window, from the starts; what is found is put into `found`.
+
+        One window has everything free. For several, the shape is found first, on frames spread over the whole track
+        whose motion does not matter, and each window goes on from the last two frames of the one before.
+        """
+        size, overlap, n = self.sequence.window, self.sequence.overlap, len(rows)
+        if n > size:
+            spread = torch.linspace(0, n - 1, size // 2, device=rows.device).round().long()
+            at = rows[spread]
+            sample = Window(
+                self.frames,
+                self.sequence,
+                known.select(at),
+                present[at],
+                found.exchanged[at],
+                fps,
+                motion=0.0,
+                swaps=self.config.swaps,
+            )
+            _, z, _ = sample.solve(x[spread], z)
+        done = 0
+        while done < n:
+            held = min(done, 2)
+            last = n if n - done <= size else done + size - overlap
+            ahead = slice(done - held, min(n, last + overlap))
+            window = Window(
+                self.frames,
+                self.sequence,
+                known.select(rows[ahead]),
+                present[rows[ahead]],
+                found.exchanged[rows[ahead]],
+                fps,
+                motion=self.sequence.motion,
+                swaps=self.config.swaps,
+                held=held,
+                shape_known=n > size,
+            )
+            x[ahead], z, summary = window.solve(x[ahead], z)
+            kept = slice(held, held + last - done)
+            betas = z.expand(last - done, -1)
+            found.put(rows[done:last], torch.cat([x[done:last], betas], 1), window, kept, summary)
+            done = last
+        x[:, 3:6] = unwrapped(x[:, None, 3:6])[:, 0]
+        found.x[rows, 3:6] = x[:, 3:6]
+
+
+@dataclass
+class _Found:
+    """What is known of the frames of a track so far."""
+
+    x: Float[Tensor, "T D"]
+    cost: Float[Tensor, "T"]
+    iterations: Int[Tensor, "T"]
+    exchanged: Int[Tensor, "T"]
+    flipped: Bool[Tensor, "T"]
+    status: list[FitStatus]
+
+    @classmethod
+    def nothing(cls, known: Evidence, said: Bool[Tensor, "T K"], model: BodyModel) -> _Found:
+        """Nothing yet."""
+        x = known.xyc.new_full((len(known), 3 + 3 * model.body_joints + model.num_betas), torch.nan)
+        count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        said_any = said.any(1)
+        status = [FitStatus.INVALID_INPUT if s else FitStatus.UNOBSERVABLE for s in said_any.tolist()]
+        return cls(x, x[:, 0].clone(), count, count - 1, torch.zeros_like(said_any), status)
+
+    def put(
+        self, rows: Int[Tensor, "R"], x: Float[Tensor, "R D"], window: Window, kept: slice, summary: ChainSummary
+    ) -> None:
+        """What a window found in some of its frames."""
+        self.x[rows], self.iterations[rows] = x, summary.iterations
+        self.cost[rows], self.exchanged[rows] = window.costs(x, kept), window.exchanged[kept]
+        ended = FitStatus.CONVERGED if summary.converged else FitStatus.MAX_STEPS
+        shown = window.present[kept].any(1)
+        for row, there in zip(rows.tolist(), shown.tolist(), strict=True):
+            self.status[row] = ended if there else FitStatus.FILLED

@@ -1,0 +1,53 @@
+"""One person through a clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from bodyfit.errors import OptionError, ShapeError, check_shape
+from bodyfit.fit.result import FitResult
+
+__all__ = ["Track"]
+
+
+@dataclass(frozen=True)
+class Track:
+    """One person's body in every frame from the first to the last that shows them; raises `ShapeError`, `OptionError`
+    for arrays that do not belong together."""
+
+    id: int
+    """The person's number in the clip, from 0 in the order of appearance."""
+    frames: Int[np.ndarray, "T"]
+    """Frame numbers in the clip, from 0: ascending in equal steps (1, or the stride with which the clip was read)."""
+    times_s: Float[np.ndarray, "T"]
+    """When each frame is shown, seconds from the clip's first frame, ascending; unequal steps in clips whose frame rate
+    varies."""
+    fps: float
+    """Rows a second, on average."""
+    seen: Bool[np.ndarray, "T"]
+    """False where nobody saw the person and the motion fills a gap."""
+    result: FitResult
+    """The bodies, batch T, one shape for all."""
+
+    def __post_init__(self) -> None:
+        n = len(self.result)
+        for name in ("frames", "times_s", "seen"):
+            check_shape(f"track {self.id}: {name}", getattr(self, name), (n,), hint="one row a body")
+        if n == 0:
+            raise ShapeError(f"track {self.id} is empty; it needs at least one frame")
+        steps = np.diff(self.frames)
+        if self.frames[0] < 0 or bool((steps < 1).any() or (steps != steps[:1]).any()):
+            raise OptionError(f"track {self.id}: frames must ascend from 0 or later in equal steps")
+        if not bool(np.isfinite(self.times_s).all() and (np.diff(self.times_s) > 0).all()):
+            raise OptionError(f"track {self.id}: times_s must ascend")
+        if not self.fps > 0:
+            raise OptionError(f"track {self.id}: fps must be positive, got {self.fps}")
+        betas = self.result.params.betas
+        if not bool(betas[1:].allclose(betas[:1], equal_nan=True)):
+            raise OptionError(f"track {self.id}: a person has one shape, the rows of betas differ")
+
+    def __len__(self) -> int:
+        return len(self.result)

@@ -1,0 +1,77 @@
+"""Motion as BVH: a skeleton and its joints' angles in text, the oldest format that every animation program reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+
+from bodyfit.io.atomic import write_atomically
+from bodyfit.io.rig import Rig
+
+__all__ = ["save_rig_bvh"]
+
+_ORDER = "ZYX"
+"""Channels as written, the matrices multiplied from left to right."""
+_ANGLES = " ".join(f"{axis}rotation" for axis in _ORDER)
+_POSE_FPS = 30.0
+"""A BVH file must have a frame rate; a single pose gets this one."""
+
+
+def save_rig_bvh(path: str | Path, rig: Rig) -> None:
+    """Write the skeleton and motion of a rig; BVH has no mesh.
+
+    The root has offset 0 and its position in space as channels; leaves end where the mesh about them does. Angles are
+    degrees, without jumps of whole turns from frame to frame. Raises `OutputError`.
+    """
+    frames, joints = rig.rotations.shape[:2]
+    angles = Rotation.from_matrix(rig.rotations.reshape(-1, 3, 3)).as_euler(_ORDER, degrees=True)
+    angles = np.unwrap(angles.reshape(frames, joints, 3), period=360, axis=0)
+    order = _depth_first(rig)
+    rows = np.concatenate([rig.root, angles[:, order].reshape(frames, -1)], 1)
+    lines = [
+        "HIERARCHY",
+        *_joint_lines(rig, 0, _ends(rig), ""),
+        "MOTION",
+        f"Frames: {frames}",
+        f"Frame Time: {1 / (rig.fps or _POSE_FPS):.9f}",
+    ]
+    form = " ".join(["%.6f"] * rows.shape[1])
+    lines += ["\n".join([form] * frames) % tuple(rows.ravel().tolist()), ""]
+    with write_atomically(path) as temporary:
+        temporary.write_text("\n".join(lines), encoding="ascii")
+
+
+def _depth_first(rig: Rig, joint: int = 0) -> list[int]:
+    """Joints as the file nests them, which is the order of its columns."""
+    children = [k for k, parent in enumerate(rig.parents) if parent == joint]
+    return [joint, *(j for child in children for j in _depth_first(rig, child))]
+
+
+def _joint_lines(rig: Rig, joint: int, ends: Float[np.ndarray, "J 3"], indent: str) -> list[str]:
+    """The block of a joint and of all below it."""
+    parent = rig.parents[joint]
+    offset = np.zeros(3) if parent < 0 else rig.joints[joint] - rig.joints[parent]
+    channels = f"3 {_ANGLES}" if parent >= 0 else f"6 Xposition Yposition Zposition {_ANGLES}"
+    body = [f"OFFSET {_numbers(offset)}", f"CHANNELS {channels}"]
+    children = [k for k, up in enumerate(rig.parents) if up == joint]
+    lines = [f"{indent}{'ROOT' if parent < 0 else 'JOINT'} {rig.names[joint]}", f"{indent}{{"]
+    lines += [f"{indent}  {line}" for line in body]
+    for child in children:
+        lines += _joint_lines(rig, child, ends, f"{indent}  ")
+    if not children:
+        end = f"OFFSET {_numbers(ends[joint])}"
+        lines += [f"{indent}  {line}" for line in ("End Site", "{", f"  {end}", "}")]
+    return [*lines, f"{indent}}}"]
+
+
+def _ends(rig: Rig) -> Float[np.ndarray, "J 3"]:
+    """Where each joint's part of the mesh has its middle, twice as far from the joint: the end of its bone."""
+    middle = rig.weights.T @ rig.vertices / rig.weights.sum(0)[:, None]
+    return 2 * (middle - rig.joints)
+
+
+def _numbers(point: Float[np.ndarray, "3"]) -> str:
+    return " ".join(f"{x:.6f}" for x in point)

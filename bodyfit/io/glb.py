@@ -1,0 +1,86 @@
+"""The container of binary glTF 2.0: JSON that describes, and one buffer that holds, arrays."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Arrays", "glb_bytes"]
+
+_COMPONENTS = {"u1": 5121, "u2": 5123, "u4": 5125, "f4": 5126}
+_TYPES = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
+VERTICES, TRIANGLES = 34962, 34963
+"""What a view is for: attributes of vertices, indices."""
+
+
+class Arrays:
+    """A buffer in the making. Adding an array gives the number by which the JSON refers to it (its accessor)."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self.views: list[dict[str, Any]] = []
+        self.accessors: list[dict[str, Any]] = []
+
+    def add(self, array: np.ndarray, *, target: int | None = None, bounds: bool = False) -> int:
+        """An array of numbers or vectors, one a row. Matrices are stored by columns, as glTF wants them.
+
+        bounds: say least and greatest of each column, which positions and times must.
+        """
+        kind = _TYPES[array.shape[1:]]
+        if kind == "MAT4":
+            array = array.transpose(0, 2, 1)
+        accessor = {"componentType": _COMPONENTS[array.dtype.str[1:]], "count": len(array), "type": kind}
+        accessor["bufferView"] = self._view(array, target)
+        return self._done(accessor, array if bounds else None)
+
+    def add_sparse(self, array: np.ndarray) -> int:
+        """An array of vectors most rows of which may be zero: those that are not, and where they are, if it is less."""
+        rows = np.flatnonzero(array.any(1))
+        wide = np.uint16 if len(array) <= 1 << 16 else np.uint32
+        if len(rows) * (array[0].nbytes + wide(0).nbytes) >= array.nbytes:
+            return self.add(array, target=VERTICES, bounds=True)
+        rows = rows if len(rows) else np.zeros(1, np.int64)  # a sparse accessor has at least one row
+        index, values = rows.astype(wide), array[rows]
+        kind = _TYPES[array.shape[1:]]
+        accessor: dict[str, Any] = {"componentType": _COMPONENTS[array.dtype.str[1:]], "count": len(array)}
+        accessor |= {"type": kind, "sparse": {"count": len(rows)}}
+        component = _COMPONENTS[index.dtype.str[1:]]
+        accessor["sparse"]["indices"] = {"bufferView": self._view(index, None), "componentType": component}
+        accessor["sparse"]["values"] = {"bufferView": self._view(values, None)}
+        return self._done(accessor, array)
+
+    def _view(self, array: np.ndarray, target: int | None) -> int:
+        self._data += bytes(-len(self._data) % 4)  # components stand on multiples of their size
+        view = {"buffer": 0, "byteOffset": len(self._data), "byteLength": array.nbytes}
+        self.views.append(view | ({} if target is None else {"target": target}))
+        self._data += np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        return len(self.views) - 1
+
+    def _done(self, accessor: dict[str, Any], bounded: np.ndarray | None) -> int:
+        if bounded is not None:
+            flat = bounded.reshape(len(bounded), -1)
+            accessor |= {"min": flat.min(0).tolist(), "max": flat.max(0).tolist()}
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+    @property
+    def data(self) -> bytes:
+        """All that was added."""
+        return bytes(self._data)
+
+
+def glb_bytes(document: dict[str, Any], arrays: Arrays) -> bytes:
+    """The file: a header, the JSON completed by the arrays' descriptions, and their buffer."""
+    data = arrays.data + bytes(-len(arrays.data) % 4)
+    document = document | {
+        "buffers": [{"byteLength": len(data)}],
+        "bufferViews": arrays.views,
+        "accessors": arrays.accessors,
+    }
+    text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<II", len(text), 0x4E4F534A) + text + struct.pack("<II", len(data), 0x004E4942) + data
+    return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks

@@ -1,0 +1,173 @@
+"""Bodies together before one camera, ready to be drawn: points in the picture, faces, paint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from bodyfit.camera import Camera
+from bodyfit.errors import OptionError, check_shape
+from bodyfit.render.color import Color, to_linear
+
+__all__ = ["NEAR_M", "Paint", "Scene", "Texture", "gather", "undrawn"]
+
+NEAR_M = 0.1
+"""Faces with a corner nearer than this are not drawn."""
+
+
+@dataclass(frozen=True, eq=False)
+class Texture:
+    """A picture to dress a body in."""
+
+    image: UInt8[np.ndarray, "H W 3"]
+    """RGB."""
+    uv: Float[np.ndarray, "T 2"]
+    """Texture coordinates, the origin at the picture's lower left (`model.uv`)."""
+    uv_faces: Int[np.ndarray, "F 3"]
+    """Rows of `uv` at each face's corners (`model.uv_faces`)."""
+
+    def __post_init__(self) -> None:
+        check_shape("image of a texture", self.image, (None, None, 3))
+        if self.image.size == 0:
+            raise OptionError("the texture's picture has no pixels")
+        if self.uv_faces.min(initial=0) < 0 or self.uv_faces.max(initial=0) >= len(self.uv):
+            raise OptionError(f"uv_faces must be rows of uv, 0 to {len(self.uv) - 1}")
+
+
+Paint = Color | Float[Tensor, "V 3"] | Float[np.ndarray, "V 3"] | Texture
+"""What a body looks like: one colour, a colour a vertex (RGB in [0, 1]), or a texture."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The bodies that can be drawn. Arrays of U vertices and G faces of all of them together."""
+
+    points_cam_m: Float[np.ndarray, "U 3"]
+    """Before the camera below; a body with a camera of its own is moved so that it looks the same."""
+    normals: Float[np.ndarray, "U 3"]
+    """Outward, of unit length."""
+    faces: Int[np.ndarray, "G 3"]
+    """Of these, those with a corner at or behind the camera are left out."""
+    albedo: Float[np.ndarray, "U 3"]
+    """Colours, as light."""
+    owner: Int[np.ndarray, " U"]
+    """The body of each vertex, by its place in the list that was given."""
+    textures: tuple[Texture, ...]
+    """Of bodies that wear one."""
+    worn: Int[np.ndarray, " G"]
+    """Which of the textures each face wears, -1 for none."""
+    uv: Float[np.ndarray, "W 3 2"]
+    """Texture coordinates at the corners of faces; W is 0 where there are no textures."""
+    focal_px: float
+    """Of the one camera."""
+    principal_point_px: tuple[float, float]
+    """Of the one camera."""
+
+    def in_picture(self) -> Float[np.ndarray, "U 3"]:
+        """x px, y px and 1 / depth."""
+        near = 1 / np.maximum(self.points_cam_m[:, 2:], NEAR_M)
+        xy = self.points_cam_m[:, :2] * near * self.focal_px + np.asarray(self.principal_point_px, np.float32)
+        return np.concatenate([xy, near], 1).astype(np.float32)
+
+
+def undrawn(bodies: Sequence[tuple[Float[Tensor, "V 3"], Paint]], camera: Camera) -> list[str | None]:
+    """Why each body is not to be seen in a picture, in words; None where it is (hidden by others or not)."""
+    return [_reason(vertices, _one_camera(camera, i, len(bodies))) for i, (vertices, _) in enumerate(bodies)]
+
+
+def _reason(vertices: Float[Tensor, "V 3"], camera: Camera) -> str | None:
+    if not bool(torch.isfinite(vertices).all()):
+        return "its vertices are not finite"
+    before = vertices[vertices[:, 2] > NEAR_M].float()
+    if len(before) == 0:
+        return "it is behind the camera"
+    xy = camera.project(before[None].to(camera.focal_px.device))[0]
+    low, high, (width, height) = xy.amin(0), xy.amax(0), camera.image_size
+    outside = float(high.min()) <= 0 or float(low[0]) >= width or float(low[1]) >= height
+    return "it is outside the picture" if outside else None
+
+
+def _one_camera(camera: Camera, index: int, n_bodies: int) -> Camera:
+    n_cameras = len(camera.focal_px)
+    if n_cameras not in (1, n_bodies):
+        raise OptionError(f"camera must hold one camera or one a body, got {n_cameras} for {n_bodies} bodies")
+    return camera.select([index if n_cameras > 1 else 0])
+
+
+def gather(
+    bodies: Sequence[tuple[Float[Tensor, "V 3"], Paint]], faces: Int[Tensor, "F 3"], camera: Camera
+) -> Scene | None:
+    """The bodies before the first one's camera; None where none is left to draw.
+
+    A body that is not finite (a failed fit) is left out. Raises `ShapeError` and `OptionError`, also for a mesh
+    without faces.
+    """
+    from bodyfit.render.samples import normals_of
+
+    check_shape("faces", faces, (None, 3))
+    if len(faces) == 0:
+        raise OptionError("faces is empty: a mesh without triangles cannot be drawn; give the model's faces")
+    corners = faces.detach().cpu().numpy().astype(np.int32)
+    _one_camera(camera, 0, len(bodies))
+    first = None
+    points, normals, albedo, owner, kept, textures, worn, uv = [], [], [], [], [], [], [], []
+    start = 0
+    for i, (vertices, paint) in enumerate(bodies):
+        check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
+        xyz = np.ascontiguousarray(vertices.detach().cpu().float().numpy())
+        if not np.isfinite(xyz).all():
+            continue
+        if corners.min() < 0 or corners.max() >= len(xyz):
+            raise OptionError(
+                f"faces must be rows of vertices, 0 to {len(xyz) - 1}, got {corners.min()} to {corners.max()}"
+            )
+        normals.append(normals_of(xyz, corners))
+        own = _one_camera(camera, i, len(bodies))
+        focal, centre = float(own.focal_px[0]), own.principal_point_px[0].detach().cpu().numpy()
+        if first is None:
+            first = focal, centre
+        # Depth stays, x and y make up for another focal length and centre: the same picture, one z-buffer.
+        shift = xyz[:, 2:] * (centre - first[1])
+        points.append(np.concatenate([(xyz[:, :2] * focal + shift) / first[0], xyz[:, 2:]], 1).astype(np.float32))
+        before = (xyz[:, 2] > NEAR_M)[corners].all(1)
+        kept.append(corners[before] + start)
+        albedo.append(to_linear(_colors(paint, len(xyz))))
+        owner.append(np.full(len(xyz), i))
+        worn.append(np.full(len(kept[-1]), len(textures) if isinstance(paint, Texture) else -1, np.int32))
+        if isinstance(paint, Texture):
+            check_shape("uv_faces of a texture", paint.uv_faces, (len(faces), 3), hint="one row a face")
+            textures.append(paint)
+            uv.append(paint.uv.astype(np.float32)[paint.uv_faces[before]])
+        else:
+            uv.append(np.zeros((len(kept[-1]), 3, 2), np.float32))
+        start += len(xyz)
+    if first is None:
+        return None
+    return Scene(
+        points_cam_m=np.concatenate(points),
+        normals=np.concatenate(normals),
+        faces=np.concatenate(kept),
+        albedo=np.concatenate(albedo).astype(np.float32),
+        owner=np.concatenate(owner),
+        textures=tuple(textures),
+        worn=np.concatenate(worn),
+        uv=np.concatenate(uv) if textures else np.zeros((0, 3, 2), np.float32),
+        focal_px=first[0],
+        principal_point_px=(float(first[1][0]), float(first[1][1])),
+    )
+
+
+def _colors(paint: Paint, n_vertices: int) -> Float[np.ndarray, "V 3"]:
+    if isinstance(paint, Texture):
+        return np.ones((n_vertices, 3))
+    colors = torch.as_tensor(paint).detach().cpu().double().numpy()
+    if colors.shape not in ((3,), (n_vertices, 3)):
+        raise OptionError(f"a colour must be (3,) or ({n_vertices}, 3), RGB in [0, 1], got {colors.shape}")
+    if not (colors.min() >= 0 and colors.max() <= 1):
+        raise OptionError("colours must be RGB in [0, 1]; divide bytes by 255")
+    return np.broadcast_to(colors, (n_vertices, 3))

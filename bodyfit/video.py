@@ -1,0 +1,219 @@
+"""From a clip to bodies in motion: watch, tell people apart, fit each person's whole track at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from bodyfit.body.model import BodyModel
+from bodyfit.camera import focal_px_from
+from bodyfit.detect import DEFAULT, Detector, load_detector
+from bodyfit.detect.clip import watch
+from bodyfit.errors import VideoError
+from bodyfit.fit.config import FitConfig
+from bodyfit.fit.result import FitStatus, take
+from bodyfit.fit.sequence import SequenceFitter
+from bodyfit.fit.track import Track
+from bodyfit.io import VideoReader
+from bodyfit.keypoints import Keypoints2D
+from bodyfit.pipeline import Lens, lift_to_camera
+from bodyfit.tracker import Sighting, TrackerConfig, Trail, trails
+
+__all__ = ["DETECT_SIDE_PX", "Watched", "fit_trail", "fit_video", "fit_watched", "watch_clip"]
+
+DETECT_SIDE_PX = 1280
+"""Longer side of the frames that are searched for people: someone a fifth of it high fills the landmark network."""
+
+Progress: TypeAlias = Callable[[str, int, int | None], None]
+"""Called with a step's name, how much of it is done and, where that is known, how much there is."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was seen in a clip."""
+
+    path: Path
+    """The clip."""
+    size: tuple[int, int]
+    """Width and height of its upright frames, pixels."""
+    fps: float
+    """Frames a second that were looked at, on average."""
+    frames: Int[np.ndarray, "N"]
+    """Their numbers in the clip."""
+    times_s: Float[np.ndarray, "N"]
+    """Their times."""
+    trails: list[Trail]
+    """Where each person was seen; keypoints in pixels of `size`."""
+    skipped: int
+    """Damaged frames that were left out."""
+    cut_short: bool
+    """Whether the file ends in the middle of its data."""
+
+
+def fit_video(
+    clip: str | Path,
+    *,
+    model: BodyModel | None = None,
+    detector: str | Detector = DEFAULT,
+    focal_px: float | None = None,
+    focal_mm: float | None = None,
+    sensor_mm: float | None = None,
+    fov_deg: float | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    stride: int = 1,
+    config: FitConfig | None = None,
+    tracker: TrackerConfig | None = None,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> list[Track]:
+    """Everyone in a clip as a body through time: one shape each, smooth motion; numbered in the order of appearance.
+
+    The camera stands still. The focal length is as in `fit_image`, of the upright clip, without EXIF. Frames are read
+    from `start_s` up to before `end_s` (seconds), every `stride`-th of them. Who is unseen for up to
+    `tracker.max_gap_s` keeps their number and the motion fills the gap (`Track.seen`). The clip is never in memory as a
+    whole. Raises `VideoError`, `OptionError`, `DetectorError`.
+    """
+    lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
+    reader = VideoReader(clip, start_s=start_s, end_s=end_s, stride=stride, max_side_px=DETECT_SIDE_PX)
+    focal_of(reader.full_size, lens)  # a wrong focal length is told before the slow part
+    found_by = load_detector(detector) if isinstance(detector, str) else detector
+    watched = watch_clip(reader, found_by, tracker=tracker, progress=progress)
+    return fit_watched(watched, model=model, lens=lens, config=config, device=device, progress=progress)
+
+
+def watch_clip(
+    reader: VideoReader,
+    detector: Detector,
+    *,
+    tracker: TrackerConfig | None = None,
+    progress: Progress | None = None,
+) -> Watched:
+    """Look at every frame once and tell people apart. Raises `VideoError` where there is no frame to look at."""
+    frames: list[int] = []
+    times: list[float] = []
+    scale = reader.full_size[0] / reader.size[0]
+    every = min(max(round(reader.fps), 2), 30)  # about once a second everyone is looked for
+
+    def told(sightings: Iterable[Sighting]) -> Iterator[Sighting]:
+        for sighting in sightings:
+            frames.append(sighting.frame)
+            times.append(sighting.time_s)
+            if progress is not None:
+                progress("watching", len(frames), reader.expected)
+            yield replace(sighting, people=tuple(_scaled(person, scale) for person in sighting.people))
+
+    found = trails(told(watch(detector, reader, every=every)), tracker)
+    if not frames:
+        raise VideoError(f"{reader.path}: no frame lies between start and end; it is {reader.clip_s:.1f} s long")
+    return Watched(
+        path=reader.path,
+        size=reader.full_size,
+        fps=reader.fps,
+        frames=np.array(frames),
+        times_s=np.array(times),
+        trails=found,
+        skipped=reader.skipped,
+        cut_short=reader.cut_short,
+    )
+
+
+def fit_watched(
+    watched: Watched,
+    *,
+    model: BodyModel | None = None,
+    lens: Lens | None = None,
+    config: FitConfig | None = None,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> list[Track]:
+    """A track for everyone who shows enough to be fitted."""
+    focal_px, source = focal_of(watched.size, Lens() if lens is None else lens)
+    fitters: dict[str, SequenceFitter] = {}
+    tracks = []
+    for done, trail in enumerate(watched.trails):
+        if progress is not None:
+            progress("fitting", done, len(watched.trails))
+        layout = trail.people[0].layout
+        if layout not in fitters:
+            fitters[layout] = SequenceFitter(layout=layout, model=model, config=config, device=device)
+        track = fit_trail(watched, trail, fitters[layout], focal_px)
+        if track is not None:
+            tracks.append(replace(track, result=replace(track.result, focal_source=source)))
+    return tracks
+
+
+def focal_of(size: tuple[int, int], lens: Lens) -> tuple[float, str]:
+    """The focal length in pixels of a clip, and whether it was "given" or a "guess"."""
+    return focal_px_from(
+        size, focal_px=lens.focal_px, focal_mm=lens.focal_mm, sensor_mm=lens.sensor_mm, fov_deg=lens.fov_deg
+    )
+
+
+def fit_trail(watched: Watched, trail: Trail, fitter: SequenceFitter, focal_px: float) -> Track | None:
+    """One person's bodies from the first frame with them to the last; None where nothing can be fitted."""
+    rows = slice(*np.searchsorted(watched.frames, (trail.frames[0], trail.frames[-1] + 1)).tolist())
+    frames, times = watched.frames[rows], watched.times_s[rows]
+    slots, fps = even_slots(times, watched.fps)
+    at = dict(zip(frames.tolist(), slots.tolist(), strict=True))
+    n_k = len(trail.people[0].xyc)
+    xyc = np.zeros((int(slots[-1]) + 1, n_k, 3), np.float32)
+    lift = np.full((len(xyc), n_k, 3), np.nan, np.float32)
+    for frame, person in zip(trail.frames, trail.people, strict=True):
+        xyc[at[frame]] = person.xyc
+        turned = lift_to_camera(person, focal_px, watched.size)
+        if turned is not None:
+            lift[at[frame]] = turned
+    result = fitter(
+        xyc,
+        image_size=watched.size,
+        fps=fps,
+        focal_px=focal_px,
+        joints3d=lift if np.isfinite(lift).any() else None,
+    )
+    status = [result.status[slot] for slot in slots.tolist()]
+    usable = [i for i, s in enumerate(status) if s.ok]
+    if not usable:
+        return None
+    kept = slice(usable[0], usable[-1] + 1)
+    found = {frame for frame in trail.frames if result.status[at[frame]] is not FitStatus.FILLED}
+    return Track(
+        id=trail.id,
+        frames=frames[kept],
+        times_s=times[kept],
+        fps=watched.fps,
+        seen=np.array([frame in found for frame in frames[kept].tolist()]),
+        result=take(result, slots[kept].tolist()),
+    )
+
+
+def even_slots(times_s: Float[np.ndarray, "T"], fps: float) -> tuple[Int[np.ndarray, "T"], float]:
+    """Which tick of an even clock each frame is, ascending from 0, and that clock's rate: the fit's motion knows no
+    uneven steps. Ticks without a frame are the motion's to fill; two frames never share one."""
+    steps = np.diff(times_s)
+    if len(steps) == 0:
+        return np.zeros(1, np.int64), fps
+    tick = float(np.median(steps))
+    if np.abs(steps - tick).max() < 0.1 * tick:  # an even clock but for its rounding
+        return np.arange(len(times_s)), 1 / tick
+    ideal = np.round((times_s - times_s[0]) / tick).astype(np.int64)
+    number = np.arange(len(times_s))
+    return np.maximum.accumulate(ideal - number) + number, 1 / tick
+
+
+def _scaled(person: Keypoints2D, scale: float) -> Keypoints2D:
+    """Keypoints of a smaller picture in the pixels of the full one, and nothing else: clips are long."""
+    centre = person.lift_centre_px
+    return Keypoints2D(
+        person.layout,
+        (person.xyc * np.array((scale, scale, 1.0))).astype(np.float32),
+        person.lift_m,
+        None if centre is None else (scale * centre[0], scale * centre[1]),
+        person.score,
+    )
