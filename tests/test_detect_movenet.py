@@ -11,12 +11,13 @@ from PIL import Image
 
 from bodyfit.detect.movenet import MovenetDetector
 from bodyfit.detect.multipose import Multipose, Proposal
+from bodyfit.detect.parts import each_once
 from bodyfit.detect.repair import as_proposed, believable, reconciled
 from bodyfit.detect.search import distinct, squares
 from bodyfit.detect.similarity import COCO_ROWS, oks
 from bodyfit.errors import OptionError
 from bodyfit.frame import Frame, read_image
-from bodyfit.keypoints import FACE_IBUG68, Keypoints2D, SoftMask
+from bodyfit.keypoints import FACE_IBUG68, Keypoints2D, Part, SoftMask
 from bodyfit.skeleton import layout_names, mirrored_rows
 
 SAMPLES = Path(__file__).parents[1] / "assets" / "samples"
@@ -138,6 +139,16 @@ def test_left_and_right_hands_are_exchanged_by_a_mirror(detector, walking):
         back = frame.size[0] - hand.xyc[:, 0].mean()
         assert abs(back - person.hands[swap[side]].xyc[:, 0].mean()) < 15
         assert abs(back - person.hands[side].xyc[:, 0].mean()) > 50
+
+
+def test_a_hand_belongs_to_who_shows_it_more_surely():
+    points = np.random.default_rng(0).uniform(0, 40, (21, 3)).astype(np.float32)
+    sure = Part(np.concatenate([points[:, :2], np.full((21, 1), 0.9, np.float32)], 1))
+    less = Part(np.concatenate([points[:, :2] + 3, np.full((21, 1), 0.5, np.float32)], 1))
+    away = Part(less.xyc + np.float32([100, 0, 0]))
+    kept = each_once([{"left": less, "right": away}, {"right": sure}])
+    assert [set(hands) for hands in kept] == [{"right"}, {"right"}]
+    assert set(each_once([{"left": sure, "right": less}])[0]) == {"left", "right"}  # folded hands of one person
 
 
 def test_a_face_has_its_features_where_they_belong(detector):
