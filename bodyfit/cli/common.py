@@ -34,6 +34,7 @@ __all__ = [
     "JsonOption",
     "ModelOption",
     "OutOption",
+    "TtaOption",
     "VerboseOption",
     "as_help",
     "chosen_model",
@@ -70,6 +71,9 @@ DetectorOption = Annotated[
         "--detector",
         help='What finds people and their keypoints: "movenet", "mediapipe", "rtmpose:WEIGHTS.onnx", or one installed.',
     ),
+]
+TtaOption = Annotated[
+    bool, typer.Option("--tta", help="Look at each person up to sixteen times, mirrored and turned, and average.")
 ]
 DeviceOption = Annotated[
     str,

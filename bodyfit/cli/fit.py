@@ -38,6 +38,7 @@ def fit(
     model: common.ModelOption = "open",
     gender: common.GenderOption = common.Gender.NEUTRAL,
     detector: common.DetectorOption = common.DETECTOR,
+    tta: common.TtaOption = False,
     keypoints: Annotated[
         Path | None,
         typer.Option("--keypoints", help="Files of keypoints (OpenPose, COCO, MMPose, AlphaPose ...) in its place."),
@@ -74,6 +75,8 @@ def fit(
         raise OptionError("--keypoint-layout is of the files of --keypoints; give those too")
     if keypoints is not None and detector != common.DETECTOR:
         raise OptionError("--keypoints take the place of a detector; leave --detector out")
+    if keypoints is not None and tta:
+        raise OptionError("--tta is for a detector; --keypoints take its place")
     files = None if keypoints is None else given_keypoints(keypoints, keypoint_layout, pictures)
     common.output_folder(out)
     start = time.perf_counter()
@@ -83,7 +86,7 @@ def fit(
         from bodyfit.pipeline import Lens
 
         lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
-        found_by = _detector(detector) if files is None else files
+        found_by = _detector(detector, tta=tta) if files is None else files
         body = common.chosen_model(model, gender, device)
         worker = Worker(
             out=out,
@@ -158,12 +161,12 @@ def check_focal(focal_px: float | None, focal_mm: float | None, sensor_mm: float
     focal_px_from((side, side), focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
 
 
-def _detector(name: str) -> Detector:
+def _detector(name: str, *, tta: bool = False) -> Detector:
     from bodyfit.detect import detector_names, load_detector
 
     if name.partition(":")[0] not in (names := detector_names()):
         raise OptionError(f"--detector must be one of {', '.join(names)}, got {name!r}")
-    return load_detector(name)
+    return load_detector(name, tta=tta)
 
 
 def _one(worker: Worker, picture: Path, folder: str, verbose: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from bodyfit.detect.blazepose import Blazepose, Landmarks
 from bodyfit.detect.looks import consensus, mirrored
 from bodyfit.detect.mediapipe import keypoints_from
 from bodyfit.detect.multipose import Multipose, Proposal
-from bodyfit.detect.parts import FaceFinder, HandFinder
+from bodyfit.detect.parts import FaceFinder, HandFinder, each_once
 from bodyfit.detect.regions import Roi
 from bodyfit.detect.repair import as_proposed, believable, reconciled
 from bodyfit.detect.search import propose
@@ -74,15 +74,17 @@ class MovenetDetector:
             if person is not None and not any(_same(person, other) for other in found):
                 found.append(person)
         found.sort(key=lambda person: -_height_px(person))
-        return [self._in_full(image, person) for person in found[: self._max_people]]
+        return self._in_full(image, found[: self._max_people])
 
-    def _in_full(self, image: UInt8[np.ndarray, "H W 3"], person: Keypoints2D) -> Keypoints2D:
-        """The person with hands and face, where they were asked for."""
-        return replace(
-            person,
-            hands=self._hands and self._hands.hands(image, person.xyc),
-            face=self._face and self._face.face(image, person.xyc),
-        )
+    def _in_full(self, image: UInt8[np.ndarray, "H W 3"], people: Sequence[Keypoints2D]) -> list[Keypoints2D]:
+        """The people with hands and face, where they were asked for."""
+        found = list(people)
+        if self._hands is not None:
+            hands = each_once([self._hands.hands(image, person.xyc) for person in found])
+            found = [replace(person, hands=of) for person, of in zip(found, hands, strict=True)]
+        if self._face is not None:
+            found = [replace(person, face=self._face.face(image, person.xyc)) for person in found]
+        return found
 
     def _confirm(
         self, image: UInt8[np.ndarray, "H W 3"], proposal: Proposal, others: Sequence[Proposal]
@@ -133,7 +135,7 @@ class MovenetDetector:
         now = keypoints_from(look, (image.shape[1], image.shape[0]), person.score, np.ones(len(_LANDMARKS)))
         # Between two frames a person moves by less than his own width: what is farther is somebody else.
         near = oks(as_coco(now.xyc), before, 3 * _height_px(person)) > 0.5
-        return self._in_full(image, replace(now, mask=look.mask)) if near else None
+        return self._in_full(image, [replace(now, mask=look.mask)])[0] if near else None
 
 
 def region(xyc: Float[np.ndarray, "17 3"]) -> Roi:

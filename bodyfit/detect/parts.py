@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from bodyfit.detect.regions import Box
 from bodyfit.keypoints import Part
 from bodyfit.skeleton import layout_names
 
-__all__ = ["FaceFinder", "HandFinder"]
+__all__ = ["FaceFinder", "HandFinder", "each_once"]
 
 _NAMES = layout_names("mediapipe33")
 _HAND = {s: [_NAMES.index(f"{s}_{p}") for p in ("wrist", "pinky_knuckle", "index_knuckle")] for s in ("left", "right")}
@@ -128,6 +128,21 @@ class FaceFinder:
         # The network has no say on single points: they get the confidence of the body's own points of the face.
         sure = float(np.median(points[:, 2]))
         return Part(np.concatenate([xy, sure * _inside(xy, image)[:, None]], 1).astype(np.float32), None, sure)
+
+
+def each_once(people: Sequence[Mapping[str, Part]]) -> list[dict[str, Part]]:
+    """The hands of several people without those that somebody else claims more surely.
+
+    Where someone's wrist is hidden, his landmarks may end at a neighbour's hand.
+    """
+    claims = [(i, side, hand) for i, hands in enumerate(people) for side, hand in hands.items()]
+    kept: list[dict[str, Part]] = [{} for _ in people]
+    for i, side, hand in sorted(claims, key=lambda claim: -float(claim[2].xyc[:, 2].mean() * claim[2].score)):
+        size = float(np.ptp(hand.xyc[:, :2], axis=0).max())
+        others = [other.xyc for j, hands in enumerate(kept) if j != i for other in hands.values()]
+        if not any(np.median(np.hypot(*(hand.xyc - xyc)[:, :2].T)) < 0.3 * size for xyc in others):
+            kept[i][side] = hand
+    return kept
 
 
 def _around(points: np.ndarray, side_px: float, image: np.ndarray) -> Box | None:
