@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +51,8 @@ class Frame:
         return self.image.shape[1], self.image.shape[0]
 
 
-def read_image(path: str | Path) -> Frame:
-    """The picture in a file, upright and as 8-bit RGB.
+def read_image(path: str | Path, data: bytes | None = None) -> Frame:
+    """The picture in a file, upright and as 8-bit RGB; `data` are the file's bytes where they were read elsewhere.
 
     Transparent pixels become white; of an animation or several pages the first is taken. Raises `ImageError`
     for what is no complete picture: half a picture is refused and not filled with grey.
@@ -59,19 +60,22 @@ def read_image(path: str | Path) -> Frame:
     from PIL import Image, UnidentifiedImageError
 
     path = Path(path)
-    _check_file(path)
+    if data is None:
+        _check_file(path)
+    elif not data:
+        raise ImageError(f"{path} is empty (0 bytes)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
             )  # odd EXIF and big but honest pictures; the limit below is Pillow's own error
-            with Image.open(path) as opened:
+            with Image.open(path if data is None else BytesIO(data)) as opened:
                 opened.load()
                 exif = _exif(opened)
                 upright = _upright(opened)
         image = _to_rgb8(upright)
     except UnidentifiedImageError:
-        raise ImageError(f"{path} is not a picture that can be read{_what_instead(path)}") from None
+        raise ImageError(f"{path} is not a picture that can be read{_what_instead(path, data)}") from None
     except Image.DecompressionBombError:
         raise ImageError(
             f"{path} says it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels; "
@@ -163,10 +167,12 @@ def _check_file(path: Path) -> None:
         raise ImageError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _what_instead(path: Path) -> str:
+def _what_instead(path: Path, data: bytes | None) -> str:
     """What an unreadable file seems to be, and what to do."""
-    with path.open("rb") as file:
-        head = file.read(512)
+    if data is None:
+        with path.open("rb") as file:
+            data = file.read(512)
+    head = data[:512]
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"heif"):
         return " (it is HEIC, as iPhones save); convert it to JPEG first"
     if head[4:8] == b"ftyp" or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,6 +41,7 @@ __all__ = [
     "internal_error",
     "output_folder",
     "plain",
+    "progress_bar",
     "say",
 ]
 
@@ -160,3 +162,30 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
+
+
+@contextlib.contextmanager
+def progress_bar(total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A bar on standard error if that is a terminal; yields what moves it: (description, steps, total=...)."""
+    if not sys.stderr.isatty():
+        yield lambda name, steps, total=None: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # else lines meant for a file would land on the terminal
+    )
+    with bar:
+        task = bar.add_task("", total=total)
+
+        def advance(name: str, steps: int, total: int | None = None) -> None:
+            bar.update(task, description=name, advance=steps, total=total)
+
+        yield advance

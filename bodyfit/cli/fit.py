@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,7 +77,7 @@ def fit(
     files = None if keypoints is None else given_keypoints(keypoints, keypoint_layout, pictures)
     common.output_folder(out)
     start = time.perf_counter()
-    with _progress(len(pictures)) as advance:
+    with common.progress_bar(len(pictures)) as advance:
         advance("loading", 0)
         from bodyfit.cli.fit_one import Worker  # torch and the networks: seconds
         from bodyfit.pipeline import Lens
@@ -226,26 +224,3 @@ def folder_names(pictures: Sequence[Path]) -> list[str]:
         taken.add(name.casefold())
         names.append(name)
     return names
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
-    """A bar on standard error if that is a terminal; yields what moves it."""
-    if not sys.stderr.isatty():
-        yield lambda name, steps: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # else lines meant for a file would land on the terminal
-    )
-    with bar:
-        task = bar.add_task("", total=total)
-        yield lambda name, steps: bar.update(task, description=name, advance=steps)

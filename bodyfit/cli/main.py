@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from bodyfit.cli import common
+from bodyfit.cli.batch import batch
 from bodyfit.cli.convert import convert
 from bodyfit.cli.evaluate import evaluate
 from bodyfit.cli.fit import fit
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.command("fit", help=common.as_help(fit))(fit)
 app.command("video", help=common.as_help(video))(video)
+app.command("batch", help=common.as_help(batch))(batch)
 app.command("render", help=common.as_help(render))(render)
 app.command("random", help=common.as_help(random))(random)
 app.command("convert", help=common.as_help(convert))(convert)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bodyfit.body.model import BodyParams
 from bodyfit.camera import Camera
 
-__all__ = ["FitResult", "FitStatus", "FitTrace", "split", "take"]
+__all__ = ["FitResult", "FitStatus", "FitTrace", "join", "split", "take"]
 
 
 class FitStatus(str, Enum):
@@ -121,4 +124,29 @@ def take(result: FitResult, rows: slice | list[int]) -> FitResult:
         covariance=None if result.covariance is None else result.covariance[rows],
         joints_sd_m=None if result.joints_sd_m is None else result.joints_sd_m[rows],
         joints_sd_rel_m=None if result.joints_sd_rel_m is None else result.joints_sd_rel_m[rows],
+    )
+
+
+def join(results: Sequence[FitResult]) -> FitResult:
+    """One result of several in pictures of one size, by one model and layout, in their order; traces are left out."""
+    first = results[0]
+
+    def together(name: str) -> Any:
+        values = [getattr(result, name) for result in results]
+        if any(value is None for value in values):
+            return None
+        return torch.cat(values) if isinstance(values[0], Tensor) else sum(values, ())
+
+    names = ("joints", "status", "objective", "reprojection_error_px", "keypoints", "iterations", "flipped", "swapped")
+    cameras = [result.camera for result in results]
+    return replace(
+        first,
+        params=BodyParams(**{key: torch.cat([result.params[key] for result in results]) for key in first.params}),
+        camera=Camera(
+            torch.cat([camera.focal_px for camera in cameras]),
+            torch.cat([camera.principal_point_px for camera in cameras]),
+            first.camera.image_size,
+        ),
+        trace=None,
+        **{name: together(name) for name in (*names, "covariance", "joints_sd_m", "joints_sd_rel_m")},
     )

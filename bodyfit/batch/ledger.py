@@ -1,0 +1,129 @@
+"""What became of every item of a run: one line each in status.jsonl, which a run that was killed goes on from."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeGuard
+
+from bodyfit.errors import OptionError, OutputError
+
+__all__ = ["DONE", "FAILED", "NO_PERSON", "Ledger", "is_hopeless", "stopped_by"]
+
+DONE, NO_PERSON, FAILED = "done", "no_person", "failed"
+
+_NAME = "status.jsonl"
+_LOCK = ".bodyfit-batch.lock"
+_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+"""Faults of the folder rather than of a file: no other item will be written either."""
+
+
+class Ledger:
+    """status.jsonl of an output folder, which belongs to one run at a time.
+
+    A line is written after the item's result, whole or not at all; so what it names is there, and what was done without
+    a line is done again. Use as a context manager.
+    """
+
+    def __init__(self, out: Path, *, resume: bool) -> None:
+        """Raises `OptionError` for a folder with a run of its own and `OutputError` where nothing can be written."""
+        import filelock
+
+        self.path, self.finished = out / _NAME, dict[str, dict[str, Any]]()
+        self._lock = filelock.FileLock(out / _LOCK)
+        try:
+            self._lock.acquire(blocking=False)
+        except filelock.Timeout:
+            raise OptionError(
+                f"another run is writing to {out}; wait until it ends, or give another folder with -o"
+            ) from None
+        except OSError as error:
+            raise OutputError(f"{out / _LOCK}: cannot be written: {error.strerror or error}") from error
+        try:
+            if self.path.exists() and not resume:
+                raise OptionError(f"{out} holds a run already; go on with it by --resume, or give another folder")
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            self._read()
+        except OSError as error:
+            self._lock.release()
+            raise OutputError(f"{self.path}: cannot be opened: {error.strerror or error}") from error
+        except OptionError:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+        self._lock.release()
+
+    def _read(self) -> None:
+        """Know what is finished; cut off the half line that a killed run may have left."""
+        with open(self.path, "rb") as file:
+            data = file.read()
+        whole = data.rfind(b"\n") + 1
+        for number, line in enumerate(data[:whole].splitlines(), 1):
+            entry = _entry(line)
+            if entry is None:
+                raise OptionError(
+                    f"{self.path}, line {number}: not a line of a run; remove that line, or give another folder"
+                )
+            self.finished[str(entry["item"])] = entry
+        os.ftruncate(self._file, whole)
+        os.lseek(self._file, whole, os.SEEK_SET)
+
+    def check_in_place(self) -> None:
+        """Raises `OutputError` where the folder has been removed or exchanged under the run."""
+        try:
+            there = os.stat(self.path)
+            same = os.path.samestat(there, os.fstat(self._file))
+        except OSError:
+            same = False
+        if not same:
+            raise OutputError(
+                f"{self.path.parent} was removed or exchanged during the run, which stops; what was in it is gone"
+            )
+
+    def record(self, entry: Mapping[str, Any]) -> None:
+        """Add the line of an item: `item`, `status` and what else is known. Raises `OutputError`."""
+        self.check_in_place()
+        line = (json.dumps(entry, ensure_ascii=True, allow_nan=False) + "\n").encode()
+        end = os.lseek(self._file, 0, os.SEEK_CUR)
+        try:
+            written = os.write(self._file, line)
+            if written < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            os.ftruncate(self._file, end)  # no half line
+            os.lseek(self._file, end, os.SEEK_SET)
+            raise stopped_by(self.path.parent, error) from error
+        self.finished[str(entry["item"])] = dict(entry)
+
+
+def is_hopeless(fault: BaseException | None) -> TypeGuard[OSError]:
+    """Whether what kept one file from being written says that none can be."""
+    return isinstance(fault, OSError) and fault.errno in _HOPELESS
+
+
+def stopped_by(out: Path, error: OSError) -> OutputError:
+    """What to tell of a folder that takes no more."""
+    hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that"
+    return OutputError(
+        f"cannot write in {out}: {error.strerror or error}; what is finished is safe: {hint} and go on with --resume"
+    )
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """The entry of a line; None where it is none."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and {"item", "status"} <= entry.keys() else None
