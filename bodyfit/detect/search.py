@@ -22,7 +22,7 @@ _LARGEST_PX2 = 600_000
 """Area of the third and closest look at a whole picture that is larger than 640 px: people from a twenty-fifth."""
 _TILE_PX = 384
 """Side of a tile as the network sees it."""
-_SMALL_PX = 56
+_SMALL_PX = 80
 """Who is smaller than this in the network's input is looked at twice as closely, for others beside him."""
 _MAX_TILES = 16
 """Tiles in all, at about 35 ms each: a crowd in a large picture takes half a second more."""
