@@ -237,3 +237,18 @@ def test_a_bad_clip_costs_one_line_and_not_the_others(scripted, clip, tmp_path, 
 def test_wrong_use_is_told(clip, tmp_path, capsys, options, says):
     assert main(["video", str(clip), "-o", str(tmp_path), *options]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_film_is_drawn_again_from_its_folder(scripted, clip, tmp_path, capsys):
+    out = tmp_path / "out"
+    part = ["--start", "0.4", "--end", "1.2"]
+    assert main(["video", str(clip), "-o", str(out), "--detector", "scripted", "--no-film", *part]) == 0
+    capsys.readouterr()
+    assert main(["render", str(out / "meadow"), "-o", str(tmp_path / "again.mp4")]) == 0
+    assert "12 frames" in capsys.readouterr().out
+    assert len(list(VideoReader(tmp_path / "again.mp4"))) == 12
+    (out / "summary.json").unlink()
+    assert main(["render", str(out / "meadow"), "-o", str(tmp_path / "b.gif")]) == 2
+    assert "--photo" in capsys.readouterr().err
+    assert main(["render", str(out / "meadow"), "-o", str(tmp_path / "b.gif"), "--photo", str(clip)]) == 0
+    assert len(list(VideoReader(tmp_path / "b.gif"))) == N

@@ -11,6 +11,7 @@ import torch
 from bodyfit.body.model import BodyParams
 from bodyfit.camera import Camera
 from bodyfit.detect.clip import watch
+from bodyfit.detect.steady import exchanged, mirror, unsteady
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.fit.track import Track
@@ -310,3 +311,38 @@ def test_an_even_clock_fills_what_an_uneven_one_skips():
     assert (slots.tolist(), fps) == ([0, 1, 2, 5, 6], pytest.approx(25))
     slots, _ = even_slots(np.array([0.0, 0.04, 0.045, 0.05, 0.16, 0.2]), 25.0)
     assert (np.diff(slots) > 0).all()
+
+
+def test_a_pose_that_jumps_is_doubted_and_one_that_moves_is_not():
+    person = _person(300.0)
+    assert unsteady(_person(330.0), person, 1) < 1  # all of him moves on
+    assert unsteady(exchanged(person), person, 1) > 1  # he cannot have turned round in a frame
+    assert unsteady(exchanged(person), person, 30) < 1  # in a second he can
+    assert unsteady(_person(300.0, noise=np.random.default_rng(0)), person, 1) < 1
+
+
+def test_a_mirrored_mirror_image_is_as_before():
+    person = _person(300.0)
+    lifted = Keypoints2D("coco17", person.xyc, np.random.default_rng(0).normal(size=(17, 3)), (300.0, 200.0))
+    back = mirror(mirror(lifted, 640), 640)
+    np.testing.assert_allclose(back.xyc, lifted.xyc, atol=1e-4)
+    np.testing.assert_allclose(back.lift_m, lifted.lift_m)
+    assert back.lift_centre_px == lifted.lift_centre_px
+    nose = mirror(person, 640).xyc[0]
+    np.testing.assert_allclose(nose[:2], (640 - person.xyc[0, 0], person.xyc[0, 1]), atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [range(20, 23), range(20, 40)])
+def test_a_look_that_exchanges_the_sides_is_put_right(wrong):
+    class Confused(_Stage):
+        def follow(self, frame, previous):
+            found = super().follow(frame, previous)
+            return [exchanged(one) if one and frame.index in wrong else one for one in found]
+
+    places = [{"a": 1000.0 + 2 * i} for i in range(60)]
+    blank = np.zeros((4, 4000, 3), np.uint8)  # wide enough that the mirrored person is nowhere near
+    frames = (Frame(blank, index=i, time_s=i / 30) for i in range(60))
+    for sighting in watch(Confused(places), frames, every=15):
+        (one,) = sighting.people
+        assert one.xyc[5, 0] < one.xyc[6, 0]  # the left shoulder stays where it is
+        assert one.xyc[5, 2] > 0.5

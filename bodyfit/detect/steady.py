@@ -82,7 +82,7 @@ def mirror(person: Keypoints2D, width_px: int) -> Keypoints2D:
     )
 
 
-def _flipped(points: Float[np.ndarray, "K 3"], width: float) -> Float[np.ndarray, "K 3"]:
+def _flipped(points: Float[np.ndarray, "K 3"], width: int) -> Float[np.ndarray, "K 3"]:
     flipped = points.copy()
     flipped[:, 0] = width - flipped[:, 0]
     return flipped
