@@ -34,7 +34,7 @@ class FakeDetector:
     def _people(self, name: str, size: tuple[int, int]) -> list[Keypoints2D]:
         if "BATCH_LOG" in os.environ:
             with open(os.environ["BATCH_LOG"], "a") as log:
-                log.write(f"{os.getpid()} {name}\n")
+                log.write(f"{os.getpid()} {name} {os.getppid()}\n")
         if "abort" in name:
             os.abort()
         if "hang" in name:

@@ -9,11 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 import batch_fakes
+import numpy as np
 import pytest
 
 from bodyfit.batch import crew as crew_module
@@ -218,7 +220,12 @@ def test_everything_that_can_be_in_a_folder(tmp_path, detector):
     (pictures / "gone.jpg").symlink_to("nowhere")
     told = []
     summary = run_batch(
-        [pictures], tmp_path / "out", workers=2, detector=detector, timeout_s=3.0, progress=lambda *now: told.append(now)
+        [pictures],
+        tmp_path / "out",
+        workers=2,
+        detector=detector,
+        timeout_s=3.0,
+        progress=lambda *now: told.append(now),
     )
     assert (summary.items, summary.done, summary.no_person, summary.failed) == (12, 4, 1, 7)
     check_whole(tmp_path / "out", {p.name for p in pictures.iterdir()})
@@ -470,3 +477,58 @@ def test_wrong_use_is_told(tmp_path, detector, capsys):
     assert "nonesuch" in capsys.readouterr().err
     assert main(["batch", *given, "--detector", detector, "--workers", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["no_person"] == 1
+
+
+# ---------------------------------------------------------------- Ray
+
+
+@POSIX
+@pytest.mark.slow
+def test_ray_gives_what_this_machine_gives_though_a_worker_is_killed(tmp_path, detector, monkeypatch):
+    pytest.importorskip("ray.data", reason="the extra [ray]", exc_type=ImportError)
+    from bodyfit.batch.ray_engine import ray_engine
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ["PYTHONPATH"]]))
+    names = {*(f"person_slow{i}.png" for i in range(80)), "nobody.png", "raise.png", "abort.png"}
+    for name in names:
+        batch_fakes.picture(tmp_path / "in" / name)
+    killed: list[int] = []
+
+    def kill_an_actor() -> None:
+        """Whose worker process has looked at the tenth picture, and has its block half done."""
+        log = tmp_path / "looked"
+        while not log.exists() or log.read_text().count("\n") < 10:
+            time.sleep(0.05)
+        killed.append(int(log.read_text().splitlines()[9].split()[2]))
+        os.kill(killed[0], signal.SIGKILL)
+
+    watcher = threading.Thread(target=kill_an_actor, daemon=True)
+    watcher.start()
+    summary = run_batch([tmp_path / "in"], tmp_path / "out", detector=detector, engine=ray_engine(2))
+    watcher.join(1)
+    assert killed
+    assert len({line.split()[2] for line in (tmp_path / "looked").read_text().splitlines()} - {str(killed[0])}) >= 2
+    assert max(looked(tmp_path).values()) >= 2, "nothing was looked at again: was nobody killed?"
+    assert (summary.done, summary.no_person, summary.failed) == (80, 1, 2)
+    check_whole(tmp_path / "out", names)
+    run_batch([tmp_path / "in"], tmp_path / "local", detector=detector, workers=2)
+    mine, theirs = ({entry["item"]: entry for entry in lines(tmp_path / out)} for out in ("local", "out"))
+    assert mine.keys() == theirs.keys()
+    for item, entry in mine.items():
+        assert entry["status"] == theirs[item]["status"]
+        if entry["status"] == "done":
+            a, b = (load_result(tmp_path / out / entry["file"]) for out in ("local", "out"))
+            # Fitted in other company: sums of float32 in another order, through some tens of steps.
+            for key in a.params:
+                np.testing.assert_allclose(a.params[key], b.params[key], atol=1e-3)
+            np.testing.assert_allclose(a.joints, b.joints, atol=1e-3)
+        else:
+            assert entry.get("why") == theirs[item].get("why")
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    from bodyfit.batch.ray_engine import ray_engine
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(OptionError, match=r"bodyfit\[ray\]"):
+        ray_engine(2)

@@ -6,10 +6,12 @@ that looks has a worker process of its own, so that a picture that crashes or ha
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from bodyfit.batch.crew import Crew, Failure
@@ -18,6 +20,7 @@ from bodyfit.batch.run import Engine
 from bodyfit.batch.stages import Fitting, Looking, fitted
 from bodyfit.errors import BodyfitError, OptionError
 from bodyfit.fit.result import FitResult
+from bodyfit.io.params import result_arrays, result_from
 
 __all__ = ["ray_engine"]
 
@@ -51,7 +54,7 @@ class _Fitter:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         answers = fitted((pickle.loads(seen) for seen in batch["seen"]), self._fit)
-        return {"answer": [pickle.dumps(_on_cpu(answer)) for answer in answers]}
+        return {"answer": [_packed(answer) for answer in answers]}
 
 
 def ray_engine(workers: int | None = None, *, address: str | None = None, timeout_s: float = 120.0) -> Engine:
@@ -63,6 +66,7 @@ def ray_engine(workers: int | None = None, *, address: str | None = None, timeou
     try:
         import ray
         import ray.data
+        import ray.exceptions
     except ImportError as error:
         raise OptionError(f"--engine ray needs Ray ({error}): pip install 'bodyfit[ray]'") from None
 
@@ -73,7 +77,14 @@ def ray_engine(workers: int | None = None, *, address: str | None = None, timeou
         if ours:
             cores = None if address is not None else (workers or os.cpu_count() or 1) + 1
             try:
-                ray.init(address=address, log_to_driver=False, include_dashboard=False, num_cpus=cores)
+                ray.init(
+                    address=address,
+                    num_cpus=cores,
+                    include_dashboard=None if address is not None else False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+                logging.getLogger("ray.data").setLevel(logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError) as fault:
                 raise OptionError(f"--address {address}: no Ray cluster can be reached there ({fault})") from None
         try:
@@ -93,7 +104,7 @@ def ray_engine(workers: int | None = None, *, address: str | None = None, timeou
 
 def _answers(
     data: Any,
-    has: dict[str, float],
+    has: Mapping[str, float],
     workers: int | None,
     timeout_s: float,
     items: Sequence[Item],
@@ -123,10 +134,15 @@ def _answers(
         compute=data.ActorPoolStrategy(min_size=1, max_size=fitters),
     )
     for row in people.iter_rows():
-        yield pickle.loads(row["answer"])
+        yield _unpacked(row["answer"])
 
 
-def _on_cpu(answer: tuple[Item, FitResult | Failure | None]) -> tuple[Item, FitResult | Failure | None]:
-    """The answer for a machine that may have no GPU."""
+def _packed(answer: tuple[Item, FitResult | Failure | None]) -> bytes:
+    """An answer for another machine, which may have no GPU: arrays as in a file."""
     item, result = answer
-    return (item, result.cpu()) if isinstance(result, FitResult) else answer
+    return pickle.dumps((item, result_arrays(result, 0.0) if isinstance(result, FitResult) else result))
+
+
+def _unpacked(packed: bytes) -> tuple[Item, FitResult | Failure | None]:
+    item, result = pickle.loads(packed)
+    return item, result_from(Path(item.target), result) if isinstance(result, dict) else result
