@@ -111,28 +111,20 @@ def speed(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         print("CPU time of a picture by stage:")
         stages(args.picture, Path(folder), args.detector)
-    with tempfile.TemporaryDirectory() as folder:
-        inside = Path(folder, "in")
-        inside.mkdir()
-        pictures_of(args.picture, inside, args.pictures)
-        before, steal = cpu_s(), time.monotonic()
-        marks: list[float] = []
-        summary = run_batch(
-            [inside],
-            Path(folder, "out"),
-            workers=args.workers,
-            detector=args.detector,
-            progress=lambda *_: marks.append(time.monotonic()),
-        )
-        used = cpu_s() - before
-    tail = [m for m in marks[1:] if m > marks[1] + 1e-9]
-    print(f"{summary.items} pictures, {summary.done} with a body, {args.workers} workers, {os.cpu_count()} cores:")
-    print(f"  {time.monotonic() - steal:.1f} s in all, {summary.items / summary.seconds:.1f} pictures a second")
-    if len(tail) > 1:
-        print(f"  {len(tail) / (tail[-1] - marks[1]):.1f} a second from the first result on")
-    print(
-        f"  {1e3 * used / summary.items:.0f} ms of CPU a picture, start included: {used / summary.items * 1000 / 3600:.3f} core hours a thousand"
-    )
+    used, seconds = {}, {}
+    for count in (args.pictures // 4, args.pictures):  # what starting costs is the same in both
+        with tempfile.TemporaryDirectory() as folder:
+            inside = Path(folder, "in")
+            inside.mkdir()
+            pictures_of(args.picture, inside, count)
+            before = cpu_s()
+            summary = run_batch([inside], Path(folder, "out"), workers=args.workers, detector=args.detector)
+            used[count], seconds[count] = cpu_s() - before, summary.seconds
+            print(f"{count} pictures, {summary.done} with a body: {seconds[count]:.1f} s, {used[count]:.1f} s of CPU")
+    (few, many), more = used, args.pictures - args.pictures // 4
+    ms, rate = 1e3 * (used[many] - used[few]) / more, more / (seconds[many] - seconds[few])
+    print(f"one more picture: {ms:.0f} ms of CPU, all processes together; {rate:.1f} a second, {args.workers} workers")
+    print(f"starting: {used[few] - few * ms / 1e3:.1f} s of CPU; a thousand: {ms / 3600:.4f} core hours")
 
 
 def rss_mb(pid: int) -> float:
