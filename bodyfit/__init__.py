@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bodyfit.keypoints import Keypoints2D, convert_keypoints
     from bodyfit.pipeline import fit_frames, fit_image
     from bodyfit.solve import LMConfig
+    from bodyfit.video import fit_video
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,7 @@ _HOME = {
     "fit_frames": "pipeline",
     "fit_image": "pipeline",
     "fit_keypoints": "fit.fitter",
+    "fit_video": "video",
     "interpenetration": "body.interpenetration",
     "load_keypoints": "io.keypoints",
     "load_amass": "io.amass",
@@ -95,6 +97,7 @@ __all__ = [
     "fit_frames",
     "fit_image",
     "fit_keypoints",
+    "fit_video",
     "interpenetration",
     "load_amass",
     "load_keypoints",

@@ -1,4 +1,4 @@
-"""Films of tracks: the bodies over the clip, beside the same bodies seen from the side by a camera that stands still."""
+"""Films of tracks: the bodies over the clip, beside the same bodies from the side before a camera that stands still."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel
@@ -21,6 +22,7 @@ from bodyfit.frame import Frame
 from bodyfit.io import VideoReader, VideoWriter
 from bodyfit.render.color import Color, person_color
 from bodyfit.render.pictures import overlay
+from bodyfit.render.shade import draw_over
 from bodyfit.render.stage import Stage
 
 __all__ = ["FILM_SIDE_PX", "write_film"]
@@ -35,7 +37,8 @@ _PANEL = 0.7
 """Width of the view from the side, in heights of the clip."""
 _PALER = 0.6
 """How much white is mixed in where the motion fills a gap."""
-_RAYS = 24
+_SHADOW_M = 0.5
+"""Height above the ground at which a shadow is fainter by e."""
 
 
 def write_film(
@@ -55,11 +58,9 @@ def write_film(
     tracks', `OptionError` and `OutputError`.
     """
     for track in tracks:
-        if track.result.camera.image_size != reader.full_size:
-            raise VideoError(
-                f"{reader.path} is {reader.full_size[0]}x{reader.full_size[1]}, the tracks are of a clip of "
-                f"{track.result.camera.image_size[0]}x{track.result.camera.image_size[1]}; give the clip that was fitted"
-            )
+        (w, h), (tw, th) = reader.full_size, track.result.camera.image_size
+        if (w, h) != (tw, th):
+            raise VideoError(f"{reader.path} is {w}x{h}, its tracks are of a clip of {tw}x{th}; give that clip")
     if threads < 1:
         raise OptionError(f"threads must be at least 1, got {threads}")
     shot = _Shot(tracks, model, reader, side_view)
@@ -95,6 +96,7 @@ class _Shot:
         if side_view:
             panel = (max(2, round(_PANEL * height)), height)
             self._stage = Stage.around(self._sample(), view="side", size=panel)
+            self._room = self._stage.draw([], model.faces, grid_m=1.0)
             self.size = width + panel[0], height
 
     def bodies(self, frames: Sequence[Frame]) -> list[list[_Body]]:
@@ -105,8 +107,8 @@ class _Shot:
             there = [i for i, row in enumerate(rows) if row is not None]
             if not there:
                 continue
-            color = person_color(track.id)
-            paler = tuple(_PALER + (1 - _PALER) * c for c in color)
+            color = red, green, blue = person_color(track.id)
+            paler = (_pale(red), _pale(green), _pale(blue))
             vertices = self._vertices(track, [row for row in rows if row is not None])
             for i, points in zip(there, vertices, strict=True):
                 cast[i].append((points, color if track.seen[rows[i]] else paler))
@@ -119,8 +121,29 @@ class _Shot:
             picture = overlay(picture, bodies, self._model.faces, self._camera, shadows=False)
         if self._stage is None:
             return picture
-        beside = self._stage.draw(bodies, self._model.faces, grid_m=1.0, rays=_RAYS)
-        return np.concatenate([picture, beside], 1)
+        return np.concatenate([picture, self._beside(self._stage, bodies)], 1)
+
+    def _beside(self, stage: Stage, bodies: Sequence[_Body]) -> UInt8[np.ndarray, "h w 3"]:
+        """The view from the side. Shadows by rays would take longer than all the rest of the film: here the ground only
+        darkens below people, the less the higher they are."""
+        room = self._room.copy()
+        width, height = stage.camera.image_size
+        for vertices, _ in bodies:
+            some = vertices[::3].clone()
+            ground = float(stage.pivot_m[1]) + stage.floor_m
+            near = torch.exp(-(ground - some[:, 1]).clamp(min=0) / _SHADOW_M).numpy()
+            some[:, 1] = ground
+            x, y = (stage.camera.project(stage.to_camera(some)[None])[0] / 4).numpy().T
+            dark = np.histogram2d(
+                y, x, (-(-height // 4), -(-width // 4)), ((0, height / 4), (0, width / 4)), weights=near
+            )[0]
+            dark = gaussian_filter(dark, 0.004 * height)
+            dark = np.repeat(np.repeat(dark / max(dark.max(), 1e-9) * near.max(), 4, 0), 4, 1)[:height, :width, None]
+            room = (room * (1 - 0.3 * dark)).astype(np.uint8)
+        draw_over(
+            room, [(stage.to_camera(v), color) for v, color in bodies], self._model.faces, stage.camera, shadows=False
+        )
+        return room
 
     def _sample(self) -> list[Float[Tensor, "V 3"]]:
         """Where people are in the clip: a few vertices in a few frames."""
@@ -136,6 +159,10 @@ class _Shot:
     def _vertices(self, track: Track, rows: Sequence[int] | Int[np.ndarray, "N"]) -> Float[Tensor, "N V 3"]:
         params = track.result.params.select([int(row) for row in rows])
         return self._model(**params.to(self._model.device, self._model.dtype)).vertices.cpu()
+
+
+def _pale(part: float) -> float:
+    return _PALER + (1 - _PALER) * part
 
 
 def _rows(track: Track, times_s: Sequence[float]) -> list[int | None]:

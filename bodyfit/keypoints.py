@@ -12,7 +12,19 @@ from jaxtyping import Float, UInt8
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.skeleton import LAYOUTS, correspondence, layout_names
 
-__all__ = ["Keypoints2D", "Part", "SoftMask", "convert_keypoints"]
+__all__ = ["FACE_IBUG68", "Keypoints2D", "Part", "SoftMask", "convert_keypoints"]
+
+FACE_IBUG68: tuple[int, ...] = (
+    *(162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389),  # the jaw, 0 to 16
+    *(70, 63, 105, 66, 107, 336, 296, 334, 293, 300),  # eyebrows, 17 to 26
+    *(168, 197, 5, 4, 98, 97, 2, 326, 327),  # nose, 27 to 35
+    *(33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380),  # eyes, 36 to 47
+    *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181),  # outer lips, 48 to 59
+    *(78, 82, 13, 312, 308, 317, 14, 87),  # inner lips, 60 to 67
+)
+"""Of MediaPipe's 468 points of a face those nearest to iBUG's 68, in iBUG's order: right and left are the person's as
+there. SMPL-X takes the 51 from the eyebrows on, then the 17 of the jaw. Nearest, not the same: the two were drawn
+apart, and the jaw of iBUG is an outline in the picture, that of the mesh a line on the face."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Who is who in the frames of a clip: people's keypoints in, one number a person out.
 
 Everyone known is moved on at constant velocity and compared with everyone found, by a similarity like COCO's for
-keypoints; the best pairs together are an assignment problem (Kuhn 1955). Who is unseen for a while is looked for around
-where the motion would have led, ever farther out. No pictures are needed, and no times between frames are assumed equal.
+keypoints; the best pairs together are an assignment problem (Kuhn 1955). Who is unseen for a while is looked for about
+where the motion would have led, ever farther out. No pictures are needed, and the times between frames may differ.
 """
 
 from __future__ import annotations
@@ -181,10 +181,7 @@ def similarity(a: Keypoints2D, b: Keypoints2D, size_px: float, spread: float = _
     """How close two sets of keypoints are, in [0, 1]: the mean over those that both see of exp(-d^2 / 2 s^2), with
     deviations s of `spread` parts of a size; of the centres of their boxes where both see fewer than three."""
     both = (a.xyc[:, 2] >= _SURE) & (b.xyc[:, 2] >= _SURE)
-    if both.sum() >= 3:
-        off = a.xyc[both, :2] - b.xyc[both, :2]
-    else:
-        off = (_centre(a) - _centre(b))[None]
+    off = a.xyc[both, :2] - b.xyc[both, :2] if both.sum() >= 3 else (_centre(a) - _centre(b))[None]
     return float(np.exp(-(off**2).sum(1) / (2 * (spread * max(size_px, 1.0)) ** 2)).mean())
 
 

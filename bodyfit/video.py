@@ -111,7 +111,7 @@ def watch_clip(
 
     found = trails(told(watch(detector, reader, every=every)), tracker)
     if not frames:
-        raise VideoError(f"{reader.path}: no frame lies between start and end; it is {reader.duration_s:.1f} s long")
+        raise VideoError(f"{reader.path}: no frame lies between start and end; it is {reader.clip_s:.1f} s long")
     return Watched(
         path=reader.path,
         size=reader.full_size,

@@ -9,9 +9,9 @@ Median wall time of warm calls, CPU time of the process beside it (of a busy mac
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -83,11 +83,10 @@ def sight(model: bodyfit.BodyModel, size: tuple[int, int], people: int) -> Sight
 def calls(scene: Sight, model: bodyfit.BodyModel) -> dict[str, Callable[[], object]]:
     """What is timed on one picture."""
     seen = (scene.bodies, scene.faces, scene.camera)
-    part_of = model.weights.argmax(1)
     return {
         "overlay": lambda: render.overlay(scene.image, *seen),
         "overlay without shadows": lambda: render.overlay(scene.image, *seen, shadows=False),
-        "the four maps": lambda: render.draw_maps(*seen, labels=part_of),
+        "the four maps": lambda: render.draw_maps(*seen, part_weights=model.weights),
         "PyTorch3D's shader, one sample a pixel": lambda: by_pytorch3d(scene),
     }
 
@@ -104,7 +103,7 @@ def by_pytorch3d(scene: Sight) -> np.ndarray:
     settings = render.RasterizationSettings(image_size=(height, width))
     fragments = render.MeshRasterizer(cameras, settings)(mesh)
     rgba = HardGouraudShader(cameras=cameras, lights=render.StudioLights())(fragments, mesh)[0].numpy()
-    return np.where(rgba[..., 3:] > 0, 255 * rgba[..., :3], scene.image).astype(np.uint8)
+    return np.where(rgba[..., 3:] > 0, 255 * rgba[..., :3].clip(0, 1), scene.image).astype(np.uint8)
 
 
 def studio(scene: Sight, rays: int = 64) -> np.ndarray:
@@ -116,12 +115,13 @@ def studio(scene: Sight, rays: int = 64) -> np.ndarray:
 def huge(model: bodyfit.BodyModel) -> None:
     """What a picture of 20,000 pixels takes in memory beyond itself and its copy."""
     scene = sight(model, (20_000, 10_000), 1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tracemalloc.start()
     start = time.perf_counter()
-    render.overlay(scene.image, scene.bodies, scene.faces, scene.camera)
+    picture = render.overlay(scene.image, scene.bodies, scene.faces, scene.camera)
     seconds = time.perf_counter() - start
-    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3 - scene.image.nbytes / 1e6
-    print(f"20000x10000 pixels: overlay {seconds:.1f} s, {max(more, 0):.0f} MB beside the picture and the result")
+    more = (tracemalloc.get_traced_memory()[1] - picture.nbytes) / 1e6
+    tracemalloc.stop()
+    print(f"20000x10000 pixels: overlay {seconds:.1f} s, {more:.0f} MB beside the picture and the result")
 
 
 def row(label: str, call: Callable[[], object], runs: int) -> None:

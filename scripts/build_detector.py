@@ -10,7 +10,8 @@
 MoveNet MultiPose Lightning (Google, Apache-2.0) lies there as a TensorFlow.js graph model, whose graph is a TensorFlow
 GraphDef in JSON with the constants in a file beside it. The constants are put back, the two fused operations that
 TensorFlow.js adds are undone, and tf2onnx does the rest (opset 13). The weights are float16 in the package and stay so
-in the file: each is cast to float32 as the network is loaded, so nothing is rounded. The script needs an environment of
+in the file: each is cast to float32 as the network is loaded, so nothing is rounded. One thing is changed: up to 24
+people a pass are kept, not six. The script needs an environment of
 its own, for tensorflow and bodyfit want different versions of what they share (`uv run scripts/build_detector.py` makes
 one). The same package gives the same bytes.
 """
@@ -34,6 +35,8 @@ from onnx import numpy_helper
 
 SHA256 = "19828492d4a69c2e08915916c70f4d22c421c3b59152dfa5601834fc54f54118"
 """Of the package's movenet-multipose.bin, version 3.0.4."""
+PEOPLE = 24
+"""The network as published keeps the six highest peaks of its heat map of people; this many are kept here."""
 INPUT, OUTPUT = "input:0", "Identity:0"
 
 
@@ -44,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     graph, weights = read_package(args.package)
     model, _ = tf2onnx.convert.from_graph_def(
-        plain_graph(graph["modelTopology"], constants(graph["weightsManifest"], weights)),
+        plain_graph(graph["modelTopology"], more_people(constants(graph["weightsManifest"], weights))),
         input_names=[INPUT],
         output_names=[OUTPUT],
         opset=13,
@@ -85,6 +88,21 @@ def constants(manifest: list[dict[str, Any]], data: bytes) -> dict[str, np.ndarr
         at += count * stored.itemsize
     assert at == len(data), (at, len(data))
     return arrays
+
+
+def more_people(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The constants of a graph that keeps `PEOPLE` peaks for six: k, and the shapes of what is done with each."""
+
+    def changed(array: np.ndarray) -> np.ndarray:
+        if array.dtype == np.int32 and array.size < 5:  # shapes and k; 102 stands for 17 keypoints of each
+            return np.where(array == 6, PEOPLE, np.where(array == 102, 17 * PEOPLE, array)).astype(np.int32)
+        if array.shape == (102,):
+            return np.tile(array[:17], PEOPLE)
+        if 6 in array.shape and not array.any():  # zeros for each person
+            return np.zeros([PEOPLE if n == 6 else n for n in array.shape], array.dtype)
+        return array
+
+    return {name: changed(array) for name, array in arrays.items()}
 
 
 def plain_graph(topology: dict[str, Any], arrays: dict[str, np.ndarray]) -> tf.compat.v1.GraphDef:

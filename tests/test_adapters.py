@@ -233,7 +233,7 @@ class TestYolo:
         seen: dict[str, object] = {}
         xyc = np.random.default_rng(1).uniform(10, 90, (2, 17, 3)).astype(np.float32)
         xyc[..., 2] = 0.75
-        xyc[0, 3] = 0
+        xyc[0, 3] = 0, 0, 0.4
         boxes = np.array([[5, 5, 30, 40], [0, 0, 95, 95]], np.float32)
 
         class Boxed(SimpleNamespace):

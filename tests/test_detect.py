@@ -75,9 +75,9 @@ def test_both_people_in_the_street(found):
     assert np.hypot(*(_at(man, "nose")[:2] - (757, 125))) < 20
     assert np.hypot(*(_at(woman, "nose")[:2] - (805, 552))) < 20
     # His two feet stand on the roof, a step apart: single looks swap or merge them.
-    heels = sorted(float(_at(man, f"{side}_heel")[0]) for side in ("left", "right"))
-    assert 635 < heels[0] < 680
-    assert 715 < heels[1] < 760
+    ankles = sorted(float(_at(man, f"{side}_ankle")[0]) for side in ("left", "right"))
+    assert 635 < ankles[0] < 680
+    assert 715 < ankles[1] < 760
 
 
 @pytest.mark.parametrize("picture", ["walking", "standing"])

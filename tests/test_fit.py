@@ -511,7 +511,7 @@ def test_nobody_is_an_empty_result(model, lift):
 
 
 def test_statuses_say_whether_parameters_can_be_used():
-    assert [s.value for s in FitStatus if s.ok] == ["converged", "max_steps"]
+    assert [s.value for s in FitStatus if s.ok] == ["converged", "max_steps", "filled"]
     assert [s.value for s in FitStatus if not s.ok] == ["unobservable", "invalid_input"]
 
 

@@ -152,14 +152,14 @@ def _skinned(rig) -> np.ndarray:
 
 
 def test_a_clip_of_more_frames_than_morph_targets_are_found_from(tmp_path):
-    """The error is that of all frames, also of those between the sampled ones."""
+    """The tolerance is kept in all frames, also in those between the sampled ones."""
     model = BodyModel(tiny_assets("smplh"), dtype=torch.float64)
     bodies = motion(model, 300)
     rig = rig_of(model, bodies, fps=30, tolerance_m=1e-4)
     assert rig.morphs is not None
     error = np.linalg.norm(_skinned(rig) - upright(model, bodies), axis=2).max()
     assert error <= rig.morphs.error_m + 1e-6
-    assert rig.morphs.error_m < 2e-4
+    assert rig.morphs.error_m <= 1e-4
 
 
 @pytest.mark.parametrize("up", ["y", "z"])

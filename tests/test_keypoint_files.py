@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -258,16 +259,23 @@ class TestOurOwn:
         xyc = people("mediapipe33")
         lift = np.random.default_rng(3).normal(size=xyc.shape).astype(np.float32)
         lift[0, 4] = np.nan
-        first = Keypoints2D("mediapipe33", xyc[0], lift[0], (100.5, 20.25), 0.75)
+        first = Keypoints2D("mediapipe33", xyc[0], lift[0], (100.5, 20.25), 0.75, (1.0, 2.0, 30.5, 40.0))
         second = Keypoints2D("mediapipe33", xyc[1])
         save_keypoints(tmp_path / "k.npz", {"a.jpg": [first, second], "b.jpg": []})
         found = read(tmp_path / "k.npz")
         np.testing.assert_array_equal(found[0].xyc, first.xyc)
         np.testing.assert_array_equal(found[0].lift_m, lift[0])
         assert (found[0].lift_centre_px, found[0].score) == ((100.5, 20.25), 0.75)
+        assert (found[0].box, found[1].box) == ((1.0, 2.0, 30.5, 40.0), None)
         assert (found[1].lift_m, found[1].lift_centre_px) == (None, None)
         np.testing.assert_array_equal(found[1].xyc, second.xyc)
         assert read(tmp_path / "k.npz", "b.jpg") == []
+
+    def test_a_file_of_somebodys_own_needs_little(self, tmp_path):
+        want = people("coco17").astype(np.float64)
+        want[1, 4] = np.nan
+        np.savez(tmp_path / "k.npz", bodyfit_keypoints=1, layout="coco17", image=["a.jpg", "a.jpg"], xyc=want)
+        check(tmp_path / "k.npz", "coco17", np.nan_to_num(want).astype(np.float32))
 
     def test_people_of_two_layouts_do_not_fit_in_one_file(self, tmp_path):
         two = [Keypoints2D(layout, people(layout, 1)[0]) for layout in ("coco17", "lsp14")]
@@ -348,6 +356,62 @@ def test_a_faulty_file_costs_its_picture_only(tmp_path, data, says):
     with pytest.raises(KeypointFileError, match=r"b_keypoints.json") as beside:
         read(tmp_path, "b.jpg")
     assert says in str(beside.value)
+
+
+ODD = (None, True, -1, 0, 1e308, 10**400, float("nan"), "", "\x1b[31m", [], {}, [[]], [None], {"a": 1}, [1.0] * 51)
+
+
+def mutated(content: object, rng: np.random.Generator) -> object:
+    """The content with something odd in a random place, or with something missing."""
+    content = json.loads(json.dumps(content))
+    at, path = content, []
+    while isinstance(at, (dict, list)) and len(at) and (not path or rng.random() < 0.85):
+        keys = list(at) if isinstance(at, dict) else range(len(at))
+        path.append((at, keys[rng.integers(len(keys))]))
+        at = at[path[-1][1]]
+    parent, key = path[-1]
+    if rng.random() < 0.2:
+        del parent[key]
+    else:
+        parent[key] = ODD[rng.integers(len(ODD))]
+    return content
+
+
+@pytest.mark.parametrize("kind", ["openpose", "whole", "table", "annotations", "results", "mmpose", "demo", "images"])
+def test_whatever_is_in_a_file_is_read_or_refused_as_our_own_error(tmp_path, kind):
+    body, whole = people("openpose25"), people("openpose137")
+    parts = {"pose": slice(0, 25), "hand_left": slice(25, 46), "hand_right": slice(46, 67), "face": slice(67, 137)}
+    coco = TestCocoAndAlphaPose().annotations(people("coco17"), score=1.0)
+    content = {
+        "openpose": openpose(body),
+        "whole": {"people": [{f"{p}_keypoints_2d": flat(one[r]) for p, r in parts.items()} for one in whole]},
+        "table": {"a.jpg": openpose(body), "b.jpg": {"bodies": [{"joints": flat(body[0])}]}},
+        "annotations": coco,
+        "results": coco["annotations"],
+        "mmpose": TestMMPose().instances(people("coco17")),
+        "demo": {"meta_info": {"dataset_name": "coco"}, "instance_info": TestMMPose().instances(people("coco17"))},
+        "images": {"images": coco["images"]},
+    }[kind]
+    rng, read_well, refused = np.random.default_rng(0), 0, []
+
+    def people_in(where: Path) -> int:
+        files = load_keypoints(where)
+        refused.extend(fault for entry in files.entries for fault in entry.faults)
+        pictures = list(files.match([Path(name) for name in ("a.jpg", "5.jpg", "b.jpg")]).found)
+        found = [person for people in files.detect([frame(str(name)) for name in pictures]) for person in people]
+        assert all(np.isfinite(person.xyc).all() for person in found)
+        return len(found)
+
+    write(tmp_path / "good/b_keypoints.json", openpose(body))
+    write(tmp_path / "good/results.json", coco["annotations"])
+    for _ in range(60):
+        path = write(tmp_path / "good/a.json", mutated(content, rng))
+        for where in (path, path.parent):
+            with contextlib.suppress(KeypointFileError):
+                read_well += people_in(where)
+    assert read_well > 50
+    assert refused
+    assert not any("\x1b" in fault for fault in refused)
 
 
 class TestNames:
@@ -472,4 +536,7 @@ def test_wrong_use_of_the_command_is_told(tmp_path, capsys):
     assert "has nothing of the pictures walking.jpg; it has elsewhere" in capsys.readouterr().err
     assert main(["fit", picture, "--keypoint-layout", "coco17", "-o", str(tmp_path / "out")]) == 2
     assert "--keypoint-layout is of the files of --keypoints" in capsys.readouterr().err
+    wrong = ["fit", picture, "--keypoints", str(tmp_path / "k"), "--detector", "mediapipe", "-o", str(tmp_path / "out")]
+    assert main(wrong) == 2
+    assert "take the place of a detector" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -10,10 +10,16 @@ import torch
 
 from bodyfit.body.model import BodyParams
 from bodyfit.camera import Camera
+from bodyfit.detect.clip import watch
+from bodyfit.detect.steady import exchanged, mirror, unsteady
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.fit.track import Track
+from bodyfit.frame import Frame
 from bodyfit.io import load_result, load_track, save, save_track
+from bodyfit.keypoints import Keypoints2D
+from bodyfit.tracker import Sighting, Tracker, TrackerConfig, similarity, trails
+from bodyfit.video import even_slots
 
 
 def _track(n: int = 5, first: int = 7) -> Track:
@@ -105,3 +111,238 @@ def test_files_that_hold_no_track_are_named(tmp_path):
         np.savez(path, **{k: v for k, v in (arrays | change).items() if v is not None})
         with pytest.raises(AssetError, match=text):
             load_track(path)
+
+
+# Telling people apart. A stick figure of COCO's keypoints stands for a person.
+
+_FIGURE = np.array(
+    [
+        *((0, -0.9), (-0.03, -0.93), (0.03, -0.93), (-0.06, -0.9), (0.06, -0.9), (-0.18, -0.7), (0.18, -0.7)),
+        *((-0.22, -0.45), (0.22, -0.45), (-0.24, -0.2), (0.24, -0.2), (-0.1, -0.2), (0.1, -0.2)),
+        *((-0.1, 0.2), (0.1, 0.2), (-0.1, 0.6), (0.1, 0.6)),
+    ]
+)
+
+
+def _person(x: float, y: float = 300.0, *, height: float = 200.0, sure: float = 0.9, noise=None) -> Keypoints2D:
+    xy = _FIGURE * height / 1.53 + (x, y)
+    if noise is not None:
+        xy = xy + noise.normal(0, 0.01 * height, xy.shape)
+    return Keypoints2D("coco17", np.concatenate([xy, np.full((17, 1), sure)], 1).astype(np.float32))
+
+
+def _numbers(places, *, fps: float = 30.0, seed: int = 0, config: TrackerConfig | None = None) -> list[dict[str, int]]:
+    """The number that each name gets in each frame; `places` are dicts of name: x, shuffled before the tracker."""
+    rng, tracker, given = np.random.default_rng(seed), Tracker(config), []
+    for i, frame in enumerate(places):
+        names = list(rng.permutation(list(frame))) if frame else []
+        people = tuple(_person(frame[name], noise=rng) for name in names)
+        given.append(dict(zip(names, tracker.update(Sighting(i, i / fps, people)), strict=True)))
+    return given
+
+
+def _one_each(given: list[dict[str, int]]) -> dict[str, int]:
+    """The number of each name, which never changes."""
+    of: dict[str, set[int]] = {}
+    for frame in given:
+        for name, number in frame.items():
+            of.setdefault(name, set()).add(number)
+    assert all(len(numbers) == 1 for numbers in of.values()), of
+    assert len(set.union(*of.values())) == len(of), of
+    return {name: min(numbers) for name, numbers in of.items()}
+
+
+@pytest.mark.parametrize("hidden", [0, 8, 20])
+def test_two_who_cross_keep_their_numbers(hidden):
+    """They walk through each other at 1.5 heights a second; the farther one is unseen for some frames at the middle."""
+    places = []
+    for i in range(90):
+        frame = {"a": 100 + 10.0 * i, "b": 1005 - 10.0 * i}  # never in the very same place
+        if abs(i - 45) < hidden / 2:
+            del frame["b"]
+        places.append(frame)
+    _one_each(_numbers(places))
+
+
+def test_numbers_do_not_depend_on_the_order_in_which_people_are_found():
+    places = [{"a": 100 + 3.0 * i, "b": 320 + 3.0 * i, "c": 700.0} for i in range(40)]
+    assert all(len(_one_each(_numbers(places, seed=s))) == 3 for s in range(5))
+
+
+def test_who_is_hidden_by_a_tree_is_the_same_after_it():
+    places = [{"a": 100 + 6.0 * i} if not 30 <= i < 60 else {} for i in range(100)]
+    _one_each(_numbers(places))
+
+
+def test_who_is_away_for_longer_is_somebody_new():
+    places = [{"a": 100.0} if i < 30 or i >= 100 else {} for i in range(130)]
+    given = _numbers(places, config=TrackerConfig(max_gap_s=2.0))
+    assert given[0]["a"] != given[110]["a"]
+    assert len(_one_each(_numbers(places, config=TrackerConfig(max_gap_s=3.0)))) == 1
+
+
+def test_somebody_new_far_away_is_not_taken_for_who_left():
+    places = [{"a": 60.0 - 2 * i} if i < 30 else {"b": 1500.0} for i in range(60)]
+    _one_each(_numbers(places))
+
+
+def test_the_frame_rate_and_uneven_times_do_not_matter():
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.choice([1 / 60, 1 / 30, 1 / 8], 60))
+    tracker, seen = Tracker(), {"a": set(), "b": set()}
+    for i, t in enumerate(times):
+        numbers = tracker.update(Sighting(i, float(t), (_person(200 + 250 * t), _person(900 - 100 * t))))
+        seen["a"].add(numbers[0])
+        seen["b"].add(numbers[1])
+    assert [len(s) for s in seen.values()] == [1, 1]
+
+
+def test_time_must_go_on():
+    tracker = Tracker()
+    tracker.update(Sighting(0, 1.0, ()))
+    with pytest.raises(OptionError, match="order of time"):
+        tracker.update(Sighting(1, 1.0, ()))
+
+
+def test_ghosts_are_left_out_and_people_numbered_as_they_appear():
+    sightings = []
+    for i in range(120):
+        people = [_person(900.0, height=120)] if i >= 20 else []
+        people += [_person(200.0)]
+        people += [_person(1500.0)] if i in (50, 51, 52) else []  # a short mistake
+        people += [_person(1700.0)] if i % 9 == 0 else []  # a flickering one
+        sightings.append(Sighting(i, i / 30, tuple(people)))
+    found = trails(sightings)
+    assert [(t.id, t.frames[0], len(t.people)) for t in found] == [(0, 0, 120), (1, 20, 100)]
+
+
+def test_a_clip_shorter_than_a_ghost_still_has_people():
+    assert len(trails([Sighting(i, i / 30, (_person(200.0),)) for i in range(3)])) == 1
+    assert len(trails([Sighting(0, 0.0, (_person(200.0),))])) == 1
+    assert trails([]) == trails([Sighting(0, 0.0, ())]) == []
+
+
+def test_settings_that_cannot_be_are_refused():
+    for kind in ({"max_gap_s": -1.0}, {"min_similarity": 0.0}, {"min_seen_part": 2.0}):
+        with pytest.raises(OptionError):
+            TrackerConfig(**kind)
+
+
+def test_similarity_is_one_on_itself_and_falls_with_distance():
+    a = _person(100.0)
+    near, far = (similarity(a, _person(100.0 + d), 200.0) for d in (10.0, 60.0))
+    assert similarity(a, a, 200.0) == 1.0
+    assert 1 > near > 0.8 > 0.2 > far > 0
+    assert similarity(a, _person(100.0, sure=0.1), 200.0) == 1.0  # nothing sure in common: by the boxes
+
+
+class _Stage:
+    """A detector for people whose places are known: `detect` finds all that it may, `follow` whom it is pointed at."""
+
+    def __init__(self, places, *, blind=lambda i, name: False) -> None:
+        self.places, self.blind = places, blind
+        self.looks: list[int] = []
+
+    def detect(self, frames):
+        self.looks += [f.index for f in frames]
+        return [[_person(x) for n, x in self.places[f.index].items() if not self.blind(f.index, n)] for f in frames]
+
+    def follow(self, frame, previous):
+        def near(one):
+            x = float(one.xyc[:, 0].mean())
+            found = [at for at in self.places[frame.index].values() if abs(at - x) < 40]
+            return _person(found[0]) if found else None
+
+        return [near(one) for one in previous]
+
+
+def _frames(n: int):
+    blank = np.zeros((4, 4, 3), np.uint8)
+    return (Frame(blank, index=i, time_s=i / 30) for i in range(n))
+
+
+def test_people_are_followed_back_to_where_they_came_from():
+    """Everyone is looked for in every fifteenth frame only, and yet each is seen in all of his frames."""
+    places = [{"a": 100 + 5.0 * i} | ({"b": 1000 - 5.0 * i} if 20 <= i < 50 else {}) for i in range(70)]
+    detector = _Stage(places)
+    sightings = list(watch(detector, _frames(70), every=15))
+    assert [s.frame for s in sightings] == list(range(70))
+    assert [len(s.people) for s in sightings] == [len(p) for p in places]
+    assert len(detector.looks) <= 8
+
+
+def test_whom_a_full_look_misses_is_followed_all_the_same():
+    places = [{"a": 300.0} for _ in range(60)]
+    sightings = watch(_Stage(places, blind=lambda i, name: 10 < i < 35), _frames(60), every=10)
+    assert all(len(s.people) == 1 for s in sightings)
+
+
+def test_what_full_looks_never_confirm_is_a_ghost():
+    places = [{"a": 300.0} for _ in range(90)]
+    sightings = list(watch(_Stage(places, blind=lambda i, name: i > 0), _frames(90), every=10))
+    assert len(sightings[0].people) == 1
+    assert len(sightings[-1].people) == 0
+
+
+def test_two_who_meet_are_told_apart_after():
+    places = [{"a": 100 + 10.0 * i, "b": 1000 - 10.0 * i} for i in range(90)]
+    found = trails(watch(_Stage(places), _frames(90), every=15))
+    assert len(found) == 2
+    middles = [[float(p.xyc[:, 0].mean()) for p in t.people] for t in found]
+    assert sorted(m[-1] - m[0] > 0 for m in middles) == [False, True]
+    assert all(abs(m[-1] - m[0]) > 800 for m in middles)
+
+
+def test_a_detector_that_cannot_follow_looks_at_each_frame():
+    class Still:
+        def detect(self, frames):
+            return [[_person(100.0)] for _ in frames]
+
+    assert [len(s.people) for s in watch(Still(), _frames(5))] == [1] * 5
+    with pytest.raises(OptionError, match="every"):
+        list(watch(Still(), _frames(5), every=0))
+
+
+def test_an_even_clock_fills_what_an_uneven_one_skips():
+    slots, fps = even_slots(np.array([0.0, 0.033, 0.067, 0.1, 0.133]), 30.0)
+    assert slots.tolist() == [0, 1, 2, 3, 4]
+    assert fps == pytest.approx(30, rel=0.03)
+    slots, fps = even_slots(np.array([0.0, 0.04, 0.08, 0.20, 0.24]), 20.0)
+    assert (slots.tolist(), fps) == ([0, 1, 2, 5, 6], pytest.approx(25))
+    slots, _ = even_slots(np.array([0.0, 0.04, 0.045, 0.05, 0.16, 0.2]), 25.0)
+    assert (np.diff(slots) > 0).all()
+
+
+def test_a_pose_that_jumps_is_doubted_and_one_that_moves_is_not():
+    person = _person(300.0)
+    assert unsteady(_person(330.0), person, 1) < 1  # all of him moves on
+    assert unsteady(exchanged(person), person, 1) > 1  # he cannot have turned round in a frame
+    assert unsteady(exchanged(person), person, 30) < 1  # in a second he can
+    assert unsteady(_person(300.0, noise=np.random.default_rng(0)), person, 1) < 1
+
+
+def test_a_mirrored_mirror_image_is_as_before():
+    person = _person(300.0)
+    lifted = Keypoints2D("coco17", person.xyc, np.random.default_rng(0).normal(size=(17, 3)), (300.0, 200.0))
+    back = mirror(mirror(lifted, 640), 640)
+    np.testing.assert_allclose(back.xyc, lifted.xyc, atol=1e-4)
+    np.testing.assert_allclose(back.lift_m, lifted.lift_m)
+    assert back.lift_centre_px == lifted.lift_centre_px
+    nose = mirror(person, 640).xyc[0]
+    np.testing.assert_allclose(nose[:2], (640 - person.xyc[0, 0], person.xyc[0, 1]), atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [range(20, 23), range(20, 40)])
+def test_a_look_that_exchanges_the_sides_is_put_right(wrong):
+    class Confused(_Stage):
+        def follow(self, frame, previous):
+            found = super().follow(frame, previous)
+            return [exchanged(one) if one and frame.index in wrong else one for one in found]
+
+    places = [{"a": 1000.0 + 2 * i} for i in range(60)]
+    blank = np.zeros((4, 4000, 3), np.uint8)  # wide enough that the mirrored person is nowhere near
+    frames = (Frame(blank, index=i, time_s=i / 30) for i in range(60))
+    for sighting in watch(Confused(places), frames, every=15):
+        (one,) = sighting.people
+        assert one.xyc[5, 0] < one.xyc[6, 0]  # the left shoulder stays where it is
+        assert one.xyc[5, 2] > 0.5

@@ -80,7 +80,7 @@ def batch(
     with common.progress_bar() as advance:
 
         def tell(finished: int, items: int, entry: dict[str, Any] | None) -> None:
-            advance("" if entry is None else Path(entry["item"]).name, finished if entry is None else 1, items)
+            advance("" if entry is None else Path(entry["item"]).name, finished, items)
             if entry is not None and (verbose or entry["status"] == "failed"):
                 why = f": {entry['why']}" if "why" in entry else ""
                 print(f"{entry['item']}: {entry['status']}{why}", file=sys.stderr, flush=True)

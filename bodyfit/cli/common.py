@@ -34,6 +34,7 @@ __all__ = [
     "JsonOption",
     "ModelOption",
     "OutOption",
+    "TtaOption",
     "VerboseOption",
     "as_help",
     "chosen_model",
@@ -70,6 +71,9 @@ DetectorOption = Annotated[
         "--detector",
         help='What finds people and their keypoints: "movenet", "mediapipe", "rtmpose:WEIGHTS.onnx", or one installed.',
     ),
+]
+TtaOption = Annotated[
+    bool, typer.Option("--tta", help="Look at each person up to sixteen times, mirrored and turned, and average.")
 ]
 DeviceOption = Annotated[
     str,
@@ -165,10 +169,10 @@ def plain(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def progress_bar(total: int | None = None) -> Iterator[Callable[..., None]]:
-    """A bar on standard error if that is a terminal; yields what moves it: (description, steps, total=...)."""
+def progress_bar() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar on standard error if that is a terminal; yields what moves it: step, done, of how many."""
     if not sys.stderr.isatty():
-        yield lambda name, steps, total=None: None
+        yield lambda step, done, total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -183,9 +187,5 @@ def progress_bar(total: int | None = None) -> Iterator[Callable[..., None]]:
         redirect_stdout=sys.stdout.isatty(),  # else lines meant for a file would land on the terminal
     )
     with bar:
-        task = bar.add_task("", total=total)
-
-        def advance(name: str, steps: int, total: int | None = None) -> None:
-            bar.update(task, description=name, advance=steps, **({} if total is None else {"total": total}))
-
-        yield advance
+        task = bar.add_task("", total=None)
+        yield lambda step, done, total: bar.update(task, description=step, completed=done, total=total)

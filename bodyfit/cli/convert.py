@@ -84,6 +84,12 @@ def convert(
         PoseShapes | None,
         typer.Option("--pose-shapes", help="Of .glb and .usd: baked in (if left out), or none, plain skinning."),
     ] = None,
+    tolerance_mm: Annotated[
+        float | None,
+        typer.Option(
+            "--tolerance-mm", min=1e-3, help="How far baked pose shapes of a clip may be off; 0.1 if left out."
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="Body that the parameters pose; a fit knows its own.")
     ] = None,
@@ -122,7 +128,7 @@ def convert(
 
     is_bodies = holds_bodies(Path(source))
     of_bodies = {"--frame": frame, "--fps": fps, "--model": model, "--axes": axes}
-    of_files = {"--up": up, "--unit": unit, "--pose-shapes": pose_shapes}
+    of_files = {"--up": up, "--unit": unit, "--pose-shapes": pose_shapes, "--tolerance-mm": tolerance_mm}
     if is_bodies:
         _refuse({"--layout": layout}, f"{source} holds bodies")
         bodies = _bodies(source, model, axes)
@@ -132,7 +138,7 @@ def convert(
     else:
         _refuse(of_bodies | of_files, f"{source} is a body model")
         return _convert_model(source, new, layout or Layout.BODYFIT, gender, as_json)
-    facts = _export(bodies, new, frame, fps, up, unit, pose_shapes)
+    facts = _export(bodies, new, frame, fps, up, unit, pose_shapes, tolerance_mm)
     if as_json:
         common.say(json.dumps(common.plain({"source": source} | facts), indent=2))
         return common.OK
@@ -173,6 +179,7 @@ def _export(
     up: Up | None,
     unit: Unit | None,
     pose_shapes: PoseShapes | None,
+    tolerance_mm: float | None,
 ) -> dict[str, Any]:
     from bodyfit.io import Placing, export
 
@@ -187,6 +194,7 @@ def _export(
         up=up and up.value,
         unit=unit.value,
         pose_shapes=pose_shapes and pose_shapes.value,
+        tolerance_m=None if tolerance_mm is None else tolerance_mm / 1000,
     )
     count = 1 if frame is not None else bodies.params.batch
     is_up = up.value if up else ("z" if new.suffix.lower() == ".npz" else "y")

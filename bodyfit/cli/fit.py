@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bodyfit.cli.fit_one import Worker
     from bodyfit.detect import Detector
 
-__all__ = ["check_focal", "fit"]
+__all__ = ["check_focal", "fit", "folder_names"]
 
 
 def fit(
@@ -38,6 +38,7 @@ def fit(
     model: common.ModelOption = "open",
     gender: common.GenderOption = common.Gender.NEUTRAL,
     detector: common.DetectorOption = common.DETECTOR,
+    tta: common.TtaOption = False,
     keypoints: Annotated[
         Path | None,
         typer.Option("--keypoints", help="Files of keypoints (OpenPose, COCO, MMPose, AlphaPose ...) in its place."),
@@ -62,7 +63,8 @@ def fit(
         bodyfit fit photo.jpg -o out --focal-mm 24 --sensor-mm 36 --json
         bodyfit fit photos/ --keypoints openpose_out/ -o out
 
-    Exit code: 0 every input gave a body, 1 some did not, 2 wrong use (also where no input names a picture).
+    Exit code: 0 every input gave a body, 1 some did not (or people in a keypoint file could not be read), 2 wrong use
+    (also where no input names a picture).
     """
     check_focal(focal_px, focal_mm, sensor_mm, fov_deg)
     entries: list[dict[str, Any]] = []
@@ -71,16 +73,20 @@ def fit(
         return common.WRONG_USE
     if keypoint_layout is not None and keypoints is None:
         raise OptionError("--keypoint-layout is of the files of --keypoints; give those too")
+    if keypoints is not None and detector != common.DETECTOR:
+        raise OptionError("--keypoints take the place of a detector; leave --detector out")
+    if keypoints is not None and tta:
+        raise OptionError("--tta is for a detector; --keypoints take its place")
     files = None if keypoints is None else given_keypoints(keypoints, keypoint_layout, pictures)
     common.output_folder(out)
     start = time.perf_counter()
-    with common.progress_bar(len(pictures)) as advance:
-        advance("loading", 0)
+    with common.progress_bar() as advance:
+        advance("loading", 0, len(pictures))
         from bodyfit.cli.fit_one import Worker  # torch and the networks: seconds
         from bodyfit.pipeline import Lens
 
         lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
-        found_by = _detector(detector) if files is None else files
+        found_by = _detector(detector, tta=tta) if files is None else files
         body = common.chosen_model(model, gender, device)
         worker = Worker(
             out=out,
@@ -98,20 +104,20 @@ def _each(
     worker: Worker,
     pictures: Sequence[Path],
     entries: list[dict[str, Any]],
-    advance: Callable[[str, int], None],
+    advance: Callable[[str, int, int | None], None],
     *,
     quiet: bool,
     verbose: bool,
 ) -> bool:
     """Fit one picture after the other; returns whether Ctrl-C stopped it. What is done stays done."""
     try:
-        for picture, folder in zip(pictures, _folder_names(pictures), strict=True):
-            advance(picture.name, 0)
+        for done, (picture, folder) in enumerate(zip(pictures, folder_names(pictures), strict=True)):
+            advance(picture.name, done, len(pictures))
             entries.append(_one(worker, picture, folder, verbose))
             _tell_faults(entries[-1], worker.detector, picture)
             if not quiet:
                 _tell(entries[-1], worker.out / folder)
-            advance(picture.name, 1)
+            advance(picture.name, done + 1, len(pictures))
     except KeyboardInterrupt:
         common.error(f"stopped by Ctrl-C; results up to here are in {worker.out}", label="bodyfit")
         return True
@@ -155,12 +161,12 @@ def check_focal(focal_px: float | None, focal_mm: float | None, sensor_mm: float
     focal_px_from((side, side), focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
 
 
-def _detector(name: str) -> Detector:
+def _detector(name: str, *, tta: bool = False) -> Detector:
     from bodyfit.detect import detector_names, load_detector
 
     if name.partition(":")[0] not in (names := detector_names()):
         raise OptionError(f"--detector must be one of {', '.join(names)}, got {name!r}")
-    return load_detector(name)
+    return load_detector(name, tta=tta)
 
 
 def _one(worker: Worker, picture: Path, folder: str, verbose: bool) -> dict[str, Any]:
@@ -208,7 +214,7 @@ def _tell(entry: dict[str, Any], folder: Path) -> None:
     common.say(f"{entry['input']}: {people}, off by {errors}, {seconds:.1f} s -> {folder}")
 
 
-def _folder_names(pictures: Sequence[Path]) -> list[str]:
+def folder_names(pictures: Sequence[Path]) -> list[str]:
     """A folder for each picture, named after it; a second of the same name (in any case) gets a number."""
     taken = {"summary.json"}
     names = []

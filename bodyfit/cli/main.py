@@ -23,6 +23,7 @@ from bodyfit.cli.info import info
 from bodyfit.cli.random import random
 from bodyfit.cli.render import render
 from bodyfit.cli.report import report
+from bodyfit.cli.video import video
 from bodyfit.cli.view import view
 from bodyfit.errors import BodyfitError
 
@@ -36,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("fit", help=common.as_help(fit))(fit)
+app.command("video", help=common.as_help(video))(video)
 app.command("batch", help=common.as_help(batch))(batch)
 app.command("render", help=common.as_help(render))(render)
 app.command("random", help=common.as_help(random))(random)

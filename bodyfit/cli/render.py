@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bodyfit.cli import common
+from bodyfit.cli.render_film import holds_tracks, render_film
 from bodyfit.errors import BodyfitError, OptionError
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ def render(
     size: Annotated[
         str, typer.Option("--size", metavar="WxH", help="Pixels of front, side, top and turn, as 800x600.")
     ] = "",
-    grid_m: Annotated[float | None, typer.Option("--grid", help="Lines on the ground, so many metres apart.")] = None,
+    grid_m: Annotated[
+        float | None, typer.Option("--grid", min=0.01, help="Metres between lines on the ground.")
+    ] = None,
     frames: Annotated[int, typer.Option("--frames", min=2, max=720, help="Pictures of a turn.")] = 36,
     texture: Annotated[Path | None, typer.Option("--texture", help="A picture to dress the bodies in (by uv).")] = None,
     model: Annotated[str, typer.Option("--model", help="Body model, if not the one the results name.")] = "",
@@ -70,10 +73,13 @@ def render(
     Examples:
         bodyfit render out/ -o pictures --view overlay,side,top --skeleton
         bodyfit render out/street -o street.gif --view turn
+        bodyfit render out/clip -o clip.mp4
         bodyfit render out/ -o maps --maps depth,silhouette
 
     Exit code: 0 every picture was drawn, 1 some were not, 2 wrong use.
     """
+    if out.suffix.lower() in (".mp4", ".gif") and not view and not maps and holds_tracks(results):
+        return render_film(results, out, photo, model, as_json)
     views, kinds = _chosen("--view", view, _VIEWS), _chosen("--maps", maps, _MAPS)
     if not views and not kinds:
         views = ("overlay",)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,7 +190,7 @@ class Drawer:
         if view == "turn":
             path = self._path(found, "turn.gif")
             pictures = render.turntable(people.bodies, faces, frames=self.frames, size=size, grid_m=self.grid_m)
-            io.save_gif(path, pictures, fps=min(max(self.frames / 3, 8), 25))
+            io.save_gif(path, pictures, fps=min(max(self.frames / 3, 8.0), 25.0))
             return path
         picture = render.studio(people.bodies, faces, view=view, size=size, grid_m=self.grid_m)
         return self._save(found, f"{view}.png", picture)
@@ -205,9 +204,8 @@ class Drawer:
     def _save_maps(self, found: Found, people: _People) -> list[Path]:
         if not self.maps:
             return []
-        part_of = people.model.weights.argmax(1) if "parts" in self.maps else None
         faces, camera = people.model.faces, people.camera
-        maps = render.draw_maps(people.bodies, faces, camera, labels=part_of, which=self.maps)
+        maps = render.draw_maps(people.bodies, faces, camera, part_weights=people.model.weights, which=self.maps)
         names = people.model.skeleton.names
         labels: dict[str, Any] = {}
         files = []
@@ -228,7 +226,11 @@ class Drawer:
                 io.save_picture(path, render.normal_colors(array))
             else:
                 last = int(array.max(initial=0))
-                colors = [render.person_color(k) for k in range(last)] if kind == "silhouette" else _hues(len(names))
+                colors = (
+                    [render.person_color(k) for k in range(last)]
+                    if kind == "silhouette"
+                    else render.part_colors(len(names))
+                )
                 io.save_labels(path, array, colors)
             files.append(path)
         if labels:
@@ -250,8 +252,3 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
 
     width = max(round(image.shape[1] * _SHEET_PX / image.shape[0]), 1)
     return np.asarray(Image.fromarray(image).resize((width, _SHEET_PX), Image.Resampling.LANCZOS, reducing_gap=3.0))
-
-
-def _hues(n: int) -> list[tuple[float, float, float]]:
-    """Colours of which neighbours differ: hues by the golden ratio, three brightnesses."""
-    return [colorsys.hsv_to_rgb(k * 0.618034 % 1, 0.55 + 0.2 * (k % 2), 0.95 - 0.18 * (k % 3)) for k in range(n)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bodyfit.detect.base import Detector, Follower
+from bodyfit.detect.steady import exchanged, steadied, unsteady
 from bodyfit.errors import OptionError
 from bodyfit.frame import Frame
 from bodyfit.keypoints import Keypoints2D
@@ -58,6 +59,10 @@ class _Followed:
     now: Keypoints2D
     before: Keypoints2D | None = None
     """A frame earlier."""
+    trusted: Keypoints2D | None = None
+    """The last pose that continued the motion; none before `now`."""
+    age: int = 0
+    """Frames since then."""
     missed: int = 0
     """Full looks in a row that did not find them."""
 
@@ -65,20 +70,22 @@ class _Followed:
         """Where they will be in the next frame, or were in the one before when followed backwards."""
         return self.now if self.before is None else shifted(self.now, shift_px(self.before, self.now))
 
-    def moved(self, now: Keypoints2D) -> _Followed:
-        return _Followed(now, self.now, self.missed)
+    def moved(self, now: Keypoints2D, steady: bool) -> _Followed:
+        """The same a frame later."""
+        last = self.trusted or self.now
+        return _Followed(now, self.now, now if steady else last, 0 if steady else self.age + 1, self.missed)
 
 
 def _followed(detector: Follower, frame: Frame, known: Sequence[_Followed]) -> list[_Followed]:
     """Those who are still seen; of two who became one, one."""
     if not known:
         return []
-    seen = detector.follow(frame, [one.expected() for one in known])
-    moved = [
-        one.moved(now)
-        for one, now in zip(known, seen, strict=True)
-        if now is not None and (now.xyc[:, 2] > 0.5).sum() >= _LEAST_SURE
-    ]
+    expected = [one.expected() for one in known]
+    moved = []
+    for one, there, now in zip(known, expected, detector.follow(frame, expected), strict=True):
+        if now is None or (now.xyc[:, 2] > 0.5).sum() < _LEAST_SURE:
+            continue
+        moved.append(one.moved(*steadied(detector, frame, now, there, one.trusted or one.now, one.age + 1)))
     return [moved[i] for i in distinct([one.now for one in moved])]
 
 
@@ -88,15 +95,16 @@ def _look(
     """Look for everyone in the last frame that waits; who is new is followed back through the others, in place."""
     frame, _ = waiting[-1]
     found = detector.detect([frame])[0]
-    ours = {i: _match(one.now, found) for i, one in enumerate(known)}
-    kept = [
-        _Followed(
-            one.now if ours[i] is None else found[ours[i]], one.before, 0 if ours[i] is not None else one.missed + 1
-        )
-        for i, one in enumerate(known)
-    ]
+    kept, matched = [], set()
+    for one in known:
+        match = _match(one.now, found)
+        matched.add(match)
+        if match is None:
+            kept.append(replace(one, missed=one.missed + 1))
+        else:
+            kept.append(_confirmed(one, found[match]))
     kept = [one for one in kept if one.missed <= _UNCONFIRMED]
-    new = [_Followed(person) for j, person in enumerate(found) if j not in ours.values()]
+    new = [_Followed(person) for j, person in enumerate(found) if j not in matched]
     everyone = [*kept, *new]
     everyone = [everyone[i] for i in distinct([one.now for one in everyone])]
     waiting[-1] = frame, [one.now for one in everyone]
@@ -105,6 +113,17 @@ def _look(
             if any(one is other for other in new):
                 _backwards(detector, waiting[:-1], one)
     return everyone
+
+
+def _confirmed(one: _Followed, found: Keypoints2D) -> _Followed:
+    """Someone who was followed, as a full look sees him: it looks better than one that follows, but may take his back
+    for his front as well."""
+    last, age = one.trusted or one.now, max(one.age, 1)
+    if unsteady(found, last, age) > 1 >= unsteady(exchanged(found), last, age):
+        found = exchanged(found)
+    elif unsteady(found, last, age) > 1 and one.age == 0:
+        found = one.now
+    return _Followed(found, one.before, found)
 
 
 def _backwards(detector: Follower, waiting: Sequence[tuple[Frame, list[Keypoints2D]]], one: _Followed) -> None:

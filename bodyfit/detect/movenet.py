@@ -12,21 +12,25 @@ from bodyfit.detect.blazepose import Blazepose, Landmarks
 from bodyfit.detect.looks import consensus, mirrored
 from bodyfit.detect.mediapipe import keypoints_from
 from bodyfit.detect.multipose import Multipose, Proposal
+from bodyfit.detect.parts import FaceFinder, HandFinder, each_once
 from bodyfit.detect.regions import Roi
+from bodyfit.detect.repair import as_proposed, believable, reconciled
 from bodyfit.detect.search import propose
-from bodyfit.detect.similarity import COCO_ROWS, as_coco, oks
+from bodyfit.detect.similarity import HEAD_AND_SHOULDERS, as_coco, oks
 from bodyfit.errors import OptionError
 from bodyfit.frame import Frame
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.skeleton import layout_names
 
-__all__ = ["MovenetDetector"]
+__all__ = ["MovenetDetector", "region"]
 
 _COCO, _LANDMARKS = layout_names("coco17"), layout_names("mediapipe33")
-_SURE = 0.3
-"""A proposal with this score is a person even where the landmark network sees none."""
 _AGREE = 0.4
 """The similarity of landmarks and proposal from which on they show the same person."""
+_WIDER = 1.15
+"""How much farther away the third look is taken from."""
+_MORE = ((0.9, 0.0), (1.0, 0.15), (1.0, -0.15), (1.25, 0.0))
+"""Sizes and turns (radians) of the regions that `tta` looks at besides, each of them also mirrored."""
 
 
 class MovenetDetector:
@@ -42,11 +46,12 @@ class MovenetDetector:
         masks: bool = False,
         max_people: int | None = None,
     ) -> None:
-        """`quick` looks once at the whole picture, small, and once at each person: a tenth of the work, for people of
-        at least a third of the picture's height who are not crowded."""
+        """`tta` averages twelve looks at each person in place of two to four; the others ask for more of each. `quick`
+        looks once at the whole picture, small, and once at each person: for few people who are large in it."""
         if max_people is not None and max_people < 1:
             raise OptionError(f"max_people must be at least 1, or None for everyone, got {max_people}")
         self._proposer, self._networks = Multipose(), Blazepose(masks=masks)
+        self._hands, self._face = HandFinder() if hands else None, FaceFinder() if face else None
         self._quick, self._tta, self._max_people = quick, tta, max_people
 
     def detect(self, frames: Sequence[Frame]) -> list[list[Keypoints2D]]:
@@ -57,50 +62,84 @@ class MovenetDetector:
         """The same people in the next frame, in the same order; None for who is no longer seen where he was.
 
         One look of the landmark network each, about 20 ms, in a region about the last keypoints: for motion up to
-        about a tenth of a person's height between frames.
+        about a tenth of a person's height between frames. `previous` may have any layout with COCO's names.
         """
         return [self._again(frame.image, person) for person in previous]
 
     def _people(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Keypoints2D]:
-        found = []
-        for proposal in propose(self._proposer, image, quick=self._quick):
-            person = self._confirm(image, proposal)
+        found: list[Keypoints2D] = []
+        proposals = propose(self._proposer, image, quick=self._quick)
+        for proposal in proposals:
+            if any(_shown(proposal, person) for person in found):
+                continue
+            person = self._confirm(image, proposal, [p for p in proposals if p is not proposal])
             if person is not None and not any(_same(person, other) for other in found):
                 found.append(person)
         found.sort(key=lambda person: -_height_px(person))
-        return found[: self._max_people]
+        return self._in_full(image, found[: self._max_people])
 
-    def _confirm(self, image: UInt8[np.ndarray, "H W 3"], proposal: Proposal) -> Keypoints2D | None:
-        """The landmarks of a proposed person; the proposal's own points where the networks disagree."""
-        size = image.shape[1], image.shape[0]
-        first = self._networks.landmarks(image, region(proposal.xyc))
-        looks = [] if first is None else [first, *([] if self._quick else self._looks(image, first.next_roi))]
-        looks = [look for look in looks if oks(_seen(look), proposal.xyc, proposal.height_px) > _AGREE]
-        if looks:
-            mean, agreement = consensus(looks)
-            return replace(keypoints_from(mean, size, proposal.score, agreement), box=proposal.box)
-        return _as_proposed(proposal) if proposal.score >= _SURE else None
+    def _in_full(self, image: UInt8[np.ndarray, "H W 3"], people: Sequence[Keypoints2D]) -> list[Keypoints2D]:
+        """The people with hands and face, where they were asked for."""
+        found = list(people)
+        if self._hands is not None:
+            hands = each_once([self._hands.hands(image, person.xyc) for person in found])
+            found = [replace(person, hands=of) for person, of in zip(found, hands, strict=True)]
+        if self._face is not None:
+            found = [replace(person, face=self._face.face(image, person.xyc)) for person in found]
+        return found
 
-    def _looks(self, image: UInt8[np.ndarray, "H W 3"], roi: Roi) -> list[Landmarks]:
-        width = image.shape[1]
-        other = Roi(width - roi.x, roi.y, roi.size, -roi.angle)
-        turned = self._networks.landmarks(image[:, ::-1], other)
-        looks = [
-            self._networks.landmarks(image, roi),
-            turned and mirrored(turned, float(width)),
-            self._networks.landmarks(image, Roi(roi.x, roi.y, 1.15 * roi.size, roi.angle)),
-        ]
-        return [look for look in looks if look is not None]
-
-    def _again(self, image: UInt8[np.ndarray, "H W 3"], person: Keypoints2D) -> Keypoints2D | None:
-        look = self._networks.landmarks(image, region(as_coco(person.xyc)))
-        if look is None:
+    def _confirm(
+        self, image: UInt8[np.ndarray, "H W 3"], proposal: Proposal, others: Sequence[Proposal]
+    ) -> Keypoints2D | None:
+        """A proposed person's landmarks, checked against the proposal; its own points where they show another."""
+        if proposal.score < 0.3 and not believable(proposal, 1.0, 1.0):
             return None
         size = image.shape[1], image.shape[0]
-        now = keypoints_from(look, size, person.score, np.ones(len(_LANDMARKS)))
+        looks = self._looks(image, region(proposal.xyc), proposal)
+        agreeing = [look for look in looks if _similarity(look, proposal) >= _AGREE]
+        best = max((_similarity(look, proposal) for look in looks), default=0.0)
+        visible = max((float(look.visibility.mean()) for look in looks), default=0.0)
+        if not believable(proposal, best, visible):
+            return None
+        if not agreeing:
+            return as_proposed(proposal)
+        mean, agreement = consensus(agreeing)
+        person = keypoints_from(mean, size, proposal.score, agreement)
+        return reconciled(replace(person, box=proposal.box, mask=mean.mask), proposal, others)
+
+    def _looks(self, image: UInt8[np.ndarray, "H W 3"], roi: Roi, proposal: Proposal) -> list[Landmarks]:
+        """A look, another at the mirrored picture, and more where the two disagree or `tta` asks for it."""
+        first = self._networks.landmarks(image, roi)
+        if self._quick:
+            return [] if first is None else [first]
+        if first is not None and _similarity(first, proposal) >= _AGREE:
+            roi = first.next_roi
+        looks = [first, self._mirrored(image, roi)]
+        found = [look for look in looks if look is not None]
+        if self._tta:
+            for size, turn in _MORE:
+                other = replace(roi, size=size * roi.size, angle=roi.angle + turn)
+                found += [k for k in (self._networks.landmarks(image, other), self._mirrored(image, other)) if k]
+        if len(found) < 2 or consensus(found)[1].mean() < 0.95:
+            wider = replace(roi, size=_WIDER * roi.size)
+            found += [k for k in (self._networks.landmarks(image, roi), self._networks.landmarks(image, wider)) if k]
+        return found
+
+    def _mirrored(self, image: UInt8[np.ndarray, "H W 3"], roi: Roi) -> Landmarks | None:
+        width = image.shape[1]
+        look = self._networks.landmarks(image[:, ::-1], Roi(width - roi.x, roi.y, roi.size, -roi.angle))
+        return look and mirrored(look, float(width))
+
+    def _again(self, image: UInt8[np.ndarray, "H W 3"], person: Keypoints2D) -> Keypoints2D | None:
+        names = layout_names(person.layout)
+        before = person.xyc[[names.index(name) for name in _COCO]]
+        look = self._networks.landmarks(image, region(before))
+        if look is None:
+            return None
+        now = keypoints_from(look, (image.shape[1], image.shape[0]), person.score, np.ones(len(_LANDMARKS)))
         # Between two frames a person moves by less than his own width: what is farther is somebody else.
-        near = oks(as_coco(now.xyc), as_coco(person.xyc), 3 * _height_px(person)) > 0.5
-        return now if near else None
+        near = oks(as_coco(now.xyc), before, 3 * _height_px(person)) > 0.5
+        return self._in_full(image, [replace(now, mask=look.mask)])[0] if near else None
 
 
 def region(xyc: Float[np.ndarray, "17 3"]) -> Roi:
@@ -113,26 +152,27 @@ def region(xyc: Float[np.ndarray, "17 3"]) -> Roi:
     hips, shoulders = (0.5 * (point[f"left_{part}"] + point[f"right_{part}"])[:2] for part in ("hip", "shoulder"))
     seen = xyc[xyc[:, 2] > 0.2, :2]
     reach = np.linalg.norm(seen - hips, axis=1).max(initial=0.0)
-    trunk = float(np.hypot(*(shoulders - hips)))
     up = shoulders - hips
+    trunk = float(np.hypot(*up))
     angle = float(np.arctan2(up[0], -up[1])) if trunk > 0 else 0.0
     return Roi(float(hips[0]), float(hips[1]), max(16.0, 4.1 * trunk, 2.75 * float(reach)), angle)
 
 
-def _seen(look: Landmarks) -> Float[np.ndarray, "17 3"]:
-    """What COCO calls a look's landmarks; their confidence that of being within the region."""
-    return as_coco(np.concatenate([look.xy_px, look.presence[:, None]], 1))
+def _similarity(look: Landmarks, proposal: Proposal) -> float:
+    """Of a look's landmarks within its region and the proposal."""
+    seen = as_coco(np.concatenate([look.xy_px, look.presence[:, None]], 1))
+    return oks(seen, proposal.xyc, proposal.height_px)
 
 
-def _as_proposed(proposal: Proposal) -> Keypoints2D:
-    """The proposal alone, in MediaPipe's layout: without lift, and without hands, feet and mouth."""
-    xyc = np.zeros((len(_LANDMARKS), 3), np.float32)
-    xyc[COCO_ROWS] = proposal.xyc
-    return Keypoints2D("mediapipe33", xyc, score=min(1.0, max(0.0, proposal.score)), box=proposal.box)
+def _shown(proposal: Proposal, person: Keypoints2D) -> bool:
+    """Whether a proposal shows someone who was found before."""
+    height = max(_height_px(person), proposal.height_px)
+    return oks(as_coco(person.xyc), proposal.xyc, height) > 0.5
 
 
 def _same(a: Keypoints2D, b: Keypoints2D) -> bool:
-    return oks(as_coco(a.xyc), as_coco(b.xyc), max(_height_px(a), _height_px(b))) > 0.5
+    one, other, height = as_coco(a.xyc), as_coco(b.xyc), max(_height_px(a), _height_px(b))
+    return oks(one, other, height) > 0.5 or oks(one, other, height, of=HEAD_AND_SHOULDERS) > 0.6
 
 
 def _height_px(person: Keypoints2D) -> float:

@@ -1,4 +1,4 @@
-"""MoveNet MultiPose Lightning: up to six people and their 17 keypoints in one pass, by onnxruntime."""
+"""MoveNet MultiPose Lightning: up to 24 people and their 17 keypoints in one pass, by onnxruntime."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ class Proposal:
     """In [0, 1]."""
     zoom: float
     """Pixels of the network's input for one of the picture: how closely was looked."""
+    looks: int = 1
+    """How many looks at the picture saw this person."""
+    cut: bool = False
+    """Whether the look ended at the person, who may go on beyond."""
 
     @property
     def height_px(self) -> float:

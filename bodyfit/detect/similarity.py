@@ -7,10 +7,14 @@ from jaxtyping import Bool, Float
 
 from bodyfit.skeleton import layout_names
 
-__all__ = ["COCO_ROWS", "as_coco", "closeness", "oks"]
+__all__ = ["COCO_ROWS", "HEAD_AND_SHOULDERS", "as_coco", "closeness", "oks"]
 
 COCO_ROWS = np.array([layout_names("mediapipe33").index(name) for name in layout_names("coco17")])
 """The rows of MediaPipe's 33 landmarks that are COCO's 17."""
+
+EVERYTHING = slice(None)
+HEAD_AND_SHOULDERS = slice(0, 7)
+"""The rows of COCO's keypoints from the nose to the shoulders."""
 
 # Standard deviations of COCO's annotators, in parts of the square root of the person's area (cocodataset.org,
 # "keypoint evaluation"): nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
@@ -33,10 +37,12 @@ def closeness(a: Float[np.ndarray, "17 3"], b: Float[np.ndarray, "17 3"], height
     return np.exp(-squared / (2 * (2 * _SIGMA * _SCALE * height_px) ** 2))
 
 
-def oks(a: Float[np.ndarray, "17 3"], b: Float[np.ndarray, "17 3"], height_px: float) -> float:
+def oks(
+    a: Float[np.ndarray, "17 3"], b: Float[np.ndarray, "17 3"], height_px: float, *, of: slice = EVERYTHING
+) -> float:
     """COCO's object keypoint similarity over what both see, in [0, 1]; 0 where that is fewer than three points."""
-    both = _seen(a) & _seen(b)
-    return float(closeness(a, b, height_px)[both].mean()) if both.sum() >= 3 else 0.0
+    both = (_seen(a) & _seen(b))[of]
+    return float(closeness(a, b, height_px)[of][both].mean()) if both.sum() >= 3 else 0.0
 
 
 def _seen(xyc: Float[np.ndarray, "17 3"]) -> Bool[np.ndarray, "17"]:

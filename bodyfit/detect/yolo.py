@@ -58,6 +58,7 @@ class YoloDetector:
         boxes, scores = result.boxes.xyxy.cpu().numpy(), result.boxes.conf.cpu().numpy()
         layout = layout_of(points.shape[1], f"YOLO {self._name}")
         sure = points[..., 2] if points.shape[2] == 3 else np.ones(points.shape[:2])
+        sure = np.where((points[..., :2] == 0).all(-1), 0, sure)  # before 8.4 it put unsure ones at (0, 0)
         people = [
             person_from(layout, xy, c, box, float(score))
             for xy, c, box, score in zip(points[..., :2], sure, boxes, scores, strict=True)

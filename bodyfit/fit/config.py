@@ -146,12 +146,12 @@ class FitConfig:
 class SequenceConfig:
     """Settings of `fit_sequence` beyond those of single frames (`FitConfig`)."""
 
-    motion: float = 1.0
+    motion: float = 0.7
     """Weight of the accelerations, squared in the objective; 1 makes a typical acceleration cost as much as one
     keypoint that is a centimetre off."""
-    motion_tail: float = 10.0
+    motion_tail: float = 5.0
     """Where the price of an acceleration turns from quadratic to logarithmic, in typical accelerations squared."""
-    shape: float = 2.0
+    shape: float = 1.5
     """Weight of the betas' prior in each frame: what keypoints err by is much the same in all frames of a clip, so that
     more frames say little more of the shape."""
     keyframe_s: float = 0.13

@@ -16,7 +16,7 @@ from bodyfit.io.bvh import save_rig_bvh
 from bodyfit.io.gltf import save_rig_glb
 from bodyfit.io.mesh import save_obj, save_ply
 from bodyfit.io.placing import Placing
-from bodyfit.io.rig import Rig, check_clip, rig_of
+from bodyfit.io.rig import TOLERANCE_M, Rig, check_clip, rig_of
 from bodyfit.io.usd import save_rig_usd
 
 __all__ = ["EXPORTS", "export"]
@@ -36,7 +36,7 @@ def export(
     up: str | None = None,
     unit: str = "m",
     pose_shapes: str | None = None,
-    tolerance_m: float | int = 1e-3,
+    tolerance_m: float | int | None = None,
     color: tuple[float, float, float] = (0.55, 0.76, 0.94),
 ) -> Path:
     """Write a body, or one person over time, for other programs; returns the path.
@@ -55,8 +55,8 @@ def export(
     writer = EXPORTS.get(path.suffix.lower())
     if writer is None:
         raise OptionError(f"{path}: the ending must be one of {', '.join(EXPORTS)}, got {path.suffix or 'none'}")
-    if pose_shapes is not None and writer not in (_glb, _usd):
-        raise OptionError(f"{path}: pose_shapes is a choice for .glb and .usd, {path.suffix} has no skin")
+    if (pose_shapes or tolerance_m) is not None and writer not in (_glb, _usd):
+        raise OptionError(f"{path}: pose_shapes and tolerance_m are for .glb and .usd, {path.suffix} has no skin")
     if isinstance(bodies, FitResult):
         model = model or load_model(bodies.model_name, gender=bodies.gender, num_betas=bodies.params.betas.shape[1])
         axes, bodies = axes or "camera", bodies.params
@@ -67,6 +67,7 @@ def export(
             raise OptionError(f"there are {bodies.batch} bodies, numbered from 0; there is no {frame}")
         bodies = bodies.select([frame])
     placing = Placing(up or ("z" if writer is _amass else "y"), unit)
+    tolerance_m = TOLERANCE_M if tolerance_m is None else tolerance_m
     writer(_Job(path, model, bodies, fps, axes or "y_up", placing, pose_shapes or "baked", tolerance_m, color))
     return path
 

@@ -17,10 +17,12 @@ from bodyfit.errors import OptionError, OutputError
 from bodyfit.io.placing import Placing
 from bodyfit.rotation import so3_exp
 
-__all__ = ["POSE_SHAPES", "Morphs", "Rig", "check_clip", "rig_of"]
+__all__ = ["POSE_SHAPES", "TOLERANCE_M", "Morphs", "Rig", "check_clip", "rig_of"]
 
 POSE_SHAPES = ("baked", "none")
 """What becomes of the model's pose blend shapes."""
+TOLERANCE_M = 1e-4
+"""How far from the model's vertices those of a clip may be whose pose shapes are baked."""
 _CHUNK = 16
 """Bodies posed at a time."""
 _SAMPLE = 256
@@ -95,7 +97,7 @@ def rig_of(
     placing: Placing | None = None,
     pose_shapes: str = "baked",
     influences: int | None = None,
-    tolerance_m: float | int = 1e-3,
+    tolerance_m: float | int = TOLERANCE_M,
 ) -> Rig:
     """One body, or one over time, bound to its skeleton.
 
@@ -230,31 +232,41 @@ def _morphed(lacks: _Offsets, frames: int, tolerance_m: float) -> tuple[Float[Te
     """Principal components of the offsets, as many as the tolerance takes, and the rest mesh that they start from."""
     sample = torch.linspace(0, frames - 1, min(frames, _SAMPLE)).round().long().unique()
     X = torch.cat([offsets.float() for offsets in lacks.chunks(sample)]).flatten(1)
-    _, U = torch.linalg.eigh(X.double() @ X.double().T)
-    axes: list[Tensor] = []
-    left = X.clone()
-    for u in U.flip(1).T.float():
-        if _farthest(left) <= tolerance_m:
-            break
-        row = u @ X
-        left -= torch.outer(u, row)
-        axes.append(row / row.norm())
-    if not axes:
-        return lacks.rest, None
-    basis = torch.stack(axes)
-    weights, error = X @ basis.T, _farthest(left)
-    if len(sample) < frames:
+    basis, error = _components(X, tolerance_m)
+    if len(sample) == frames:
+        weights = X @ basis.T
+    else:
         parts = []
         for offsets in lacks.chunks(torch.arange(frames)):
             flat = offsets.float().flatten(1)
+            more, left = _components(flat - flat @ basis.T @ basis, tolerance_m)
+            basis, error = torch.cat([basis, more]), max(error, left)
             parts.append(flat @ basis.T)
-            error = max(error, _farthest(flat - parts[-1] @ basis))
-        weights = torch.cat(parts)
+        # Frames that were near enough before a component was found go without it.
+        weights = torch.cat([torch.nn.functional.pad(part, (0, len(basis) - part.shape[1])) for part in parts])
+    if not len(basis):
+        return lacks.rest, None
     least, most = weights.aminmax(dim=0)
     span = (most - least).clamp_min(1e-9)
     targets = (basis * span[:, None]).unflatten(1, (-1, 3))
     rest = lacks.rest + (least @ basis).unflatten(0, (-1, 3))
     return rest, Morphs(targets.numpy(), ((weights - least) / span).numpy(), error)
+
+
+def _components(X: Float[Tensor, "N V3"], tolerance_m: float) -> tuple[Float[Tensor, "K V3"], float]:
+    """The first principal directions of offsets, of length 1, that leave no vertex farther off than the tolerance; and
+    how far the farthest is."""
+    _, U = torch.linalg.eigh(X.double() @ X.double().T)
+    rows: list[Tensor] = []
+    left, farthest = X.clone(), _farthest(X)
+    for u in U.flip(1).T.float():
+        if farthest <= tolerance_m:
+            break
+        row = u @ X
+        left -= torch.outer(u, row)
+        rows.append(row / row.norm())
+        farthest = _farthest(left)
+    return torch.stack(rows) if rows else X[:0], farthest
 
 
 def _farthest(offsets: Float[Tensor, "N V3"]) -> float:

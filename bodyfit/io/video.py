@@ -86,8 +86,8 @@ class VideoReader:
             """Width and height of the frames that are given out."""
             self._matrix = _matrix(first)
             seconds = float((stream.duration or 0) * (stream.time_base or 0)) or (container.duration or 0) / 1e6
-            self.duration_s: float = max(0.0, min(seconds, self.end_s) - self.start_s)
-            """Length of what is read, seconds, by the file; 0 where it does not say."""
+            self.clip_s: float = seconds
+            """Length of the whole clip, seconds, by the file; 0 where it does not say."""
             self.has_sound = len(container.streams.audio) > 0
             """Whether there is a sound track."""
 
@@ -95,6 +95,11 @@ class VideoReader:
     def fps(self) -> float:
         """Frames a second that are given out, on average."""
         return float(self.rate / self.stride)
+
+    @property
+    def duration_s(self) -> float:
+        """Length of what is read, seconds, by the file; 0 where it does not say."""
+        return max(0.0, min(self.clip_s, self.end_s) - self.start_s)
 
     @property
     def expected(self) -> int | None:

@@ -1,6 +1,6 @@
-"""Drawing: a fast rasteriser, shading by PyTorch3D's lights, and the pictures made with them."""
+"""Drawing: a fast rasteriser for PyTorch3D, and pictures of bodies: overlays, studio views, films' frames, maps."""
 
-from bodyfit.render.color import Color, person_color
+from bodyfit.render.color import Color, part_colors, person_color
 from bodyfit.render.light import StudioLights
 from bodyfit.render.maps import MAPS, Maps, draw_maps, normal_colors
 from bodyfit.render.pictures import contact_sheet, overlay, side_view, top_view, turn_view
@@ -25,6 +25,7 @@ __all__ = [
     "draw_maps",
     "normal_colors",
     "overlay",
+    "part_colors",
     "person_color",
     "pytorch3d_cameras",
     "render_bodies",

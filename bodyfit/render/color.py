@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 
-__all__ = ["Color", "person_color", "to_linear", "to_srgb"]
+__all__ = ["Color", "part_colors", "person_color", "to_linear", "to_srgb"]
 
 Color = tuple[float, float, float]
 """Red, green and blue in [0, 1], as displays take them (sRGB)."""
@@ -22,6 +24,11 @@ _PALETTE: tuple[Color, ...] = (
 def person_color(index: int) -> Color:
     """The colour of the person with this number, the same in every picture."""
     return _PALETTE[index % len(_PALETTE)]
+
+
+def part_colors(n: int) -> list[Color]:
+    """Colours for n parts of a body, of which neighbours differ: hues by the golden ratio, three brightnesses."""
+    return [colorsys.hsv_to_rgb(k * 0.618034 % 1, 0.40 + 0.15 * (k % 2), 0.97 - 0.13 * (k % 3)) for k in range(n)]
 
 
 def to_linear(srgb: np.ndarray) -> np.ndarray:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, check_shape
+from bodyfit.render.bands import by_bands
 from bodyfit.render.scene import Paint, gather
-from bodyfit.render.shade import box_px, by_bands
+from bodyfit.render.shade import box_px
 
 __all__ = ["MAPS", "Maps", "draw_maps", "normal_colors"]
 
@@ -31,7 +32,7 @@ class Maps:
     person: UInt16[np.ndarray, "H W"] | None
     """The place in the list of bodies, from 1."""
     part: UInt16[np.ndarray, "H W"] | None
-    """The label of the vertex that is nearest within its face, plus 1."""
+    """The part that weighs most there, from 1."""
 
 
 def draw_maps(
@@ -39,19 +40,19 @@ def draw_maps(
     faces: Int[Tensor, "F 3"],
     camera: Camera,
     *,
-    labels: Int[Tensor, "V"] | None = None,
+    part_weights: Float[Tensor, "V J"] | None = None,
     which: Collection[str] = MAPS,
 ) -> Maps:
     """Depth, normals, who is where, and parts, of bodies (vertices in camera axes, paint) before a camera.
 
-    labels: of each vertex, from 0, for example `model.weights.argmax(1)`, the joint that moves it most; needed for
-    "parts". Bodies and cameras as for `overlay`. Raises `OptionError`.
+    part_weights: how much of each part a vertex is, for example `model.weights`, by which parts are what a joint moves
+    most; needed for "parts". Bodies and cameras as for `overlay`. Raises `OptionError`.
     """
     unknown = set(which) - set(MAPS)
     if unknown:
         raise OptionError(f"maps are {', '.join(MAPS)}, got {', '.join(sorted(unknown))}")
-    if "parts" in which and labels is None:
-        raise OptionError("the map of parts needs labels, one a vertex, for example model.weights.argmax(1)")
+    if "parts" in which and part_weights is None:
+        raise OptionError("the map of parts needs part_weights, for example model.weights")
     width, height = camera.image_size
     maps = Maps(
         depth_m=np.zeros((height, width), np.float32) if "depth" in which else None,
@@ -64,14 +65,13 @@ def draw_maps(
     box = None if scene is None or points is None else box_px(points, scene.faces, (width, height))
     if scene is None or points is None or box is None:
         return maps
-    part = np.zeros(0, np.int64)
-    if labels is not None:
-        each = labels.detach().cpu().numpy()
+    parts = np.zeros((1, 0), np.float32)
+    if "parts" in which and part_weights is not None:
         for vertices, _ in bodies:
-            check_shape("labels", each, (len(vertices),), hint="one a vertex")
-        part = np.tile(each, len(points) // len(each))
+            check_shape("part_weights", part_weights, (len(vertices), None), hint="one row a vertex")
+        parts = part_weights.detach().cpu().float().numpy()
     values = np.concatenate([scene.points_cam_m[:, 2:], scene.normals], 1)
-    _fill(maps, points, scene.faces, box, values, scene.owner, part)
+    _fill(maps, points, scene.faces, box, values, scene.owner, parts)
     return maps
 
 
@@ -93,7 +93,7 @@ def _fill(
     box: tuple[int, int, int, int],
     values: Float[np.ndarray, "U 4"],
     owner: Int[np.ndarray, " U"],
-    part: Int[np.ndarray, " P"],
+    parts: Float[np.ndarray, "P J"],
 ) -> None:
     """A band of rows at a time."""
     from bodyfit.render.samples import CENTRE, band_maps, cover
@@ -105,8 +105,8 @@ def _fill(
         shown = np.empty((rows, x1 - x0, 1), np.int32)
         cover(points, faces, top, CENTRE, shown, np.empty(shown.shape, np.float32))
         smooth = np.zeros((*shown.shape[:2], 4), np.float32)
-        nearest = np.zeros(shown.shape[:2], np.int32)
-        band_maps(points, faces, top, shown, values, smooth, nearest)
+        vertex, part = np.zeros((2, *shown.shape[:2]), np.int32)
+        band_maps(points, faces, top, shown, values, parts, smooth, vertex, part)
         there, at = shown[..., 0] >= 0, (slice(y0 + top, y0 + top + rows), slice(x0, x1))
         if maps.depth_m is not None:
             maps.depth_m[at] = smooth[..., 0]
@@ -114,8 +114,8 @@ def _fill(
             length = np.linalg.norm(smooth[..., 1:], axis=2, keepdims=True)
             maps.normal[at] = smooth[..., 1:] / np.maximum(length, 1e-6)
         if maps.person is not None:
-            maps.person[at] = np.where(there, owner[nearest] + 1, 0)
+            maps.person[at] = np.where(there, owner[vertex] + 1, 0)
         if maps.part is not None:
-            maps.part[at] = np.where(there, part[nearest] + 1, 0)
+            maps.part[at] = np.where(there, part + 1, 0)
 
     by_bands(y1 - y0, 6 * (x1 - x0), work)

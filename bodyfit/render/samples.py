@@ -224,26 +224,32 @@ def band_picture(points, faces, top, samples, shown, light, albedo, worn, uv, te
 
 
 @jit
-def band_maps(points, faces, top, shown, values, smooth, nearest):
-    """Values (V, C) of vertices interpolated at the pixels' middles, and the corner that is nearest there.
+def band_maps(points, faces, top, shown, values, parts, smooth, vertex, part):
+    """Values (V, C) of vertices interpolated at the pixels' middles, a vertex of the face, the part that weighs most.
 
-    `shown` has one sample a pixel; pixels that nothing covers are left alone.
+    `shown` has one sample a pixel; pixels that nothing covers are left alone. parts: (N, J) weights of the vertices of
+    one body, of which V / N follow each other; J may be 0.
     """
     height, width = shown.shape[:2]
     weight = np.empty(3)
+    n_body, n_parts = parts.shape
     for row in range(height):
         for column in range(width):
             f = shown[row, column, 0]
             if f < 0:
                 continue
             _weights(points, faces, f, column + 0.5, top + row + 0.5, True, weight)
+            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+            vertex[row, column] = a
             for k in range(values.shape[1]):
-                value = 0.0
-                for corner in range(3):
-                    value += weight[corner] * values[faces[f, corner], k]
-                smooth[row, column, k] = value
-            corner = 0 if weight[0] >= weight[1] and weight[0] >= weight[2] else 1 if weight[1] >= weight[2] else 2
-            nearest[row, column] = faces[f, corner]
+                smooth[row, column, k] = weight[0] * values[a, k] + weight[1] * values[b, k] + weight[2] * values[c, k]
+            most = -np.inf
+            for k in range(n_parts):
+                total = weight[0] * parts[a % n_body, k] + weight[1] * parts[b % n_body, k]
+                total += weight[2] * parts[c % n_body, k]
+                if total > most:
+                    most = total
+                    part[row, column] = k
 
 
 @jit
@@ -262,7 +268,7 @@ def seen_from(points, faces, queries, normals, bare, basis, low, per_m, shown, n
         flat[v, 0] = (flat[v, 0] - low[0]) * per_m
         flat[v, 1] = (flat[v, 1] - low[1]) * per_m
     middle = np.full((1, 2), 0.5, np.float32)
-    cover(flat, faces, 0, middle, shown, nearness)
+    cover(flat, faces, np.int64(0), middle, shown, nearness)
     for q in range(len(queries)):
         facing = basis[2, 0] * normals[q, 0] + basis[2, 1] * normals[q, 1] + basis[2, 2] * normals[q, 2]
         if facing <= 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +14,11 @@ from pytorch3d.renderer import PerspectiveCameras
 from torch import Tensor
 
 from bodyfit.camera import Camera
+from bodyfit.render.bands import by_bands
 from bodyfit.render.light import light_of_vertices, openness
 from bodyfit.render.scene import Paint, Scene, gather
 
-__all__ = ["Layer", "box_px", "by_bands", "draw_over", "pytorch3d_cameras", "render_bodies"]
-
-_BAND_SAMPLES = 1 << 19
-"""Samples in memory for each thread, 8 bytes each; pictures are drawn a band of rows at a time."""
+__all__ = ["Layer", "box_px", "draw_over", "pytorch3d_cameras", "render_bodies"]
 
 _TOGETHER_M = 12.0
 """Longest diagonal of people who cast shadows on each other: the texels of larger shadow maps are too coarse."""
@@ -170,19 +167,6 @@ def _draw(
         use(band, top)
 
     by_bands(y1 - y0, width * len(EIGHT), work)
-
-
-def by_bands(height: int, row_samples: int, work: Callable[[int, int], None]) -> None:
-    """Call `work(first row, rows)` for bands of rows, on as many threads as torch has."""
-    threads = max(torch.get_num_threads(), 1)
-    rows = max(min(_BAND_SAMPLES // max(row_samples, 1), math.ceil(height / threads)), 1)
-    tops = range(0, height, rows)
-    if threads == 1 or len(tops) == 1:
-        for top in tops:
-            work(top, min(rows, height - top))
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda top: work(top, min(rows, height - top)), tops))
 
 
 def box_px(

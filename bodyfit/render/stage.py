@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor
 
 from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, check_shape
-from bodyfit.render.color import Color, to_linear, to_srgb
-from bodyfit.render.light import light_of_vertices, openness
+from bodyfit.render.color import Color
+from bodyfit.render.ground import Floor, paint_ground
+from bodyfit.render.light import light_of_vertices, openness, sky_directions
 from bodyfit.render.scene import Paint, gather
 from bodyfit.render.shade import box_px, draw_scene
 
@@ -28,8 +28,8 @@ _FAR = 5.0
 """The camera's distance, in extents of what it sees: far enough that nothing looks bulging."""
 _FLOOR_CELLS = 160
 _LARGE_PX = 400 * 500
-_FLOOR_SKY = 0.42
-"""The part of the sky in the light on the ground; the rest is the key's."""
+_MANY = 3_000_000
+"""Numbers in vertices, about 1 s of a clip, above which not all of them are looked at to place the camera."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,7 @@ class Stage:
         if width < 1 or height < 1:
             raise OptionError(f"size must be (width, height) in pixels, both positive, got {size}")
         many = [vertices_cam] if isinstance(vertices_cam, Tensor) else list(vertices_cam)
-        points = np.concatenate([np.zeros((0, 3)), *(v.detach().cpu().double().numpy().reshape(-1, 3) for v in many)])
-        points = points[np.isfinite(points).all(1)]
+        points = np.concatenate([np.zeros((0, 3)), *(_outermost(v) for v in many)])
         if len(points) == 0:
             points = np.array([(-0.5, -0.9, 2.5), (0.5, 0.9, 3.5)])  # an empty room
         low, high = points.min(0), points.max(0)
@@ -82,7 +81,7 @@ class Stage:
         if all_round:
             reach = np.hypot(points[:, 0], points[:, 2])
             ring = np.stack([reach, points[:, 1], np.zeros(len(reach))], 1)
-            points = np.concatenate([_turn(ring, angle) for angle in range(0, 360, 30)])
+            points = np.concatenate([_turn(ring, 30.0 * k) for k in range(12)])
         extent = max(float(np.ptp(points, axis=0).max()), 1e-3)
         stage = cls(pivot, yaw, pitch, float((high - low)[1] / 2), _FAR * extent, Camera.make(1, size))
         seen = stage._to_camera(_turn(points, yaw))
@@ -107,18 +106,20 @@ class Stage:
         the key light, shadows are made of; 24 are enough for films, 64 for a picture (None: fewer where it is small).
         Who is not finite is left out.
         """
-        scene = gather([(self._turned(v), paint) for v, paint in bodies], faces, self.camera)
+        if grid_m is not None and not grid_m > 0:
+            raise OptionError(f"grid_m must be a distance in metres, or None for no lines, got {grid_m:g}")
+        scene = gather([(self.to_camera(v), paint) for v, paint in bodies], faces, self.camera)
         width, height = self.camera.image_size
         if scene is None:
             return self._ground(backdrop, grid_m, None)
         rays = rays or (64 if width * height >= _LARGE_PX else 24)
         inward = self._from_camera(scene.points_cam_m).astype(np.float32)  # room axes: the light hangs in the room
         normals = (scene.normals @ self._rows()).astype(np.float32)
-        floor = _Floor.below(inward, self.floor_m, min(_FLOOR_CELLS, max(width // 2, 16)))
+        floor = Floor.below(inward, self.floor_m, min(_FLOOR_CELLS, max(width // 2, 16)))
         on_mesh, on_floor = openness(inward, normals, scene.faces, floor.points(), sky=rays, key=max(rays // 2, 1))
         eye = -self.distance_m * self._rows()[2]
         light = light_of_vertices((inward - eye).astype(np.float32), normals, on_mesh)
-        picture = self._ground(backdrop, grid_m, floor.lit(on_floor.sky, on_floor.key))
+        picture = self._ground(backdrop, grid_m, floor.lit(on_floor.sky, on_floor.key, rays))
         points = scene.in_picture()
         box = box_px(points, scene.faces, (width, height))
         if box is not None:
@@ -129,8 +130,8 @@ class Stage:
         """The same stage with the people turned by another angle."""
         return replace(self, yaw_deg=yaw_deg)
 
-    def _turned(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
-        """From the photograph's camera axes to those of the studio's camera."""
+    def to_camera(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
+        """From the photograph's camera axes to those of the studio's `camera`."""
         check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
         room = _turn(vertices.detach().cpu().double().numpy() - self.pivot_m, self.yaw_deg)
         return torch.from_numpy(self._to_camera(room)).float()
@@ -146,30 +147,11 @@ class Stage:
     def _from_camera(self, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
         return (points - (0, 0, self.distance_m)) @ self._rows()
 
-    def _ground(self, backdrop: Color, grid_m: float | None, floor: _Floor | None) -> UInt8[np.ndarray, "h w 3"]:
-        """Ground and wall without a horizon between them, as of a roll of paper, with the shadows on the ground."""
-        width, height = self.camera.image_size
-        focal, (cx, cy) = float(self.camera.focal_px[0]), self.camera.principal_point_px[0].tolist()
+    def _ground(self, backdrop: Color, grid_m: float | None, floor: Floor | None) -> UInt8[np.ndarray, "h w 3"]:
+        """The empty studio, with the shadows on the ground."""
         rows = self._rows()
-        x = (np.arange(width) + 0.5 - cx) / focal
-        y = ((np.arange(height) + 0.5 - cy) / focal)[:, None]
         eye = -self.distance_m * rows[2]
-        fall = y * rows[1, 1] + rows[2, 1]  # of a ray, downwards
-        reach = np.where(fall > 1e-4, (self.floor_m - eye[1]) / np.maximum(fall, 1e-4), np.inf)
-        far = 2 * self.distance_m
-        t = np.minimum(reach, far)
-        floor_x = eye[0] + t * x
-        floor_z = np.broadcast_to(eye[2] + t * (y * rows[1, 2] + rows[2, 2]), floor_x.shape)
-        light = np.ones((height, width))
-        if floor is not None:
-            light = np.where(reach < far, floor.at(floor_x, floor_z), 1.0)
-        # The light pools about the people and fades on the wall.
-        away = np.hypot(floor_x, floor_z) / (0.5 * self.distance_m)
-        light = light * (1 - 0.10 * np.clip(away, 0, 1.5) ** 2 / 1.5**2)
-        if grid_m is not None:
-            light = light * (1 - 0.14 * _grid(floor_x, floor_z, grid_m) * (reach < far))
-        linear = to_linear(np.asarray(backdrop)) * light[..., None]
-        return np.round(255 * to_srgb(np.clip(linear, 0, 1))).astype(np.uint8)
+        return paint_ground(self.camera, rows, eye, self.floor_m, floor, backdrop=backdrop, grid_m=grid_m)
 
 
 def studio(
@@ -198,66 +180,7 @@ def turntable(
         raise OptionError(f"frames must be at least 1, got {frames}")
     stage = Stage.around([v for v, _ in bodies], view=(0.0, pitch_deg), size=size, all_round=True)
     angles = [360 * k / frames for k in range(frames)]
-    return [stage.turned(yaw).draw(bodies, faces, grid_m=grid_m, rays=32) for yaw in angles]
-
-
-@dataclass(frozen=True)
-class _Floor:
-    """The ground below people, a grid of cells in the room's x and z."""
-
-    low: tuple[float, float]
-    cell: float
-    cells: tuple[int, int]
-    """Along z and x."""
-    height: float
-    light: Float[np.ndarray, "nz nx"] | None = None
-
-    @classmethod
-    def below(cls, room: Float[np.ndarray, "V 3"], height: float, cells: int) -> _Floor:
-        """Where shadows may fall: below the people, and to the right and the back where the key casts them."""
-        low, high = room.min(0), room.max(0)
-        tall = height - float(low[1])
-        x0, x1 = float(low[0]) - 0.5 * tall, float(high[0]) + 1.2 * tall
-        z0, z1 = float(low[2]) - 0.5 * tall, float(high[2]) + 1.2 * tall
-        cell = max(x1 - x0, z1 - z0) / cells
-        return cls((x0, z0), cell, (math.ceil((z1 - z0) / cell), math.ceil((x1 - x0) / cell)), height)
-
-    def points(self) -> Float[np.ndarray, "N 3"]:
-        z, x = np.mgrid[: self.cells[0], : self.cells[1]] * self.cell
-        places = (x.ravel() + self.low[0], np.full(x.size, self.height), z.ravel() + self.low[1])
-        return np.stack(places, 1).astype(np.float32)
-
-    def lit(self, sky: Float[np.ndarray, " N"], key: Float[np.ndarray, " N"]) -> _Floor:
-        """With light, 0 to 1, of what its points see; the blur hides that they looked in few directions."""
-        wide, narrow = (
-            gaussian_filter(part.astype(np.float64).reshape(self.cells), blur, mode="nearest")
-            for part, blur in ((sky, 3.0), (key, 0.9))
-        )
-        light = _FLOOR_SKY * wide + (1 - _FLOOR_SKY) * narrow
-        edge = np.minimum.outer(*(_rise(n) for n in self.cells))
-        return replace(self, light=1 - (1 - light) * edge)
-
-    def at(self, x: Float[np.ndarray, "h w"], z: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
-        """Light at places of the ground; full beyond the grid."""
-        assert self.light is not None
-        places = np.stack([(z - self.low[1]) / self.cell, (x - self.low[0]) / self.cell])
-        return map_coordinates(self.light, places, order=1, mode="constant", cval=1.0)
-
-
-def _rise(n: int) -> Float[np.ndarray, " n"]:
-    """0 at both ends, 1 from a tenth on."""
-    at = np.minimum(np.arange(n), np.arange(n)[::-1]) / max(0.1 * n, 1)
-    return np.clip(at, 0, 1)
-
-
-def _grid(x: Float[np.ndarray, "h w"], z: Float[np.ndarray, "h w"], step: float) -> Float[np.ndarray, "h w"]:
-    """Coverage of lines one pixel wide at multiples of a distance, gone where they would run together."""
-    lines = np.zeros(x.shape)
-    for value, axis in ((x, 1), (z, 0)):
-        per_px = np.abs(np.gradient(value, axis=axis)) if value.shape[axis] > 1 else np.full(value.shape, step)
-        off = np.abs(value - step * np.round(value / step)) / np.maximum(per_px, 1e-9)
-        lines = np.maximum(lines, np.clip(1.2 - off, 0, 1) * np.clip(0.25 * step / np.maximum(per_px, 1e-9) - 1, 0, 1))
-    return lines
+    return [stage.turned(yaw).draw(bodies, faces, grid_m=grid_m, rays=48) for yaw in angles]
 
 
 def _turn(points: Float[np.ndarray, "N 3"], yaw_deg: float) -> Float[np.ndarray, "N 3"]:
@@ -276,3 +199,14 @@ def _angles(view: str | tuple[float, float]) -> tuple[float, float]:
     if not (math.isfinite(yaw) and -90 <= pitch <= 90):
         raise OptionError(f"view must be (yaw, pitch) in degrees, pitch from -90 to 90, got {view}")
     return float(yaw), float(pitch)
+
+
+def _outermost(vertices: Float[Tensor, "*T V 3"]) -> Float[np.ndarray, "N 3"]:
+    """The finite vertices; of more than a few bodies' the farthest in each of many directions, frame by frame."""
+    points = vertices.detach().cpu().float().numpy()
+    frames = points.reshape(-1, *points.shape[-2:])
+    if points.size > _MANY:
+        directions = sky_directions(96).T
+        frames = np.stack([frame[(frame @ directions).argmax(0)] for frame in frames])
+    kept = frames.reshape(-1, 3).astype(np.float64)
+    return kept[np.isfinite(kept).all(1)]

@@ -14,7 +14,17 @@ import numpy as np
 from jaxtyping import Float
 
 from bodyfit.errors import KeypointFileError
-from bodyfit.io.keypoints.entry import NAME_IT, Entry, attempt, gather, layout_of_count, person, printable, triples
+from bodyfit.io.keypoints.entry import (
+    NAME_IT,
+    Entry,
+    attempt,
+    gather,
+    layout_of_count,
+    numbers,
+    person,
+    printable,
+    triples,
+)
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.skeleton import layout_names
 
@@ -82,9 +92,7 @@ def _result(item: dict[str, Any], where: str, layout: str | None) -> Keypoints2D
     if item.get("keypoints") is None:
         raise KeypointFileError(f"{where}: has no keypoints; is it a file of boxes?")
     xyc = triples(item["keypoints"], where)
-    score = item.get("score", 1.0)
-    if type(score) not in (int, float) or not np.isfinite(score):
-        raise KeypointFileError(f"{where}: score is {printable(score)}, not a number")
+    (score,) = numbers([item.get("score", 1.0)], f"{where}: score")
     return person(layout_of_count(len(xyc), where, layout), xyc, where, shift=0.5, score=float(score))
 
 

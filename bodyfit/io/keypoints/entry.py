@@ -20,6 +20,8 @@ _BY_COUNT = {16: "mpii16", 17: "coco17", 26: "halpe26", 133: "wholebody133", 136
 """What programs of COCO's kind mean by so many keypoints."""
 NAME_IT = "name the layout with layout= (--keypoint-layout) if it is another"
 """What to do where a file does not tell."""
+_MOST = 1e7
+"""Beyond it float32 has no room for parts of a pixel, and no picture is so wide."""
 _UNIT = 1.0 + 1e-3
 """Coordinates up to here are parts of a picture and not pixels, with room for what a network puts beyond its edge."""
 
@@ -72,10 +74,12 @@ def numbers(values: Any, where: str) -> Float[np.ndarray, "N"]:
     try:
         array = np.array(values, np.float64)
     except OverflowError:
-        raise KeypointFileError(f"{where}: a number is too large") from None
+        raise KeypointFileError(f"{where}: a number is too large for a pixel") from None
     if not np.isfinite(array).all():
         odd = int(np.flatnonzero(~np.isfinite(array))[0])
         raise KeypointFileError(f"{where}: value {odd} is {array[odd]}; write (0, 0, 0) for a keypoint that is missing")
+    if np.abs(array).max(initial=0.0) > _MOST:
+        raise KeypointFileError(f"{where}: a number is too large for a pixel")
     return array
 
 

@@ -55,7 +55,7 @@ def _layout(meta: Any, path: Path, layout: str | None) -> str | None:
     data = meta.get("dataset_name") if isinstance(meta, dict) else None
     if layout is not None or data is None:
         return layout
-    if data not in _DATASETS:
+    if not isinstance(data, str) or data not in _DATASETS:
         raise KeypointFileError(
             f"{path}: keypoints of the data set {printable(data)}, expected one of {', '.join(_DATASETS)}; {NAME_IT}"
         )
@@ -76,6 +76,5 @@ def _person(item: Any, where: str, layout: str | None) -> Keypoints2D:
     if len(xy) != len(scores):
         raise KeypointFileError(f"{where}: {len(xy)} keypoints, but {len(scores)} keypoint_scores")
     xyc = np.concatenate([np.stack(xy), scores[:, None]], 1)
-    score = item.get("bbox_score", 1.0)
-    sure = float(score) if type(score) in (int, float) and np.isfinite(score) else 1.0
-    return person(layout_of_count(len(xyc), where, layout), xyc, where, shift=0.5, score=sure)
+    (score,) = numbers([item.get("bbox_score", 1.0)], f"{where}: bbox_score")
+    return person(layout_of_count(len(xyc), where, layout), xyc, where, shift=0.5, score=float(score))

@@ -25,8 +25,8 @@ def save_keypoints(path: str | Path, people: Mapping[str, Sequence[Keypoints2D]]
     """Write the people of pictures, by the pictures' names, all of one layout, as npz; nobody is an empty list.
 
     With N people: images (M,) all names; image (N,) whose; layout; xyc (N, K, 3) in our pixels; score (N,); lift_m
-    (N, K, 3) and lift_centre_px (N, 2), NaN where there is none. Raises `OptionError` for several layouts and
-    `OutputError`.
+    (N, K, 3), lift_centre_px (N, 2) and box (N, 4), NaN where there is none. Masks, hands and faces are left out.
+    Raises `OptionError` for several layouts and `OutputError`.
     """
     everyone = [(name, person) for name, persons in people.items() for person in persons]
     layouts = sorted({person.layout for _, person in everyone}) or ["coco17"]
@@ -42,7 +42,8 @@ def save_keypoints(path: str | Path, people: Mapping[str, Sequence[Keypoints2D]]
         "xyc": np.array([person.xyc for _, person in everyone], np.float32).reshape(-1, k, 3),
         "score": np.array([person.score for _, person in everyone], np.float32),
         "lift_m": np.array([nowhere if p.lift_m is None else p.lift_m for _, p in everyone]).reshape(-1, k, 3),
-        "lift_centre_px": np.array([p.lift_centre_px or (np.nan, np.nan) for _, p in everyone]).reshape(-1, 2),
+        "lift_centre_px": np.array([p.lift_centre_px or (np.nan,) * 2 for _, p in everyone]).reshape(-1, 2),
+        "box": np.array([p.box or (np.nan,) * 4 for _, p in everyone]).reshape(-1, 4),
     }
     with write_atomically(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
@@ -70,21 +71,25 @@ def _keypoints(arrays: dict[str, Any], path: Path, layout: str | None) -> list[E
         raise KeypointFileError(f"{path}: its format is not one that this bodyfit reads; install a newer one")
     kind = _layout(arrays, path, layout)
     k = len(layout_names(kind))
-    images, image = (_array(arrays, path, key, "U", (None,)) for key in ("images", "image"))
+    image = _array(arrays, path, "image", "U", (None,))
     n = len(image)
     xyc = _array(arrays, path, "xyc", "f", (n, k, 3))
-    score = _array(arrays, path, "score", "f", (n,))
+    rest = {"images": image, "score": np.ones(n), "lift_m": np.full((n, k, 3), np.nan)}
+    rest |= {"lift_centre_px": np.full((n, 2), np.nan), "box": np.full((n, 4), np.nan)}
+    arrays = {**rest, **arrays}  # what a file of somebody's own may leave out
+    images, score = _array(arrays, path, "images", "U", (None,)), _array(arrays, path, "score", "f", (n,))
     lift = _array(arrays, path, "lift_m", "f", (n, k, 3))
-    centre = _array(arrays, path, "lift_centre_px", "f", (n, 2))
+    centre, box = _array(arrays, path, "lift_centre_px", "f", (n, 2)), _array(arrays, path, "box", "f", (n, 4))
     people: dict[str, list[Keypoints2D]] = {str(name): [] for name in images}
     for i, name in enumerate(map(str, image)):
         has_lift, has_centre = np.isfinite(lift[i]).any(), np.isfinite(centre[i]).all()
         one = Keypoints2D(
             kind,
-            xyc[i],
-            lift[i] if has_lift else None,
-            (float(centre[i, 0]), float(centre[i, 1])) if has_centre else None,
+            np.nan_to_num(xyc[i], nan=0.0).astype(np.float32),
+            lift[i].astype(np.float32) if has_lift else None,
+            tuple(centre[i].tolist()) if has_centre else None,
             float(score[i]),
+            tuple(box[i].tolist()) if np.isfinite(box[i]).all() else None,
         )
         people.setdefault(name, []).append(one)
     return [Entry(name, path, tuple(persons)) for name, persons in people.items()]

@@ -1,0 +1,94 @@
+"""`bodyfit render FOLDER -o FILM`: the film of a clip's tracks, drawn again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bodyfit.cli import common
+from bodyfit.errors import AssetError, OptionError
+
+if TYPE_CHECKING:
+    from bodyfit.fit.track import Track
+
+__all__ = ["holds_tracks", "render_film"]
+
+
+def holds_tracks(results: Sequence[Path]) -> bool:
+    """Whether the first of the inputs is a track of `bodyfit video`, or a folder with one."""
+    from bodyfit.io.params import read_arrays
+
+    given = results[0] if results else Path()
+    files = [given] if given.is_file() else sorted(given.rglob("person*.npz")) if given.is_dir() else []
+    try:
+        return bool(files) and "track_id" in read_arrays(files[0])
+    except AssetError:  # the pictures' own code tells what is wrong with it
+        return False
+
+
+def render_film(results: Sequence[Path], out: Path, clip: Path | None, model: str, as_json: bool) -> int:
+    """Draw the film of one clip's folder. Raises `OptionError`, `AssetError`, `VideoError`, `OutputError`."""
+    from bodyfit.body.model import load_model
+    from bodyfit.film import FILM_SIDE_PX, write_film
+    from bodyfit.io import VideoReader
+    from bodyfit.show.folder import read_results
+
+    if len(results) != 1:
+        raise OptionError(f"a film is of one clip, got {len(results)} inputs; give one clip's folder")
+    found = read_results(results[0])
+    if len(found.scenes) != 1:
+        names = ", ".join(scene.name for scene in found.scenes)
+        raise OptionError(f"{results[0]} holds several clips ({names}); give one of these folders")
+    scene = found.scenes[0]
+    tracks = [_track(person.file) for person in scene.people]
+    source = clip or scene.source
+    if source is None:
+        source = _named_above(scene.people[0].file.parent)
+    if source is None:
+        raise OptionError(f"nothing says where the clip of {scene.name} is; name it with --photo CLIP")
+    first = tracks[0].result
+    body = load_model(model or first.model_name, gender=first.gender, num_betas=first.params.betas.shape[1])
+    reader = VideoReader(source, **_part(scene.people[0].file.parent), max_side_px=FILM_SIDE_PX)
+    frames = write_film(out, reader, tracks, body)
+    if as_json:
+        common.say(
+            json.dumps(common.plain({"film": out, "frames": frames, "people": [t.id for t in tracks]}), indent=2)
+        )
+    else:
+        common.say(f"{source}: {frames} frames -> {out}")
+    return common.OK
+
+
+def _track(path: Path) -> Track:
+    from bodyfit.io import load_track
+
+    return load_track(path)
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    """What `bodyfit video` wrote beside the clip's folder; empty where it is not there."""
+    path = folder.absolute().parent / "summary.json"
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError) as fault:
+        raise AssetError(f"{path}: damaged or unreadable ({fault}); remove it and name the clip with --photo") from None
+    return summary if isinstance(summary, dict) else {}
+
+
+def _named_above(folder: Path) -> Path | None:
+    """The clip of a folder, by the summary beside it."""
+    for entry in _summary(folder).get("inputs", []):
+        if any(name.startswith(f"{folder.resolve().name}/") for name in entry.get("files", [])):
+            return Path(entry["input"])
+        people = [name for person in entry.get("people", []) for name in person.get("files", [])]
+        if any(name.startswith(f"{folder.resolve().name}/") for name in people):
+            return Path(entry["input"])
+    return None
+
+
+def _part(folder: Path) -> dict[str, Any]:
+    """Which part of the clip was fitted."""
+    part = _summary(folder).get("part") or {}
+    return {key: part[key] for key in ("start_s", "end_s", "stride") if part.get(key) is not None}

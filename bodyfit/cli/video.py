@@ -1,0 +1,150 @@
+"""`bodyfit video`: clips in, bodies in motion out."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bodyfit.cli import common
+from bodyfit.cli.fit import check_focal, folder_names
+from bodyfit.errors import BodyfitError, OptionError
+
+if TYPE_CHECKING:
+    from bodyfit.cli.video_one import ClipWorker
+
+__all__ = ["video"]
+
+
+def video(
+    clips: Annotated[list[Path], typer.Argument(help="Clips: mp4, mov, mkv, webm, avi, gif and others.")],
+    out: common.OutOption,
+    start_s: Annotated[float | None, typer.Option("--start", help="Seconds of the clip to begin at.")] = None,
+    end_s: Annotated[float | None, typer.Option("--end", help="Seconds of the clip to end before.")] = None,
+    stride: Annotated[int, typer.Option("--stride", min=1, help="Take every so manieth frame.")] = 1,
+    max_gap_s: Annotated[
+        float, typer.Option("--max-gap", min=0.0, help="Who is unseen for longer, in seconds, is a new person after.")
+    ] = 2.0,
+    film: Annotated[bool, typer.Option("--film/--no-film", help="Draw overlay.mp4, or not.")] = True,
+    focal_px: Annotated[
+        float | None, typer.Option("--focal-px", help="Focal length in pixels of the upright clip.")
+    ] = None,
+    focal_mm: Annotated[
+        float | None, typer.Option("--focal-mm", help="Focal length in millimetres, with --sensor-mm.")
+    ] = None,
+    sensor_mm: Annotated[
+        float | None, typer.Option("--sensor-mm", help="Width of the sensor along the clip's longer side, e.g. 36.")
+    ] = None,
+    fov_deg: Annotated[
+        float | None, typer.Option("--fov", help="Field of view along the longer side, in degrees.")
+    ] = None,
+    model: common.ModelOption = "open",
+    gender: common.GenderOption = common.Gender.NEUTRAL,
+    detector: common.DetectorOption = common.DETECTOR,
+    device: common.DeviceOption = "cpu",
+    as_json: common.JsonOption = False,
+    verbose: common.VerboseOption = False,
+) -> int:
+    """Fit a 3D body to every person in clips of a standing camera, one shape and a smooth motion each.
+
+    For each clip a folder of its name is written in OUT: for each person the motion as personN.npz (AMASS's keys),
+    personN.glb (an animation) and personN.bvh, and overlay.mp4, the bodies over the clip beside a view from the side.
+    OUT/summary.json tells who was seen when, which frames were filled in, and how well the bodies fit.
+
+    The focal length is guessed, and distances with it. Give it if you know it.
+
+    Examples:
+        bodyfit video clip.mp4 -o out
+        bodyfit video clip.mp4 -o out --start 12 --end 20 --fov 65
+        bodyfit video *.mov -o out --no-film --json
+
+    Exit code: 0 every clip gave a body, 1 some did not, 2 wrong use.
+    """
+    check_focal(focal_px, focal_mm, sensor_mm, fov_deg)
+    if not 0 <= (start_s or 0.0) < (float("inf") if end_s is None else end_s):
+        raise OptionError(f"--start and --end must be 0 <= start < end, got {start_s} and {end_s}")
+    common.output_folder(out)
+    start = time.perf_counter()
+    entries: list[dict[str, Any]] = []
+    with common.progress_bar() as tell:
+        tell("loading", 0, None)
+        from bodyfit.cli.video_one import ClipWorker  # torch and the networks: seconds
+        from bodyfit.detect import detector_names, load_detector
+        from bodyfit.pipeline import Lens
+        from bodyfit.tracker import TrackerConfig
+
+        if detector not in (names := detector_names()):
+            raise OptionError(f"--detector must be one of {', '.join(names)}, got {detector!r}")
+        worker = ClipWorker(
+            out=out,
+            model=common.chosen_model(model, gender, device),
+            detector=load_detector(detector),
+            detector_name=detector,
+            lens=Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg),
+            part={"start_s": start_s, "end_s": end_s, "stride": stride},
+            tracker=TrackerConfig(max_gap_s=max_gap_s),
+            film=film,
+            progress=tell,
+        )
+        interrupted = _each(worker, clips, entries, quiet=as_json, verbose=verbose)
+    summary = worker.summary(entries, seconds=time.perf_counter() - start, interrupted=interrupted)
+    from bodyfit.io import write_json
+
+    write_json(out / "summary.json", summary)
+    if as_json:
+        common.say(json.dumps(summary, indent=2))
+    if interrupted:
+        return common.INTERRUPTED
+    return common.OK if all(entry["status"] == "ok" for entry in entries) else common.SOME_FAILED
+
+
+def _each(worker: ClipWorker, clips: list[Path], entries: list[dict[str, Any]], *, quiet: bool, verbose: bool) -> bool:
+    """One clip after the other; returns whether Ctrl-C stopped it. What is done stays done."""
+    try:
+        for clip, folder in zip(clips, folder_names(clips), strict=True):
+            entries.append(_one(worker, clip, folder, verbose))
+            if not quiet:
+                _tell(entries[-1], worker.out / folder)
+    except KeyboardInterrupt:
+        common.error(f"stopped by Ctrl-C; results up to here are in {worker.out}", label="bodyfit")
+        return True
+    return False
+
+
+def _one(worker: ClipWorker, clip: Path, folder: str, verbose: bool) -> dict[str, Any]:
+    """One clip, whatever happens to it."""
+    try:
+        entry = worker.run(clip, folder)
+    except BodyfitError as fault:
+        common.error(str(fault) if str(clip) in str(fault) else f"{clip}: {fault}")
+        return _failed(clip, "error", str(fault))
+    except Exception as fault:  # ours: it must not cost the other clips
+        return _failed(clip, "internal_error", common.internal_error(fault, verbose, about=f"{clip}: "))
+    if entry["status"] != "ok":
+        common.error(f"{clip}: {entry['message']}")
+    if entry["damaged_frames"] or entry["cut_short"]:
+        end = ", and the file ends in the middle of its data" if entry["cut_short"] else ""
+        common.error(f"{clip}: {entry['damaged_frames']} damaged frames were left out{end}", label="note")
+    return entry
+
+
+def _failed(clip: Path, status: str, message: str) -> dict[str, Any]:
+    return common.plain({"input": clip, "status": status, "message": message, "people": [], "files": []})
+
+
+def _tell(entry: dict[str, Any], folder: Path) -> None:
+    """Lines on standard output for a clip that gave a body."""
+    if entry["status"] != "ok":
+        return
+    n, seconds = len(entry["people"]), sum(entry["seconds"].values())
+    people = "1 person" if n == 1 else f"{n} people"
+    common.say(f"{entry['input']}: {people} in {entry['frames']} frames, {seconds:.1f} s -> {folder}")
+    for person in entry["people"]:
+        filled = person["frames"] - person["frames_seen"]
+        gaps = f", {filled} of them filled in" if filled else ""
+        error = person["reprojection_error_px"]
+        off = "" if error is None else f", off by {error:.1f} px"
+        common.say(f"  person {person['person']}: frames {person['first_frame']} to {person['last_frame']}{gaps}{off}")

@@ -1,0 +1,177 @@
+"""One clip through the whole pipeline and onto the disk, with what `summary.json` says of it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import bodyfit
+from bodyfit import io
+from bodyfit.body.model import BodyModel
+from bodyfit.cli.common import plain
+from bodyfit.detect import Detector
+from bodyfit.errors import OutputError
+from bodyfit.film import FILM_SIDE_PX, write_film
+from bodyfit.fit.track import Track
+from bodyfit.io import VideoReader
+from bodyfit.pipeline import Lens
+from bodyfit.render import person_color
+from bodyfit.tracker import TrackerConfig
+from bodyfit.video import DETECT_SIDE_PX, Watched, fit_watched, watch_clip
+
+__all__ = ["ClipWorker"]
+
+_OURS = re.compile(r"overlay\.mp4|person\d+\.(npz|glb|bvh)")
+
+
+@dataclass(frozen=True)
+class ClipWorker:
+    """What stays the same from clip to clip."""
+
+    out: Path
+    """Folder of the results."""
+    model: BodyModel
+    """The body."""
+    detector: Detector
+    """Finds the people."""
+    detector_name: str
+    """Its name."""
+    lens: Lens
+    """What the user said of it."""
+    part: dict[str, Any]
+    """`start_s`, `end_s` and `stride` of `VideoReader`."""
+    tracker: TrackerConfig
+    """How people are told apart."""
+    film: bool
+    """Whether the film is drawn."""
+    progress: Callable[[str, int, int | None], None]
+    """Told of each step."""
+
+    def run(self, clip: Path, folder: str) -> dict[str, Any]:
+        """Fit a clip, write its files and return its entry in the summary."""
+        seconds: dict[str, float] = {}
+        reader = VideoReader(clip, **self.part, max_side_px=DETECT_SIDE_PX)
+        with _timed(seconds, "watch"):
+            watched = watch_clip(reader, self.detector, tracker=self.tracker, progress=self.progress)
+        with _timed(seconds, "fit"):
+            tracks = fit_watched(watched, model=self.model, lens=self.lens, progress=self.progress)
+        files: list[str] = []
+        if tracks:
+            target = self._folder(folder)
+            with _timed(seconds, "save"):
+                for done, track in enumerate(tracks):
+                    self.progress("saving", done, len(tracks))
+                    files += self._save(track, target)
+            if self.film:
+                with _timed(seconds, "film"):
+                    shown = VideoReader(clip, **self.part, max_side_px=FILM_SIDE_PX)
+                    write_film(target / "overlay.mp4", shown, tracks, self.model, progress=self.progress)
+                files.append("overlay.mp4")
+        message = None if tracks else _why_nobody(watched)
+        return plain(
+            {
+                "input": clip,
+                "status": "ok" if tracks else "failed" if watched.trails else "nobody",
+                "message": message,
+                "image_size": watched.size,
+                "fps": watched.fps,
+                "frames": len(watched.frames),
+                "from_s": float(watched.times_s[0]),
+                "to_s": float(watched.times_s[-1]),
+                "damaged_frames": watched.skipped,
+                "cut_short": watched.cut_short,
+                "people": [_person(track, files, folder) for track in tracks],
+                "files": [f"{folder}/{name}" for name in files if name == "overlay.mp4"],
+                "seconds": seconds,
+            }
+        )
+
+    def summary(self, entries: list[dict[str, Any]], *, seconds: float, interrupted: bool) -> dict[str, Any]:
+        """What goes into summary.json."""
+        return plain(
+            {
+                "bodyfit": bodyfit.__version__,
+                "model": self.model.name,
+                "gender": self.model.gender,
+                "detector": self.detector_name,
+                "device": str(self.model.device),
+                "part": self.part,
+                "seconds": seconds,
+                "interrupted": interrupted,
+                "inputs": entries,
+            }
+        )
+
+    def _folder(self, name: str) -> Path:
+        """The clip's folder, without what an earlier run left there."""
+        folder = self.out / name
+        try:
+            folder.mkdir(exist_ok=True)
+            for old in folder.iterdir():
+                if _OURS.fullmatch(old.name) and old.is_file():
+                    old.unlink()
+        except OSError as fault:
+            raise OutputError(f"cannot write the folder {folder}: {fault.strerror or fault}") from None
+        return folder
+
+    def _save(self, track: Track, folder: Path) -> list[str]:
+        """Write a track's files; returns their names."""
+        stem = f"person{track.id}"
+        io.save_track(track, folder / f"{stem}.npz")
+        options: dict[str, Any] = {"model": self.model, "axes": "camera", "fps": track.fps}
+        # By skinning alone: what that lacks, at elbows and knees, takes seconds and much memory in a clip.
+        skin: dict[str, Any] = {"pose_shapes": "none", "color": person_color(track.id)}
+        io.export(track.result.params, folder / f"{stem}.glb", **options, **skin)
+        io.export(track.result.params, folder / f"{stem}.bvh", **options)
+        return [f"{stem}.{kind}" for kind in ("npz", "glb", "bvh")]
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[step] = time.perf_counter() - start
+
+
+def _person(track: Track, files: Sequence[str], folder: str) -> dict[str, Any]:
+    """A person's entry in the summary."""
+    result = track.result
+    statuses = Counter(status.value for status in result.status)
+    return {
+        "person": track.id,
+        "status": statuses.most_common(1)[0][0],
+        "statuses": dict(statuses),
+        "first_frame": int(track.frames[0]),
+        "last_frame": int(track.frames[-1]),
+        "first_s": float(track.times_s[0]),
+        "last_s": float(track.times_s[-1]),
+        "frames": len(track),
+        "frames_seen": int(track.seen.sum()),
+        "gaps": gaps(track),
+        "reprojection_error_px": float(result.reprojection_error_px[np.flatnonzero(track.seen)].nanmean()),
+        "focal_px": float(result.camera.focal_px[0]),
+        "focal_source": result.focal_source,
+        "betas": [float(b) for b in result.params.betas[0]],
+        "files": [f"{folder}/{name}" for name in files if name.startswith(f"person{track.id}.")],
+    }
+
+
+def gaps(track: Track) -> list[tuple[int, int]]:
+    """First and last frame of each stretch that the motion fills."""
+    hidden = np.concatenate([[False], ~track.seen, [False]]).astype(np.int8)
+    starts, ends = (np.flatnonzero(np.diff(hidden) == sign) for sign in (1, -1))
+    return [(int(track.frames[a]), int(track.frames[b - 1])) for a, b in zip(starts, ends, strict=True)]
+
+
+def _why_nobody(watched: Watched) -> str:
+    if watched.trails:
+        return "too little of the people is visible to place a body"
+    return "nobody was found in the clip"

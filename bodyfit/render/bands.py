@@ -1,0 +1,27 @@
+"""Pictures a band of rows at a time: threads, and memory that does not grow with the picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+__all__ = ["by_bands"]
+
+_BAND_SAMPLES = 1 << 19
+"""Samples in memory for each thread, about 8 bytes each."""
+
+
+def by_bands(height: int, row_samples: int, work: Callable[[int, int], None]) -> None:
+    """Call `work(first row, rows)` for bands of rows, on as many threads as torch has."""
+    threads = max(torch.get_num_threads(), 1)
+    rows = max(min(_BAND_SAMPLES // max(row_samples, 1), math.ceil(height / threads)), 1)
+    tops = range(0, height, rows)
+    if threads == 1 or len(tops) == 1:
+        for top in tops:
+            work(top, min(rows, height - top))
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda top: work(top, min(rows, height - top)), tops))

@@ -1,0 +1,254 @@
+"""From a clip to tracks, files and a film, with a detector that knows where people are."""
+
+from __future__ import annotations
+
+import json
+
+import av
+import numpy as np
+import pytest
+import torch
+
+import bodyfit
+from bodyfit.camera import Camera
+from bodyfit.cli.main import main
+from bodyfit.detect.base import DETECTORS
+from bodyfit.errors import OptionError, VideoError
+from bodyfit.film import write_film
+from bodyfit.io import VideoReader, VideoWriter, load_track
+from bodyfit.keypoints import Keypoints2D
+
+SIZE, FPS, N = (320, 240), 15.0, 24
+FOCAL = float(np.hypot(*SIZE))
+
+
+def _walkers(model) -> torch.Tensor:
+    """Keypoints of two people who swing an arm and pass each other, (people, frames, 17, 3), px and confidence."""
+    t = torch.linspace(0, 1, N)
+    people = []
+    for sign in (1.0, -1.0):
+        pose = torch.zeros(N, 69)
+        pose[:, 3 * 16 - 3 + 2] = -1.2 + 0.5 * torch.sin(4 * t)  # left shoulder
+        orient = torch.tensor([[np.pi, 0.0, 0.0]]).float().repeat(N, 1)
+        transl = torch.stack([sign * (-1.0 + 2.0 * t), torch.full((N,), 0.1), torch.full((N,), 4.6 + 0.5 * sign)], 1)
+        out = model(body_pose=pose, global_orient=orient, transl=transl)
+        xy = Camera.make(N, SIZE, focal_px=FOCAL).project(model.keypoints(out, "coco17"))
+        people.append(torch.cat([xy, torch.full((N, 17, 1), 0.9)], 2))
+    return torch.stack(people)
+
+
+class Scripted:
+    """Knows the keypoints of each frame; whom it does not see in which frame is said."""
+
+    def __init__(self, xyc: np.ndarray, unseen: dict[int, range] | None = None) -> None:
+        self.xyc, self.unseen = xyc.astype(np.float32), unseen or {}
+
+    def detect(self, frames):
+        return [
+            [
+                Keypoints2D("coco17", person[frame.index])
+                for who, person in enumerate(self.xyc)
+                if frame.index not in self.unseen.get(who, ())
+            ]
+            for frame in frames
+        ]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return bodyfit.load_model()
+
+
+@pytest.fixture(scope="module")
+def walkers(model):
+    with torch.no_grad():
+        return _walkers(model).numpy()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "meadow.mp4"
+    with VideoWriter(path, SIZE, FPS) as film:
+        for i in range(N):
+            film.write(np.full((SIZE[1], SIZE[0], 3), 90 + 2 * i, np.uint8))
+    return path
+
+
+@pytest.fixture(scope="module")
+def tracks(model, walkers, clip):
+    return bodyfit.fit_video(clip, model=model, detector=Scripted(walkers, {1: range(10, 16)}), focal_px=FOCAL)
+
+
+def test_everyone_is_one_body_through_the_clip(tracks, walkers):
+    assert [(t.id, len(t), t.fps) for t in tracks] == [(0, N, FPS), (1, N, FPS)]
+    for track in tracks:
+        np.testing.assert_array_equal(track.frames, np.arange(N))
+        np.testing.assert_allclose(track.times_s, np.arange(N) / FPS)
+        betas = track.result.params.betas
+        assert torch.equal(betas, betas[:1].expand_as(betas))
+        assert float(track.result.reprojection_error_px[track.seen].max()) < 2.0
+        assert track.result.camera.image_size == SIZE
+        assert track.result.focal_source == "given"
+    # Who is who: one walks to the right of the picture, the other to the left.
+    moved = [float(t.result.joints[-1, 0, 0] - t.result.joints[0, 0, 0]) for t in tracks]
+    assert sorted(m > 1.5 for m in moved) == sorted(m < -1.5 for m in moved) == [False, True]
+
+
+def test_a_gap_is_marked_and_filled_by_the_motion(tracks, walkers):
+    (hidden,) = [t for t in tracks if not t.seen.all()]
+    np.testing.assert_array_equal(hidden.seen, ~np.isin(np.arange(N), range(10, 16)))
+    assert {hidden.result.status[i].value for i in range(10, 16)} == {"filled"}
+    path = hidden.result.joints[:, 0, 0].numpy()
+    np.testing.assert_allclose(np.diff(path), np.diff(path).mean(), atol=0.05)  # he walks on at the same speed
+
+
+def test_bodies_do_not_depend_on_how_the_clip_was_stored(model, walkers, clip, tracks, tmp_path):
+    """Uneven frame times: what the file lacks is the motion's to fill, and the other frames stay where they are."""
+    kept = [i for i in range(N) if i not in (5, 12, 13)]
+    with VideoWriter(tmp_path / "vfr.mp4", SIZE, FPS) as film:
+        for i in kept:
+            film.write(np.full((SIZE[1], SIZE[0], 3), 90, np.uint8), i / FPS)
+    found = bodyfit.fit_video(tmp_path / "vfr.mp4", model=model, detector=Scripted(walkers[:, kept]), focal_px=FOCAL)
+    assert [len(t) for t in found] == [len(kept)] * 2
+    np.testing.assert_allclose(found[0].times_s, np.array(kept) / FPS, atol=1e-3)
+    np.testing.assert_allclose(found[0].result.joints[:, 0], tracks[0].result.joints[kept, 0], atol=0.06)
+
+
+def test_a_part_of_a_clip_in_steps(model, walkers, clip):
+    found = bodyfit.fit_video(clip, model=model, detector=Scripted(walkers), focal_px=FOCAL, start_s=0.4, stride=2)
+    np.testing.assert_array_equal(found[0].frames, np.arange(6, N, 2))
+    assert found[0].fps == FPS / 2
+    assert found[0].seen.all()
+
+
+def test_a_clip_without_people_has_no_tracks(clip, walkers):
+    assert bodyfit.fit_video(clip, detector=Scripted(walkers[:0])) == []
+
+
+def test_mistakes_are_told_before_the_slow_part(clip, tmp_path):
+    with pytest.raises(VideoError, match="does not exist"):
+        bodyfit.fit_video(tmp_path / "no.mp4")
+    with pytest.raises(OptionError, match="focal"):
+        bodyfit.fit_video(clip, focal_px=-3.0)
+    with pytest.raises(VideoError, match=r"no frame lies between start and end; it is 1\.6 s long"):
+        bodyfit.fit_video(clip, detector=Scripted(np.zeros((0, N, 17, 3))), start_s=50.0)
+
+
+def test_a_film_has_every_frame_of_the_clip(model, tracks, clip, tmp_path):
+    reader = VideoReader(clip)
+    assert write_film(tmp_path / "o.mp4", reader, tracks, model) == N
+    film = VideoReader(tmp_path / "o.mp4")
+    frames, plain = list(film), list(reader)
+    assert film.size == (320 + 168, 240)
+    assert (film.rate, len(frames)) == (reader.rate, N)
+    np.testing.assert_allclose([f.time_s for f in frames], [f.time_s for f in plain], atol=1e-4)
+    for i in (0, N // 2, N - 1):
+        changed = np.abs(frames[i].image[:, :320].astype(int) - plain[i].image).max(2) > 25
+        for who in (0, 1):  # bodies are drawn where people are
+            middle = tracks[who].result.camera.select([0]).project(tracks[who].result.joints[i : i + 1])[0, 3].numpy()
+            assert changed[int(middle[1]), int(middle[0])]
+        assert not changed[:10].any()
+
+
+def test_a_film_of_another_clip_is_refused(model, tracks, tmp_path):
+    with VideoWriter(tmp_path / "b.mp4", (64, 48), FPS) as film:
+        film.write(np.zeros((48, 64, 3), np.uint8))
+    with pytest.raises(VideoError, match="64x48"):
+        write_film(tmp_path / "o.mp4", VideoReader(tmp_path / "b.mp4"), tracks, model)
+
+
+def test_who_is_in_a_part_of_the_clip_is_drawn_there(model, tracks, clip, tmp_path):
+    part = VideoReader(clip, start_s=1.0)
+    write_film(tmp_path / "o.gif", part, tracks, model, side_view=False)
+    frames = list(VideoReader(tmp_path / "o.gif"))
+    assert len(frames) == N - 15
+    plain = next(iter(part)).image
+    assert (np.abs(frames[0].image.astype(int) - plain).max(2) > 40).mean() > 0.02
+
+
+@pytest.fixture
+def scripted(monkeypatch, walkers):
+    monkeypatch.setitem(DETECTORS, "scripted", lambda: Scripted(walkers, {1: range(10, 16)}))
+
+
+def test_the_command_writes_tracks_motion_and_a_film(scripted, clip, tmp_path, capsys):
+    out = tmp_path / "out"
+    code = main(["video", str(clip), "-o", str(out), "--detector", "scripted", "--focal-px", str(FOCAL)])
+    printed = capsys.readouterr()
+    assert (code, printed.err) == (0, "")
+    assert "2 people in 24 frames" in printed.out
+    assert "6 of them filled in" in printed.out
+    names = {p.name for p in (out / "meadow").iterdir()}
+    assert names == {"overlay.mp4"} | {f"person{i}.{kind}" for i in (0, 1) for kind in ("npz", "glb", "bvh")}
+    summary = json.loads((out / "summary.json").read_text())
+    (entry,) = summary["inputs"]
+    assert (entry["status"], entry["frames"], entry["fps"], entry["damaged_frames"]) == ("ok", N, FPS, 0)
+    gaps = {person["person"]: person["gaps"] for person in entry["people"]}
+    assert sorted(gaps.values()) == [[], [[10, 15]]]
+    for person in entry["people"]:
+        track = load_track(out / "meadow" / f"person{person['person']}.npz")
+        assert len(track) == person["frames"] == sum(person["statuses"].values())
+        assert int(track.seen.sum()) == person["frames_seen"]
+    with av.open(str(out / "meadow" / "overlay.mp4")) as film:
+        assert film.streams.video[0].frames == N
+
+
+def test_json_is_all_that_is_printed(scripted, clip, tmp_path, capsys):
+    arguments = [
+        "video",
+        str(clip),
+        "-o",
+        str(tmp_path),
+        "--detector",
+        "scripted",
+        "--no-film",
+        "--json",
+        "--end",
+        "0.8",
+    ]
+    assert main(arguments) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["inputs"][0]["frames"] == 12
+    assert not (tmp_path / "meadow" / "overlay.mp4").exists()
+
+
+def test_a_bad_clip_costs_one_line_and_not_the_others(scripted, clip, tmp_path, capsys):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no clip")
+    out = tmp_path / "out"
+    code = main(["video", str(bad), str(clip), "-o", str(out), "--detector", "scripted", "--no-film", "--end", "0.5"])
+    printed = capsys.readouterr()
+    assert code == 1
+    assert len(printed.err.splitlines()) == 1
+    assert "bad.mp4" in printed.err
+    statuses = [entry["status"] for entry in json.loads((out / "summary.json").read_text())["inputs"]]
+    assert statuses == ["error", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--start", "3", "--end", "2"], "--start"),
+        (["--stride", "0"], "--stride"),
+        (["--detector", "nobody"], "--detector"),
+        (["--focal-mm", "30"], "sensor"),
+    ],
+)
+def test_wrong_use_is_told(clip, tmp_path, capsys, options, says):
+    assert main(["video", str(clip), "-o", str(tmp_path), *options]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_film_is_drawn_again_from_its_folder(scripted, clip, tmp_path, capsys):
+    out = tmp_path / "out"
+    part = ["--start", "0.4", "--end", "1.2"]
+    assert main(["video", str(clip), "-o", str(out), "--detector", "scripted", "--no-film", *part]) == 0
+    capsys.readouterr()
+    assert main(["render", str(out / "meadow"), "-o", str(tmp_path / "again.mp4")]) == 0
+    assert "12 frames" in capsys.readouterr().out
+    assert len(list(VideoReader(tmp_path / "again.mp4"))) == 12
+    (out / "summary.json").unlink()
+    assert main(["render", str(out / "meadow"), "-o", str(tmp_path / "b.gif")]) == 2
+    assert "--photo" in capsys.readouterr().err
+    assert main(["render", str(out / "meadow"), "-o", str(tmp_path / "b.gif"), "--photo", str(clip)]) == 0
+    assert len(list(VideoReader(tmp_path / "b.gif"))) == N
