@@ -32,9 +32,15 @@ _MIN_SCORE = 0.05
 """Below it nearly everything is a ghost."""
 
 
-def propose(network: Multipose, image: UInt8[np.ndarray, "H W 3"]) -> list[Proposal]:
-    """Everyone in a picture, each once, the surest first: whole at three scales, then tiles about small people."""
+def propose(network: Multipose, image: UInt8[np.ndarray, "H W 3"], *, quick: bool = False) -> list[Proposal]:
+    """Everyone in a picture, each once, the surest first: whole at three scales, then tiles about small people.
+
+    `quick` looks at the whole picture at the smallest scale alone.
+    """
     size = image.shape[1], image.shape[0]
+    if quick:
+        found = network.people(image, (0, 0, *size), _WHOLE_PX[0])
+        return distinct([p for p in found if p.score >= _MIN_SCORE])
     closest = min(max(size), round((_LARGEST_PX2 * max(size) / min(size)) ** 0.5))
     sides = [*_WHOLE_PX, *([min(closest, 1280)] if closest > 640 else [])]
     found = [p for side in sides for p in network.people(image, (0, 0, *size), side) if p.score >= _MIN_SCORE]
