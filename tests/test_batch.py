@@ -479,6 +479,24 @@ def test_wrong_use_is_told(tmp_path, detector, capsys):
     assert json.loads(capsys.readouterr().out)["no_person"] == 1
 
 
+def test_other_commands_read_a_batch(tmp_path, detector):
+    from bodyfit.cli.found import find_people
+    from bodyfit.show.folder import read_results
+
+    for name in ("in/person.png", "in/deep/person.png", "in/nobody.png"):
+        batch_fakes.picture(tmp_path / name)
+    (tmp_path / "in/text.jpg").write_text("<html>")
+    out = tmp_path / "out"
+    run_batch([tmp_path / "in"], out, detector=detector, engine=here)
+    results = read_results(out)
+    pictures = {tmp_path / "in/person.png", tmp_path / "in/deep/person.png"}
+    assert {scene.source for scene in results.scenes} == pictures
+    assert [failure.name for failure in results.failures] == [str(tmp_path / "in/text.jpg")]
+    assert {found.photo for found in find_people([out])} == pictures
+    (one,) = find_people([out / "in/deep/person.png.npz"])
+    assert (one.name, one.photo, len(one.people())) == ("person.png", tmp_path / "in/deep/person.png", 1)
+
+
 # ---------------------------------------------------------------- Ray
 
 

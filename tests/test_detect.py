@@ -290,3 +290,15 @@ def test_confidence_fades_outside_the_picture():
     np.testing.assert_allclose(person.xyc[:4, 2], [1, 0.5, 0, 0], atol=1e-6)
     unsure = keypoints_from(_look(xy_px=xy, visibility=ones, presence=0.4 * ones), (400, 300), 0.9, ones)
     assert np.isnan(unsure.lift_m).all()
+
+
+def test_the_quick_detector_finds_the_same_large_person():
+    frame = read_image(SAMPLES / "walking.jpg")
+    (slow,), (quick,) = (load_detector(name).detect([frame])[0] for name in ("movenet", "movenet:quick"))
+    both = (slow.xyc[:, 2] > 0.5) & (quick.xyc[:, 2] > 0.5)
+    assert both.sum() > 20
+    apart = np.linalg.norm(slow.xyc[both, :2] - quick.xyc[both, :2], axis=1)
+    # The spread of single looks, about a hundredth of the person's height (418 px).
+    assert np.mean(apart) < 8
+    with pytest.raises(OptionError, match="movenet:quick"):
+        load_detector("movenet:nonsense")

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeGuard
 
-from bodyfit.errors import OptionError, OutputError
+from bodyfit.errors import AssetError, OptionError, OutputError
 
-__all__ = ["DONE", "FAILED", "NO_PERSON", "Ledger", "is_hopeless", "stopped_by"]
+__all__ = ["DONE", "FAILED", "NO_PERSON", "Ledger", "is_hopeless", "recorded", "stopped_by"]
 
 DONE, NO_PERSON, FAILED = "done", "no_person", "failed"
 
@@ -137,6 +137,20 @@ class Ledger:
             os.lseek(self._file, end, os.SEEK_SET)
             raise stopped_by(self.path.parent, error) from error
         self.finished[entry["item"]] = entry["status"]
+
+
+def recorded(out: Path) -> list[dict[str, Any]]:
+    """The last entry of each item of a run, finished or still on; empty where there was none. Raises `AssetError`."""
+    path, entries = out / _NAME, dict[str, dict[str, Any]]()
+    if not path.is_file():
+        return []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        entry = _entry(line)
+        if entry is not None:
+            entries[str(entry["item"])] = entry
+        elif line.endswith(b"\n"):
+            raise AssetError(f"{path}, line {number}: not a line of a batch")
+    return list(entries.values())
 
 
 def is_hopeless(fault: BaseException | None) -> TypeGuard[OSError]:

@@ -6,8 +6,10 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from bodyfit.batch.ledger import DONE, recorded
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult
 
@@ -49,10 +51,14 @@ def find_people(inputs: Sequence[Path], photo: Path | None = None) -> list[Found
     folder belong together). `photo` overrides what summary.json says: the photograph, or a folder with photographs of
     the results' names. Raises `OptionError` and `AssetError`.
     """
+    from bodyfit.frame import IMAGE_SUFFIXES
+
     groups: dict[Path, dict[Path, int]] = {}
     for given in inputs:
         for path in _files(given):
-            group = groups.setdefault(path.parent.absolute(), {})
+            # A batch's file a.jpg.npz holds a picture; else its folder does.
+            of_batch = Path(path.stem).suffix.lower() in IMAGE_SUFFIXES
+            group = groups.setdefault(path.absolute().with_suffix("") if of_batch else path.parent.absolute(), {})
             number = _PERSON.fullmatch(path.name)
             group.setdefault(path, int(number[1]) if number else len(group))
     if photo is not None and not photo.exists():
@@ -72,6 +78,8 @@ def find_people(inputs: Sequence[Path], photo: Path | None = None) -> list[Found
 def _files(given: Path) -> list[Path]:
     if given.is_file():
         return [given]
+    if entries := recorded(given):
+        return [given / str(entry["file"]) for entry in entries if entry["status"] == DONE]
     if not given.exists():
         raise OptionError(f"{given}: no such file or folder; give what bodyfit fit wrote")
     for folders in ([given], sorted(p for p in given.iterdir() if p.is_dir())):
@@ -98,7 +106,11 @@ def _named(photo: Path, name: str) -> Path | None:
 
 def _by_summary(folder: Path) -> Path | None:
     """What the summary beside the folder says the input was; a relative path is tried from here and from there."""
+    from bodyfit.frame import IMAGE_SUFFIXES
+
     summary = folder.parent / "summary.json"
+    if folder.suffix.lower() in IMAGE_SUFFIXES:
+        return _by_record(folder)
     if not summary.is_file():
         return None
     try:
@@ -112,3 +124,15 @@ def _by_summary(folder: Path) -> Path | None:
     except (OSError, ValueError, KeyError, TypeError, IndexError) as fault:
         raise AssetError(f"{summary}: not a summary of bodyfit fit ({fault}); give --photo") from None
     return None
+
+
+def _by_record(result: Path) -> Path | None:
+    """The picture of a batch's result (without its .npz), by the batch's record in a folder above."""
+    file = str(result) + ".npz"
+    return next((sources[file] for out in result.parents if file in (sources := _sources(out))), None)
+
+
+@lru_cache(maxsize=8)
+def _sources(out: Path) -> dict[str, Path]:
+    """Pictures by the file of their people."""
+    return {str(out / e["file"]): Path(str(e["item"])) for e in recorded(out) if e["status"] == DONE}

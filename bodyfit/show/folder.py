@@ -1,4 +1,4 @@
-"""The folder that `bodyfit fit` or `bodyfit video` wrote, read back as scenes with people in them."""
+"""The folder that `bodyfit fit`, `bodyfit video` or `bodyfit batch` wrote, read back as scenes with people in them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from bodyfit.batch.ledger import DONE, FAILED, recorded
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult, split
 from bodyfit.io import load_result, load_track
@@ -93,6 +94,8 @@ def read_results(folder: str | Path) -> Results:
     `AssetError` where none of them can be read or summary.json is damaged.
     """
     folder = Path(folder)
+    if entries := recorded(folder):
+        return _batch(folder, entries)
     files = list(_person_files(folder))
     if not files:
         what = "no results of bodyfit in it (personN.npz)" if folder.exists() else "no such folder"
@@ -120,6 +123,23 @@ def read_results(folder: str | Path) -> Results:
         if entry.get("status") not in ("ok", None)
     ]
     return Results(root, tuple(scenes), tuple(failures), summary)
+
+
+def _batch(folder: Path, entries: list[dict[str, Any]]) -> Results:
+    """What `bodyfit batch` wrote: a file of people a picture. Pictures without a person are left out."""
+    scenes: list[Scene] = []
+    failures = [Failure(str(e["item"]), str(e.get("why"))) for e in entries if e["status"] == FAILED]
+    for entry in (entry for entry in entries if entry["status"] == DONE):
+        read = _people(folder / str(entry.get("file")), folder)
+        failures += [one for one in read if isinstance(one, Failure)]
+        people = tuple(one for one in read if isinstance(one, Person) and one.result.status[0].ok)
+        source = Path(str(entry["item"]))
+        notes = () if source.is_file() else (f"{entry['item']} is not there any more",)
+        if people:
+            scenes.append(Scene(source.name, people, source if source.is_file() else None, None, notes))
+    if not scenes:
+        raise AssetError(failures[0].message if failures else f"{folder}: nobody was found in its pictures")
+    return Results(folder, tuple(scenes), tuple(failures), {})
 
 
 def _person_files(folder: Path) -> Iterator[Path]:
