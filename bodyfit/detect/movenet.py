@@ -70,7 +70,7 @@ class MovenetDetector:
 
     def _people(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Keypoints2D]:
         found: list[Keypoints2D] = []
-        proposals = propose(self._proposer, image)
+        proposals = propose(self._proposer, image, self._threads)
         calls = [partial(self._confirm, image, one, [p for p in proposals if p is not one]) for one in proposals]
         with started(calls, self._threads) as looks:
             for proposal, look in zip(proposals, looks, strict=True):
