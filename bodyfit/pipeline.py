@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -93,7 +94,7 @@ def fit_frames(
     config: FitConfig | None = None,
     device: torch.device | str | None = None,
 ) -> list[list[FitResult]]:
-    """`fit_image` for many pictures: one list a frame; people in pictures of one size are fitted together."""
+    """`fit_image` for many pictures: one list a frame; people in pictures of about one size are fitted together."""
     lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
     for frame in frames:  # a wrong focal length is told before the slow part
         lens.focal_of(frame)
@@ -115,29 +116,33 @@ def fit_detections(
 ) -> list[list[FitResult]]:
     """Bodies for people whose keypoints are known, one list a frame in the order of `people`.
 
+    People in pictures of any sizes are fitted together where their focal lengths differ by less than a factor of 2.
+
     `fitters` is filled with one fitter a layout; who calls again with the same model and settings passes the same dict
     and saves their making.
     """
     fitters = {} if fitters is None else fitters
-    groups: dict[tuple[tuple[int, int], str], list[tuple[int, int]]] = defaultdict(list)
-    for i, (frame, persons) in enumerate(zip(frames, people, strict=True)):
-        for j, person in enumerate(persons):
-            groups[frame.size, person.layout].append((i, j))
     lens = Lens() if lens is None else lens
     focals = [lens.focal_of(frame) for frame in frames]
+    groups: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+    for i, (focal, persons) in enumerate(zip(focals, people, strict=True)):
+        for j, person in enumerate(persons):
+            groups[person.layout, math.frexp(focal[0])[1]].append((i, j))
     results: dict[tuple[int, int], FitResult] = {}
-    for (size, layout), members in groups.items():
-        lifts = [lift_to_camera(people[i][j], focals[i][0], size) for i, j in members]
+    for (layout, octave), members in groups.items():
+        lifts = [lift_to_camera(people[i][j], focals[i][0], frames[i].size) for i, j in members]
         if layout not in fitters:
             fitters[layout] = Fitter(model=model, layout=layout, config=config, device=device)
         fitted = fitters[layout](
             np.stack([people[i][j].xyc for i, j in members]),
-            image_size=size,
+            image_size=(2 ** max(0, octave), 2 ** max(0, octave)),  # for the fit's check of units alone; see below
             focal_px=torch.tensor([focals[i][0] for i, _ in members]),
+            principal_point_px=torch.tensor([[n / 2 for n in frames[i].size] for i, _ in members]),
             joints3d=None if all(lift is None for lift in lifts) else _stack(lifts),
         )
         for (i, j), one in zip(members, split(fitted), strict=True):
-            results[i, j] = replace(one, focal_source=focals[i][1])
+            camera = replace(one.camera, image_size=frames[i].size)
+            results[i, j] = replace(one, camera=camera, focal_source=focals[i][1])
     return [[results[i, j] for j in range(len(persons))] for i, persons in enumerate(people)]
 
 

@@ -113,8 +113,8 @@ def calls(monkeypatch):
         def __init__(self, *, layout, model, config, device):
             self.layout = layout
 
-        def __call__(self, xyc, *, image_size, focal_px, joints3d):
-            call = {"n": len(xyc), "size": image_size, "layout": self.layout, "focal": focal_px, "joints3d": joints3d}
+        def __call__(self, xyc, *, image_size, focal_px, principal_point_px, joints3d):
+            call = {"n": len(xyc), "layout": self.layout, "centre": principal_point_px, "joints3d": joints3d}
             made.append(call)
             return _result(xyc, self.layout, image_size, focal_px)
 
@@ -137,8 +137,8 @@ class _Known:
         return self.people
 
 
-def test_people_of_one_picture_size_are_fitted_together_and_come_back_in_order(calls):
-    frames = [_frame((640, 480)), _frame((100, 100)), _frame((640, 480), exif=700.0), _frame((640, 480))]
+def test_people_of_similar_pictures_are_fitted_together_and_come_back_in_order(calls):
+    frames = [_frame((640, 480)), _frame((100, 100)), _frame((600, 450), exif=700.0), _frame((640, 480))]
     people = [[_person(x=1.0), _person(x=2.0)], [_person(x=3.0)], [_person(x=4.0), _person(x=-5.0)], []]
     results = fit_frames(frames, detector=_Known(people))
     assert [[float(r.objective[0]) for r in each] for each in results] == [[1, 2], [3], [4, -5], []]
@@ -147,6 +147,9 @@ def test_people_of_one_picture_size_are_fitted_together_and_come_back_in_order(c
     assert [float(r.camera.focal_px[0]) for r in results[2]] == [700, 700]
     assert float(results[0][0].camera.focal_px[0]) == pytest.approx(800)
     assert results[2][1].status == (FitStatus.INVALID_INPUT,)
+    assert [each[0].camera.image_size for each in results[:3]] == [frame.size for frame in frames[:3]]
+    centres = {tuple(c) for call in calls for c in call["centre"].tolist()}
+    assert centres == {(320, 240), (50, 50), (300, 225)}
 
 
 def test_layouts_are_not_mixed(calls):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from bodyfit.errors import ImageError, OptionError
 from bodyfit.frame import IMAGE_SUFFIXES, Frame, read_image
@@ -13,9 +13,8 @@ from bodyfit.frame import IMAGE_SUFFIXES, Frame, read_image
 __all__ = ["Item", "find_items", "read_item"]
 
 
-@dataclass(frozen=True)
-class Item:
-    """One picture of a batch."""
+class Item(NamedTuple):
+    """One picture of a batch. A tuple: a million of them are held."""
 
     source: str
     """Its absolute path, or its address (s3://bucket/a.jpg): what the run knows it by."""
@@ -24,64 +23,80 @@ class Item:
     depends on no other picture: photos/a.jpg.npz."""
 
 
-def find_items(paths: Sequence[str], out: Path) -> list[Item]:
-    """The pictures that paths name, each once: a folder stands for all pictures in it and in the folders inside, in
-    order of name, without hidden ones and without `out`.
+def find_items(paths: Sequence[str], out: Path, known: Mapping[str, str]) -> tuple[list[Item], dict[str, str]]:
+    """The pictures that paths name, each once, and the folders that they are in, with what `out` calls them.
 
-    Other paths are kept as they are, for `read_item` to judge. Raises `ImageError` for a folder without pictures.
+    A folder stands for all pictures in it and in the folders inside, in order of name, without hidden ones and without
+    `out`; links to folders are not followed. Of a second folder of one name the results go to NAME_2; `known` are the
+    names of an earlier run. Other paths are kept as they are, for `read_item` to judge. Raises `ImageError` for a
+    folder without pictures and for an address that cannot be listed, `OptionError` where fsspec is missing.
     """
     items: dict[str, Item] = {}
-    roots: dict[str, str] = {}
+    names = dict(known)
+    taken = {name.casefold() for name in names.values()}
     for given in paths:
-        pairs = list(_remote(given) if "://" in given else _local(Path(given), out.absolute()))
-        if not pairs:
+        found = _remote(given) if "://" in given else _local(given, os.path.realpath(out))
+        empty = True
+        for source, root, inside in found:
+            empty = False
+            if root not in names:
+                names[root] = _free(PurePosixPath(root.partition("::")[0]).name or "pictures", taken)
+                taken.add(names[root].casefold())
+            if source not in items:
+                items[source] = Item(source, f"{names[root]}/{inside}.npz")
+        if empty:
             raise ImageError(f"the folder {given} has no pictures ({' '.join(s[1:] for s in IMAGE_SUFFIXES)})")
-        for source, root, inside in pairs:
-            # A second folder of the same name gets a number.
-            names = roots.setdefault(root, _free(PurePosixPath(root).name or "pictures", roots))
-            target = f"{names}/{inside}.npz" if inside else f"{names}.npz"
-            items.setdefault(source, Item(source, target))
-    return list(items.values())
+    return list(items.values()), names
 
 
 def read_item(source: str) -> Frame:
     """The picture. Raises `ImageError`."""
     if "://" not in source:
+        if os.path.isdir(source):
+            raise ImageError(f"the folder {source} cannot be listed, and what is in it is left out")
         return read_image(source)
     try:
         with _fsspec().open(source, "rb") as file:
             data = file.read()  # pyright: ignore[reportAttributeAccessIssue]
-    except (OSError, ValueError, ImportError) as error:
-        raise ImageError(f"{source} cannot be read: {error}") from None
+    except Exception as error:  # each file system raises its own
+        raise ImageError(f"{source} cannot be read: {error or type(error).__name__}") from None
     return read_image(source, data)
 
 
-def _local(given: Path, out: Path) -> Iterator[tuple[str, str, str]]:
-    """(source, what was given, the way from there) of a path."""
-    root = str(given.absolute())
-    if not given.is_dir():
-        yield root, root, ""
+def _local(given: str, out: str) -> Iterator[tuple[str, str, str]]:
+    """(source, its folder as given, the way from there) of a path; a folder that cannot be listed comes as it is."""
+    if not os.path.isdir(given):
+        folder, name = os.path.split(os.path.abspath(given))
+        folder = os.path.realpath(folder)
+        yield os.path.join(folder, name), folder, name
         return
-    for folder, inside, files in os.walk(root):
-        inside[:] = sorted(name for name in inside if not name.startswith(".") and Path(folder, name) != out)
+    root = os.path.realpath(given)
+    closed: list[str] = []
+    for folder, inside, files in os.walk(root, onerror=lambda error: closed.append(error.filename)):
+        inside[:] = sorted(name for name in inside if not name.startswith(".") and os.path.join(folder, name) != out)
         for name in sorted(files):
             if _is_picture(name):
-                path = Path(folder, name)
-                yield str(path), root, path.relative_to(root).as_posix()
+                path = os.path.join(folder, name)
+                yield path, root, Path(path).relative_to(root).as_posix()
+    for folder in closed:
+        yield folder, root, Path(folder).relative_to(root).as_posix()
 
 
 def _remote(given: str) -> Iterator[tuple[str, str, str]]:
-    """The same of an address."""
+    """The same of an address; of a chained one (zip://a::s3://b/c.zip) the first link is the folder's."""
+    _, chain, rest = given.partition("::")
+    fsspec = _fsspec()
     try:
-        files, root = _fsspec().core.url_to_fs(given)
-        if not files.isdir(root):
-            yield given, given, ""
-            return
-        for path in sorted(files.find(root)):
-            if _is_picture(PurePosixPath(path).name):
-                yield files.unstrip_protocol(path), given, path[len(root) :].strip("/")
-    except (OSError, ValueError, ImportError) as error:
-        raise ImageError(f"{given} cannot be listed: {error}") from None
+        files, root = fsspec.core.url_to_fs(given)
+        paths = [p for p in sorted(files.find(root)) if _is_picture(p)] if files.isdir(root) else None
+    except Exception as error:  # each file system raises its own
+        raise ImageError(f"{given} cannot be listed: {error or type(error).__name__}") from None
+    if paths is None:
+        folder, _, name = given.partition("::")[0].rpartition("/")
+        yield given, folder + chain + rest, name
+        return
+    for path in paths:
+        yield files.unstrip_protocol(path) + chain + rest, given.rstrip("/"), path[len(root) :].strip("/")
 
 
 def _fsspec():
@@ -92,11 +107,11 @@ def _fsspec():
     return fsspec
 
 
-def _is_picture(name: str) -> bool:
+def _is_picture(path: str) -> bool:
+    name = PurePosixPath(path).name
     return not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _free(name: str, taken: dict[str, str]) -> str:
+def _free(name: str, taken: set[str]) -> str:
     """The name, with a number where it is taken (in any case)."""
-    used = {other.casefold() for other in taken.values()}
-    return next(n for i in range(1, len(used) + 2) if (n := name if i == 1 else f"{name}_{i}").casefold() not in used)
+    return next(n for i in range(1, len(taken) + 2) if (n := name if i == 1 else f"{name}_{i}").casefold() not in taken)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -18,22 +20,27 @@ DONE, NO_PERSON, FAILED = "done", "no_person", "failed"
 
 _NAME = "status.jsonl"
 _LOCK = ".bodyfit-batch.lock"
-_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE}
 """Faults of the folder rather than of a file: no other item will be written either."""
+_BEGIN = b'{"item": '
+"""How every line begins."""
+_TEMPORARY = re.compile(r"\..{0,40}\.[0-9a-f]{12}\.(npz|json)")
+"""What `write_atomically` calls a file that is not whole yet."""
 
 
 class Ledger:
     """status.jsonl of an output folder, which belongs to one run at a time.
 
     A line is written after the item's result, whole or not at all; so what it names is there, and what was done without
-    a line is done again. Use as a context manager.
+    a line is done again. Of several lines of an item the last counts. Use as a context manager.
     """
 
     def __init__(self, out: Path, *, resume: bool) -> None:
         """Raises `OptionError` for a folder with a run of its own and `OutputError` where nothing can be written."""
         import filelock
 
-        self.path, self.finished = out / _NAME, dict[str, dict[str, Any]]()
+        self.path, self.finished = out / _NAME, dict[str, str]()
+        """Status by item, of which a million may be held."""
         self._lock = filelock.FileLock(out / _LOCK)
         try:
             self._lock.acquire(blocking=False)
@@ -41,18 +48,25 @@ class Ledger:
             raise OptionError(
                 f"another run is writing to {out}; wait until it ends, or give another folder with -o"
             ) from None
-        except OSError as error:
-            raise OutputError(f"{out / _LOCK}: cannot be written: {error.strerror or error}") from error
+        except (OSError, NotImplementedError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise OutputError(f"{out / _LOCK}: cannot be written: {why}") from error
         try:
-            if self.path.exists() and not resume:
-                raise OptionError(f"{out} holds a run already; go on with it by --resume, or give another folder")
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-            self._read()
         except OSError as error:
             self._lock.release()
             raise OutputError(f"{self.path}: cannot be opened: {error.strerror or error}") from error
-        except OptionError:
-            self._lock.release()
+        try:
+            if os.fstat(self._file).st_size:
+                if not resume:
+                    raise OptionError(f"{out} holds a run already; go on with it by --resume, or give another folder")
+                self._read()
+                _sweep(out)
+        except OSError as error:
+            self._close()
+            raise OutputError(f"{error.filename or self.path}: {error.strerror or error}") from error
+        except BaseException:
+            self._close()
             raise
 
     def __enter__(self) -> Ledger:
@@ -61,23 +75,41 @@ class Ledger:
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         os.close(self._file)
         self._lock.release()
 
     def _read(self) -> None:
         """Know what is finished; cut off the half line that a killed run may have left."""
+        whole, number, line = 0, 0, b""
         with open(self.path, "rb") as file:
-            data = file.read()
-        whole = data.rfind(b"\n") + 1
-        for number, line in enumerate(data[:whole].splitlines(), 1):
-            entry = _entry(line)
-            if entry is None:
-                raise OptionError(
-                    f"{self.path}, line {number}: not a line of a run; remove that line, or give another folder"
-                )
-            self.finished[str(entry["item"])] = entry
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n") and _BEGIN.startswith(line[: len(_BEGIN)]):
+                    break
+                entry = _entry(line)
+                if entry is None:
+                    raise OptionError(
+                        f"{self.path}, line {number}: not a line of a run; remove that line, or give another folder"
+                    )
+                whole += len(line)
+                self._know(entry)
         os.ftruncate(self._file, whole)
         os.lseek(self._file, whole, os.SEEK_SET)
+
+    def _know(self, entry: Mapping[str, Any]) -> None:
+        """What an earlier run finished, if its result is still there, and whole: after a power cut it may be empty."""
+        name, status = str(entry["item"]), sys.intern(str(entry["status"]))
+        if status == DONE:
+            try:
+                whole = os.stat(self.path.parent / str(entry["file"])).st_size > 0
+            except (OSError, ValueError, KeyError):
+                whole = False
+            if not whole:
+                self.finished.pop(name, None)
+                return
+        self.finished[name] = status
 
     def check_in_place(self) -> None:
         """Raises `OutputError` where the folder has been removed or exchanged under the run."""
@@ -104,7 +136,7 @@ class Ledger:
             os.ftruncate(self._file, end)  # no half line
             os.lseek(self._file, end, os.SEEK_SET)
             raise stopped_by(self.path.parent, error) from error
-        self.finished[str(entry["item"])] = dict(entry)
+        self.finished[entry["item"]] = entry["status"]
 
 
 def is_hopeless(fault: BaseException | None) -> TypeGuard[OSError]:
@@ -127,3 +159,11 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return entry if isinstance(entry, dict) and {"item", "status"} <= entry.keys() else None
+
+
+def _sweep(out: Path) -> None:
+    """Remove what a killed run left half-written. The lock is held: nobody is writing there."""
+    for folder, _, files in os.walk(out):
+        for name in files:
+            if name[0] == "." and _TEMPORARY.fullmatch(name):
+                os.unlink(os.path.join(folder, name))

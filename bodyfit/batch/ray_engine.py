@@ -1,86 +1,148 @@
-"""The same stages on Ray Data: actors look at pictures here or on a cluster; who started the run fits and writes.
+"""The same stages on Ray Data: actors look and fit here or on a cluster; who started the run writes and records.
 
-Ray starts a lost worker's blocks again elsewhere; each picture's line is written once, here, so that nothing comes
-twice. Looking takes twenty times as long as fitting, which one process, on a GPU if there is one, does for all.
+Ray starts lost actors again and gives them their block once more; each picture's line is written once, here. An actor
+that looks has a worker process of its own, so that a picture that crashes or hangs costs itself alone, as without Ray.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from bodyfit.batch.crew import Failure
+from bodyfit.batch.crew import Crew, Failure
 from bodyfit.batch.items import Item
 from bodyfit.batch.run import Engine
-from bodyfit.batch.stages import Looking, Seen
+from bodyfit.batch.stages import Fitting, Looking, fitted
 from bodyfit.errors import BodyfitError, OptionError
+from bodyfit.fit.result import FitResult
+from bodyfit.io.params import result_arrays, result_from
 
 __all__ = ["ray_engine"]
 
-_BLOCK = 4
+_BLOCK = 16
 """Items that an actor takes at a time, and that are looked at again when it is lost."""
+_FIT_BLOCK = 64
+"""Pictures whose people are fitted together."""
+_LOOKERS_A_FITTER = 16
+"""Looking takes about twenty times as long as fitting."""
 
 
 class _Looker:
-    """An actor: a batch of pickled items to pickled answers."""
+    """An actor: rows of pickled items to rows of pickled answers."""
 
-    def __init__(self, looking: Looking) -> None:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        self._look = looking()
+    def __init__(self, looking: Looking, timeout_s: float) -> None:
+        self._crew = Crew(looking, 1, timeout_s=timeout_s).__enter__()  # it ends with this actor's process
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"answer": [pickle.dumps(self._answer(pickle.loads(item))) for item in batch["item"]]}
-
-    def _answer(self, item: Item) -> tuple[Item, Seen | Failure]:
-        try:
-            return item, self._look(item)
-        except BodyfitError as fault:
-            return item, Failure(str(fault))
-        except Exception as fault:  # ours, or a library's: it must not cost the other items
-            return item, Failure(f"internal error: {type(fault).__name__}: {' '.join(str(fault).split())}")
+        items = (pickle.loads(item) for item in batch["item"])
+        return {"seen": [pickle.dumps(answer) for answer in self._crew.answers(items) if answer is not None]}
 
 
-def ray_engine(workers: int | None = None, *, address: str | None = None) -> Engine:
+class _Fitter:
+    """An actor: rows of what was seen to rows of people."""
+
+    def __init__(self, fitting: Fitting) -> None:
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._fit = replace(fitting, model=fitting.model.to(device))()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        answers = fitted((pickle.loads(seen) for seen in batch["seen"]), self._fit)
+        return {"answer": [_packed(answer) for answer in answers]}
+
+
+def ray_engine(workers: int | None = None, *, address: str | None = None, timeout_s: float = 120.0) -> Engine:
     """An engine for `run_batch`; `address` is a cluster's as `ray.init` takes it, None for one on this machine.
 
-    `workers` actors take a core each (default: as many as the cluster has). Raises `OptionError` where Ray is not
-    installed or the cluster is not there.
+    `workers` actors look, a core each (default: all of the cluster's); one for each sixteen of them, or for each GPU,
+    fits. Raises `OptionError` where Ray is not installed or the cluster is not there.
     """
     try:
         import ray
         import ray.data
-    except ImportError:
-        raise OptionError("--engine ray needs Ray: pip install 'bodyfit[ray]'") from None
+        import ray.exceptions
+    except ImportError as error:
+        raise OptionError(f"--engine ray needs Ray ({error}): pip install 'bodyfit[ray]'") from None
 
-    def looked_at(items: Sequence[Item], looking: Looking) -> Iterator[tuple[Item, Seen | Failure] | None]:
-        if not ray.is_initialized():
+    def through(
+        items: Sequence[Item], looking: Looking, fitting: Fitting
+    ) -> Iterator[tuple[Item, FitResult | Failure | None]]:
+        ours = not ray.is_initialized()
+        if ours:
+            cores = None if address is not None else (workers or os.cpu_count() or 1) + 1
             try:
                 ray.init(
-                    address=address, log_to_driver=False, include_dashboard=False, num_cpus=_cores(workers, address)
+                    address=address,
+                    num_cpus=cores,
+                    include_dashboard=None if address is not None else False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
                 )
+                logging.getLogger("ray.data").setLevel(logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError) as fault:
                 raise OptionError(f"--address {address}: no Ray cluster can be reached there ({fault})") from None
-        count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        rows = ray.data.from_items(
-            [{"item": pickle.dumps(item)} for item in items],
-            override_num_blocks=max(1, min(len(items) // _BLOCK, 10 * count)),
-        )
-        answers = rows.map_batches(
-            _Looker,  # pyright: ignore[reportArgumentType]
-            fn_constructor_args=(looking,),
-            batch_size=_BLOCK,
-            num_cpus=1,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count),
-        )
-        for row in answers.iter_rows():
-            yield pickle.loads(row["answer"])
+        try:
+            yield from _answers(ray.data, ray.cluster_resources(), workers, timeout_s, items, looking, fitting)
+        except ray.exceptions.RayError as fault:
+            cause = getattr(fault, "cause", None) or fault.__cause__ or fault
+            raise BodyfitError(
+                f"Ray ended the run ({' '.join(str(cause).split())[-300:]}); "
+                "what is finished is safe: go on with --resume"
+            ) from fault
+        finally:
+            if ours:
+                ray.shutdown()
 
-    return looked_at
+    return through
 
 
-def _cores(workers: int | None, address: str | None) -> int | None:
-    """Cores that a Ray of our own may use: one for each actor and one for Ray's tasks."""
-    return None if address is not None else (workers or os.cpu_count() or 1) + 1
+def _answers(
+    data: Any,
+    has: Mapping[str, float],
+    workers: int | None,
+    timeout_s: float,
+    items: Sequence[Item],
+    looking: Looking,
+    fitting: Fitting,
+) -> Iterator[tuple[Item, FitResult | Failure | None]]:
+    """The pipeline on a cluster that `has` so many CPUs and GPUs."""
+    cores, gpus = int(has.get("CPU", 1)), int(has.get("GPU", 0))
+    lookers = max(1, min(workers or cores - 1, cores - 1))
+    fitters = gpus or -(-lookers // _LOOKERS_A_FITTER)
+    data.DataContext.get_current().enable_progress_bars = False
+    seen = data.from_items(
+        [{"item": pickle.dumps(item)} for item in items], override_num_blocks=-(-len(items) // _BLOCK)
+    ).map_batches(
+        _Looker,
+        fn_constructor_args=(looking, timeout_s),
+        batch_size=None,
+        num_cpus=1,
+        compute=data.ActorPoolStrategy(min_size=1, max_size=lookers),
+    )
+    people = seen.map_batches(
+        _Fitter,
+        fn_constructor_args=(fitting,),
+        batch_size=_FIT_BLOCK,
+        num_gpus=1 if gpus else 0,
+        num_cpus=0 if gpus or cores < 2 else 1,
+        compute=data.ActorPoolStrategy(min_size=1, max_size=fitters),
+    )
+    for row in people.iter_rows():
+        yield _unpacked(row["answer"])
+
+
+def _packed(answer: tuple[Item, FitResult | Failure | None]) -> bytes:
+    """An answer for another machine, which may have no GPU: arrays as in a file."""
+    item, result = answer
+    return pickle.dumps((item, result_arrays(result, 0.0) if isinstance(result, FitResult) else result))
+
+
+def _unpacked(packed: bytes) -> tuple[Item, FitResult | Failure | None]:
+    item, result = pickle.loads(packed)
+    return item, result_from(Path(item.target), result) if isinstance(result, dict) else result

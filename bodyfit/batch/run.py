@@ -1,33 +1,33 @@
-"""A batch on this machine: workers look, people are fitted many at once, results are written as they come."""
+"""A batch: items are looked at and fitted by an engine, results are written and recorded as they come."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bodyfit.batch.crew import Crew, Failure
 from bodyfit.batch.items import Item, find_items
 from bodyfit.batch.ledger import DONE, FAILED, NO_PERSON, Ledger, is_hopeless, stopped_by
-from bodyfit.batch.stages import Fitting, Looking, Seen
+from bodyfit.batch.stages import Fitting, Looking, fitted
 from bodyfit.body.model import BodyModel, load_model
-from bodyfit.errors import BodyfitError, OptionError, OutputError
-from bodyfit.io.summary import write_json
+from bodyfit.errors import OptionError, OutputError
+from bodyfit.fit.result import FitResult
+from bodyfit.io.atomic import write_atomically
+from bodyfit.io.params import save
 from bodyfit.pipeline import Lens
 
-__all__ = ["BatchSummary", "Engine", "run_batch"]
+__all__ = ["BatchSummary", "Engine", "local_engine", "run_batch"]
 
-Engine = Callable[[Sequence[Item], Looking], "Iterator[tuple[Item, Seen | Failure] | None]"]
-"""What has items looked at: each with what was seen, as they come, in any order; None when nothing has come for a
-moment."""
+Engine = Callable[[Sequence[Item], Looking, Fitting], "Iterator[tuple[Item, FitResult | Failure | None]]"]
+"""What has items looked at and fitted: each with its people, as they come, in any order; None where nobody is seen."""
 
-_PEOPLE_AT_ONCE = 64
-_WAIT_S = 0.5
-"""So many people are fitted together, or whoever has come since this long."""
+_ABOUT = "batch.json"
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ def run_batch(
     """Fit everyone in the pictures that files, folders (searched to the bottom) and addresses name.
 
     OUT/status.jsonl gets a line for each item as it ends: done (with the file of its people, `load_result` reads it),
-    no_person or failed (why); OUT/batch.json the counts. `resume` goes on with what has no line there; `retry_failed`
-    takes what failed once more. `workers` processes look for people (default: one a core); memory is bounded whatever
-    the number of items. A picture that kills its worker, or takes longer than `timeout_s`, costs itself alone.
-    `progress(finished, items, entry)` is called after each.
+    no_person or failed (why); OUT/batch.json the counts and the folders. `resume` goes on with what has no line there;
+    `retry_failed` also takes what failed once more, and the newer line counts. `workers` processes look for people
+    (default: one a core); a picture that kills its worker twice, or takes longer than `timeout_s`, costs itself alone.
+    `progress(finished, items, entry)` is called after each. Ctrl-C ends it with `interrupted`.
 
     Raises `OptionError` (another run is on, a run is there already), `ImageError` (nothing to do) and `OutputError`
     (disk full, folder gone): what is finished is safe then.
@@ -79,25 +79,26 @@ def run_batch(
     workers = (os.cpu_count() or 1) if workers is None else workers
     if workers < 1:
         raise OptionError(f"workers must be at least 1, got {workers}")
-    out = Path(out)
-    items = find_items([str(path) for path in paths], out)
+    if not timeout_s > 0:
+        raise OptionError(f"timeout_s must be a positive number of seconds, got {timeout_s:g}")
+    out, lens = Path(out), Lens() if lens is None else lens
     engine = local_engine(workers, timeout_s) if engine is None else engine
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: cannot be made: {error.strerror or error}") from error
     with Ledger(out, resume=resume or retry_failed) as ledger:
-        finished = {key for key, e in ledger.finished.items() if not (retry_failed and e["status"] == FAILED)}
-        todo = [item for item in items if item.source not in finished]
-        run = _Run(
-            ledger=ledger,
-            fitting=Fitting(out, load_model() if model is None else model, Lens() if lens is None else lens),
-            total=len(items),
-            skipped=len(items) - len(todo),
-            progress=progress,
-        )
-        interrupted = run.through(engine(todo, Looking(detector))) if todo else False
-        became = Counter(ledger.finished.get(item.source, {}).get("status") for item in items)
+        items, folders = find_items([str(path) for path in paths], out, _folders(out))
+        skip = (DONE, NO_PERSON) if retry_failed else (DONE, NO_PERSON, FAILED)
+        todo = [item for item in items if ledger.finished.get(item.source) not in skip]
+        about = {"folders": {name: folder for folder, name in folders.items()}, "items": len(items)}
+        _write(out / _ABOUT, about)
+        run = _Run(ledger, out, len(items), len(items) - len(todo), progress)
+        interrupted = False
+        if todo:
+            fitting = Fitting(load_model() if model is None else model, lens)
+            interrupted = run.through(engine(todo, Looking(detector), fitting))
+        became = Counter(ledger.finished.get(item.source) for item in items)
         summary = BatchSummary(
             items=len(items),
             done=became[DONE],
@@ -108,45 +109,40 @@ def run_batch(
             interrupted=interrupted,
         )
         ledger.check_in_place()
-        write_json(out / "batch.json", vars(summary))
+        _write(out / _ABOUT, about | vars(summary))
     return summary
 
 
 def local_engine(workers: int, timeout_s: float = 120.0) -> Engine:
-    """Processes on this machine."""
+    """Processes on this machine look, this one fits: looking takes twenty times as long."""
 
-    def looked_at(items: Sequence[Item], looking: Looking) -> Iterator[tuple[Item, Seen | Failure] | None]:
+    def through(
+        items: Sequence[Item], looking: Looking, fitting: Fitting
+    ) -> Iterator[tuple[Item, FitResult | Failure | None]]:
         with Crew(looking, min(workers, len(items)), timeout_s=timeout_s) as crew:
-            yield from crew.answers(iter(items))
+            yield from fitted(crew.answers(iter(items)), fitting())
 
-    return looked_at
+    return through
 
 
 @dataclass
 class _Run:
-    """What is between looking and the record."""
+    """What writes and records."""
 
     ledger: Ledger
-    fitting: Fitting
+    out: Path
     total: int
     skipped: int
     progress: Callable[[int, int, dict[str, Any] | None], None] | None
-    waiting: list[tuple[Item, Seen]] = field(default_factory=list)
-    since: float = 0.0
     finished: int = 0
 
-    def through(self, answers: Iterator[tuple[Item, Seen | Failure] | None]) -> bool:
-        """Fit and record all that comes; returns whether Ctrl-C ended it."""
+    def through(self, answers: Iterator[tuple[Item, FitResult | Failure | None]]) -> bool:
+        """Record all that comes; returns whether Ctrl-C ended it."""
         if self.progress:
             self.progress(self.skipped, self.total, None)
         try:
-            for answer in answers:
-                if answer is not None:
-                    self._take(*answer)
-                people = sum(len(seen.people) for _, seen in self.waiting)
-                if people >= _PEOPLE_AT_ONCE or (self.waiting and time.monotonic() - self.since > _WAIT_S):
-                    self._fit()
-            self._fit()
+            for item, answer in answers:
+                self._record({"item": item.source, **self._entry(item, answer)})
         except KeyboardInterrupt:
             return True
         finally:
@@ -155,46 +151,47 @@ class _Run:
                 close()
         return False
 
-    def _take(self, item: Item, seen: Seen | Failure) -> None:
-        if isinstance(seen, Failure):
-            self._record(item, {"status": FAILED, "why": seen.why})
-        elif not seen.people:
-            self._record(item, {"status": NO_PERSON})
-        else:
-            if not self.waiting:
-                self.since = time.monotonic()
-            self.waiting.append((item, seen))
-
-    def _fit(self) -> None:
-        """Whoever waits; where that fails, one picture after the other, so that it costs the one whose fault it is."""
-        waiting, self.waiting = self.waiting, []
+    def _entry(self, item: Item, answer: FitResult | Failure | None) -> dict[str, Any]:
+        """Write an item's people, and what there is to say of them."""
+        if answer is None:
+            return {"status": NO_PERSON}
+        if isinstance(answer, Failure):
+            return {"status": FAILED, "why": answer.why}
+        good = [status.ok for status in answer.status]
+        if not any(good):
+            return {"status": FAILED, "why": "too little of the people is visible to place a body"}
+        self.ledger.check_in_place()
         try:
-            results = self.fitting([seen for _, seen in waiting]) if waiting else []
-        except Exception as fault:
-            if len(waiting) == 1:
-                self._record(waiting[0][0], {"status": FAILED, "why": _words(fault)})
-            for one in waiting if len(waiting) > 1 else ():
-                self.waiting = [one]
-                self._fit()
-            return
-        for (item, _), result in zip(waiting, results, strict=True):
+            save(answer, self.out / item.target)
+        except OutputError as fault:
+            if is_hopeless(fault.__cause__):
+                raise stopped_by(self.out, fault.__cause__) from fault
             self.ledger.check_in_place()
-            try:
-                entry = self.fitting.write(item, result)
-            except OutputError as fault:
-                if is_hopeless(fault.__cause__):
-                    raise stopped_by(self.fitting.out, fault.__cause__) from fault
-                entry = {"status": FAILED, "why": str(fault)}
-            self._record(item, entry)
+            return {"status": FAILED, "why": str(fault)}
+        errors = [round(float(e), 2) if e == e else None for e in answer.reprojection_error_px]
+        return {"status": DONE, "people": sum(good), "file": item.target, "reprojection_error_px": errors}
 
-    def _record(self, item: Item, entry: dict[str, Any]) -> None:
-        entry = {"item": item.source, **entry}
+    def _record(self, entry: dict[str, Any]) -> None:
         self.ledger.record(entry)
         self.finished += 1
         if self.progress:
             self.progress(self.skipped + self.finished, self.total, entry)
 
 
-def _words(fault: Exception) -> str:
-    told = " ".join(str(fault).split())
-    return told if isinstance(fault, BodyfitError) else f"internal error: {type(fault).__name__}: {told}"
+def _folders(out: Path) -> dict[str, str]:
+    """What an earlier run called the folders of its pictures, so that nothing of it is overwritten."""
+    path = out / _ABOUT
+    try:
+        named = json.loads(path.read_bytes())["folders"]
+        return {str(folder): str(name) for name, folder in named.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise OptionError(f"{path}: not of a run ({error}); give another folder with -o") from None
+
+
+def _write(path: Path, about: dict[str, Any]) -> None:
+    # In ASCII: a folder's name may be no text at all.
+    text = json.dumps(about, indent=2)
+    with write_atomically(path) as temporary:
+        temporary.write_text(text + "\n", encoding="ascii")

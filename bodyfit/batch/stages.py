@@ -1,20 +1,30 @@
-"""The stages of a batch, the same for every engine: look at a picture, fit many people at once, write a picture's."""
+"""The stages of a batch, the same for every engine: look at a picture, fit many people at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bodyfit.batch.crew import Failure, in_words
 from bodyfit.batch.items import Item, read_item
-from bodyfit.errors import ImageError
+from bodyfit.errors import BodyfitError, ImageError
 from bodyfit.frame import Frame
 from bodyfit.keypoints import Keypoints2D
 
-__all__ = ["Fitting", "Looking", "Seen"]
+if TYPE_CHECKING:  # a worker that looks needs no torch
+    from bodyfit.body.model import BodyModel
+    from bodyfit.fit.result import FitResult
+    from bodyfit.pipeline import Lens
+
+__all__ = ["Answer", "Fitting", "Looking", "Seen", "fitted"]
+
+_PEOPLE_AT_ONCE = 64
+_WAIT_S = 3.0
+"""So many people are fitted together, or whoever has come since this long: one alone costs ten times as much."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,10 @@ class Seen:
         width, height = self.image_size
         black = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (height, width, 3))
         return Frame(black, exif_focal_px=self.exif_focal_px)
+
+
+Answer = "FitResult | Failure | None"
+"""What becomes of an item: its people in one result, the reason why not, None where nobody is seen."""
 
 
 @dataclass(frozen=True)
@@ -59,35 +73,63 @@ class Looking:
         return look
 
 
-@dataclass
+@dataclass(frozen=True)
 class Fitting:
-    """Fits and writes; the model is loaded once."""
+    """Makes what fits the people of several pictures; may travel by pickle, too."""
 
-    out: Path
-    """Folder of the results."""
-    model: Any
-    """The `BodyModel`."""
-    lens: Any
-    """The `pipeline.Lens`."""
-    fitters: dict[str, Any] = field(default_factory=dict)
-    """Made with the first people of a layout."""
+    model: BodyModel
+    """The body, on its device."""
+    lens: Lens
+    """What is known of the lens."""
 
-    def __call__(self, seen: Sequence[Seen]) -> list[Any]:
-        """A `FitResult` of all people of each picture."""
+    def __call__(self) -> Callable[[Sequence[Seen]], list[FitResult | Failure | None]]:
+        """The fit, which keeps what it makes for each layout of keypoints.
+
+        Where it fails, it goes on with one picture after the other, so that it costs the one whose fault it is.
+        Raises `BodyfitError` where the GPU has failed, for it fails every picture then.
+        """
+        import torch
+
         from bodyfit.fit.result import join
         from bodyfit.pipeline import fit_detections
 
-        frames, people = [s.frame() for s in seen], [s.people for s in seen]
-        fits = fit_detections(frames, people, model=self.model, lens=self.lens, fitters=self.fitters)
-        return [join(each) for each in fits]
+        fitters: dict[str, Any] = {}
 
-    def write(self, item: Item, result: Any) -> dict[str, Any]:
-        """Write a picture's people and return what the run's record says of them. Raises `OutputError`."""
-        from bodyfit.io import save
+        def fit(seen: Sequence[Seen]) -> list[FitResult | Failure | None]:
+            frames, people = [s.frame() for s in seen], [s.people for s in seen]
+            try:
+                found = fit_detections(frames, people, model=self.model, lens=self.lens, fitters=fitters)
+            except torch.AcceleratorError as fault:
+                raise BodyfitError(
+                    f"the GPU has failed ({in_words(fault)}); what is finished is safe: go on with --resume"
+                ) from fault
+            except Exception as fault:
+                if len(seen) == 1:
+                    return [Failure(in_words(fault))]
+                return [answer for one in seen for answer in fit([one])]
+            return [join(each) if each else None for each in found]
 
-        good = [status.ok for status in result.status]
-        if not any(good):
-            return {"status": "failed", "why": "too little of the people is visible to place a body"}
-        save(result, self.out / item.target)
-        errors = [round(float(e), 2) if e == e else None for e in result.reprojection_error_px]
-        return {"status": "done", "people": sum(good), "file": item.target, "reprojection_error_px": errors}
+        return fit
+
+
+def fitted(
+    answers: Iterator[tuple[Item, Seen | Failure] | None],
+    fit: Callable[[Sequence[Seen]], list[FitResult | Failure | None]],
+) -> Iterator[tuple[Item, FitResult | Failure | None]]:
+    """What comes of the items as it comes, people fitted many at once; `answers` says None when a moment has passed."""
+    waiting: list[tuple[Item, Seen]] = []
+    since = people = 0.0
+    for answer in answers:
+        if answer is not None:
+            item, seen = answer
+            if isinstance(seen, Failure) or not seen.people:
+                yield item, seen if isinstance(seen, Failure) else None
+            else:
+                since = since if waiting else time.monotonic()
+                waiting.append((item, seen))
+                people += len(seen.people)
+        if people >= _PEOPLE_AT_ONCE or (waiting and time.monotonic() - since > _WAIT_S):
+            yield from zip((item for item, _ in waiting), fit([seen for _, seen in waiting]), strict=True)
+            waiting, people = [], 0.0
+    if waiting:
+        yield from zip((item for item, _ in waiting), fit([seen for _, seen in waiting]), strict=True)

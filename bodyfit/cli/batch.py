@@ -12,7 +12,7 @@ import typer
 
 from bodyfit.cli import common
 from bodyfit.cli.fit import check_focal
-from bodyfit.errors import OptionError
+from bodyfit.errors import OptionError, OutputError
 
 __all__ = ["batch"]
 
@@ -66,14 +66,14 @@ def batch(
     Exit code: 0 all are done or show nobody, 1 some failed or nothing more could be written, 2 wrong use.
     """
     check_focal(focal_px, None, None, fov_deg)
-    from bodyfit.batch import run_batch
+    from bodyfit.batch.run import run_batch
     from bodyfit.pipeline import Lens
 
     chosen = None
     if engine is EngineName.RAY:
         from bodyfit.batch.ray_engine import ray_engine
 
-        chosen = ray_engine(workers, address=address)
+        chosen = ray_engine(workers, address=address, timeout_s=timeout_s)
     elif address is not None:
         raise OptionError("--address is of --engine ray; give that too")
     body = common.chosen_model(model, gender, device)
@@ -85,19 +85,23 @@ def batch(
                 why = f": {entry['why']}" if "why" in entry else ""
                 print(f"{entry['item']}: {entry['status']}{why}", file=sys.stderr, flush=True)
 
-        summary = run_batch(
-            paths,
-            out,
-            workers=workers,
-            resume=resume,
-            retry_failed=retry_failed,
-            model=body,
-            detector=detector,
-            lens=Lens(focal_px=focal_px, fov_deg=fov_deg),
-            timeout_s=timeout_s,
-            engine=chosen,
-            progress=tell,
-        )
+        try:
+            summary = run_batch(
+                paths,
+                out,
+                workers=workers,
+                resume=resume,
+                retry_failed=retry_failed,
+                model=body,
+                detector=detector,
+                lens=Lens(focal_px=focal_px, fov_deg=fov_deg),
+                timeout_s=timeout_s,
+                engine=chosen,
+                progress=tell,
+            )
+        except OutputError as fault:  # in the middle of the work, not wrong use
+            common.error(str(fault))
+            return common.SOME_FAILED
     if as_json:
         common.say(json.dumps(common.plain(vars(summary)), indent=2))
     else:

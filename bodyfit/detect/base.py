@@ -45,11 +45,20 @@ class Follower(Protocol):
 
 
 def _movenet(
-    *, tta: bool = False, hands: bool = False, face: bool = False, masks: bool = False, max_people: int | None = None
+    *,
+    argument: str | None = None,
+    tta: bool = False,
+    hands: bool = False,
+    face: bool = False,
+    masks: bool = False,
+    max_people: int | None = None,
 ) -> Detector:
     from bodyfit.detect.movenet import MovenetDetector
 
-    return MovenetDetector(tta=tta, hands=hands, face=face, masks=masks, max_people=max_people)
+    if argument not in (None, "quick"):
+        raise OptionError(f"the detector movenet knows movenet and movenet:quick, got movenet:{argument}")
+    quick = argument == "quick"
+    return MovenetDetector(quick=quick, tta=tta, hands=hands, face=face, masks=masks, max_people=max_people)
 
 
 def _mediapipe(*, max_people: int | None = None) -> Detector:

@@ -41,18 +41,21 @@ class MovenetDetector:
     def __init__(
         self,
         *,
+        quick: bool = False,
         tta: bool = False,
         hands: bool = False,
         face: bool = False,
         masks: bool = False,
         max_people: int | None = None,
     ) -> None:
-        """`tta` averages twelve looks at each person in place of two to four; the others ask for more of each."""
+        """`tta` averages twelve looks at each person in place of two to four; the others ask for more of each. `quick`
+        looks once at the whole picture, small, and once at each person: for few people who are large in it."""
         if max_people is not None and max_people < 1:
             raise OptionError(f"max_people must be at least 1, or None for everyone, got {max_people}")
         self._proposer, self._networks = Multipose(), Blazepose(masks=masks)
         self._hands, self._face = HandFinder() if hands else None, FaceFinder() if face else None
-        self._tta, self._max_people, self._threads = tta, max_people, look_threads()
+        self._quick, self._tta, self._max_people = quick, tta, max_people
+        self._threads = look_threads()
 
     def detect(self, frames: Sequence[Frame]) -> list[list[Keypoints2D]]:
         """One list a frame with one entry a person, the largest person first."""
@@ -70,7 +73,7 @@ class MovenetDetector:
 
     def _people(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Keypoints2D]:
         found: list[Keypoints2D] = []
-        proposals = propose(self._proposer, image, self._threads)
+        proposals = propose(self._proposer, image, quick=self._quick, threads=self._threads)
         calls = [partial(self._confirm, image, one, [p for p in proposals if p is not one]) for one in proposals]
         with started(calls, self._threads) as looks:
             for proposal, look in zip(proposals, looks, strict=True):
@@ -114,6 +117,8 @@ class MovenetDetector:
     def _looks(self, image: UInt8[np.ndarray, "H W 3"], roi: Roi, proposal: Proposal) -> list[Landmarks]:
         """A look, another at the mirrored picture, and more where the two disagree or `tta` asks for it."""
         first = self._networks.landmarks(image, roi)
+        if self._quick:
+            return [] if first is None else [first]
         if first is not None and _similarity(first, proposal) >= _AGREE:
             roi = first.next_roi
         looks = [first, self._mirrored(image, roi)]

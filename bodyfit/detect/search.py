@@ -34,10 +34,13 @@ _MIN_SCORE = 0.05
 """Below it nearly everything is a ghost."""
 
 
-def propose(network: Multipose, image: UInt8[np.ndarray, "H W 3"], threads: int = 1) -> list[Proposal]:
+def propose(
+    network: Multipose, image: UInt8[np.ndarray, "H W 3"], *, quick: bool = False, threads: int = 1
+) -> list[Proposal]:
     """Everyone in a picture, each once, the surest first: whole at three scales, then tiles about small people.
 
-    So many `threads` prepare and run passes side by side; what is found does not depend on them.
+    `quick` looks at the whole picture at the smallest scale alone. So many `threads` prepare and run passes side by
+    side; what is found does not depend on them.
     """
 
     def seen(passes: Sequence[tuple[Box, int]]) -> list[list[Proposal]]:
@@ -45,6 +48,9 @@ def propose(network: Multipose, image: UInt8[np.ndarray, "H W 3"], threads: int 
             return [[p for p in look() if p.score >= _MIN_SCORE] for look in looks]
 
     size = image.shape[1], image.shape[0]
+    if quick:
+        found = network.people(image, (0, 0, *size), _WHOLE_PX[0])
+        return distinct([p for p in found if p.score >= _MIN_SCORE])
     closest = min(max(size), round((_LARGEST_PX2 * max(size) / min(size)) ** 0.5))
     sides = [*_WHOLE_PX, *([min(closest, 1280)] if closest > 640 else [])]
     found = [p for people in seen([((0, 0, *size), side) for side in sides]) for p in people]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from dataclasses import fields
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -141,9 +142,11 @@ def _numpy(tensor: Tensor) -> np.ndarray:
 
 def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
     """Write an npz, whole or not at all. Raises `OutputError`."""
-    # An open file, because numpy appends .npz to names that lack it.
-    with write_atomically(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
+    # In memory first: on a full disk numpy's archive would complain again, on its own, when it is collected.
+    archive = BytesIO()
+    np.savez(archive, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(archive.getbuffer())
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
