@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mediapipe.python import packet_getter
 from PIL import Image
 
+from bodyfit.detect.graph import part_of
 from bodyfit.detect.movenet import MovenetDetector
 from bodyfit.detect.multipose import Multipose, Proposal
 from bodyfit.detect.parts import each_once
 from bodyfit.detect.repair import as_proposed, believable, reconciled
 from bodyfit.detect.search import distinct, squares
 from bodyfit.detect.similarity import COCO_ROWS, oks
+from bodyfit.detect.threads import look_threads, started
 from bodyfit.errors import OptionError
 from bodyfit.frame import Frame, read_image
 from bodyfit.keypoints import FACE_IBUG68, Keypoints2D, Part, SoftMask
@@ -93,6 +98,70 @@ def test_the_network_sees_one_person_at_any_scale():
     assert len(network.people(frame.image, whole, 256)) == 24
     left = network.people(frame.image, (100, 0, 554, 554), 256)[0]  # a part of the picture gives the picture's pixels
     assert oks(near.xyc, left.xyc, near.height_px) > 0.8
+
+
+# ---------------------------------------------------------------- threads
+
+
+def test_what_is_found_does_not_depend_on_the_number_of_threads(monkeypatch):
+    """Two people in the street and one of them again, small: the same to the last bit, and so when followed."""
+    street = read_image(SAMPLES / "street_two_people.jpg")
+    image = street.image.copy()
+    small = np.asarray(Image.fromarray(image[200:]).reduce(4))
+    image[: small.shape[0], : small.shape[1]] = small
+    frames, found = [Frame(image), street], {}
+    for threads in ("1", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        detector = MovenetDetector(masks=True)
+        people = [*detector.detect(frames), *detector.detect(frames[:1])]
+        assert len(people[0]) >= 2
+        found[threads] = [one for some in (*people, detector.follow(street, people[1])) for one in some]
+    assert len(found["1"]) == len(found["3"])
+    for one, three in zip(found["1"], found["3"], strict=True):
+        np.testing.assert_array_equal(one.xyc, three.xyc)
+        np.testing.assert_array_equal(one.lift_m, three.lift_m)
+        np.testing.assert_array_equal(one.mask.alpha, three.mask.alpha)
+        assert (one.box, one.score, one.lift_centre_px) == (three.box, three.score, three.lift_centre_px)
+
+
+def test_as_many_threads_as_omp_num_threads_allows(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert look_threads() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert look_threads() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")  # a list for nested loops: nothing sensible for one
+    assert 1 <= look_threads() <= 8
+
+
+def test_calls_that_run_side_by_side_answer_as_called():
+    """Each waits for the next, so that they end in the opposite order; a call that fails does so where it is asked."""
+    ended = [threading.Event() for _ in range(4)]
+
+    def call(i: int) -> int:
+        assert i == 3 or ended[i + 1].wait(30)
+        ended[i].set()
+        return i * i
+
+    with started([partial(call, i) for i in range(4)], 4) as answers:
+        assert [answer() for answer in answers] == [0, 1, 4, 9]
+    with started([partial(int, "1"), partial(int, "one")], 2) as answers:
+        assert answers[0]() == 1
+        with pytest.raises(ValueError, match="one"):
+            answers[1]()
+
+
+def test_one_thread_makes_only_the_calls_that_are_asked_for():
+    made = []
+    with started([partial(made.append, i) for i in range(3)], 1) as answers:
+        answers[1]()
+    assert made == [1]
+
+
+def test_a_mirrored_part_of_a_picture_is_copied_as_it_is():
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)[:, ::-1]
+    packet, scale = part_of(image, (3, 4, 60, 41), 256.0)
+    np.testing.assert_array_equal(packet_getter.get_image_frame(packet).numpy_view(), image[4:41, 3:60])
+    assert scale == (1.0, 1.0)
 
 
 # ---------------------------------------------------------------- following

@@ -8,6 +8,9 @@ each landmark's presence is kept, which `Pose` drops.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from queue import Empty, LifoQueue
+from threading import Lock
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -67,7 +70,7 @@ class Landmarks:
 
 
 class Blazepose:
-    """Both networks, loaded. Not safe to share between threads."""
+    """Both networks, loaded. Threads may share `landmarks`, which makes a graph for each at a time; not `propose`."""
 
     def __init__(self, *, masks: bool = False) -> None:
         """With `masks` each look also says which pixels are the person's."""
@@ -78,13 +81,14 @@ class Blazepose:
             self._create, self._get, self._rect = packet_creator, packet_getter, rect_pb2.NormalizedRect  # pyright: ignore
             self._propose = Graph(_PROPOSE, ("detections",), {})
             # The wheel carries one landmark network, of complexity 1.
-            side = {"complexity": packet_creator.create_int(1), "segment": packet_creator.create_bool(masks)}
-            outputs = ("landmarks", "circle", "world", *(["mask"] if masks else []))
-            self._landmarks = Graph(_LANDMARKS, outputs, side)
+            self._side = {"complexity": packet_creator.create_int(1), "segment": packet_creator.create_bool(masks)}
+            self._outputs = ("landmarks", "circle", "world", *(["mask"] if masks else []))
+            self._idle: LifoQueue[Graph] = LifoQueue()
+            self._making = Lock()
             # The first run starts threads, which have their say too.
             blank = np.zeros((64, 64, 3), np.uint8)
             self.propose(blank, (0, 0, 64, 64))
-            self.landmarks(blank, Roi(32.0, 32.0, 64.0, 0.0))
+        self.landmarks(blank, Roi(32.0, 32.0, 64.0, 0.0))
 
     def propose(self, image: UInt8[np.ndarray, "H W 3"], box: Box) -> list[tuple[Roi, float]]:
         """The regions within a box of the picture that may hold a person, with scores in [0.5, 1], best first."""
@@ -115,7 +119,7 @@ class Blazepose:
             height=roi.size / h,
             rotation=roi.angle,
         )
-        packets = self._landmarks.run(image=packet_image, roi=self._create.create_proto(rect))
+        packets = self._look(image=packet_image, roi=self._create.create_proto(rect))
         if not {"landmarks", "circle", "world"} <= packets.keys():
             return None
         points, circle, world = (self._get.get_proto(packets[n]).landmark for n in ("landmarks", "circle", "world"))
@@ -130,6 +134,19 @@ class Blazepose:
             Roi.from_body_circle(centre, edge),
             _soft_mask(self._get.get_image(packets["mask"]).numpy_view(), box) if "mask" in packets else None,
         )
+
+    def _look(self, **inputs: Any) -> dict[str, Any]:
+        """One run of a landmark graph that nobody uses now. They keep nothing between runs: any of them will do."""
+        try:
+            graph = self._idle.get_nowait()
+        except Empty:
+            with self._making, starting():
+                graph = Graph(_LANDMARKS, self._outputs, self._side)
+                packets = graph.run(**inputs)
+        else:
+            packets = graph.run(**inputs)
+        self._idle.put(graph)
+        return packets
 
 
 def _soft_mask(alpha: Float[np.ndarray, "h w"], box: Box) -> SoftMask:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -17,6 +18,7 @@ from bodyfit.detect.regions import Roi
 from bodyfit.detect.repair import as_proposed, believable, reconciled
 from bodyfit.detect.search import propose
 from bodyfit.detect.similarity import HEAD_AND_SHOULDERS, as_coco, oks
+from bodyfit.detect.threads import look_threads, started
 from bodyfit.errors import OptionError
 from bodyfit.frame import Frame
 from bodyfit.keypoints import Keypoints2D
@@ -53,6 +55,7 @@ class MovenetDetector:
         self._proposer, self._networks = Multipose(), Blazepose(masks=masks)
         self._hands, self._face = HandFinder() if hands else None, FaceFinder() if face else None
         self._quick, self._tta, self._max_people = quick, tta, max_people
+        self._threads = look_threads()
 
     def detect(self, frames: Sequence[Frame]) -> list[list[Keypoints2D]]:
         """One list a frame with one entry a person, the largest person first."""
@@ -64,17 +67,21 @@ class MovenetDetector:
         One look of the landmark network each, about 20 ms, in a region about the last keypoints: for motion up to
         about a tenth of a person's height between frames. `previous` may have any layout with COCO's names.
         """
-        return [self._again(frame.image, person) for person in previous]
+        with started([partial(self._again, frame.image, person) for person in previous], self._threads) as looks:
+            people = [look() for look in looks]
+        return [person and self._in_full(frame.image, [person])[0] for person in people]
 
     def _people(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Keypoints2D]:
         found: list[Keypoints2D] = []
-        proposals = propose(self._proposer, image, quick=self._quick)
-        for proposal in proposals:
-            if any(_shown(proposal, person) for person in found):
-                continue
-            person = self._confirm(image, proposal, [p for p in proposals if p is not proposal])
-            if person is not None and not any(_same(person, other) for other in found):
-                found.append(person)
+        proposals = propose(self._proposer, image, quick=self._quick, threads=self._threads)
+        calls = [partial(self._confirm, image, one, [p for p in proposals if p is not one]) for one in proposals]
+        with started(calls, self._threads) as looks:
+            for proposal, look in zip(proposals, looks, strict=True):
+                if any(_shown(proposal, person) for person in found):
+                    continue
+                person = look()
+                if person is not None and not any(_same(person, other) for other in found):
+                    found.append(person)
         found.sort(key=lambda person: -_height_px(person))
         return self._in_full(image, found[: self._max_people])
 
@@ -139,7 +146,7 @@ class MovenetDetector:
         now = keypoints_from(look, (image.shape[1], image.shape[0]), person.score, np.ones(len(_LANDMARKS)))
         # Between two frames a person moves by less than his own width: what is farther is somebody else.
         near = oks(as_coco(now.xyc), before, 3 * _height_px(person)) > 0.5
-        return self._in_full(image, [replace(now, mask=look.mask)])[0] if near else None
+        return replace(now, mask=look.mask) if near else None
 
 
 def region(xyc: Float[np.ndarray, "17 3"]) -> Roi:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Float, UInt8
 
 from bodyfit.body.assets import asset_path
 from bodyfit.detect.regions import Box
+from bodyfit.detect.threads import asked_threads
 from bodyfit.errors import DetectorError
 
 __all__ = ["Multipose", "Proposal"]
@@ -55,7 +55,7 @@ class Multipose:
                 f"the detector movenet cannot import onnxruntime ({error}); install it with: pip install onnxruntime"
             ) from None
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = _threads() if threads is None else threads
+        options.intra_op_num_threads = asked_threads() if threads is None else threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores alone
         options.log_severity_level = 3
         path = str(asset_path("detector", "movenet_multipose.onnx"))
@@ -87,9 +87,3 @@ class Multipose:
             ).tolist()
             found.append(Proposal(xyc, (left, top, right, bottom), score, zoom))
         return sorted(found, key=lambda person: -person.score)
-
-
-def _threads() -> int:
-    """What OMP_NUM_THREADS asks for; 0, a thread for each core, where it says nothing sensible."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,6 +13,7 @@ from jaxtyping import UInt8
 from bodyfit.detect.multipose import Multipose, Proposal
 from bodyfit.detect.regions import Box
 from bodyfit.detect.similarity import HEAD_AND_SHOULDERS, oks
+from bodyfit.detect.threads import started
 
 __all__ = ["distinct", "propose", "same_person", "squares"]
 
@@ -32,25 +34,34 @@ _MIN_SCORE = 0.05
 """Below it nearly everything is a ghost."""
 
 
-def propose(network: Multipose, image: UInt8[np.ndarray, "H W 3"], *, quick: bool = False) -> list[Proposal]:
+def propose(
+    network: Multipose, image: UInt8[np.ndarray, "H W 3"], *, quick: bool = False, threads: int = 1
+) -> list[Proposal]:
     """Everyone in a picture, each once, the surest first: whole at three scales, then tiles about small people.
 
-    `quick` looks at the whole picture at the smallest scale alone.
+    `quick` looks at the whole picture at the smallest scale alone. So many `threads` prepare and run passes side by
+    side; what is found does not depend on them.
     """
+
+    def seen(passes: Sequence[tuple[Box, int]]) -> list[list[Proposal]]:
+        with started([partial(network.people, image, box, side) for box, side in passes], threads) as looks:
+            return [[p for p in look() if p.score >= _MIN_SCORE] for look in looks]
+
     size = image.shape[1], image.shape[0]
     if quick:
         found = network.people(image, (0, 0, *size), _WHOLE_PX[0])
         return distinct([p for p in found if p.score >= _MIN_SCORE])
     closest = min(max(size), round((_LARGEST_PX2 * max(size) / min(size)) ** 0.5))
     sides = [*_WHOLE_PX, *([min(closest, 1280)] if closest > 640 else [])]
-    found = [p for side in sides for p in network.people(image, (0, 0, *size), side) if p.score >= _MIN_SCORE]
+    found = [p for people in seen([((0, 0, *size), side) for side in sides]) for p in people]
     zoom, left = sides[-1] / max(size), _MAX_TILES
     small = [p for p in found if p.zoom == zoom and _small(p)]
     while small and left > 0 and (side := round(_TILE_PX / (2 * zoom))) >= _NEAREST_PX:
-        zoom, here = _TILE_PX / side, []
-        for box in [box for box in squares(size, side) if any(_middle_in(p, box) for p in small)][:left]:
-            left -= 1
-            here += [_cut_short(p, box, size) for p in network.people(image, box, _TILE_PX) if p.score >= _MIN_SCORE]
+        zoom = _TILE_PX / side
+        boxes = [box for box in squares(size, side) if any(_middle_in(p, box) for p in small)][:left]
+        left -= len(boxes)
+        people = zip(boxes, seen([(box, _TILE_PX) for box in boxes]), strict=True)
+        here = [_cut_short(p, box, size) for box, of in people for p in of]
         small = [p for p in here if _small(p)]
         found += here
     return distinct(found)
