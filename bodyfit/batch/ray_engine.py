@@ -64,9 +64,9 @@ def ray_engine(workers: int | None = None, *, address: str | None = None, timeou
     fits. Raises `OptionError` where Ray is not installed or the cluster is not there.
     """
     try:
-        import ray
-        import ray.data
-        import ray.exceptions
+        import ray  # pyright: ignore[reportMissingImports]
+        import ray.data  # pyright: ignore[reportMissingImports]
+        import ray.exceptions  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise OptionError(f"--engine ray needs Ray ({error}): pip install 'bodyfit[ray]'") from None
 
