@@ -19,6 +19,7 @@ from bodyfit.camera import Camera, flip_yz
 from bodyfit.errors import AssetError, OptionError, OutputError, ShapeError
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.io import (
+    known_entries,
     load_result,
     save,
     save_glb,
@@ -27,6 +28,7 @@ from bodyfit.io import (
     save_picture,
     write_atomically,
     write_json,
+    write_summary,
 )
 
 TETRAHEDRON = np.array([[0, 1, 2], [0, 3, 1], [1, 3, 2], [2, 3, 0]])
@@ -261,3 +263,20 @@ def test_a_picture_comes_back_from_png_exactly_and_from_jpeg_nearly(tmp_path):
         save_picture(tmp_path / "a.gif", image)
     with pytest.raises((ShapeError, TypeError)):
         save_picture(tmp_path / "a.png", image[..., :2])
+
+
+def test_a_summary_keeps_what_earlier_runs_said_of_other_folders(tmp_path):
+    def entry(name, **more):
+        return {"input": f"{name}.jpg", "people": [{"files": [f"{name}/person0.npz"]}], "files": [], **more}
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    write_summary(tmp_path, {"inputs": [entry("a", run=1), entry("b", run=1)], "part": {"stride": 2}})
+    write_summary(tmp_path, {"inputs": [entry("b", run=2)]})
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert [e["run"] for e in written["inputs"]] == [2]
+    assert [(e["input"], e["run"], e["part"]) for e in written["earlier"]] == [("a.jpg", 1, {"stride": 2})]
+    assert [e["input"] for e in known_entries(written)] == ["b.jpg", "a.jpg"]
+    (tmp_path / "a").rmdir()
+    write_summary(tmp_path, {"inputs": []})
+    assert [e["input"] for e in known_entries(json.loads((tmp_path / "summary.json").read_text()))] == ["b.jpg"]

@@ -126,9 +126,9 @@ def _each(
 
 def _finish(summary: dict[str, Any], out: Path, as_json: bool) -> int:
     """Write the summary and choose the exit code."""
-    from bodyfit.io import write_json
+    from bodyfit.io import write_summary
 
-    write_json(out / "summary.json", summary)
+    write_summary(out, summary)
     if as_json:
         common.say(json.dumps(summary, indent=2))
     if summary["interrupted"]:

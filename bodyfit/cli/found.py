@@ -114,8 +114,8 @@ def _by_summary(folder: Path) -> Path | None:
     if not summary.is_file():
         return None
     try:
-        entries = json.loads(summary.read_text(encoding="utf-8"))["inputs"]
-        for entry in entries:
+        read = json.loads(summary.read_text(encoding="utf-8"))
+        for entry in [*read["inputs"], *read.get("earlier", [])]:
             files = [*entry["files"], *(name for person in entry["people"] for name in person["files"])]
             if any(Path(name).parts[0] == folder.name for name in files):
                 photo = Path(entry["input"])

@@ -79,16 +79,22 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 def _named_above(folder: Path) -> Path | None:
     """The clip of a folder, by the summary beside it."""
-    for entry in _summary(folder).get("inputs", []):
-        if any(name.startswith(f"{folder.resolve().name}/") for name in entry.get("files", [])):
-            return Path(entry["input"])
+    entry = _entry(folder)
+    return Path(entry["input"]) if "input" in entry else None
+
+
+def _entry(folder: Path) -> dict[str, Any]:
+    """What the summary beside a clip's folder says of it; empty where it says nothing."""
+    from bodyfit.io import known_entries
+
+    for entry in known_entries(_summary(folder)):
         people = [name for person in entry.get("people", []) for name in person.get("files", [])]
-        if any(name.startswith(f"{folder.resolve().name}/") for name in people):
-            return Path(entry["input"])
-    return None
+        if any(name.startswith(f"{folder.resolve().name}/") for name in [*entry.get("files", []), *people]):
+            return entry
+    return {}
 
 
 def _part(folder: Path) -> dict[str, Any]:
     """Which part of the clip was fitted."""
-    part = _summary(folder).get("part") or {}
+    part = _entry(folder).get("part") or {}
     return {key: part[key] for key in ("start_s", "end_s", "stride") if part.get(key) is not None}

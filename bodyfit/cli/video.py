@@ -91,9 +91,9 @@ def video(
         )
         interrupted = _each(worker, clips, entries, quiet=as_json, verbose=verbose)
     summary = worker.summary(entries, seconds=time.perf_counter() - start, interrupted=interrupted)
-    from bodyfit.io import write_json
+    from bodyfit.io import write_summary
 
-    write_json(out / "summary.json", summary)
+    write_summary(out, summary)
     if as_json:
         common.say(json.dumps(summary, indent=2))
     if interrupted:

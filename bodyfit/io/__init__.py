@@ -10,7 +10,7 @@ from bodyfit.io.model_file import save_model
 from bodyfit.io.params import load_result, save, save_params
 from bodyfit.io.picture import save_array, save_depth, save_gif, save_labels, save_picture
 from bodyfit.io.placing import Placing
-from bodyfit.io.summary import write_json
+from bodyfit.io.summary import known_entries, write_json, write_summary
 from bodyfit.io.track import load_track, save_track
 from bodyfit.io.video import VideoReader
 from bodyfit.io.video_writer import VideoWriter
@@ -25,6 +25,7 @@ __all__ = [
     "VideoWriter",
     "export",
     "holds_bodies",
+    "known_entries",
     "load_amass",
     "load_keypoints",
     "load_result",
@@ -46,4 +47,5 @@ __all__ = [
     "save_track",
     "write_atomically",
     "write_json",
+    "write_summary",
 ]

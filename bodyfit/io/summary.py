@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bodyfit.io.atomic import write_atomically
 
-__all__ = ["write_json"]
+__all__ = ["known_entries", "write_json", "write_summary"]
 
 
 def write_json(path: str | Path, payload: Any) -> None:
@@ -25,6 +25,45 @@ def write_json(path: str | Path, payload: Any) -> None:
     text = json.dumps(_plain(payload), indent=2, ensure_ascii=False, allow_nan=False)
     with write_atomically(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_summary(out: str | Path, summary: Mapping[str, Any]) -> None:
+    """Write OUT/summary.json. What earlier runs said of folders that this one did not write stays, under "earlier".
+
+    Raises `OutputError`.
+    """
+    path = Path(out) / "summary.json"
+    anew = {folder for entry in summary["inputs"] for folder in _folders(entry)}
+    earlier = []
+    for entry in known_entries(_read(path)):
+        folders = _folders(entry)
+        if folders and not folders & anew and all((path.parent / folder).is_dir() for folder in folders):
+            earlier.append(entry)
+    write_json(path, {**summary, "earlier": earlier})
+
+
+def known_entries(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The entries of a summary, this run's first; what is no entry is left out."""
+    part = {"part": summary["part"]} if summary.get("part") else {}  # of the run's clips
+    inputs, earlier = (summary.get(key) for key in ("inputs", "earlier"))
+    now = [part | entry for entry in inputs if isinstance(entry, dict)] if isinstance(inputs, list) else []
+    return now + ([entry for entry in earlier if isinstance(entry, dict)] if isinstance(earlier, list) else [])
+
+
+def _folders(entry: Mapping[str, Any]) -> set[str]:
+    """The folders of OUT that an entry's files are in."""
+    people = entry.get("people") or []
+    files = [*(entry.get("files") or []), *(name for person in people for name in person.get("files") or [])]
+    return {Path(str(name)).parts[0] for name in files if len(Path(str(name)).parts) > 1}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The summary that is there; empty where none can be read, for a new one takes its place."""
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return summary if isinstance(summary, dict) else {}
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 from bodyfit.batch.ledger import DONE, FAILED, recorded
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult, split
-from bodyfit.io import load_result, load_track
+from bodyfit.io import known_entries, load_result, load_track
 from bodyfit.io.params import read_arrays
 
 __all__ = ["Failure", "Person", "Results", "Scene", "read_results"]
@@ -103,7 +103,7 @@ def read_results(folder: str | Path) -> Results:
     root = folder if folder.is_dir() else folder.parent
     top = next((at for at in (root, root.parent, root.parent.parent) if (at / "summary.json").is_file()), root)
     summary = _summary(top)
-    entries = [entry for entry in summary.get("inputs", []) if isinstance(entry, dict)]
+    entries = known_entries(summary)
     scenes: list[Scene] = []
     failures: list[Failure] = []
     for at in sorted({file.parent for file in files}):
