@@ -128,7 +128,7 @@ def _finish(summary: dict[str, Any], out: Path, as_json: bool) -> int:
     """Write the summary and choose the exit code."""
     from bodyfit.io import write_summary
 
-    write_summary(out, summary)
+    summary = write_summary(out, summary)
     if as_json:
         common.say(json.dumps(summary, indent=2))
     if summary["interrupted"]:

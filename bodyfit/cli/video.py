@@ -93,7 +93,7 @@ def video(
     summary = worker.summary(entries, seconds=time.perf_counter() - start, interrupted=interrupted)
     from bodyfit.io import write_summary
 
-    write_summary(out, summary)
+    summary = write_summary(out, summary)
     if as_json:
         common.say(json.dumps(summary, indent=2))
     if interrupted:

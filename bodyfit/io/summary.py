@@ -27,8 +27,8 @@ def write_json(path: str | Path, payload: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def write_summary(out: str | Path, summary: Mapping[str, Any]) -> None:
-    """Write OUT/summary.json. What earlier runs said of folders that this one did not write stays, under "earlier".
+def write_summary(out: str | Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Write OUT/summary.json and return it, with what earlier runs said of other folders under "earlier".
 
     Raises `OutputError`.
     """
@@ -39,7 +39,9 @@ def write_summary(out: str | Path, summary: Mapping[str, Any]) -> None:
         folders = _folders(entry)
         if folders and not folders & anew and all((path.parent / folder).is_dir() for folder in folders):
             earlier.append(entry)
-    write_json(path, {**summary, "earlier": earlier})
+    whole = {**summary, "earlier": earlier}
+    write_json(path, whole)
+    return whole
 
 
 def known_entries(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
