@@ -340,7 +340,8 @@ def test_ctrl_c_at_any_time_is_quiet(tmp_path, after_s):
     _, err = process.communicate(timeout=60)
     assert process.returncode != 0
     if after_s >= 2:
-        assert process.returncode == 130, err
+        # Where Ctrl-C comes while a library runs generated code, Python itself ends the process by the signal.
+        assert process.returncode in (130, -signal.SIGINT), err
         assert "Traceback" not in err
 
 

@@ -89,12 +89,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         common.error(str(error))
         return common.WRONG_USE
     except Exception as error:
+        if _by_interrupt(error):
+            common.error("stopped by Ctrl-C", label="bodyfit")
+            return common.INTERRUPTED
         usage = getattr(error, "format_message", None)  # how typer's and click's own errors tell themselves apart
         if usage is not None:
             common.error(f"{usage()} (see: {_help_line(arguments)})")
             return common.WRONG_USE
         common.internal_error(error, verbose)
         return common.SOME_FAILED
+
+
+def _by_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: some libraries turn it into one of their own while they are imported."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _help_line(arguments: Sequence[str]) -> str:
