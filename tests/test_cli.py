@@ -17,8 +17,8 @@ from PIL import Image
 
 import bodyfit
 from bodyfit.cli import common
-from bodyfit.cli.fit import folder_names
 from bodyfit.cli.main import main
+from bodyfit.cli.runs import folder_names
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "assets" / "samples"

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bodyfit.cli import common
-from bodyfit.cli.fit import check_focal
+from bodyfit.cli.runs import check_focal
 from bodyfit.errors import OptionError, OutputError
 
 __all__ = ["batch"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,13 +11,14 @@ import typer
 
 from bodyfit.cli import common
 from bodyfit.cli.given_keypoints import given_keypoints
-from bodyfit.errors import BodyfitError, ImageError, OptionError
+from bodyfit.cli.runs import check_focal, chosen_detector, failed, finish, folder_names, one_input
+from bodyfit.errors import ImageError, OptionError
 
 if TYPE_CHECKING:
     from bodyfit.cli.fit_one import Worker
     from bodyfit.detect import Detector
 
-__all__ = ["check_focal", "fit", "folder_names"]
+__all__ = ["fit"]
 
 
 def fit(
@@ -86,7 +85,7 @@ def fit(
         from bodyfit.pipeline import Lens
 
         lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
-        found_by = _detector(detector, tta=tta) if files is None else files
+        found_by = chosen_detector(detector, tta=tta) if files is None else files
         body = common.chosen_model(model, gender, device)
         worker = Worker(
             out=out,
@@ -97,7 +96,7 @@ def fit(
         )
         interrupted = _each(worker, pictures, entries, advance, quiet=as_json, verbose=verbose)
     summary = worker.summary(entries, seconds=time.perf_counter() - start, interrupted=interrupted)
-    return _finish(summary, out, as_json)
+    return finish(summary, out, as_json)
 
 
 def _each(
@@ -113,7 +112,7 @@ def _each(
     try:
         for done, (picture, folder) in enumerate(zip(pictures, folder_names(pictures), strict=True)):
             advance(picture.name, done, len(pictures))
-            entries.append(_one(worker, picture, folder, verbose))
+            entries.append(one_input(worker, picture, folder, verbose))
             _tell_faults(entries[-1], worker.detector, picture)
             if not quiet:
                 _tell(entries[-1], worker.out / folder)
@@ -122,19 +121,6 @@ def _each(
         common.error(f"stopped by Ctrl-C; results up to here are in {worker.out}", label="bodyfit")
         return True
     return False
-
-
-def _finish(summary: dict[str, Any], out: Path, as_json: bool) -> int:
-    """Write the summary and choose the exit code."""
-    from bodyfit.io import write_summary
-
-    summary = write_summary(out, summary)
-    if as_json:
-        common.say(json.dumps(summary, indent=2))
-    if summary["interrupted"]:
-        return common.INTERRUPTED
-    whole = all(entry["status"] == "ok" and not entry.get("faults") for entry in summary["inputs"])
-    return common.OK if whole else common.SOME_FAILED
 
 
 def _pictures(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[Path]:
@@ -146,41 +132,10 @@ def _pictures(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[Pat
             return find_images([given])
         except ImageError as fault:
             common.error(str(fault))
-            entries.append(_failed(given, "error", str(fault)))
+            entries.append(failed(given, "error", str(fault)))
             return []
 
     return find_images(picture for given in inputs for picture in pictures_of(given))
-
-
-def check_focal(focal_px: float | None, focal_mm: float | None, sensor_mm: float | None, fov_deg: float | None) -> None:
-    """Find contradictions and impossible values before the slow part, by a picture that the focal length would suit."""
-    from bodyfit.camera import focal_px_from
-
-    sensible = focal_px is not None and math.isfinite(focal_px) and focal_px >= 1
-    side = round(focal_px) if sensible and focal_px else 1000
-    focal_px_from((side, side), focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
-
-
-def _detector(name: str, *, tta: bool = False) -> Detector:
-    from bodyfit.detect import detector_names, load_detector
-
-    if name.partition(":")[0] not in (names := detector_names()):
-        raise OptionError(f"--detector must be one of {', '.join(names)}, got {name!r}")
-    return load_detector(name, tta=tta)
-
-
-def _one(worker: Worker, picture: Path, folder: str, verbose: bool) -> dict[str, Any]:
-    """One input, whatever happens to it."""
-    try:
-        entry = worker.run(picture, folder)
-    except BodyfitError as fault:
-        common.error(str(fault) if str(picture) in str(fault) else f"{picture}: {fault}")
-        return _failed(picture, "error", str(fault))
-    except Exception as fault:  # ours: it must not cost the other inputs
-        return _failed(picture, "internal_error", common.internal_error(fault, verbose, about=f"{picture}: "))
-    if entry["status"] != "ok":
-        common.error(f"{picture}: {entry['message']}")
-    return entry
 
 
 def _tell_faults(entry: dict[str, Any], detector: Detector, picture: Path) -> None:
@@ -192,10 +147,6 @@ def _tell_faults(entry: dict[str, Any], detector: Detector, picture: Path) -> No
         entry["faults"] = list(faults)
         for fault in faults:
             common.error(fault)
-
-
-def _failed(picture: Path, status: str, message: str) -> dict[str, Any]:
-    return {"input": str(picture), "status": status, "message": message, "people": [], "files": []}
 
 
 def _tell(entry: dict[str, Any], folder: Path) -> None:
@@ -212,18 +163,3 @@ def _tell(entry: dict[str, Any], folder: Path) -> None:
     people = "1 person" if len(good) == 1 else f"{len(good)} people"
     seconds = sum(entry["seconds"].values())
     common.say(f"{entry['input']}: {people}, off by {errors}, {seconds:.1f} s -> {folder}")
-
-
-def folder_names(pictures: Sequence[Path]) -> list[str]:
-    """A folder for each picture, named after it; a second of the same name (in any case) gets a number."""
-    taken = {"summary.json"}
-    names = []
-    for picture in pictures:
-        # Dots and blanks at the end cannot end a folder's name everywhere.
-        stem = picture.stem.rstrip(". ") or "picture"
-        name = next(
-            n for i in range(1, len(pictures) + 3) if (n := stem if i == 1 else f"{stem}_{i}").casefold() not in taken
-        )
-        taken.add(name.casefold())
-        names.append(name)
-    return names

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import bodyfit
 from bodyfit import io, render
 from bodyfit.body.model import BodyModel
 from bodyfit.camera import Camera
 from bodyfit.cli.common import plain
+from bodyfit.cli.runs import emptied_folder, run_summary, timed
 from bodyfit.detect import Detector
-from bodyfit.errors import OutputError
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.result import FitResult
 from bodyfit.frame import Frame, read_image
@@ -51,20 +47,20 @@ class Worker:
     def run(self, picture: Path, folder: str) -> dict[str, Any]:
         """Fit a picture, write its files and return its entry in the summary."""
         seconds: dict[str, float] = {}
-        with _timed(seconds, "read"):
+        with timed(seconds, "read"):
             frame = read_image(picture)
-        with _timed(seconds, "detect"):
+        with timed(seconds, "detect"):
             people = self.detector.detect([frame])[0]
-        with _timed(seconds, "fit"):
+        with timed(seconds, "fit"):
             results = fit_detections([frame], [people], model=self.model, lens=self.lens, fitters=self.fitters)[0]
-        with _timed(seconds, "mesh"), torch.no_grad():
+        with timed(seconds, "mesh"), torch.no_grad():
             bodies = {i: self.model(**r.params).vertices[0] for i, r in enumerate(results) if r.status[0].ok}
         files: list[str] = []
         if bodies:
-            target = self._folder(folder)
-            with _timed(seconds, "render"):
+            target = emptied_folder(self.out, folder, _OURS)
+            with timed(seconds, "render"):
                 pictures = self._pictures(frame, results, bodies)
-            with _timed(seconds, "save"):
+            with timed(seconds, "save"):
                 files = self._save(target, results, bodies, pictures)
         persons = [
             _person(i, p, r, bodies.get(i), files, folder) for i, (p, r) in enumerate(zip(people, results, strict=True))
@@ -83,30 +79,7 @@ class Worker:
 
     def summary(self, entries: list[dict[str, Any]], *, seconds: float, interrupted: bool) -> dict[str, Any]:
         """What goes into summary.json."""
-        return plain(
-            {
-                "bodyfit": bodyfit.__version__,
-                "model": self.model.name,
-                "gender": self.model.gender,
-                "detector": self.detector_name,
-                "device": str(self.model.device),
-                "seconds": seconds,
-                "interrupted": interrupted,
-                "inputs": entries,
-            }
-        )
-
-    def _folder(self, name: str) -> Path:
-        """The picture's folder, without what an earlier run left there."""
-        folder = self.out / name
-        try:
-            folder.mkdir(exist_ok=True)
-            for old in folder.iterdir():
-                if _OURS.fullmatch(old.name) and old.is_file():
-                    old.unlink()
-        except OSError as fault:
-            raise OutputError(f"cannot write the folder {folder}: {fault.strerror or fault}") from None
-        return folder
+        return run_summary(self.model, self.detector_name, entries, seconds=seconds, interrupted=interrupted)
 
     def _pictures(self, frame: Frame, results: list[FitResult], bodies: dict[int, Tensor]) -> dict[str, Any]:
         faces = self.model.faces
@@ -144,13 +117,6 @@ class Worker:
             io.save(results[i], folder / f"person{i}.npz")
             names += [f"person{i}.{kind}" for kind in ("obj", "glb", "npz")]
         return names
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[step] = time.perf_counter() - start
 
 
 def _person(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bodyfit.cli import common
-from bodyfit.cli.fit import check_focal, folder_names
-from bodyfit.errors import BodyfitError, OptionError
+from bodyfit.cli.runs import check_focal, chosen_detector, finish, folder_names, one_input
+from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:
     from bodyfit.cli.video_one import ClipWorker
@@ -72,16 +71,13 @@ def video(
     with common.progress_bar() as tell:
         tell("loading", 0, None)
         from bodyfit.cli.video_one import ClipWorker  # torch and the networks: seconds
-        from bodyfit.detect import detector_names, load_detector
         from bodyfit.pipeline import Lens
         from bodyfit.tracker import TrackerConfig
 
-        if detector not in (names := detector_names()):
-            raise OptionError(f"--detector must be one of {', '.join(names)}, got {detector!r}")
         worker = ClipWorker(
             out=out,
             model=common.chosen_model(model, gender, device),
-            detector=load_detector(detector),
+            detector=chosen_detector(detector),
             detector_name=detector,
             lens=Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg),
             part={"start_s": start_s, "end_s": end_s, "stride": stride},
@@ -91,21 +87,15 @@ def video(
         )
         interrupted = _each(worker, clips, entries, quiet=as_json, verbose=verbose)
     summary = worker.summary(entries, seconds=time.perf_counter() - start, interrupted=interrupted)
-    from bodyfit.io import write_summary
-
-    summary = write_summary(out, summary)
-    if as_json:
-        common.say(json.dumps(summary, indent=2))
-    if interrupted:
-        return common.INTERRUPTED
-    return common.OK if all(entry["status"] == "ok" for entry in entries) else common.SOME_FAILED
+    return finish(summary, out, as_json)
 
 
 def _each(worker: ClipWorker, clips: list[Path], entries: list[dict[str, Any]], *, quiet: bool, verbose: bool) -> bool:
     """One clip after the other; returns whether Ctrl-C stopped it. What is done stays done."""
     try:
         for clip, folder in zip(clips, folder_names(clips), strict=True):
-            entries.append(_one(worker, clip, folder, verbose))
+            entries.append(one_input(worker, clip, folder, verbose))
+            _tell_damage(entries[-1], clip)
             if not quiet:
                 _tell(entries[-1], worker.out / folder)
     except KeyboardInterrupt:
@@ -114,25 +104,11 @@ def _each(worker: ClipWorker, clips: list[Path], entries: list[dict[str, Any]], 
     return False
 
 
-def _one(worker: ClipWorker, clip: Path, folder: str, verbose: bool) -> dict[str, Any]:
-    """One clip, whatever happens to it."""
-    try:
-        entry = worker.run(clip, folder)
-    except BodyfitError as fault:
-        common.error(str(fault) if str(clip) in str(fault) else f"{clip}: {fault}")
-        return _failed(clip, "error", str(fault))
-    except Exception as fault:  # ours: it must not cost the other clips
-        return _failed(clip, "internal_error", common.internal_error(fault, verbose, about=f"{clip}: "))
-    if entry["status"] != "ok":
-        common.error(f"{clip}: {entry['message']}")
-    if entry["damaged_frames"] or entry["cut_short"]:
+def _tell_damage(entry: dict[str, Any], clip: Path) -> None:
+    """A line on standard error for a clip that could not be read whole."""
+    if entry.get("damaged_frames") or entry.get("cut_short"):
         end = ", and the file ends in the middle of its data" if entry["cut_short"] else ""
         common.error(f"{clip}: {entry['damaged_frames']} damaged frames were left out{end}", label="note")
-    return entry
-
-
-def _failed(clip: Path, status: str, message: str) -> dict[str, Any]:
-    return common.plain({"input": clip, "status": status, "message": message, "people": [], "files": []})
 
 
 def _tell(entry: dict[str, Any], folder: Path) -> None:

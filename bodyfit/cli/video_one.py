@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import bodyfit
 from bodyfit import io
 from bodyfit.body.model import BodyModel
 from bodyfit.cli.common import plain
+from bodyfit.cli.runs import emptied_folder, run_summary, timed
 from bodyfit.detect import Detector
-from bodyfit.errors import OutputError
 from bodyfit.film import FILM_SIDE_PX, write_film
 from bodyfit.fit.track import Track
 from bodyfit.io import VideoReader
@@ -59,19 +56,19 @@ class ClipWorker:
         """Fit a clip, write its files and return its entry in the summary."""
         seconds: dict[str, float] = {}
         reader = VideoReader(clip, **self.part, max_side_px=DETECT_SIDE_PX)
-        with _timed(seconds, "watch"):
+        with timed(seconds, "watch"):
             watched = watch_clip(reader, self.detector, tracker=self.tracker, progress=self.progress)
-        with _timed(seconds, "fit"):
+        with timed(seconds, "fit"):
             tracks = fit_watched(watched, model=self.model, lens=self.lens, progress=self.progress)
         files: list[str] = []
         if tracks:
-            target = self._folder(folder)
-            with _timed(seconds, "save"):
+            target = emptied_folder(self.out, folder, _OURS)
+            with timed(seconds, "save"):
                 for done, track in enumerate(tracks):
                     self.progress("saving", done, len(tracks))
                     files += self._save(track, target)
             if self.film:
-                with _timed(seconds, "film"):
+                with timed(seconds, "film"):
                     shown = VideoReader(clip, **self.part, max_side_px=FILM_SIDE_PX)
                     write_film(target / "overlay.mp4", shown, tracks, self.model, progress=self.progress)
                 files.append("overlay.mp4")
@@ -96,31 +93,9 @@ class ClipWorker:
 
     def summary(self, entries: list[dict[str, Any]], *, seconds: float, interrupted: bool) -> dict[str, Any]:
         """What goes into summary.json."""
-        return plain(
-            {
-                "bodyfit": bodyfit.__version__,
-                "model": self.model.name,
-                "gender": self.model.gender,
-                "detector": self.detector_name,
-                "device": str(self.model.device),
-                "part": self.part,
-                "seconds": seconds,
-                "interrupted": interrupted,
-                "inputs": entries,
-            }
+        return run_summary(
+            self.model, self.detector_name, entries, seconds=seconds, interrupted=interrupted, part=self.part
         )
-
-    def _folder(self, name: str) -> Path:
-        """The clip's folder, without what an earlier run left there."""
-        folder = self.out / name
-        try:
-            folder.mkdir(exist_ok=True)
-            for old in folder.iterdir():
-                if _OURS.fullmatch(old.name) and old.is_file():
-                    old.unlink()
-        except OSError as fault:
-            raise OutputError(f"cannot write the folder {folder}: {fault.strerror or fault}") from None
-        return folder
 
     def _save(self, track: Track, folder: Path) -> list[str]:
         """Write a track's files; returns their names."""
@@ -132,13 +107,6 @@ class ClipWorker:
         io.export(track.result.params, folder / f"{stem}.glb", **options, **skin)
         io.export(track.result.params, folder / f"{stem}.bvh", **options)
         return [f"{stem}.{kind}" for kind in ("npz", "glb", "bvh")]
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[step] = time.perf_counter() - start
 
 
 def _person(track: Track, files: Sequence[str], folder: str) -> dict[str, Any]:

@@ -1,0 +1,155 @@
+"""What commands with many inputs share: each is done whatever becomes of the others; in the end the run is told of."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import bodyfit
+from bodyfit.cli import common
+from bodyfit.errors import BodyfitError, OptionError, OutputError
+
+if TYPE_CHECKING:
+    from bodyfit.body.model import BodyModel
+    from bodyfit.detect import Detector
+
+__all__ = [
+    "check_focal",
+    "chosen_detector",
+    "emptied_folder",
+    "failed",
+    "finish",
+    "folder_names",
+    "one_input",
+    "run_summary",
+    "timed",
+]
+
+
+@runtime_checkable
+class Worker(Protocol):
+    """What stays the same from input to input."""
+
+    def run(self, path: Path, folder: str, /) -> dict[str, Any]:
+        """Do one input, write its files and return its entry in the summary."""
+        ...
+
+
+def check_focal(focal_px: float | None, focal_mm: float | None, sensor_mm: float | None, fov_deg: float | None) -> None:
+    """Find contradictions and impossible values before the slow part, by a picture that the focal length would suit."""
+    from bodyfit.camera import focal_px_from
+
+    sensible = focal_px is not None and math.isfinite(focal_px) and focal_px >= 1
+    side = round(focal_px) if sensible and focal_px else 1000
+    focal_px_from((side, side), focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
+
+
+def chosen_detector(name: str, *, tta: bool = False) -> Detector:
+    """The detector of that name, loaded. Raises `OptionError` and `DetectorError`."""
+    from bodyfit.detect import detector_names, load_detector
+
+    if name.partition(":")[0] not in (names := detector_names()):
+        raise OptionError(f"--detector must be one of {', '.join(names)}, got {name!r}")
+    return load_detector(name, tta=tta)
+
+
+def folder_names(pictures: Sequence[Path]) -> list[str]:
+    """A folder for each picture, named after it; a second of the same name (in any case) gets a number."""
+    taken = {"summary.json"}
+    names = []
+    for picture in pictures:
+        # Dots and blanks at the end cannot end a folder's name everywhere.
+        stem = picture.stem.rstrip(". ") or "picture"
+        name = next(
+            n for i in range(1, len(pictures) + 3) if (n := stem if i == 1 else f"{stem}_{i}").casefold() not in taken
+        )
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def one_input(worker: Worker, path: Path, folder: str, verbose: bool) -> dict[str, Any]:
+    """One input, whatever happens to it."""
+    try:
+        entry = worker.run(path, folder)
+    except BodyfitError as fault:
+        common.error(str(fault) if str(path) in str(fault) else f"{path}: {fault}")
+        return failed(path, "error", str(fault))
+    except Exception as fault:  # ours: it must not cost the other inputs
+        return failed(path, "internal_error", common.internal_error(fault, verbose, about=f"{path}: "))
+    if entry["status"] != "ok":
+        common.error(f"{path}: {entry['message']}")
+    return entry
+
+
+def failed(path: Path, status: str, message: str) -> dict[str, Any]:
+    """The entry of an input that gave nothing."""
+    return {"input": str(path), "status": status, "message": message, "people": [], "files": []}
+
+
+def emptied_folder(out: Path, name: str, ours: re.Pattern[str]) -> Path:
+    """The folder of an input, without what an earlier run left there: files whose names are `ours`.
+
+    Raises `OutputError`.
+    """
+    folder = out / name
+    try:
+        folder.mkdir(exist_ok=True)
+        for old in folder.iterdir():
+            if ours.fullmatch(old.name) and old.is_file():
+                old.unlink()
+    except OSError as fault:
+        raise OutputError(f"cannot write the folder {folder}: {fault.strerror or fault}") from None
+    return folder
+
+
+@contextmanager
+def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    """Note the seconds that a step takes."""
+    start = time.perf_counter()
+    yield
+    seconds[step] = time.perf_counter() - start
+
+
+def run_summary(
+    model: BodyModel,
+    detector_name: str,
+    entries: list[dict[str, Any]],
+    *,
+    seconds: float,
+    interrupted: bool,
+    part: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What goes into summary.json; `part` is which part of clips was taken."""
+    return common.plain(
+        {
+            "bodyfit": bodyfit.__version__,
+            "model": model.name,
+            "gender": model.gender,
+            "detector": detector_name,
+            "device": str(model.device),
+            **({} if part is None else {"part": part}),
+            "seconds": seconds,
+            "interrupted": interrupted,
+            "inputs": entries,
+        }
+    )
+
+
+def finish(summary: dict[str, Any], out: Path, as_json: bool) -> int:
+    """Write the summary and choose the exit code."""
+    from bodyfit.io import write_summary
+
+    summary = write_summary(out, summary)
+    if as_json:
+        common.say(json.dumps(summary, indent=2))
+    if summary["interrupted"]:
+        return common.INTERRUPTED
+    whole = all(entry["status"] == "ok" and not entry.get("faults") for entry in summary["inputs"])
+    return common.OK if whole else common.SOME_FAILED
