@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,13 +44,13 @@ def render_film(results: Sequence[Path], out: Path, clip: Path | None, model: st
     scene = found.scenes[0]
     tracks = [_track(person.file) for person in scene.people]
     source = clip or scene.source
-    if source is None:
-        source = _named_above(scene.people[0].file.parent)
+    if source is None and scene.said.get("input"):  # where it was: its absence is told by the reader
+        source = Path(scene.said["input"])
     if source is None:
         raise OptionError(f"nothing says where the clip of {scene.name} is; name it with --photo CLIP")
     first = tracks[0].result
     body = load_model(model or first.model_name, gender=first.gender, num_betas=first.params.betas.shape[1])
-    reader = VideoReader(source, **_part(scene.people[0].file.parent), max_side_px=FILM_SIDE_PX)
+    reader = VideoReader(source, **_part(scene.said), max_side_px=FILM_SIDE_PX)
     frames = write_film(out, reader, tracks, body)
     if as_json:
         common.say(
@@ -67,34 +67,7 @@ def _track(path: Path) -> Track:
     return load_track(path)
 
 
-def _summary(folder: Path) -> dict[str, Any]:
-    """What `bodyfit video` wrote beside the clip's folder; empty where it is not there."""
-    path = folder.absolute().parent / "summary.json"
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError) as fault:
-        raise AssetError(f"{path}: damaged or unreadable ({fault}); remove it and name the clip with --photo") from None
-    return summary if isinstance(summary, dict) else {}
-
-
-def _named_above(folder: Path) -> Path | None:
-    """The clip of a folder, by the summary beside it."""
-    entry = _entry(folder)
-    return Path(entry["input"]) if "input" in entry else None
-
-
-def _entry(folder: Path) -> dict[str, Any]:
-    """What the summary beside a clip's folder says of it; empty where it says nothing."""
-    from bodyfit.io import known_entries
-
-    for entry in known_entries(_summary(folder)):
-        people = [name for person in entry.get("people", []) for name in person.get("files", [])]
-        if any(name.startswith(f"{folder.resolve().name}/") for name in [*entry.get("files", []), *people]):
-            return entry
-    return {}
-
-
-def _part(folder: Path) -> dict[str, Any]:
+def _part(said: Mapping[str, Any]) -> dict[str, Any]:
     """Which part of the clip was fitted."""
-    part = _entry(folder).get("part") or {}
+    part = said.get("part") or {}
     return {key: part[key] for key in ("start_s", "end_s", "stride") if part.get(key) is not None}

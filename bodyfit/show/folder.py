@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ class Scene:
     """The overlay picture or film."""
     notes: tuple[str, ...] = ()
     """What went wrong with some of it."""
+    said: Mapping[str, Any] = field(default_factory=dict)
+    """Its entry in summary.json; empty where it has none."""
 
     @property
     def fps(self) -> float:
@@ -101,7 +103,8 @@ def read_results(folder: str | Path) -> Results:
         what = "no results of bodyfit in it (personN.npz)" if folder.exists() else "no such folder"
         raise OptionError(f"{folder}: {what}; give the folder that `bodyfit fit photo.jpg -o FOLDER` wrote")
     root = folder if folder.is_dir() else folder.parent
-    top = next((at for at in (root, root.parent, root.parent.parent) if (at / "summary.json").is_file()), root)
+    here = root.absolute()  # of "." the parent is "."
+    top = next((at for at in (here, here.parent, here.parent.parent) if (at / "summary.json").is_file()), here)
     summary = _summary(top)
     entries = known_entries(summary)
     scenes: list[Scene] = []
@@ -113,13 +116,13 @@ def read_results(folder: str | Path) -> Results:
         people = tuple(person for person in read if isinstance(person, Person))
         failures += [failure for failure in read if isinstance(failure, Failure)]
         if people:
-            entry = next((e for e in entries if _names_file_in(at.relative_to(top).as_posix(), e)), {})
+            entry = next((e for e in entries if _names_file_in(at.absolute().relative_to(top).as_posix(), e)), {})
             scenes.append(_scene(at, people, entry, top))
     if not scenes:
         raise AssetError(failures[0].message if failures else f"{folder}: its files hold nobody")
     failures += [
         Failure(str(entry.get("input", "?")), str(entry.get("message") or entry.get("status")))
-        for entry in (entries if top == root else ())
+        for entry in (entries if top == here else ())
         if entry.get("status") not in ("ok", None)
     ]
     return Results(root, tuple(scenes), tuple(failures), summary)
@@ -191,7 +194,7 @@ def _scene(folder: Path, people: tuple[Person, ...], entry: Mapping[str, Any], t
         if isinstance(person, dict) and not person.get("files")
     ]
     overlay = next((path for name in _OVERLAYS if (path := folder / name).is_file()), None)
-    return Scene(folder.resolve().name, people, source, overlay, tuple(notes))
+    return Scene(folder.resolve().name, people, source, overlay, tuple(notes), entry)
 
 
 def _people(file: Path, root: Path) -> list[Person | Failure]:
