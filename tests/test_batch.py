@@ -524,7 +524,7 @@ def test_tta_is_for_detectors_that_know_it(tmp_path, detector, capsys):
 
 
 def test_other_commands_read_a_batch(tmp_path, detector):
-    from bodyfit.cli.found import find_people
+    from bodyfit.show.find import find_results
     from bodyfit.show.folder import read_results
 
     for name in ("in/person.png", "in/deep/person.png", "in/nobody.png"):
@@ -536,9 +536,9 @@ def test_other_commands_read_a_batch(tmp_path, detector):
     pictures = {tmp_path / "in/person.png", tmp_path / "in/deep/person.png"}
     assert {scene.source for scene in results.scenes} == pictures
     assert [failure.name for failure in results.failures] == [str(tmp_path / "in/text.jpg")]
-    assert {found.photo for found in find_people([out])} == pictures
-    (one,) = find_people([out / "in/deep/person.png.npz"])
-    assert (one.name, one.photo, len(one.people())) == ("person.png", tmp_path / "in/deep/person.png", 1)
+    assert {found.source for found in find_results([out])} == pictures
+    (one,) = find_results([out / "in/deep/person.png.npz"])
+    assert (one.name, one.source, len(one.people())) == ("person.png", tmp_path / "in/deep/person.png", 1)
 
 
 # ---------------------------------------------------------------- Ray
