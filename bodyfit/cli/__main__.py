@@ -12,12 +12,12 @@ __all__ = ["run"]
 
 def run() -> NoReturn:
     """Run the program with the process's arguments and end with its exit code."""
-    with interrupt.heard():
-        with interrupt.at_once():
-            from bodyfit.cli.main import main
-        code = main()
-        if code == interrupt.EXIT_CODE:
-            interrupt.leave()
+    interrupt.listen()
+    from bodyfit.cli.main import main
+
+    code = main()
+    if code == interrupt.EXIT_CODE:
+        interrupt.leave()
     sys.exit(code)
 
 

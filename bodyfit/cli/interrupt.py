@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["EXIT_CODE", "at_once", "came", "heard", "leave", "patient"]
+__all__ = ["EXIT_CODE", "at_once", "came", "heard", "leave", "listen"]
 
 EXIT_CODE = 130
 _GRACE_S = 1.5
@@ -27,9 +27,15 @@ class _State:
     """Of the process: it has one terminal."""
 
     at_once = False
-    grace_s = _GRACE_S
     came = False
     clock: threading.Timer | None = None
+
+
+def listen() -> None:
+    """From now to the end of the process Ctrl-C ends it on the spot, but within `heard`."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _on_ctrl_c)
+        _State.at_once = True
 
 
 @contextmanager
@@ -41,11 +47,12 @@ def heard() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield
         return
-    before = signal.signal(signal.SIGINT, _on_ctrl_c)
-    _State.came = False
+    before, hurried = signal.signal(signal.SIGINT, _on_ctrl_c), _State.at_once
+    _State.came = _State.at_once = False
     try:
         yield
     finally:
+        _State.at_once = hurried
         if _State.clock is not None:
             _State.clock.cancel()
         signal.signal(signal.SIGINT, before)
@@ -61,16 +68,6 @@ def at_once() -> Iterator[None]:
         _State.at_once = before
 
 
-@contextmanager
-def patient(seconds: float) -> Iterator[None]:
-    """Within, the program may take longer to end by itself."""
-    before, _State.grace_s = _State.grace_s, seconds
-    try:
-        yield
-    finally:
-        _State.grace_s = before
-
-
 def came() -> bool:
     """Whether Ctrl-C has been pressed since `heard`."""
     return _State.came
@@ -81,7 +78,7 @@ def _on_ctrl_c(number: int, frame: FrameType | None) -> None:
         _end()
     if not _State.came:
         _State.came = True
-        _State.clock = threading.Timer(_State.grace_s, _end)
+        _State.clock = threading.Timer(_GRACE_S, _end)
         _State.clock.daemon = True
         _State.clock.start()
     raise KeyboardInterrupt
