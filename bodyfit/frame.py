@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["IMAGE_SUFFIXES", "Frame", "find_images", "read_image"]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-"""What `find_images` picks out of a folder, in lower case."""
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
+"""What `find_images` picks out of a folder, in lower case; phones' HEIC, too, so that nobody's pictures are left out
+unsaid."""
 
 # Tags of EXIF 2.32, section 4.6.
 _EXIF_IFD, _WIDTH, _HEIGHT = 0x8769, 0xA002, 0xA003
@@ -69,7 +70,7 @@ def read_image(path: str | Path, data: bytes | None = None) -> Frame:
             warnings.simplefilter(
                 "ignore"
             )  # odd EXIF and big but honest pictures; the limit below is Pillow's own error
-            with Image.open(path if data is None else BytesIO(data)) as opened:
+            with _opened(path if data is None else BytesIO(data)) as opened:
                 opened.load()
                 exif = _exif(opened)
                 upright = _upright(opened)
@@ -87,6 +88,21 @@ def read_image(path: str | Path, data: bytes | None = None) -> Frame:
     if 0 in image.shape:
         raise ImageError(f"{path} has no pixels ({image.shape[1]}x{image.shape[0]})")
     return Frame(image, path, exif_focal_px(exif, (image.shape[1], image.shape[0])))
+
+
+def _opened(file: Path | BytesIO) -> Image.Image:
+    """The picture, not decoded yet; HEIC by pillow-heif where the user has installed it."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError:
+        try:
+            from pillow_heif import register_heif_opener  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            raise UnidentifiedImageError from None
+        register_heif_opener()
+        return Image.open(file)
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
@@ -174,12 +190,12 @@ def _what_instead(path: Path, data: bytes | None) -> str:
             data = file.read(512)
     head = data[:512]
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"heif"):
-        return " (it is HEIC, as iPhones save); convert it to JPEG first"
+        return " (it is HEIC, as iPhones save); convert it to JPEG first, or: pip install pillow-heif"
     if head[4:8] == b"ftyp" or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3"):
-        return " (it looks like a video)"
+        return " (it looks like a video, which bodyfit video fits)"
     if head.isascii() and b"\x00" not in head:
         return " (it holds text); was a web page saved in its place?"
-    return "; give JPEG, PNG, WebP, BMP or TIFF"
+    return "; give JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
 
 
 def _is_picture_name(path: Path) -> bool:

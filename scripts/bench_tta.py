@@ -177,7 +177,8 @@ def scene(
     middle = focal * (vertices[:, :2].amax(0) + vertices[:, :2].amin(0)) / 2 / depth
     room = np.maximum([w - height, h - height], 0) / 2
     centre = np.array([w / 2, h / 2]) + rng.uniform(-room, room)
-    camera = Camera.make(1, (w, h), focal_px=focal, principal_point_px=tuple(centre - middle.numpy()))
+    principal = torch.tensor(centre, dtype=points.dtype) - middle
+    camera = Camera(torch.tensor([focal], dtype=points.dtype), principal[None], (w, h))
     picture = overlay(background, [(vertices, clothes(model, rng))], model.faces, camera, opacity=1.0)
     picture = Image.fromarray(picture).filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.0)))
     noisy = np.asarray(picture, np.float64) + rng.normal(0, rng.uniform(1, 5), (h, w, 1))

@@ -165,6 +165,15 @@ def test_names_of_results_are_their_own(tmp_path):
     assert alone == [Item(str(tmp_path / "b/photos/x.jpg"), "photos_2/x.jpg.npz")]
 
 
+def test_what_fit_drew_is_no_picture(tmp_path):
+    """Where results were written beside the pictures; of somebody's own such names are pictures."""
+    for name in ("a.png", "overlay.png", "a/overlay.png", "a/person0_side.png", "a/b.png"):
+        batch_fakes.picture(tmp_path / name)
+    (tmp_path / "a/person0.npz").touch()
+    items, _ = find_items([str(tmp_path)], tmp_path, {})
+    assert [Path(item.source).relative_to(tmp_path).as_posix() for item in items] == ["a.png", "overlay.png", "a/b.png"]
+
+
 def test_results_are_no_pictures_and_empty_folders_are_told_of(tmp_path):
     batch_fakes.picture(tmp_path / "in/x.jpg")
     batch_fakes.picture(tmp_path / "in/out/overlay.jpg")

@@ -109,6 +109,19 @@ def test_wrong_options_end_with_2_and_one_line(run, tmp_path, options, says):
     _one_error(err, says)
 
 
+def test_names_that_begin_with_a_dash_and_empty_ones(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _grey(tmp_path / "-dash.png")
+    code, _, err = run("fit", "-dash.png", "-o", "out")
+    assert code == 2
+    _one_error(err, "./-dash.png")
+    for arguments in (("fit", WALKING, "-o", ""), ("fit", "", "-o", "out"), ("random", "-o", "")):
+        code, _, err = run(*arguments)
+        assert code == 2
+        _one_error(err, "an argument is empty")
+    assert [path.name for path in tmp_path.iterdir()] == ["-dash.png"]
+
+
 def test_missing_arguments(run, tmp_path):
     for arguments in (["fit"], ["fit", WALKING], ["fit", "-o", tmp_path], ["random"], ["walk"]):
         code, out, err = run(*arguments)
@@ -119,7 +132,7 @@ def test_missing_arguments(run, tmp_path):
 def test_output_folder_that_cannot_be(run, tmp_path):
     (tmp_path / "file").write_text("in the way")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        for command in (["fit", WALKING], ["random", "-n", "1"]):
+        for command in (["fit", WALKING], ["batch", WALKING], ["random", "-n", "1"]):
             code, said, err = run(*command, "-o", out)
             assert (code, said) == (2, "")
             _one_error(err, "--out", str(out))
@@ -455,9 +468,14 @@ def test_info_of_other_files(run, tmp_path):
     (tmp_path / "junk.npz").write_bytes(b"PK not really")
     (tmp_path / "junk.pkl").write_text("no")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    (tmp_path / "clip.mp4").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/summary.json").write_text("{}")
     for path in (
         WALKING,
         tmp_path,
+        tmp_path / "clip.mp4",
+        tmp_path / "out",
         tmp_path / "missing.npz",
         *(tmp_path / n for n in ("junk.npz", "junk.pkl", "other.npz")),
     ):

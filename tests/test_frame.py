@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -148,6 +150,24 @@ def test_what_is_no_picture_is_named(tmp_path, name, content, says):
     with pytest.raises(ImageError, match=says) as caught:
         read_image(tmp_path / name)
     assert name in str(caught.value)
+
+
+def test_heic_is_read_where_its_reader_is_installed(tmp_path, monkeypatch):
+    """By pillow-heif, which the user installs; here by one that knows a single picture."""
+    path = tmp_path / "phone.heic"
+    path.write_bytes(b"\x00\x00\x00\x18ftypheic" + bytes(64))
+    assert find_images([tmp_path]) == [path]  # said to be unreadable rather than left out
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match="pip install pillow-heif"):
+        read_image(path)
+    picture, opened = Image.new("RGB", (4, 3), "red"), Image.open
+    register = SimpleNamespace(
+        register_heif_opener=lambda: monkeypatch.setattr(
+            Image, "open", lambda _: opened(io.BytesIO(_bytes(picture, "PNG")))
+        )
+    )
+    monkeypatch.setitem(sys.modules, "pillow_heif", register)
+    assert read_image(path).size == (4, 3)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -11,6 +12,9 @@ from bodyfit.errors import ImageError, OptionError
 from bodyfit.frame import IMAGE_SUFFIXES, Frame, read_image
 
 __all__ = ["Item", "find_items", "read_item"]
+
+
+_PERSON, _DRAWN = re.compile(r"person\d+\.npz"), re.compile(r"overlay\.(png|jpg)|person\d+_side\.png")
 
 
 class Item(NamedTuple):
@@ -26,10 +30,11 @@ class Item(NamedTuple):
 def find_items(paths: Sequence[str], out: Path, known: Mapping[str, str]) -> tuple[list[Item], dict[str, str]]:
     """The pictures that paths name, each once, and the folders that they are in, with what `out` calls them.
 
-    A folder stands for all pictures in it and in the folders inside, in order of name, without hidden ones and without
-    `out`; links to folders are not followed. Of a second folder of one name the results go to NAME_2; `known` are the
-    names of an earlier run. Other paths are kept as they are, for `read_item` to judge. Raises `ImageError` for a
-    folder without pictures and for an address that cannot be listed, `OptionError` where fsspec is missing.
+    A folder stands for all pictures in it and in the folders inside, in order of name, without hidden ones, without
+    `out` and what bodyfit drew; links to folders are not followed. Of a second folder of one name the results go to
+    NAME_2; `known` are the names of an earlier run. Other paths are kept as they are, for `read_item` to judge. Raises
+    `ImageError` for a folder without pictures and for an address that cannot be listed, `OptionError` where fsspec is
+    missing.
     """
     items: dict[str, Item] = {}
     names = dict(known)
@@ -74,8 +79,9 @@ def _local(given: str, out: str) -> Iterator[tuple[str, str, str]]:
     closed: list[str] = []
     for folder, inside, files in os.walk(root, onerror=lambda error: closed.append(error.filename)):
         inside[:] = sorted(name for name in inside if not name.startswith(".") and os.path.join(folder, name) != out)
+        ours = any(_PERSON.fullmatch(name) for name in files)  # what bodyfit fit wrote
         for name in sorted(files):
-            if _is_picture(name):
+            if _is_picture(name) and not (ours and _DRAWN.fullmatch(name)):
                 path = os.path.join(folder, name)
                 yield path, root, Path(path).relative_to(root).as_posix()
     for folder in closed:

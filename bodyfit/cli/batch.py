@@ -86,6 +86,7 @@ def batch(
         chosen = ray_engine(workers, address=address, timeout_s=timeout_s)
     elif address is not None:
         raise OptionError("--address is of --engine ray; give that too")
+    common.output_folder(out)
     files = None if keypoints is None else _files(keypoints, keypoint_layout)
     body = common.chosen_model(model, gender, device)
     faulty = 0
@@ -139,8 +140,9 @@ def _files(path: Path, layout: str | None) -> KeypointFiles:
 def _words(summary: Any, out: Path) -> str:
     new = summary.done + summary.no_person + summary.failed - summary.skipped
     rate = new / summary.seconds if summary.seconds > 0 else 0.0
+    pictures = "1 picture" if summary.items == 1 else f"{summary.items} pictures"
     before = f", {summary.skipped} of them before" if summary.skipped else ""
     return (
-        f"{summary.items} pictures: {summary.done} done, {summary.no_person} without a person, {summary.failed} failed"
+        f"{pictures}: {summary.done} done, {summary.no_person} without a person, {summary.failed} failed"
         f"{before}; {summary.seconds:.1f} s, {rate:.1f} a second -> {out}"
     )

@@ -28,6 +28,7 @@ _PACKAGES = (
     "trimesh",
     "smplx",
 )
+_CLIPS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 _ASSETS = (("body", "open.npz"), *(("body", f"open_{g.value}.npz") for g in common.Gender), ("prior", "pose_gmm.npz"))
 
 
@@ -121,11 +122,15 @@ def _contents(file: Path) -> dict[str, Any]:
     if str(file) in OPEN_KINDS:
         return _describe(str(file))
     if file.is_dir():
+        if any((file / name).is_file() for name in ("summary.json", "status.jsonl")):
+            raise AssetError(f"{file} holds results; bodyfit report {file} and bodyfit view {file} show them")
         return _models(file)
     if not file.is_file():
         raise AssetError(f"{file} does not exist; give a model file (.npz, .pkl) or a result (.npz)")
     if file.suffix.lower() in IMAGE_SUFFIXES:
         raise AssetError(f"{file} is a picture; bodyfit fit {file} -o OUT fits bodies to it")
+    if file.suffix.lower() in _CLIPS:
+        raise AssetError(f"{file} is a clip; bodyfit video {file} -o OUT fits bodies to it")
     for reader in (_fit, _parameters):
         found = _attempt(reader, file)
         if found is not None:

@@ -76,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     verbose = "-v" in arguments or "--verbose" in arguments
+    if "" in arguments:  # as a path it would be the folder where one stands
+        common.error("an argument is empty; is it a variable of the shell that is not set?")
+        return common.WRONG_USE
     with interrupt.heard():
         return _run(arguments, verbose)
 
@@ -97,7 +100,9 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
             return common.WRONG_USE
         usage = getattr(error, "format_message", None)  # how typer's and click's own errors tell themselves apart
         if usage is not None:
-            common.error(f"{usage()} (see: {_help_line(arguments)})")
+            dashed = next((name for name in arguments if name.startswith("-") and os.path.exists(name)), None)
+            hint = f"see: {_help_line(arguments)}" if dashed is None else f"the file {dashed} is given as ./{dashed}"
+            common.error(f"{usage()} ({hint})")
             return common.WRONG_USE
         common.internal_error(error, verbose)
         return common.SOME_FAILED

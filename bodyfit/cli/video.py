@@ -129,7 +129,8 @@ def _tell(entry: dict[str, Any], folder: Path) -> None:
         return
     n, seconds = len(entry["people"]), sum(entry["seconds"].values())
     people = "1 person" if n == 1 else f"{n} people"
-    common.say(f"{entry['input']}: {people} in {entry['frames']} frames, {seconds:.1f} s -> {folder}")
+    frames = "1 frame" if entry["frames"] == 1 else f"{entry['frames']} frames"
+    common.say(f"{entry['input']}: {people} in {frames}, {seconds:.1f} s -> {folder}")
     for person in entry["people"]:
         filled = person["frames"] - person["frames_seen"]
         gaps = f", {filled} of them filled in" if filled else ""
