@@ -44,12 +44,8 @@ class SequenceObjective:
         gradient, own = gradient[:, :n] + w2 * moves.gradient, gradient[:, n:]
         diagonal, border = hessian[:, :n, :n].contiguous(), hessian[:, :n, n:].contiguous()
         _on_triples(diagonal).add_(moves.blocks[0], alpha=w2)
-        bands = []
-        for block in moves.blocks[1:]:
-            band = x.new_zeros(len(block), n, n)
-            _on_triples(band).add_(block, alpha=w2)
-            bands.append(band)
-        system = BandedArrow(diagonal, tuple(bands), border, hessian[:, n:, n:].sum(0))
+        bands = tuple(w2 * block for block in moves.blocks[1:])
+        system = BandedArrow(diagonal, bands, border, hessian[:, n:, n:].sum(0))
         if self.held:
             _hold(system, gradient, self.held)
         total = float(cost.double().sum() + w2 * moves.cost.double().sum())
