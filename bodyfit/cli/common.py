@@ -22,19 +22,16 @@ if TYPE_CHECKING:
     from bodyfit.body.model import BodyModel
 
 __all__ = [
-    "DETECTOR",
     "INTERRUPTED",
     "OK",
     "SOME_FAILED",
     "WRONG_USE",
-    "DetectorOption",
     "DeviceOption",
     "Gender",
     "GenderOption",
     "JsonOption",
     "ModelOption",
     "OutOption",
-    "TtaOption",
     "VerboseOption",
     "as_help",
     "chosen_model",
@@ -45,9 +42,6 @@ __all__ = [
     "progress_bar",
     "say",
 ]
-
-DETECTOR = "movenet"
-"""`detect.DEFAULT`, known before anything slow is imported."""
 
 OK, SOME_FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
@@ -65,16 +59,6 @@ ModelOption = Annotated[
     str, typer.Option("--model", help='Body model: "open" (shipped), or the path of an SMPL-format .npz or .pkl.')
 ]
 GenderOption = Annotated[Gender, typer.Option("--gender", help="Which of the model's bodies.")]
-DetectorOption = Annotated[
-    str,
-    typer.Option(
-        "--detector",
-        help='What finds people and their keypoints: "movenet", "mediapipe", "rtmpose:WEIGHTS.onnx", or one installed.',
-    ),
-]
-TtaOption = Annotated[
-    bool, typer.Option("--tta", help="Look at each person up to sixteen times, mirrored and turned, and average.")
-]
 DeviceOption = Annotated[
     str,
     typer.Option("--device", help='Where to compute: "cpu", "cuda" or "cuda:1". A GPU pays for hundreds of people.'),
