@@ -166,7 +166,7 @@ def fit_watched(
     for done, trail in enumerate(watched.trails):
         if progress is not None:
             progress("fitting", done, len(watched.trails))
-        layout = trail.people[0].layout
+        layout = trail.people.layout
         if layout not in fitters:
             fitters[layout] = SequenceFitter(layout=layout, model=model, config=config, device=device)
         track = fit_trail(watched, trail, fitters[layout], focal_px)

@@ -21,6 +21,7 @@ __all__ = [
     "band_maps",
     "band_picture",
     "cover",
+    "extent",
     "lay_over",
     "line_over",
     "normals_of",
@@ -83,6 +84,18 @@ def smoothed(values, faces, rounds):
                 total[v, k] /= count[v]
         values = total
     return values
+
+
+@jit
+def extent(points, faces):
+    """Least and greatest x and y of the vertices (V, 3) of faces."""
+    low, high = np.full(2, np.inf), np.full(2, -np.inf)
+    for f in range(len(faces)):
+        for corner in range(3):
+            for k in range(2):
+                value = points[faces[f, corner], k]
+                low[k], high[k] = min(low[k], value), max(high[k], value)
+    return low, high
 
 
 @jit

@@ -173,13 +173,13 @@ def box_px(
     points: Float[np.ndarray, "U 3"], faces: Int[np.ndarray, "G 3"], size: tuple[int, int]
 ) -> tuple[int, int, int, int] | None:
     """Whole pixels x0, y0, x1, y1 about the faces, within the picture; None where there are none."""
+    from bodyfit.render.samples import extent
+
     if len(faces) == 0:
         return None
-    used = np.zeros(len(points), bool)
-    used[faces] = True
-    xy = points[used, :2]
-    x0, y0 = np.clip(np.floor(xy.min(0)), 0, size).astype(int).tolist()
-    x1, y1 = np.clip(np.ceil(xy.max(0)), 0, size).astype(int).tolist()
+    low, high = extent(points, faces)
+    x0, y0 = np.clip(np.floor(low), 0, size).astype(int).tolist()
+    x1, y1 = np.clip(np.ceil(high), 0, size).astype(int).tolist()
     return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
 
