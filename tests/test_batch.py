@@ -310,7 +310,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path, detector, monkeyp
 FULL = """
 set -e
 mount -t tmpfs -o size=48k none "$1"
-{python} -m bodyfit.cli.main batch "$2" -o "$1" --detector by_name --workers 1 2>"$3" && exit 9 || test $? = 1
+{python} -m bodyfit.cli batch "$2" -o "$1" --detector by_name --workers 1 2>"$3" && exit 9 || test $? = 1
 cp -r "$1" "$4"
 """
 
@@ -392,7 +392,7 @@ def test_one_bad_fit_costs_one_picture(tmp_path, detector, monkeypatch):
 
 
 def start(tmp_path: Path, *more: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "bodyfit.cli.main", "batch", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "bodyfit.cli", "batch", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
     return subprocess.Popen(
         [*command, "--detector", batch_fakes.NAME, "--workers", "2", *more], stderr=subprocess.PIPE, text=True
     )

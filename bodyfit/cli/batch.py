@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodyfit.cli import common, finding
+from bodyfit.cli import common, finding, interrupt
 from bodyfit.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ def batch(
     lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
     by = finding.Finding(detector=detector, tta=tta, keypoints=keypoints, layout=keypoint_layout)
     by.check_name()
-    from bodyfit.batch.run import run_batch
-    from bodyfit.pipeline import Lens
+    with interrupt.at_once():
+        from bodyfit.batch.run import run_batch
+        from bodyfit.pipeline import Lens
 
     chosen = None
     if engine is EngineName.RAY:

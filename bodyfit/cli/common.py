@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bodyfit.cli.interrupt import EXIT_CODE, at_once
 from bodyfit.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ __all__ = [
     "say",
 ]
 
-OK, SOME_FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+OK, SOME_FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, EXIT_CODE
 
 
 class Gender(str, Enum):
@@ -114,13 +115,10 @@ def output_folder(out: Path) -> Path:
 
 def chosen_model(source: str, gender: Gender, device: str) -> BodyModel:
     """The body model on its device. Raises `AssetError` and `OptionError`."""
-    return _load_model(source, gender.value, _device(device))
+    with at_once():
+        from bodyfit.body.model import load_model
 
-
-def _load_model(source: str, gender: str, device: str) -> BodyModel:
-    from bodyfit.body.model import load_model
-
-    return load_model(source, gender=gender, device=device)
+        return load_model(source, gender=gender.value, device=_device(device))
 
 
 def _device(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bodyfit.cli import common
+from bodyfit.cli import common, interrupt
 from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def checked_lens(
 
     Raises `OptionError`.
     """
-    from bodyfit.camera import focal_px_from
+    with interrupt.at_once():
+        from bodyfit.camera import focal_px_from
 
     sensible = focal_px is not None and math.isfinite(focal_px) and focal_px >= 1
     side = round(focal_px) if sensible and focal_px else 1000
@@ -111,17 +112,19 @@ class Finding:
 
     def check_name(self) -> None:
         """Raises `OptionError` for a detector that is not there."""
-        from bodyfit.detect import detector_names
+        with interrupt.at_once():
+            from bodyfit.detect import detector_names
 
         if self.detector.partition(":")[0] not in (names := detector_names()):
             raise OptionError(f"--detector must be one of {', '.join(names)}, got {self.detector!r}")
 
     def load_detector(self) -> Detector:
         """The detector, its networks loaded. Raises `OptionError` and `DetectorError`."""
-        from bodyfit.detect import load_detector
-
         self.check_name()
-        return load_detector(self.detector, tta=self.tta)
+        with interrupt.at_once():
+            from bodyfit.detect import load_detector
+
+            return load_detector(self.detector, tta=self.tta)
 
 
 def matched(path: Path, layout: str | None, pictures: Sequence[Path]) -> KeypointFiles:
@@ -129,10 +132,11 @@ def matched(path: Path, layout: str | None, pictures: Sequence[Path]) -> Keypoin
 
     Raises `KeypointFileError` for files that cannot be read and `OptionError` where none is of any of the pictures.
     """
-    from bodyfit.io import load_keypoints
-    from bodyfit.io.keypoints.entry import join, printable
+    with interrupt.at_once():
+        from bodyfit.io import load_keypoints
+        from bodyfit.io.keypoints.entry import join, printable
 
-    files = load_keypoints(path, layout=layout)
+        files = load_keypoints(path, layout=layout)
     match = files.match(pictures)
     unused = [f"{printable(entry.name)} ({printable(entry.path.name)})" for entry in match.unused]
     if not match.found:

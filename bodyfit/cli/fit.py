@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodyfit.cli import common, finding
+from bodyfit.cli import common, finding, interrupt
 from bodyfit.cli.runs import failed, finish, folder_names, one_input
 from bodyfit.errors import ImageError
 
@@ -64,8 +64,9 @@ def fit(
     start = time.perf_counter()
     with common.progress_bar() as advance:
         advance("loading", 0, len(pictures))
-        from bodyfit.cli.fit_one import Worker  # torch and the networks: seconds
-        from bodyfit.pipeline import Lens
+        with interrupt.at_once():
+            from bodyfit.cli.fit_one import Worker  # torch and the networks: seconds
+            from bodyfit.pipeline import Lens
 
         worker = Worker(
             out=out,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodyfit.cli import common, finding
+from bodyfit.cli import common, finding, interrupt
 from bodyfit.cli.clip_files import ClipFiles
 from bodyfit.cli.runs import finish, folder_names, one_input
 from bodyfit.errors import OptionError
@@ -79,9 +79,10 @@ def video(
     entries: list[dict[str, Any]] = []
     with common.progress_bar() as tell:
         tell("loading", 0, None)
-        from bodyfit.cli.video_one import ClipWorker  # torch and the networks: seconds
-        from bodyfit.pipeline import Lens
-        from bodyfit.tracker import TrackerConfig
+        with interrupt.at_once():
+            from bodyfit.cli.video_one import ClipWorker  # torch and the networks: seconds
+            from bodyfit.pipeline import Lens
+            from bodyfit.tracker import TrackerConfig
 
         worker = ClipWorker(
             out=out,
