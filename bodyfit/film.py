@@ -21,8 +21,7 @@ from bodyfit.fit.track import Track
 from bodyfit.frame import Frame
 from bodyfit.io import VideoReader, VideoWriter
 from bodyfit.render.color import Color, person_color
-from bodyfit.render.pictures import overlay
-from bodyfit.render.shade import draw_over
+from bodyfit.render.shade import draw_over, is_closed
 from bodyfit.render.stage import Stage
 
 __all__ = ["FILM_SIDE_PX", "write_film"]
@@ -41,6 +40,8 @@ _SAME_S = 5e-4
 """Times that differ by less are of the same frame."""
 _SHADOW_M = 0.5
 """Height above the ground at which a shadow is fainter by e."""
+_OPACITY = 0.88
+"""Of bodies over the clip."""
 _DARKEST = 0.3
 """The part of the light that a shadow takes at most."""
 _BLUR, _CELL_PX = 0.016, 4
@@ -94,6 +95,7 @@ class _Shot:
 
     def __init__(self, tracks: Sequence[Track], model: BodyModel, reader: VideoReader, side_view: bool) -> None:
         self._tracks, self._model = tracks, model
+        self._closed = is_closed(model.faces, model.v_template)
         self._first_s = np.array([track.times_s[0] for track in tracks])
         self._last_s = np.array([track.times_s[-1] for track in tracks])
         width, height = self.size = reader.size
@@ -128,7 +130,8 @@ class _Shot:
         """One picture of the film."""
         picture = frame.image
         if bodies:
-            picture = overlay(picture, bodies, self._model.faces, self._camera, shadows=False)
+            picture = picture.copy()
+            self._over(picture, bodies, self._camera, opacity=_OPACITY)
         if self._stage is None:
             return picture
         return np.concatenate([picture, self._beside(self._stage, bodies)], 1)
@@ -144,8 +147,17 @@ class _Shot:
             near = torch.exp(-(ground - some[:, 1]).clamp(min=0) / _SHADOW_M).numpy()
             some[:, 1] = ground
             _darken(room, stage.camera.project(stage.to_camera(some)[None])[0].numpy(), near)
-        draw_over(room, people, self._model.faces, stage.camera, shadows=False)
+        self._over(room, people, stage.camera)
         return room
+
+    def _over(
+        self,
+        picture: UInt8[np.ndarray, "H W 3"],
+        bodies: Sequence[_Body],
+        camera: Camera,
+        opacity: float = 1.0,
+    ) -> None:
+        draw_over(picture, bodies, self._model.faces, camera, opacity=opacity, shadows=False, closed=self._closed)
 
     def _sample(self) -> list[Float[Tensor, "V 3"]]:
         """Where people are in the clip: a few vertices in a few frames. Frames that the motion fills, and the twentieth

@@ -143,7 +143,7 @@ def gather(
             textures.append(paint)
             uv.append(paint.uv.astype(np.float32)[paint.uv_faces[before]])
         else:
-            uv.append(np.zeros((len(kept[-1]), 3, 2), np.float32))
+            uv.append(np.broadcast_to(np.zeros((1, 1, 2), np.float32), (len(kept[-1]), 3, 2)))
         start += len(xyz)
     if first is None:
         return None
