@@ -16,7 +16,7 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
 from bodyfit.errors import OptionError
-from bodyfit.keypoints import Keypoints2D
+from bodyfit.keypoints import KeypointRows, Keypoints2D
 
 __all__ = [
     "Sighting",
@@ -83,7 +83,7 @@ class Trail:
     """Numbers of the frames with the person, ascending."""
     times_s: list[float] = field(default_factory=list)
     """Their times."""
-    people: list[Keypoints2D] = field(default_factory=list)
+    people: KeypointRows = field(default_factory=KeypointRows)
     """The keypoints in each."""
     height_px: float = 0.0
     """A slow mean of the longer side of the box."""
@@ -186,10 +186,10 @@ def trails(sightings: Iterable[Sighting], config: TrackerConfig | None = None) -
         return []
     interval = (times[-1] - times[0]) / max(len(times) - 1, 1)
     least = min(tracker.config.min_seen_s / interval, 0.5 * len(times)) if interval > 0 else 1
-    kept = []
+    kept, clock = [], np.array(times)
     for trail in tracker.trails:
-        span = 1 + np.searchsorted(times, trail.times_s[-1]) - np.searchsorted(times, trail.times_s[0])
-        if len(trail.people) >= max(least, tracker.config.min_seen_part * span):
+        first, last = np.searchsorted(clock, (trail.times_s[0], trail.times_s[-1]))
+        if len(trail.people) >= max(least, tracker.config.min_seen_part * (1 + last - first)):
             kept.append(trail)
     kept.sort(key=lambda t: (t.frames[0], -t.height_px))
     for number, trail in enumerate(kept):

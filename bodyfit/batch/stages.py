@@ -102,6 +102,9 @@ class Fitting:
 
         def fit(seen: Sequence[Seen]) -> list[FitResult | Failure | None]:
             frames, people = [s.frame() for s in seen], [s.people for s in seen]
+            # The cores are busy looking: of two threads one would wait for the other, and burn time doing so.
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)
             try:
                 found = fit_detections(frames, people, model=self.model, lens=self.lens, fitters=fitters)
             except torch.AcceleratorError as fault:
@@ -112,6 +115,8 @@ class Fitting:
                 if len(seen) == 1:
                     return [Failure(in_words(fault))]
                 return [answer for one in seen for answer in fit([one])]
+            finally:
+                torch.set_num_threads(threads)
             return [join(each) if each else None for each in found]
 
         return fit

@@ -22,7 +22,7 @@ from bodyfit.io import ClipKeypoints, VideoReader
 from bodyfit.pipeline import Lens
 from bodyfit.render import person_color
 from bodyfit.tracker import TrackerConfig
-from bodyfit.video import Watched, fit_watched, look_side_px, watch_clip
+from bodyfit.video import fit_watched, look_side_px, watch_clip
 
 __all__ = ["ClipWorker"]
 
@@ -61,24 +61,24 @@ class ClipWorker:
             watched = watch_clip(reader, finder, tracker=self.tracker, progress=self.progress)
         with timed(seconds, "fit"):
             tracks = fit_watched(watched, model=self.model, lens=self.lens, progress=self.progress)
-        files: list[str] = []
+        seen_anyone = bool(watched.trails)
+        watched.trails.clear()  # of an hour they take as much memory as the tracks, which hold their keypoints
+        files: list[list[str]] = []
         if tracks:
             target = emptied_folder(self.out, folder, _OURS)
             with timed(seconds, "save"):
                 for done, track in enumerate(tracks):
                     self.progress("saving", done, len(tracks))
-                    files += self._save(track, target)
+                    files.append(self._save(track, target))
             if self.film:
                 with timed(seconds, "film"):
                     shown = VideoReader(clip, **self.part, max_side_px=FILM_SIDE_PX)
                     write_film(target / "overlay.mp4", shown, tracks, self.model, progress=self.progress)
-                files.append("overlay.mp4")
-        message = None if tracks else _why_nobody(watched)
         return plain(
             {
                 "input": clip,
-                "status": "ok" if tracks else "failed" if watched.trails else "nobody",
-                "message": message,
+                "status": "ok" if tracks else "failed" if seen_anyone else "nobody",
+                "message": None if tracks else _why_nobody(seen_anyone),
                 "image_size": watched.size,
                 "fps": watched.fps,
                 "frames": len(watched.frames),
@@ -87,8 +87,8 @@ class ClipWorker:
                 "damaged_frames": watched.skipped,
                 "cut_short": watched.cut_short,
                 **({"faults": finder.faults} if isinstance(finder, ClipKeypoints) and finder.faults else {}),
-                "people": [_person(track, files, folder) for track in tracks],
-                "files": [f"{folder}/{name}" for name in files if name == "overlay.mp4"],
+                "people": [_person(track, names, folder) for track, names in zip(tracks, files, strict=True)],
+                "files": [f"{folder}/overlay.mp4"] if tracks and self.film else [],
                 "seconds": seconds,
             }
         )
@@ -130,7 +130,7 @@ def _person(track: Track, files: Sequence[str], folder: str) -> dict[str, Any]:
         "focal_px": float(result.camera.focal_px[0]),
         "focal_source": result.focal_source,
         "betas": [float(b) for b in result.params.betas[0]],
-        "files": [f"{folder}/{name}" for name in files if name.startswith(f"person{track.id}.")],
+        "files": [f"{folder}/{name}" for name in files],
     }
 
 
@@ -141,7 +141,7 @@ def gaps(track: Track) -> list[tuple[int, int]]:
     return [(int(track.frames[a]), int(track.frames[b - 1])) for a, b in zip(starts, ends, strict=True)]
 
 
-def _why_nobody(watched: Watched) -> str:
-    if watched.trails:
+def _why_nobody(seen_anyone: bool) -> str:
+    if seen_anyone:
         return "too little of the people is visible to place a body"
     return "nobody was found in the clip"

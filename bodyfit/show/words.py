@@ -15,6 +15,7 @@ __all__ = ["card", "failures", "overview"]
 _SOURCES = {
     "given": "as given",
     "exif": "from the picture's EXIF",
+    "found": "found from the clip",
     "guess": "a guess; distance and size hang on it",
 }
 _PILLS = {"converged": "", "max_steps": " fair"}
