@@ -18,6 +18,7 @@ from bodyfit.keypoints import Keypoints2D
 if TYPE_CHECKING:  # a worker that looks needs no torch
     from bodyfit.body.model import BodyModel
     from bodyfit.fit.result import FitResult
+    from bodyfit.io.keypoints import KeypointFiles
     from bodyfit.pipeline import Lens
 
 __all__ = ["Answer", "Fitting", "Looking", "Seen", "fitted"]
@@ -55,12 +56,16 @@ class Looking:
 
     detector: str
     """Name of the detector."""
+    tta: bool = False
+    """Whether it looks at everyone many times."""
+    keypoints: KeypointFiles | None = None
+    """What is known instead, by the pictures' names."""
 
     def __call__(self) -> Callable[[Item], Seen]:
         """The detector, loaded. Raises `DetectorError` and `OptionError`."""
         from bodyfit.detect import load_detector
 
-        detector = load_detector(self.detector)
+        detector = self.keypoints or load_detector(self.detector, tta=self.tta)
 
         def look(item: Item) -> Seen:
             frame = read_item(item.source)
