@@ -24,6 +24,7 @@ from bodyfit.fit.objective import BodyTerms, Observations, StageObjective, pack,
 from bodyfit.fit.result import FitResult, FitStatus, FitTrace, statuses_of
 from bodyfit.fit.swaps import SWAPS, Exchanged, exchanges, misfit
 from bodyfit.fit.uncertainty import Spread, spread
+from bodyfit.parallel import loops_alone
 from bodyfit.skeleton import correspondence, keypoint_trust, layout_names
 
 __all__ = ["Fitter", "fit_keypoints"]
@@ -244,6 +245,7 @@ class Fitter:
             seen = replace(seen, previous_pose=torch.where(torch.isfinite(pose), pose, self.rest_pose))
         return seen
 
+    @loops_alone()
     def _solve(self, known: Evidence, present: Bool[Tensor, "B N"]) -> tuple[Solved, Spread | None]:
         """One batch: the first stage from several starts, the other stages from the best; then sides exchanged."""
         x, usable, seen = self._starts(known, self.observations(known, present))
