@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-__all__ = ["run"]
+__all__ = ["loops_alone", "run"]
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 
@@ -24,13 +26,33 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pools)
 
 
+_given = threading.local()
+
+
+@contextmanager
+def loops_alone() -> Iterator[None]:
+    """Inside, loops run on as many threads as torch used, and torch's own operations on one.
+
+    Where operations are small its second thread waits for the next one, spinning: a fit of one person took 6 times the
+    time of the processor, and on a busy machine that of the clock.
+    """
+    before, outer = torch.get_num_threads(), getattr(_given, "threads", None)
+    _given.threads = before if outer is None else outer
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _given.threads = outer
+
+
 def run(kernel: Callable[..., None], jobs: int, *arguments: Any, grain: int = 1) -> None:
     """`kernel(first, stop, *arguments)` over all jobs, on as many threads as torch uses; `grain` jobs are worth one.
 
     Python threads over a kernel that holds no lock: numba's own are not safe to fork nor, in its default layer, to call
     from several threads. The caller works too, so that a busy pool delays nobody.
     """
-    threads = min(torch.get_num_threads(), jobs // grain)
+    threads = min(getattr(_given, "threads", None) or torch.get_num_threads(), jobs // grain)
     if threads <= 1:
         kernel(0, jobs, *arguments)
         return

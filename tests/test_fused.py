@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +17,7 @@ from bodyfit.body.points import Points
 from bodyfit.fit.config import FitConfig, StageConfig
 from bodyfit.fit.evidence import Rig
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective
+from bodyfit.parallel import loops_alone, run
 from bodyfit.skeleton import correspondence
 from bodyfit.solve import LMConfig, Normal
 from bodyfit.solve.lm import _State, _step_by_loops, _step_by_tensors
@@ -240,3 +243,22 @@ def test_a_step_by_loops_is_a_step_by_tensors(size, dtype, generator):
         assert torch.equal(a.done, b_.done)
         torch.testing.assert_close(a.damping[~a.done], b_.damping[~a.done])
         assert torch.equal(a.iterations[np.arange(n) != 7], b_.iterations[np.arange(n) != 7])
+
+
+def test_loops_alone_leave_torch_its_threads_as_they_were():
+    def threads_used() -> int:
+        names = set()
+        run(lambda *_: names.add(threading.get_ident()) or time.sleep(0.05), 4)
+        return len(names)
+
+    torch.set_num_threads(2)
+    try:
+        with loops_alone():
+            assert torch.get_num_threads() == 1
+            with loops_alone():
+                assert threads_used() == 2
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert threads_used() == 1

@@ -72,7 +72,7 @@ def fitted(model, seen) -> FitResult:
 
 def objective_at(model: BodyModel, xyc: torch.Tensor, result: FitResult, config: FitConfig) -> StageObjective:
     fitter = Fitter(layout=LAYOUT, model=model, config=config)
-    known = fitter._picture(xyc, len(xyc), SIZE, FOCAL, None, None)
+    known, *_ = fitter.evidence(xyc, image_size=SIZE, focal_px=FOCAL)
     *_, seen = fitter._starts(known, fitter.observations(known, xyc[..., 2] >= 0.1))
     return StageObjective(fitter.terms, config.stages[-1], seen)
 

@@ -7,18 +7,23 @@ has C x K keypoints, and the objective turns the body's K points into each camer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
 from bodyfit.camera import CalibratedCamera, Camera
 from bodyfit.errors import OptionError, check_shape
+from bodyfit.skeleton import layout_names
 
-__all__ = ["Evidence", "Rig", "one_row_each"]
+__all__ = ["Array", "Evidence", "Rig", "beyond_the_picture", "in_the_picture", "one_row_each"]
+
+Array: TypeAlias = Float[Tensor, "..."] | Float[np.ndarray, "..."]
 
 
 @dataclass(frozen=True)
@@ -138,3 +143,73 @@ def one_row_each(name: str, value: Tensor, batch: int, columns: int) -> Tensor:
     if not bool(torch.isfinite(value).all()):
         raise OptionError(f"{name} must be finite; leave it out where it is not known")
     return value
+
+
+def in_the_picture(
+    model: BodyModel,
+    layout: str,
+    xyc: Array | None,
+    batch: int,
+    image_size: tuple[int, int] | None,
+    focal_px: float | Tensor | None,
+    principal_point_px: tuple[float, float] | Tensor | None,
+    cameras: Sequence[CalibratedCamera] | None,
+) -> Evidence:
+    """The keypoints and their cameras, checked; see `fit_keypoints`. Raises `ShapeError` and `OptionError`."""
+    n_k, kind = len(layout_names(layout)), {"dtype": model.dtype, "device": model.device}
+    what = f"layout {layout} has {n_k} keypoints of x, y, confidence"
+    if cameras is None:
+        if xyc is None:
+            xyc, image_size = torch.zeros(batch, n_k, 3), image_size or (1000, 1000)
+        elif image_size is None:
+            raise OptionError("image_size must be (width, height) in pixels, or cameras be given")
+        xyc = torch.as_tensor(xyc, **kind)
+        check_shape("xyc", xyc, (None, n_k, 3), hint=what)
+        camera = Camera.make(batch, image_size, focal_px=focal_px, principal_point_px=principal_point_px, **kind)
+        return Evidence.of_one_camera(xyc, camera)
+    if focal_px is not None or principal_point_px is not None:
+        raise OptionError("calibrated cameras know their focal length and principal point; leave these out")
+    if not cameras:
+        raise OptionError("cameras must hold at least one camera, or be left out")
+    xyc = torch.zeros(batch, len(cameras), n_k, 3) if xyc is None else xyc
+    xyc = torch.as_tensor(xyc, **kind)
+    check_shape("xyc", xyc, (None, len(cameras), n_k, 3), hint=f"one row of keypoints a camera; {what}")
+    K = cameras[0].K
+    size = image_size or (round(2 * K[0, 2]), round(2 * K[1, 2]))
+    camera = Camera.make(batch, size, focal_px=cameras[0].focal_px, principal_point_px=(K[0, 2], K[1, 2]), **kind)
+    return Evidence.of_cameras(xyc, cameras, camera)
+
+
+def beyond_the_picture(
+    model: BodyModel,
+    known: Evidence,
+    n_keypoints: int,
+    n_points: int,
+    joints3d: Array | None,
+    points3d: Array | None,
+    betas: Array | None,
+    height_m: float | Array | None,
+    previous: BodyParams | None,
+) -> Evidence:
+    """The same with all else that is known, checked. Raises `ShapeError` and `OptionError`."""
+    batch, unknown = len(known), "one 3D point for each keypoint, NaN where unknown"
+    kind = {"dtype": model.dtype, "device": model.device}
+    lift = None if joints3d is None else torch.as_tensor(joints3d, **kind)
+    if lift is not None:
+        check_shape("joints3d", lift, (batch, n_keypoints, 3), hint=unknown)
+    points = None if points3d is None else torch.as_tensor(points3d, **kind)
+    if points is not None:
+        check_shape("points3d", points, (batch, n_points, 3), hint=unknown)
+    if betas is not None and height_m is not None:
+        raise OptionError("give betas or height_m; a known shape has a height of its own")
+    shape = None if betas is None else one_row_each("betas", torch.as_tensor(betas, **kind), batch, model.num_betas)
+    height = None
+    if height_m is not None:
+        height = one_row_each("height_m", torch.as_tensor(height_m, **kind), batch, 1)[:, 0]
+        if bool(((height < 0.3) | (height > 3)).any()):
+            raise OptionError("height_m must be in metres, between 0.3 and 3")
+    if previous is not None:
+        previous = model.params(**previous)
+        if previous.batch != batch:
+            raise OptionError(f"previous has {previous.batch} bodies for {batch} people; give one each")
+    return replace(known, lift_m=lift, points_m=points, betas=shape, height_m=height, previous=previous)

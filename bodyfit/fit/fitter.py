@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
-import numpy as np
 import roma
 import torch
 from jaxtyping import Bool, Float
@@ -16,21 +14,20 @@ from torch import Tensor
 from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.body.points import Points, pose_tree
 from bodyfit.body.pose_prior import load_pose_prior
-from bodyfit.camera import CalibratedCamera, Camera
-from bodyfit.errors import OptionError, check_shape
+from bodyfit.camera import CalibratedCamera
+from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig
-from bodyfit.fit.evidence import Evidence, one_row_each
+from bodyfit.fit.evidence import Array, Evidence, beyond_the_picture, in_the_picture
 from bodyfit.fit.hypotheses import Solved, begin, descend, from_components
 from bodyfit.fit.initial import Placement, placed_on, starting_orientations, uphill
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective, pack, unpack
-from bodyfit.fit.result import FitResult, FitStatus, FitTrace
-from bodyfit.fit.swaps import GAIN, HOPE, SWAPS, agreeing_lift, exchanges, misfit, turned_round
+from bodyfit.fit.result import FitResult, FitStatus, FitTrace, statuses_of
+from bodyfit.fit.swaps import SWAPS, Exchanged, exchanges, misfit
 from bodyfit.fit.uncertainty import Spread, spread
+from bodyfit.parallel import loops_alone
 from bodyfit.skeleton import correspondence, keypoint_trust, layout_names
 
 __all__ = ["Fitter", "fit_keypoints"]
-
-Array: TypeAlias = Float[Tensor, "..."] | Float[np.ndarray, "..."]
 
 _RESULTS_AT_ONCE = 1024  # bodies measured together; those of an hour at once would take gigabytes
 
@@ -122,6 +119,7 @@ class Fitter:
         )
         self.rest_pose = self._tensor(prior.mean)
         self.exchanges = exchanges(layout).to(self.model.device)
+        self.exchanged = Exchanged(self.terms, self.config, self.trust, self.exchanges, self.observations)
 
     def _tensor(self, value) -> Tensor:
         return torch.as_tensor(value, dtype=self.model.dtype, device=self.model.device)
@@ -174,7 +172,7 @@ class Fitter:
             trace.cost[rows] = solved.trace
             if spreads is not None and spread_out is not None:
                 spreads.put(rows[good], spread_out.select(good))
-        statuses = _statuses(torch.isfinite(x).all(1), converged, unseen=~claimed)
+        statuses = statuses_of(torch.isfinite(x).all(1), converged, unseen=~claimed)
         result = self.result(x, known, present, cost, iterations, flipped, statuses, trace, spreads)
         return replace(result, swapped=tuple(None if i < 0 else SWAPS[i] for i in swapped.tolist()))
 
@@ -196,8 +194,10 @@ class Fitter:
         if xyc is None and points3d is None:
             raise OptionError("nothing to fit to: give keypoints (xyc), measured 3D points (points3d), or both")
         batch = len(xyc) if xyc is not None else len(points3d) if points3d is not None else 0
-        known = self._picture(xyc, batch, image_size, focal_px, principal_point_px, cameras)
-        known = self._beyond_the_picture(known, joints3d, points3d, betas, height_m, previous)
+        known = in_the_picture(self.model, self.layout, xyc, batch, image_size, focal_px, principal_point_px, cameras)
+        known = beyond_the_picture(
+            self.model, known, len(self.trust), len(self.terms.points3d), joints3d, points3d, betas, height_m, previous
+        )
         confidence = known.xyc[..., 2]
         if bool((torch.isfinite(confidence) & ((confidence > 1.5) | (confidence < 0))).any()):
             raise OptionError("confidences must lie in [0, 1]; scale the third column of xyc")
@@ -205,68 +205,6 @@ class Fitter:
         said = (confidence >= self.config.min_confidence) & (trust > 0)
         present = said & torch.isfinite(known.xyc).all(2)
         return known, said, present
-
-    def _picture(
-        self,
-        xyc: Array | None,
-        batch: int,
-        image_size: tuple[int, int] | None,
-        focal_px: float | Tensor | None,
-        principal_point_px: tuple[float, float] | Tensor | None,
-        cameras: Sequence[CalibratedCamera] | None,
-    ) -> Evidence:
-        """The keypoints and their cameras, checked."""
-        n_k, kind = len(self.trust), {"dtype": self.model.dtype, "device": self.model.device}
-        what = f"layout {self.layout} has {n_k} keypoints of x, y, confidence"
-        if cameras is None:
-            if xyc is None:
-                xyc, image_size = torch.zeros(batch, n_k, 3), image_size or (1000, 1000)
-            elif image_size is None:
-                raise OptionError("image_size must be (width, height) in pixels, or cameras be given")
-            xyc = self._tensor(xyc)
-            check_shape("xyc", xyc, (None, n_k, 3), hint=what)
-            camera = Camera.make(batch, image_size, focal_px=focal_px, principal_point_px=principal_point_px, **kind)
-            return Evidence.of_one_camera(xyc, camera)
-        if focal_px is not None or principal_point_px is not None:
-            raise OptionError("calibrated cameras know their focal length and principal point; leave these out")
-        if not cameras:
-            raise OptionError("cameras must hold at least one camera, or be left out")
-        xyc = torch.zeros(batch, len(cameras), n_k, 3) if xyc is None else xyc
-        xyc = self._tensor(xyc)
-        check_shape("xyc", xyc, (None, len(cameras), n_k, 3), hint=f"one row of keypoints a camera; {what}")
-        K = cameras[0].K
-        size = image_size or (round(2 * K[0, 2]), round(2 * K[1, 2]))
-        camera = Camera.make(batch, size, focal_px=cameras[0].focal_px, principal_point_px=(K[0, 2], K[1, 2]), **kind)
-        return Evidence.of_cameras(xyc, cameras, camera)
-
-    def _beyond_the_picture(
-        self,
-        known: Evidence,
-        joints3d: Array | None,
-        points3d: Array | None,
-        betas: Array | None,
-        height_m: float | Array | None,
-        previous: BodyParams | None,
-    ) -> Evidence:
-        """The same with all else that is known, checked."""
-        batch, unknown = len(known), "one 3D point for each keypoint, NaN where unknown"
-        lift = None if joints3d is None else self._tensor(joints3d)
-        if lift is not None:
-            check_shape("joints3d", lift, (batch, len(self.trust), 3), hint=unknown)
-        points = None if points3d is None else self._tensor(points3d)
-        if points is not None:
-            check_shape("points3d", points, (batch, len(self.terms.points3d), 3), hint=unknown)
-        if betas is not None and height_m is not None:
-            raise OptionError("give betas or height_m; a known shape has a height of its own")
-        shape = None if betas is None else one_row_each("betas", self._tensor(betas), batch, self.model.num_betas)
-        height = None if height_m is None else one_row_each("height_m", self._tensor(height_m), batch, 1)[:, 0]
-        if height is not None and bool(((height < 0.3) | (height > 3)).any()):
-            raise OptionError("height_m must be in metres, between 0.3 and 3")
-        if previous is not None:
-            previous = self.model.params(**previous)
-            if previous.batch != batch:
-                raise OptionError(f"previous has {previous.batch} bodies for {batch} people; give one each")
-        return replace(known, lift_m=lift, points_m=points, betas=shape, height_m=height, previous=previous)
 
     def _placeable(self, known: Evidence, present: Bool[Tensor, "B N"]) -> Bool[Tensor, "B"]:
         """Who shows enough to be placed: in one picture, by 3D points, or with the body a moment ago to go on from."""
@@ -307,6 +245,7 @@ class Fitter:
             seen = replace(seen, previous_pose=torch.where(torch.isfinite(pose), pose, self.rest_pose))
         return seen
 
+    @loops_alone()
     def _solve(self, known: Evidence, present: Bool[Tensor, "B N"]) -> tuple[Solved, Spread | None]:
         """One batch: the first stage from several starts, the other stages from the best; then sides exchanged."""
         x, usable, seen = self._starts(known, self.observations(known, present))
@@ -314,7 +253,7 @@ class Fitter:
         half = descend(self.terms, self.config.stages[1:-1], begun, seen)
         solved = descend(self.terms, self.config.stages[1:][-1:], half, seen)
         if self.config.swaps and known.rig is None:
-            self._exchange_sides(solved, begun, half.cost, known, present, seen)
+            self.exchanged(solved, begun, half.cost, known, present, seen)
         if self.config.components:
             doubtful = misfit(solved.cost, seen.weight) > self.config.doubtful_components
             who = (doubtful & (solved.swapped < 0)).nonzero()[:, 0]
@@ -323,55 +262,6 @@ class Fitter:
             return solved, None
         last = StageObjective(self.terms, self.config.stages[-1], seen)
         return solved, spread(last, solved.x, self.joints, self.config)
-
-    def _exchange_sides(
-        self,
-        solved: Solved,
-        begun: Solved,
-        half_cost: Float[Tensor, "B"],
-        known: Evidence,
-        present: Bool[Tensor, "B K"],
-        seen: Observations,
-    ) -> None:
-        """Who is explained badly once more with each of `SWAPS`; what lowers the objective clearly is put in place.
-
-        `begun` and `half_cost` are of everybody after the first stage and before the last. A mistake shows there
-        already: who is not better explained goes no farther.
-        """
-        stages, as_seen = self.config.stages, solved.cost.clone()
-        doubtful = misfit(as_seen, seen.weight) > self.config.doubtful
-        for swap, name in enumerate(SWAPS):
-            who = (doubtful & self._swappable(name, seen)).nonzero()[:, 0]
-            if len(who) == 0:
-                continue
-            order, start = self.exchanges[swap], begun.select(who)
-            other, shown = known.select(who), present[who][:, order]
-            other = replace(other, xyc=other.xyc[:, order], target=other.target[:, order])
-            if other.lift_m is not None:
-                lift = agreeing_lift(
-                    other.lift_m, torch.where(shown[..., None], other.target, 0.0), shown * self.trust, order
-                )
-                other = replace(other, lift_m=lift)
-            # At the same scale, for costs to compare.
-            now = replace(self.observations(other, shown), scale_cm=seen.scale_cm[who])
-            if name == "body":
-                start = replace(start, x=turned_round(start.x, self.model.num_betas))
-            start.swapped.fill_(swap)
-            start = descend(self.terms, stages[1:-1], start, now)
-            rows = (start.cost < HOPE * half_cost[who]).nonzero()[:, 0]
-            who, ended = who[rows], descend(self.terms, stages[1:][-1:], start.select(rows), now.select(rows))
-            better = (ended.cost < GAIN[name] * as_seen[who]) & (ended.cost < solved.cost[who])
-            solved.put(who[better], ended.select(better))
-            taken = now.select(rows[better])
-            for field in ("target", "weight", "lift_m", "lift_weight"):  # what they are judged by from here on
-                if getattr(seen, field) is not None:
-                    getattr(seen, field)[who[better]] = getattr(taken, field)
-
-    def _swappable(self, name: str, seen: Observations) -> Bool[Tensor, "B"]:
-        """Whether people can be tried so: without a lift a picture hardly tells a front from a back."""
-        if seen.lift_weight is not None:
-            return (seen.lift_weight > 0).sum(1) >= (self.config.min_keypoints if name == "body" else 0)
-        return torch.full_like(seen.weight[:, 0], name != "body", dtype=torch.bool)
 
     def _starts(
         self, known: Evidence, seen: Observations
@@ -505,14 +395,3 @@ class Fitter:
         distance = known.focal_px * off.norm(dim=2)
         sure = present & (known.xyc[..., 2] >= 0.5)
         return torch.where(sure, distance, 0.0).sum(1) / sure.sum(1)  # 0 / 0 = NaN where there is none
-
-
-def _statuses(found: Tensor, converged: Tensor, *, unseen: Tensor) -> tuple[FitStatus, ...]:
-    """The status of each person; `unseen`: not even said to show enough."""
-
-    def status(found: bool, converged: bool, unseen: bool) -> FitStatus:
-        if found:
-            return FitStatus.CONVERGED if converged else FitStatus.MAX_STEPS
-        return FitStatus.UNOBSERVABLE if unseen else FitStatus.INVALID_INPUT
-
-    return tuple(map(status, found.tolist(), converged.tolist(), unseen.tolist()))

@@ -154,6 +154,15 @@ def _lift(b, positions, seen, factor, sigma, force, stiffness, lifted, gram, dra
 
 
 @loose
+def _copy(own, force, stiffness):
+    for k in range(len(force)):
+        for r in range(3):
+            force[k, r] = own[0][k, r]
+        for r in range(6):
+            stiffness[k, r] = own[1][k, r]
+
+
+@loose
 def _stamp_column(a, k, rows, force, stiffness, by_transl, t, H, g):
     """Add row a, up to the diagonal, of J_k^T stiffness J_k, and J_k^T force; transl feels `by_transl` instead."""
     u, v, z = np.float64(rows[0, a]), np.float64(rows[1, a]), np.float64(rows[2, a])
@@ -332,8 +341,7 @@ def normal(
         total = _project(b, positions, transl, seen, w.sigma, own[0], own[1])
         if len(seen.points_m) and one_list:
             total += _measure(b, positions, transl, seen, w.points, w.points_sigma, own[0], own[1])
-        force[:] = own[0]
-        stiffness[:] = own[1]
+        _copy(own, force, stiffness)
         if len(lifted):
             total += _lift(b, positions, seen, w.lift, w.lift_sigma, force, stiffness, lifted, gram, drag)
         _stamp(points, tree, posed, pieces, own, force, stiffness, lifted, shared, lever, rows, t, H, g)

@@ -14,7 +14,7 @@ from torch import Tensor
 from bodyfit.body.model import BodyParams
 from bodyfit.camera import Camera
 
-__all__ = ["FitResult", "FitStatus", "FitTrace", "join", "split", "take"]
+__all__ = ["FitResult", "FitStatus", "FitTrace", "join", "split", "statuses_of", "take"]
 
 
 class FitStatus(str, Enum):
@@ -150,3 +150,14 @@ def join(results: Sequence[FitResult]) -> FitResult:
         trace=None,
         **{name: together(name) for name in (*names, "covariance", "joints_sd_m", "joints_sd_rel_m")},
     )
+
+
+def statuses_of(found: Tensor, converged: Tensor, *, unseen: Tensor) -> tuple[FitStatus, ...]:
+    """The status of each person; `unseen`: not even said to show enough."""
+
+    def status(found: bool, converged: bool, unseen: bool) -> FitStatus:
+        if found:
+            return FitStatus.CONVERGED if converged else FitStatus.MAX_STEPS
+        return FitStatus.UNOBSERVABLE if unseen else FitStatus.INVALID_INPUT
+
+    return tuple(map(status, found.tolist(), converged.tolist(), unseen.tolist()))

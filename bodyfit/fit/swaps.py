@@ -5,23 +5,30 @@ A fit that leaves too much unexplained is made again with sides exchanged, and o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
 import roma
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from bodyfit.fit.config import FitConfig
+from bodyfit.fit.evidence import Evidence
+from bodyfit.fit.hypotheses import Solved, descend
+from bodyfit.fit.objective import BodyTerms, Observations
 from bodyfit.rotation import so3_exp
 from bodyfit.skeleton import SMPL, layout_names, mirrored_rows
 
-__all__ = ["GAIN", "HOPE", "SWAPS", "agreeing_lift", "exchanges", "misfit", "turned_round"]
+__all__ = ["SWAPS", "Exchanged", "agreeing_lift", "exchanges", "misfit", "turned_round"]
 
 SWAPS = ("arms", "legs", "body")
 """What may have been mistaken, in the order in which it is tried."""
 
-GAIN = {"arms": 0.9, "legs": 0.85, "body": 0.95}
+_GAIN = {"arms": 0.9, "legs": 0.85, "body": 0.95}
 """What the objective must fall below, in parts of that of the fit as seen, for chance lowers it a little, too: chosen
 on people of the training clips, a few of whom are exchanged in vain."""
-HOPE = 1.05
+_HOPE = 1.05
 """The same before the last stage; every mistake that was found there passed it."""
 
 _PARTS = {
@@ -81,3 +88,66 @@ def turned_round(x: Float[Tensor, "B D"], num_betas: int) -> Float[Tensor, "B D"
     about_y = torch.diag(x.new_tensor([-1.0, 1.0, -1.0]))
     orient = roma.rotmat_to_rotvec(so3_exp(x[:, 3:6]) @ about_y)
     return torch.cat([x[:, :3], orient, mirrored, x[:, end:]], 1)
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """Fits of one `Fitter` with sides exchanged."""
+
+    terms: BodyTerms
+    config: FitConfig
+    trust: Float[Tensor, "K"]
+    """Of each keypoint."""
+    orders: Int[Tensor, "E K"]
+    """Of `exchanges`."""
+    observe: Callable[[Evidence, Tensor], Observations]
+    """Evidence, and which keypoints are there, as the objective wants it."""
+
+    def __call__(
+        self,
+        solved: Solved,
+        begun: Solved,
+        half_cost: Float[Tensor, "B"],
+        known: Evidence,
+        present: Bool[Tensor, "B K"],
+        seen: Observations,
+    ) -> None:
+        """Who is explained badly once more with each of `SWAPS`; what lowers the objective clearly is put in place.
+
+        `begun` and `half_cost` are of everybody after the first stage and before the last. A mistake shows there
+        already: who is not better explained goes no farther.
+        """
+        stages, as_seen = self.config.stages, solved.cost.clone()
+        doubtful = misfit(as_seen, seen.weight) > self.config.doubtful
+        for swap, name in enumerate(SWAPS):
+            who = (doubtful & self._possible(name, seen)).nonzero()[:, 0]
+            if len(who) == 0:
+                continue
+            order, start = self.orders[swap], begun.select(who)
+            other, shown = known.select(who), present[who][:, order]
+            other = replace(other, xyc=other.xyc[:, order], target=other.target[:, order])
+            if other.lift_m is not None:
+                lift = agreeing_lift(
+                    other.lift_m, torch.where(shown[..., None], other.target, 0.0), shown * self.trust, order
+                )
+                other = replace(other, lift_m=lift)
+            # At the same scale, for costs to compare.
+            now = replace(self.observe(other, shown), scale_cm=seen.scale_cm[who])
+            if name == "body":
+                start = replace(start, x=turned_round(start.x, self.terms.model.num_betas))
+            start.swapped.fill_(swap)
+            start = descend(self.terms, stages[1:-1], start, now)
+            rows = (start.cost < _HOPE * half_cost[who]).nonzero()[:, 0]
+            who, ended = who[rows], descend(self.terms, stages[1:][-1:], start.select(rows), now.select(rows))
+            better = (ended.cost < _GAIN[name] * as_seen[who]) & (ended.cost < solved.cost[who])
+            solved.put(who[better], ended.select(better))
+            taken = now.select(rows[better])
+            for field in ("target", "weight", "lift_m", "lift_weight"):  # what they are judged by from here on
+                if getattr(seen, field) is not None:
+                    getattr(seen, field)[who[better]] = getattr(taken, field)
+
+    def _possible(self, name: str, seen: Observations) -> Bool[Tensor, "B"]:
+        """Whether people can be tried so: without a lift a picture hardly tells a front from a back."""
+        if seen.lift_weight is not None:
+            return (seen.lift_weight > 0).sum(1) >= (self.config.min_keypoints if name == "body" else 0)
+        return torch.full_like(seen.weight[:, 0], name != "body", dtype=torch.bool)
