@@ -82,6 +82,8 @@ class Keypoints2D:
     """The hands that were seen, under "left" and "right" of the person; None where none was looked for."""
     face: Part | None = None
     """The face, where one was looked for and seen."""
+    track: int | None = None
+    """The person's number in all frames of a clip, where whoever found them tells people apart."""
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:

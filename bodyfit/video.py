@@ -15,20 +15,25 @@ from bodyfit.body.model import BodyModel
 from bodyfit.camera import focal_px_from
 from bodyfit.detect import DEFAULT, Detector, load_detector
 from bodyfit.detect.clip import watch
-from bodyfit.errors import VideoError
+from bodyfit.errors import OptionError, VideoError
 from bodyfit.fit.config import FitConfig
+from bodyfit.fit.focal import Focal
 from bodyfit.fit.result import FitStatus, take
 from bodyfit.fit.sequence import SequenceFitter
 from bodyfit.fit.track import Track
-from bodyfit.io import VideoReader
+from bodyfit.io import ClipKeypoints, KeypointFiles, VideoReader, load_keypoints
+from bodyfit.io.keypoints.clip import CLOCK_SIDE_PX
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.pipeline import Lens, lift_to_camera
 from bodyfit.tracker import Sighting, TrackerConfig, Trail, trails
 
-__all__ = ["DETECT_SIDE_PX", "Watched", "fit_trail", "fit_video", "fit_watched", "watch_clip"]
+__all__ = ["DETECT_SIDE_PX", "Watched", "fit_trail", "fit_video", "fit_watched", "look_side_px", "watch_clip"]
 
 DETECT_SIDE_PX = 1280
 """Longer side of the frames that are searched for people: someone a fifth of it high fills the landmark network."""
+
+_FOCAL_TRAILS = 3
+"""The focal length is found from so many people of a clip, those who are seen longest."""
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 """Called with a step's name, how much of it is done and, where that is known, how much there is."""
@@ -61,6 +66,8 @@ def fit_video(
     *,
     model: BodyModel | None = None,
     detector: str | Detector = DEFAULT,
+    keypoints: str | Path | KeypointFiles | None = None,
+    first_frame: int | None = None,
     focal_px: float | None = None,
     focal_mm: float | None = None,
     sensor_mm: float | None = None,
@@ -75,31 +82,55 @@ def fit_video(
 ) -> list[Track]:
     """Everyone in a clip as a body through time: one shape each, smooth motion; numbered in the order of appearance.
 
-    The camera stands still. The focal length is as in `fit_image`, of the upright clip, without EXIF. Frames are read
+    The camera stands still. The focal length is as in `fit_image`, of the upright clip, without EXIF; where nothing
+    says it, it is found from how people look as they move, one for all of them (`fit/focal.py`). Frames are read
     from `start_s` up to before `end_s` (seconds), every `stride`-th of them. Who is unseen for up to
     `tracker.max_gap_s` keeps their number and the motion fills the gap (`Track.seen`). The clip is never in memory as a
-    whole. Raises `VideoError`, `OptionError`, `DetectorError`.
+    whole.
+
+    `keypoints`, files of other programs (`load_keypoints`), take the detector's place; `first_frame` is the number that
+    they give to the first frame, see `ClipKeypoints`. Raises `VideoError`, `OptionError`, `DetectorError`,
+    `KeypointFileError`.
     """
     lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
-    reader = VideoReader(clip, start_s=start_s, end_s=end_s, stride=stride, max_side_px=DETECT_SIDE_PX)
+    if keypoints is not None and detector != DEFAULT:
+        raise OptionError("keypoints take the place of a detector; leave detector out")
+    keypoints = detector if isinstance(detector, KeypointFiles) else keypoints
+    if first_frame is not None and keypoints is None:
+        raise OptionError("first_frame is of keypoints; give those too")
+    found_by = None
+    if keypoints is not None:
+        files = keypoints if isinstance(keypoints, KeypointFiles) else load_keypoints(keypoints)
+        found_by = ClipKeypoints(files, Path(clip), first_frame=first_frame)
+    reader = VideoReader(clip, start_s=start_s, end_s=end_s, stride=stride, max_side_px=look_side_px(found_by))
     focal_of(reader.full_size, lens)  # a wrong focal length is told before the slow part
-    found_by = load_detector(detector) if isinstance(detector, str) else detector
+    if found_by is None:
+        found_by = load_detector(detector) if isinstance(detector, str) else detector
     watched = watch_clip(reader, found_by, tracker=tracker, progress=progress)
     return fit_watched(watched, model=model, lens=lens, config=config, device=device, progress=progress)
 
 
+def look_side_px(found_by: Detector | ClipKeypoints | None) -> int:
+    """Longer side of the frames that are looked at; where files say who is there, nobody looks."""
+    return CLOCK_SIDE_PX if isinstance(found_by, ClipKeypoints) else DETECT_SIDE_PX
+
+
 def watch_clip(
     reader: VideoReader,
-    detector: Detector,
+    detector: Detector | ClipKeypoints,
     *,
     tracker: TrackerConfig | None = None,
     progress: Progress | None = None,
 ) -> Watched:
-    """Look at every frame once and tell people apart. Raises `VideoError` where there is no frame to look at."""
+    """Look at every frame once and tell people apart. Raises `VideoError` where there is no frame to look at, and
+    `KeypointFileError` for files of another clip."""
     frames: list[int] = []
     times: list[float] = []
-    scale = reader.full_size[0] / reader.size[0]
-    every = min(max(round(reader.fps), 2), 30)  # about once a second everyone is looked for
+    if isinstance(detector, ClipKeypoints):
+        scale, seen = 1.0, detector.watch(reader)
+    else:
+        scale = reader.full_size[0] / reader.size[0]
+        seen = watch(detector, reader, every=min(max(round(reader.fps), 2), 30))  # about once a second for everyone
 
     def told(sightings: Iterable[Sighting]) -> Iterator[Sighting]:
         for sighting in sightings:
@@ -109,7 +140,7 @@ def watch_clip(
                 progress("watching", len(frames), reader.expected)
             yield replace(sighting, people=tuple(_scaled(person, scale) for person in sighting.people))
 
-    found = trails(told(watch(detector, reader, every=every)), tracker)
+    found = trails(told(seen), tracker)
     if not frames:
         raise VideoError(f"{reader.path}: no frame lies between start and end; it is {reader.clip_s:.1f} s long")
     return Watched(
@@ -135,18 +166,36 @@ def fit_watched(
 ) -> list[Track]:
     """A track for everyone who shows enough to be fitted."""
     focal_px, source = focal_of(watched.size, Lens() if lens is None else lens)
-    fitters: dict[str, SequenceFitter] = {}
+    fitters = {
+        layout: SequenceFitter(layout=layout, model=model, config=config, device=device)
+        for layout in {trail.people.layout for trail in watched.trails}
+    }
+    if source == "guess" and watched.trails:
+        if progress is not None:
+            progress("fitting", 0, len(watched.trails))
+        focal_px, source = found_focal(watched, fitters, focal_px), "found"
     tracks = []
     for done, trail in enumerate(watched.trails):
         if progress is not None:
             progress("fitting", done, len(watched.trails))
-        layout = trail.people.layout
-        if layout not in fitters:
-            fitters[layout] = SequenceFitter(layout=layout, model=model, config=config, device=device)
-        track = fit_trail(watched, trail, fitters[layout], focal_px)
+        track = fit_trail(watched, trail, fitters[trail.people.layout], focal_px)
         if track is not None:
             tracks.append(replace(track, result=replace(track.result, focal_source=source)))
     return tracks
+
+
+def found_focal(watched: Watched, fitters: dict[str, SequenceFitter], guess_px: float) -> float:
+    """The focal length of a clip, in pixels, by the tracks that tell most of it, one after the other."""
+    order = sorted(watched.trails, key=lambda trail: -len(trail.frames))[:_FOCAL_TRAILS]
+    some = [(fitters[trail.people.layout], trail) for trail in order]
+    precision = sum(fitter.focal_precision(np.empty(len(trail.frames))) for fitter, trail in some)
+    believed = Focal(guess_px, precision)
+    for fitter, trail in some:
+        seen = _clocked(watched, trail, believed.px)
+        believed = fitter.focal(
+            seen.xyc, image_size=watched.size, fps=seen.fps, believed=believed, joints3d=seen.joints3d
+        )
+    return believed.px
 
 
 def focal_of(size: tuple[int, int], lens: Lens) -> tuple[float, str]:
@@ -158,6 +207,44 @@ def focal_of(size: tuple[int, int], lens: Lens) -> tuple[float, str]:
 
 def fit_trail(watched: Watched, trail: Trail, fitter: SequenceFitter, focal_px: float) -> Track | None:
     """One person's bodies from the first frame with them to the last; None where nothing can be fitted."""
+    seen = _clocked(watched, trail, focal_px)
+    slots = seen.slots.tolist()
+    result = fitter(seen.xyc, image_size=watched.size, fps=seen.fps, focal_px=focal_px, joints3d=seen.joints3d)
+    status = [result.status[slot] for slot in slots]
+    usable = [i for i, s in enumerate(status) if s.ok]
+    if not usable:
+        return None
+    kept = slice(usable[0], usable[-1] + 1)
+    return Track(
+        id=trail.id,
+        frames=seen.frames[kept],
+        times_s=seen.times_s[kept],
+        fps=watched.fps,
+        seen=np.array([s is not FitStatus.FILLED for s in status[kept]]),
+        result=take(result, slots[kept]),
+    )
+
+
+@dataclass(frozen=True)
+class _Clocked:
+    """A trail on an even clock."""
+
+    frames: Int[np.ndarray, "F"]
+    """Numbers of the frames from the first with the person to the last."""
+    times_s: Float[np.ndarray, "F"]
+    """Their times."""
+    slots: Int[np.ndarray, "F"]
+    """Their ticks."""
+    fps: float
+    """Ticks a second."""
+    xyc: Float[np.ndarray, "T K 3"]
+    """Keypoints of each tick, confidence 0 where there are none."""
+    joints3d: Float[np.ndarray, "T K 3"] | None
+    """The lift in camera axes, NaN where there is none."""
+
+
+def _clocked(watched: Watched, trail: Trail, focal_px: float) -> _Clocked:
+    """What was seen of a person, for `SequenceFitter`."""
     rows = slice(*np.searchsorted(watched.frames, (trail.frames[0], trail.frames[-1] + 1)).tolist())
     frames, times = watched.frames[rows], watched.times_s[rows]
     slots, fps = even_slots(times, watched.fps)
@@ -170,27 +257,8 @@ def fit_trail(watched: Watched, trail: Trail, fitter: SequenceFitter, focal_px: 
         turned = lift_to_camera(person, focal_px, watched.size)
         if turned is not None:
             lift[at[frame]] = turned
-    result = fitter(
-        xyc,
-        image_size=watched.size,
-        fps=fps,
-        focal_px=focal_px,
-        joints3d=lift if np.isfinite(lift).any() else None,
-    )
-    status = [result.status[slot] for slot in slots.tolist()]
-    usable = [i for i, s in enumerate(status) if s.ok]
-    if not usable:
-        return None
-    kept = slice(usable[0], usable[-1] + 1)
-    found = {frame for frame in trail.frames if result.status[at[frame]] is not FitStatus.FILLED}
-    return Track(
-        id=trail.id,
-        frames=frames[kept],
-        times_s=times[kept],
-        fps=watched.fps,
-        seen=np.array([frame in found for frame in frames[kept].tolist()]),
-        result=take(result, slots[kept].tolist()),
-    )
+    joints3d = lift if np.isfinite(lift).any() else None
+    return _Clocked(frames, times, slots, fps, xyc, joints3d)
 
 
 def even_slots(times_s: Float[np.ndarray, "T"], fps: float) -> tuple[Int[np.ndarray, "T"], float]:
@@ -216,4 +284,5 @@ def _scaled(person: Keypoints2D, scale: float) -> Keypoints2D:
         person.lift_m,
         None if centre is None else (scale * centre[0], scale * centre[1]),
         person.score,
+        track=person.track,
     )

@@ -6,6 +6,7 @@ that are held out are judged, unless `--split train` asks for those that setting
 
     python scripts/bench_clips.py CLIPS [--frames 120] [--split held-out|train] [--layouts mediapipe33,...]
     python scripts/bench_clips.py CLIPS --speed           # fit time at T = 60, 240, 960
+    python scripts/bench_clips.py CLIPS --focal           # the focal length found from wrong guesses
     python scripts/bench_clips.py CLIPS --statistics      # how joints accelerate: fit/motion.py's table
 """
 
@@ -31,7 +32,9 @@ import bodyfit
 from bodyfit.evaluate import metrics
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.fitter import Fitter
+from bodyfit.fit.focal import Focal
 from bodyfit.fit.sequence import SequenceFitter
+from bodyfit.pipeline import rotation_to_ray
 from bodyfit.skeleton import SMPL
 
 _BENDING = ("left_knee", "right_knee", "left_elbow", "right_elbow")
@@ -145,6 +148,55 @@ def show(answer: dict[str, list[Scores]], title: str) -> None:
     Console(width=130).print(table)
 
 
+def guessed_lift(who: Film, factor: float) -> torch.Tensor:
+    """The lift as it comes to camera axes with a focal length `factor` times the true one: a detector's lift is that of
+    a camera that looks straight at the person (`pipeline.lift_to_camera`)."""
+    shown = (who.xyc[..., 2:] > 0).to(who.xyc)
+    middle = (shown * who.xyc[..., :2]).sum(1) / shown.sum(1).clamp_min(1) - torch.tensor(SIZE) / 2
+    turns = []
+    for x, y in (middle / FOCAL_PX).tolist():
+        turns.append(rotation_to_ray((x / factor, y / factor, 1.0)) @ rotation_to_ray((x, y, 1.0)).T)
+    return who.lift @ torch.tensor(np.array(turns)).to(who.lift).mT
+
+
+def focal(films: list[Film], layout: str, config: FitConfig, model: bodyfit.BodyModel) -> None:
+    """How far focal length and depth are off, as guessed and as found."""
+    table = Table(title=f"focal length, {layout}, {len(films)} clips")
+    for name in (
+        "guess",
+        "found (median)",
+        "off by",
+        "depth off, guess",
+        "depth off, found",
+        "PA mm, guess",
+        "PA mm, found",
+    ):
+        table.add_column(name, justify="right")
+    fitter = SequenceFitter(layout=layout, model=model, config=config)
+    for factor in (0.7, 0.85, 1.0, 1.2, 1.4):
+        found, off = [], []
+        for who in films:
+            at = FOCAL_PX * factor
+            seen = {"image_size": SIZE, "fps": FPS}
+            believed = Focal(at, fitter.focal_precision(who.xyc))
+            better = fitter.focal(who.xyc, believed=believed, joints3d=guessed_lift(who, factor), **seen).px
+            row = []
+            for px in (at, better):
+                lift = guessed_lift(who, px / FOCAL_PX)
+                result = fitter(who.xyc, focal_px=px, joints3d=lift, **seen)
+                z = result.joints[:, 0, 2] / who.joints[:, 0, 2]
+                pa = metrics.pa_mpjpe(result.joints, who.joints).per_item
+                row += [float(np.nanmedian(np.abs(z - 1))), float(np.nanmean(pa))]
+            found.append(better / FOCAL_PX)
+            off.append(row)
+        log = np.abs(np.log(found))
+        depth, pa, depth_found, pa_found = np.mean(off, 0)
+        cells = [f"{factor:.2f}", f"{np.median(found):.2f}", f"{100 * np.expm1(np.median(log)):.0f} %"]
+        cells += [f"{100 * depth:.0f} %", f"{100 * depth_found:.0f} %", f"{pa:.1f}", f"{pa_found:.1f}"]
+        table.add_row(*cells)
+    Console(width=110).print(table)
+
+
 def speed(who: Film, layout: str, model: bodyfit.BodyModel) -> None:
     """Fit time by length, the clip repeated forwards and backwards."""
     table = Table(title=f"fit time, {layout}, {torch.get_num_threads()} threads")
@@ -190,6 +242,7 @@ def main() -> None:
     parser.add_argument("--layouts", default="mediapipe33")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--focal", action="store_true")
     parser.add_argument("--statistics", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -208,6 +261,9 @@ def main() -> None:
             config = FitConfig(pose_prior=trained_prior(split(args.clips)[0], Path(folder)))
         for layout in layouts:
             films = [film(path, model, layout, seed=args.seed, frames=args.frames) for path in paths]
+            if args.focal:
+                focal(films, layout, config, model)
+                continue
             found[layout] = compare(films, layout, config, model)
             show(found[layout], f"{layout}, {len(films)} {args.split} clips, {sum(map(len, films))} frames")
     if args.json:

@@ -8,8 +8,9 @@ import torch
 from bodyfit.solve import BandedArrow, ChainNormal, LMConfig, minimize_chain, solve_banded_arrow
 
 
-def some_system(n_t: int, n: int, m: int, reach: int, seed: int = 0) -> BandedArrow:
-    """J^T J of random rows over each `reach + 1` links in turn and what all share, so that it is positive definite."""
+def some_system(n_t: int, n: int, m: int, reach: int, group: int, seed: int = 0) -> BandedArrow:
+    """J^T J of random rows over each link, over each group of variables in `reach + 1` links in turn, and over what all
+    share, so that it is positive definite."""
     g = torch.Generator().manual_seed(seed)
 
     def rand(*shape):
@@ -17,21 +18,25 @@ def some_system(n_t: int, n: int, m: int, reach: int, seed: int = 0) -> BandedAr
 
     full = torch.zeros(n_t * n + m, n_t * n + m, dtype=torch.float64)
     for t in range(n_t):
-        columns = [n * s + i for s in range(t, min(t + reach + 1, n_t)) for i in range(n)]
-        columns += [n_t * n + i for i in range(m)]
-        rows = rand(2 * n, len(columns))
-        full[torch.tensor(columns)[:, None], torch.tensor(columns)] += rows.T @ rows
+        own = [n * t + i for i in range(n)] + [n_t * n + i for i in range(m)]
+        links = range(t, min(t + reach + 1, n_t))
+        groups_of = ([n * s + g + i for s in links for i in range(group)] for g in range(0, n, group))
+        for columns in (own, *groups_of):
+            rows = rand(2 * len(columns), len(columns))
+            full[torch.tensor(columns)[:, None], torch.tensor(columns)] += rows.T @ rows
     full += 0.1 * torch.eye(len(full), dtype=torch.float64)
 
     def block(s: int, t: int) -> torch.Tensor:
         return full[n * s : n * (s + 1), n * t : n * (t + 1)]
 
-    def stacked(blocks: list[torch.Tensor]) -> torch.Tensor:
-        return torch.stack(blocks) if blocks else full.new_zeros(0, n, n)
+    def groups(k: int) -> torch.Tensor:
+        places = [slice(i, i + group) for i in range(0, n, group)]
+        parts = [torch.stack([block(t + k, t)[at, at] for at in places]) for t in range(n_t - k)]
+        return torch.stack(parts) if parts else full.new_zeros(0, n // group, group, group)
 
     return BandedArrow(
-        stacked([block(t, t) for t in range(n_t)]),
-        tuple(stacked([block(t + k, t) for t in range(n_t - k)]) for k in range(1, reach + 1)),
+        torch.stack([block(t, t) for t in range(n_t)]),
+        tuple(groups(k) for k in range(1, reach + 1)),
         full[: n_t * n, n_t * n :].view(n_t, n, m),
         full[n_t * n :, n_t * n :],
     )
@@ -40,10 +45,11 @@ def some_system(n_t: int, n: int, m: int, reach: int, seed: int = 0) -> BandedAr
 @pytest.mark.parametrize("n_t", [1, 2, 3, 4, 17])
 @pytest.mark.parametrize("reach", [0, 1, 2, 3])
 @pytest.mark.parametrize("m", [0, 1, 4])
-def test_the_answer_is_that_of_the_dense_matrix(n_t, reach, m):
-    A = some_system(n_t, 5, m, reach)
+@pytest.mark.parametrize("group", [1, 2, 6])
+def test_the_answer_is_that_of_the_dense_matrix(n_t, reach, m, group):
+    A = some_system(n_t, 6, m, reach, group)
     g = torch.Generator().manual_seed(1)
-    b, c = (torch.randn(s, generator=g, dtype=torch.float64) for s in ((n_t, 5), (m,)))
+    b, c = (torch.randn(s, generator=g, dtype=torch.float64) for s in ((n_t, 6), (m,)))
     solved = solve_banded_arrow(A, b, c)
     assert solved is not None
     want = torch.linalg.solve(A.dense(), torch.cat([b.flatten(), c]))
@@ -54,10 +60,10 @@ def test_the_answer_is_that_of_the_dense_matrix(n_t, reach, m):
 
 
 def test_a_matrix_that_is_not_positive_definite_is_refused():
-    A = some_system(6, 3, 2, 2)
+    A = some_system(6, 3, 2, 2, 3)
     A.diagonal[3].sub_(100 * torch.eye(3))
     assert solve_banded_arrow(A, torch.zeros(6, 3).double(), torch.zeros(2).double()) is None
-    A = some_system(6, 3, 2, 2)
+    A = some_system(6, 3, 2, 2, 3)
     A.corner.sub_(100 * torch.eye(2))
     assert solve_banded_arrow(A, torch.zeros(6, 3).double(), torch.zeros(2).double()) is None
 
@@ -78,7 +84,7 @@ class Pendulum:
         J = torch.autograd.functional.jacobian(self.residuals, v)
         r, H = self.residuals(v), J.T @ J
         gradient = J.T @ r
-        bands = tuple(H[k:n, :n].diagonal()[: n - k].reshape(-1, 1, 1) for k in (1, 2))
+        bands = tuple(H[k:n, :n].diagonal()[: n - k].reshape(-1, 1, 1, 1) for k in (1, 2))
         system = BandedArrow(H[:n, :n].diagonal().reshape(-1, 1, 1), bands, H[:n, n:, None][..., 0, :, None], H[n:, n:])
         return ChainNormal(float(r @ r), gradient[:n, None], gradient[n:], system)
 

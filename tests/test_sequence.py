@@ -15,6 +15,7 @@ from bodyfit.evaluate.metrics import pa_mpjpe
 from bodyfit.fit.config import FitConfig, SequenceConfig
 from bodyfit.fit.continuity import agreeing, between, unwrapped
 from bodyfit.fit.fitter import fit_keypoints
+from bodyfit.fit.focal import Focal
 from bodyfit.fit.motion import Motion
 from bodyfit.fit.result import FitStatus
 from bodyfit.fit.sequence import SequenceFitter, fit_sequence
@@ -254,3 +255,18 @@ def test_a_track_longer_than_a_window_is_seamless(model, film):
     assert float((apart - apart[:, :1]).norm(dim=2).max()) < 0.03
     moved = parts.joints[1:] - parts.joints[:-1]
     assert float((moved[1:] - moved[:-1]).norm(dim=2).max()) < 0.02
+
+
+def test_the_focal_length_of_exact_keypoints_is_found(model):
+    """Of a body two metres away that moves, without noise and without priors that pull, from guesses on both sides."""
+    params = dance(model, 40)
+    params = replace(params, transl=params.transl - torch.tensor([0.0, 0.0, 2.0]))
+    xyc, points = seen(model, params)
+    none = {"pose": 0.05, "shape": 0.05, "angle": 0.0, "limits": 0.0, "interpenetration": 0.0}
+    config = FitConfig(stages=tuple(replace(stage, **none) for stage in FitConfig().stages), noise_px=0.0)
+    fitter = SequenceFitter(layout=LAYOUT, model=model, config=config, sequence=SequenceConfig(shape=0.05))
+    for guess in (0.8, 1.25):
+        px = FOCAL * guess
+        for _ in range(2):
+            px = fitter.focal(xyc, image_size=SIZE, fps=FPS, believed=Focal(px, 1e-6), joints3d=points).px
+        assert px == pytest.approx(FOCAL, rel=0.01)

@@ -18,11 +18,11 @@ from bodyfit.cli.runs import emptied_folder, run_summary, timed
 from bodyfit.detect import Detector
 from bodyfit.film import FILM_SIDE_PX, write_film
 from bodyfit.fit.track import Track
-from bodyfit.io import VideoReader
+from bodyfit.io import ClipKeypoints, VideoReader
 from bodyfit.pipeline import Lens
 from bodyfit.render import person_color
 from bodyfit.tracker import TrackerConfig
-from bodyfit.video import DETECT_SIDE_PX, fit_watched, watch_clip
+from bodyfit.video import fit_watched, look_side_px, watch_clip
 
 __all__ = ["ClipWorker"]
 
@@ -37,8 +37,8 @@ class ClipWorker:
     """Folder of the results."""
     model: BodyModel
     """The body."""
-    detector: Detector
-    """Finds the people."""
+    found_by: Detector | Callable[[Path], ClipKeypoints]
+    """Finds the people, or the files that say where they are."""
     detector_name: str
     """Its name."""
     lens: Lens
@@ -55,9 +55,10 @@ class ClipWorker:
     def run(self, clip: Path, folder: str) -> dict[str, Any]:
         """Fit a clip, write its files and return its entry in the summary."""
         seconds: dict[str, float] = {}
-        reader = VideoReader(clip, **self.part, max_side_px=DETECT_SIDE_PX)
+        finder = self.found_by if isinstance(self.found_by, Detector) else self.found_by(clip)
+        reader = VideoReader(clip, **self.part, max_side_px=look_side_px(finder))
         with timed(seconds, "watch"):
-            watched = watch_clip(reader, self.detector, tracker=self.tracker, progress=self.progress)
+            watched = watch_clip(reader, finder, tracker=self.tracker, progress=self.progress)
         with timed(seconds, "fit"):
             tracks = fit_watched(watched, model=self.model, lens=self.lens, progress=self.progress)
         seen_anyone = bool(watched.trails)
@@ -85,6 +86,7 @@ class ClipWorker:
                 "to_s": float(watched.times_s[-1]),
                 "damaged_frames": watched.skipped,
                 "cut_short": watched.cut_short,
+                **({"faults": finder.faults} if isinstance(finder, ClipKeypoints) and finder.faults else {}),
                 "people": [_person(track, names, folder) for track, names in zip(tracks, files, strict=True)],
                 "files": [f"{folder}/overlay.mp4"] if tracks and self.film else [],
                 "seconds": seconds,

@@ -77,7 +77,7 @@ class FitResult:
     flipped: Bool[Tensor, "B"]
     """Whether a turned-round starting orientation won."""
     focal_source: str = "given"
-    """Where the focal length came from: "given", "exif" or "guess"."""
+    """Where the focal length came from: "given", "exif", "found" from a clip, or "guess"."""
     swapped: tuple[str | None, ...] | None = None
     """Whose keypoints were read with left and right exchanged: of the "arms", the "legs" or the whole "body"; files
     leave it out."""

@@ -10,11 +10,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel
+from bodyfit.camera import default_focal_px
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig, SequenceConfig
 from bodyfit.fit.continuity import agreeing, between, unwrapped
 from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.fitter import Array, Fitter
+from bodyfit.fit.focal import Focal
 from bodyfit.fit.objective import pack
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.fit.sides import EXCHANGED, orders_of, reordered, steady_sides
@@ -41,7 +43,8 @@ def fit_sequence(
     """The body of one person through a clip of a standing camera: one shape, smooth motion, one result a frame.
 
     xyc: (T, K, 3): x px, y px and confidence of each keypoint of `layout` in each frame; missing is confidence 0 or
-    NaN, and a frame may have none. fps: frames a second. The rest as in `fit_keypoints`, one camera for all frames.
+    NaN, and a frame may have none. fps: frames a second. The rest as in `fit_keypoints`, one camera for all frames;
+    where no focal length is given, it is found from the track as far as that tells it (`fit/focal.py`).
 
     The result has batch T, in camera axes and metres; betas are the same in all rows. A frame without a keypoint
     between frames with some is filled by the motion (status "filled"); before the first and after the last it is
@@ -92,6 +95,11 @@ class SequenceFitter:
         """See `fit_sequence`."""
         if not (math.isfinite(fps) and fps > 0):
             raise OptionError(f"fps must be the frames a second, a positive number, got {fps}")
+        found_focal = focal_px is None and self.sequence.focal_frames > 0
+        if found_focal:
+            guess = Focal(default_focal_px(image_size), self.focal_precision(xyc))
+            more = {"principal_point_px": principal_point_px, "joints3d": joints3d}
+            focal_px = self.focal(xyc, image_size=image_size, fps=fps, believed=guess, **more).px
         known, said, present = self.frames.evidence(
             xyc,
             image_size=image_size,
@@ -110,7 +118,50 @@ class SequenceFitter:
         result = self.frames.result(
             found.x, *as_given, found.cost, found.iterations, found.flipped, tuple(found.status)
         )
-        return replace(result, swapped=tuple(None if i < 0 else EXCHANGED[i] for i in found.exchanged.tolist()))
+        swapped = tuple(None if i < 0 else EXCHANGED[i] for i in found.exchanged.tolist())
+        source = "found" if found_focal else "guess" if focal_px is None else "given"
+        return replace(result, swapped=swapped, focal_source=source)
+
+    @torch.no_grad()
+    def focal(
+        self,
+        xyc: Array,
+        *,
+        image_size: tuple[int, int],
+        fps: float,
+        believed: Focal,
+        principal_point_px: tuple[float, float] | None = None,
+        joints3d: Array | None = None,
+    ) -> Focal:
+        """What is believed of the focal length after a track was seen; the rest as in `fit_sequence`.
+
+        Of several people in a clip each goes on from what the one before left. A lift is taken for one in the axes of a
+        camera of the length that is believed.
+        """
+        known, _, present = self.frames.evidence(
+            xyc,
+            image_size=image_size,
+            focal_px=believed.px,
+            principal_point_px=principal_point_px,
+            joints3d=joints3d,
+        )
+        exchanged = torch.full_like(present[:, 0], -1, dtype=torch.int64)
+        if self.config.swaps:
+            known, present, exchanged = self._steadied(known, present, fps)
+        keys = self._keyframes(present, fps)
+        some = torch.linspace(0, len(keys) - 1, min(len(keys), self.sequence.focal_frames)).round().long()
+        x, at = self._alone(known, keys[some.to(keys.device)])
+        if len(x) == 0:
+            return believed
+        end = x.shape[1] - self.model.num_betas
+        still = {"motion": 0.0, "swaps": self.config.swaps}
+        sample = Window(self.frames, self.sequence, known.select(at), present[at], exchanged[at], fps, **still)
+        return sample.focal(x[:, :end], x[:, end:].median(0).values, believed)
+
+    def focal_precision(self, *tracks: Array) -> float:
+        """Of the prior of the focal length of a clip that shows these tracks."""
+        frames = sum(min(len(xyc), self.sequence.focal_frames) for xyc in tracks)
+        return self.sequence.focal**2 * max(frames, 1)
 
     def _steadied(
         self, known: Evidence, present: Bool[Tensor, "T K"], fps: float
@@ -128,7 +179,17 @@ class SequenceFitter:
     ) -> tuple[Float[Tensor, "R N"], Float[Tensor, "S"], Int[Tensor, "R"]] | None:
         """Poses and places for the frames from the first that shows something to the last, from fits of keyframes, and
         a shape; None where nothing can be fitted."""
-        keys, end = self._keyframes(present, fps), 3 + 3 * self.model.body_joints
+        end = 3 + 3 * self.model.body_joints
+        x, keys = self._alone(known, self._keyframes(present, fps))
+        if len(x) == 0:
+            return None
+        x, _ = agreeing(x, keys / fps, self.model.num_betas)
+        seen_at = present.any(1).nonzero()[:, 0]
+        rows = torch.arange(int(seen_at[0]), int(seen_at[-1]) + 1, device=x.device)
+        return between(x[:, :end], keys, rows), x[:, end:].median(0).values, rows
+
+    def _alone(self, known: Evidence, keys: Int[Tensor, "N"]) -> tuple[Float[Tensor, "M D"], Int[Tensor, "M"]]:
+        """Fits of single frames, of those of `keys` that can be fitted, and which these are."""
         alone = self.frames(
             known.xyc[keys],
             image_size=known.camera.image_size,
@@ -138,12 +199,7 @@ class SequenceFitter:
         )
         x = pack(alone.params)
         good = torch.isfinite(x).all(1)
-        if not bool(good.any()):
-            return None
-        x, _ = agreeing(x[good], keys[good] / fps, self.model.num_betas)
-        seen_at = present.any(1).nonzero()[:, 0]
-        rows = torch.arange(int(seen_at[0]), int(seen_at[-1]) + 1, device=x.device)
-        return between(x[:, :end], keys[good], rows), x[:, end:].median(0).values, rows
+        return x[good], keys[good]
 
     def _keyframes(self, present: Bool[Tensor, "T K"], fps: float) -> Int[Tensor, "N"]:
         """Of every so many frames the one that shows most; none where nothing can be fitted."""

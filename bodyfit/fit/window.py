@@ -11,6 +11,7 @@ from torch import Tensor
 from bodyfit.fit.config import SequenceConfig
 from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.fitter import Fitter
+from bodyfit.fit.focal import Focal, refined
 from bodyfit.fit.motion import Motion
 from bodyfit.fit.objective import StageObjective
 from bodyfit.fit.sides import centred_by, expected_sides, orders_of, reordered
@@ -44,12 +45,8 @@ class SequenceObjective:
         gradient, own = gradient[:, :n] + w2 * moves.gradient, gradient[:, n:]
         diagonal, border = hessian[:, :n, :n].contiguous(), hessian[:, :n, n:].contiguous()
         _on_triples(diagonal).add_(moves.blocks[0], alpha=w2)
-        bands = []
-        for block in moves.blocks[1:]:
-            band = x.new_zeros(len(block), n, n)
-            _on_triples(band).add_(block, alpha=w2)
-            bands.append(band)
-        system = BandedArrow(diagonal, tuple(bands), border, hessian[:, n:, n:].sum(0))
+        bands = tuple(w2 * block for block in moves.blocks[1:])
+        system = BandedArrow(diagonal, bands, border, hessian[:, n:, n:].sum(0))
         if self.held:
             _hold(system, gradient, self.held)
         total = float(cost.double().sum() + w2 * moves.cost.double().sum())
@@ -90,8 +87,14 @@ class Window:
         self.frames, self.settings = frames, settings
         self.known, self.present, self.swaps = known, present, swaps
         self.held, self.shape_known = held, shape_known
-        self.motion, self.weight = Motion(frames.model, fps, self.settings.motion_tail), motion
-        self.stage = replace(frames.config.stages[-1], shape=self.settings.shape)
+        self.motion, self.weight = Motion(frames.model, fps, settings.motion_tail), motion
+        last = frames.config.stages[-1]
+        self.stage = replace(
+            last,
+            shape=settings.shape,
+            pose_tail=settings.pose_tail * last.pose_tail,
+            interpenetration=settings.interpenetration * last.interpenetration,
+        )
         self.exchanged = exchanged.clone()
         self.orders = orders_of(frames.exchanges)
         self.seen = self.frames.observations(known, present)
@@ -107,6 +110,12 @@ class Window:
             x, z, summary = minimize_chain(SequenceObjective(frames, self.motion, self.weight, self.held), x, z, lm)
             steps += summary.iterations
         return x, z, replace(summary, iterations=steps)
+
+    def focal(self, x: Float[Tensor, "T N"], z: Float[Tensor, "S"], believed: Focal) -> Focal:
+        """What is believed of the focal length after these frames, from a start of poses and shape."""
+        self._observe(x, z)
+        frames = StageObjective(self.frames.terms, self.stage, self.seen)
+        return refined(frames, x, z, believed)
 
     def _observe(self, x: Float[Tensor, "T N"], z: Float[Tensor, "S"]) -> None:
         """Observations for bodies at x: sides exchanged where that is what they look like, scaled to their depth."""

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from bodyfit.body.compiled import jit
+from bodyfit.compiled import jit
 from bodyfit.render.color import to_linear, to_srgb
 
 __all__ = [

@@ -13,7 +13,7 @@ from torch import Tensor
 from bodyfit.body.measure import Measurements
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.errors import OptionError
-from bodyfit.show.folder import Person
+from bodyfit.show.find import Person
 
 __all__ = ["Models", "Numbers", "Shown", "numbers"]
 
@@ -56,7 +56,7 @@ class Numbers:
     focal_px: float
     """Focal length."""
     focal_source: str
-    """Where it came from: "given", "exif" or "guess"."""
+    """Where it came from: "given", "exif", "found" from a clip, or "guess"."""
     measurements: dict[str, float]
     """Of the body in the rest pose by the names of `Measurements`, metres and kilograms; empty for a hand or a head."""
     joints_sd_m: dict[str, float]

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from html import escape
 
 from bodyfit.show.bodies import Numbers, Shown
-from bodyfit.show.folder import Failure, Results, Scene
+from bodyfit.show.find import Failure
+from bodyfit.show.folder import Results, Scene
 
 __all__ = ["card", "failures", "overview"]
 
 _SOURCES = {
     "given": "as given",
     "exif": "from the picture's EXIF",
+    "found": "found from the clip",
     "guess": "a guess; distance and size hang on it",
 }
 _PILLS = {"converged": "", "max_steps": " fair"}

@@ -6,21 +6,27 @@
     [ C_0' C_1' C_2' |  K   ]
 
 D_t couples a link of the chain with itself, the k-th band B_k[t] link t + k with link t, C_t link t with the variables
-that all links share, K these with themselves.
+that all links share, K these with themselves. Bands are block-diagonal: a group of variables of a link is coupled to
+the same group of another link.
 
-Factored link by link (block Cholesky, the shared variables last), so that time and memory are linear in the links and
-nothing is left out: the answer is that of the dense matrix.
+Solved by LAPACK's band Cholesky factorisation, the shared variables last, so that time and memory are linear in the
+links and nothing is left out: the answer is that of the dense matrix. Fill-in stays inside the band, which for small
+groups is two thirds as wide as whole blocks would make it. On the CPU wherever A is: link after link leaves a GPU idle.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 
 __all__ = ["BandedArrow", "solve_banded_arrow"]
+
+_pbtrf, _tbtrs, _potrf, _potrs = get_lapack_funcs(("pbtrf", "tbtrs", "potrf", "potrs"), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,9 @@ class BandedArrow:
 
     diagonal: Float[Tensor, "T N N"]
     """D_t."""
-    bands: tuple[Float[Tensor, "_ N N"], ...]
-    """bands[k - 1][t] couples link t + k (rows) with link t (columns); it has max(T - k, 0) blocks."""
+    bands: tuple[Float[Tensor, "_ G E E"], ...]
+    """bands[k - 1][t] couples link t + k (rows) with link t (columns), the N / E blocks on the diagonal; it has
+    max(T - k, 0) of them."""
     border: Float[Tensor, "T N M"]
     """C_t; M may be 0."""
     corner: Float[Tensor, "M M"]
@@ -42,8 +49,9 @@ class BandedArrow:
         out = (self.diagonal @ x[..., None])[..., 0] + self.border @ z
         for k, band in enumerate(self.bands, 1):
             if len(band):
-                out[k:] += (band @ x[:-k, :, None])[..., 0]
-                out[:-k] += (band.mT @ x[k:, :, None])[..., 0]
+                parts = x.unflatten(1, band.shape[1:3])[..., None]
+                out[k:] += (band @ parts[:-k]).flatten(1)
+                out[:-k] += (band.mT @ parts[k:]).flatten(1)
         return out, torch.einsum("tnm,tn->m", self.border, x) + self.corner @ z
 
     def dense(self) -> Float[Tensor, "D D"]:
@@ -55,53 +63,58 @@ class BandedArrow:
             blocks[t, :, t] = self.diagonal[t]
             for k, band in enumerate(self.bands, 1):
                 if t + k < n_t:
-                    blocks[t + k, :, t], blocks[t, :, t + k] = band[t], band[t].T
+                    coupling = torch.block_diag(*band[t])
+                    blocks[t + k, :, t], blocks[t, :, t + k] = coupling, coupling.T
         side = self.border.flatten(0, 1)
         out[: n_t * n, n_t * n :], out[n_t * n :, : n_t * n] = side, side.T
         out[n_t * n :, n_t * n :] = self.corner
         return out
 
+    def lower_band(self) -> Float[np.ndarray, "W D"]:
+        """All but the arrow in LAPACK's band storage, float64: row i - j and column j for the entry (i, j), i >= j."""
+        n_t, n, _ = self.border.shape
+        couplings = [(k, band) for k, band in enumerate(self.bands, 1) if len(band)]
+        width = max([n, *(k * n + band.shape[2] for k, band in couplings)])
+        out = np.zeros((n_t, n, width))
+        diagonal = self.diagonal.cpu().numpy()
+        for j in range(n):
+            out[:, j, : n - j] = diagonal[:, j, j:]
+        for k, band in couplings:
+            entries, size = band.cpu().numpy(), band.shape[2]
+            for row in range(size):
+                for column in range(size):
+                    out[:-k, column::size, k * n + row - column] += entries[:, :, row, column]
+        return out.reshape(n_t * n, width).T
+
 
 def solve_banded_arrow(
     A: BandedArrow, b: Float[Tensor, "T N"], c: Float[Tensor, "M"]
 ) -> tuple[Float[Tensor, "T N"], Float[Tensor, "M"]] | None:
-    """x and z with A (x, z) = (b, c), or None where A is not positive definite."""
-    n_t, n = b.shape
-    reach = len(A.bands)
-    # The border and the right side go through the forward sweep as columns beside each other.
-    columns = torch.cat([A.border, b[..., None]], 2)
-    below: list[list[Tensor]] = []  # below[t][k - 1] = L[t + k, t]
-    factors, swept, failed = [], [], []
-    for t in range(n_t):
-        pivot, side = A.diagonal[t], columns[t]
-        behind = [(j, below[t - j][j - 1]) for j in range(1, min(reach, t) + 1)]  # L[t, t - j]
-        for j, L_back in behind:
-            pivot = torch.addmm(pivot, L_back, L_back.T, alpha=-1)
-            side = torch.addmm(side, L_back, swept[t - j], alpha=-1)
-        factor, info = torch.linalg.cholesky_ex(pivot)
-        failed.append(info)
-        ahead = []
-        for k in range(1, min(reach, n_t - 1 - t) + 1):
-            block = A.bands[k - 1][t]
-            for j, L_back in behind:
-                if j + k <= reach:
-                    block = torch.addmm(block, below[t - j][j + k - 1], L_back.T, alpha=-1)
-            ahead.append(block)
-        solved = torch.linalg.solve_triangular(factor, torch.cat([*(block.T for block in ahead), side], 1), upper=False)
-        below.append([solved[:, k * n : (k + 1) * n].T for k in range(len(ahead))])
-        swept.append(solved[:, len(ahead) * n :])
-        factors.append(factor)
-    W = torch.cat(swept) if swept else columns.flatten(0, 1)
-    arrow, y = W[:, :-1], W[:, -1]
-    factor, info = torch.linalg.cholesky_ex(A.corner - arrow.T @ arrow)
-    if bool(torch.stack([*failed, info]).any()):
+    """x and z with A (x, z) = (b, c), or None where A is not positive definite. In float64 whatever A is in."""
+    n_t, n, m = A.border.shape
+    if n_t * n == 0:
+        factor, info = _potrf(_double(A.corner), lower=1)
+        return None if info else (b, _like(_potrs(factor, _double(c), lower=1)[0], c))
+    factor, info = _pbtrf(A.lower_band(), lower=1, overwrite_ab=1)
+    if info:
         return None
-    z = torch.cholesky_solve((c - arrow.T @ y)[:, None], factor)[:, 0]
-    right = (y - arrow @ z).view(n_t, n)
-    x: list[Tensor] = [right[0]] * n_t if n_t else []
-    for t in reversed(range(n_t)):
-        rest = right[t]
-        for k, L_down in enumerate(below[t], 1):
-            rest = rest - L_down.T @ x[t + k]
-        x[t] = torch.linalg.solve_triangular(factors[t].T, rest[:, None], upper=True)[:, 0]
-    return (torch.stack(x) if x else right), z
+    sides = np.empty((n_t * n, m + 1), order="F")
+    sides[:, :m], sides[:, m] = _double(A.border).reshape(n_t * n, m), _double(b).ravel()
+    swept, _ = _tbtrs(factor, sides, uplo="L", overwrite_b=1)
+    arrow, y = swept[:, :m], swept[:, m]
+    z = np.zeros(0)
+    if m:
+        corner, info = _potrf(_double(A.corner) - arrow.T @ arrow, lower=1)
+        if info:
+            return None
+        z, _ = _potrs(corner, _double(c) - arrow.T @ y, lower=1)
+    x, _ = _tbtrs(factor, y - arrow @ z, uplo="L", trans="T")
+    return _like(x.reshape(n_t, n), b), _like(z, c)
+
+
+def _double(value: Tensor) -> np.ndarray:
+    return value.cpu().double().numpy()
+
+
+def _like(value: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(value.reshape(like.shape)).to(like)

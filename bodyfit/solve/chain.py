@@ -94,8 +94,8 @@ def _damped_step(at: ChainNormal, damping: float) -> tuple[Tensor, Tensor, float
     added, added_shared = (v * damping + 1e-9 * v.amax().clamp_min(1e-12) if v.numel() else v for v in (own, shared))
     damped = BandedArrow(
         diagonal + torch.diag_embed(added),
-        tuple(band.double() for band in A.bands),
-        A.border.double(),
+        A.bands,
+        A.border,
         corner + torch.diag(added_shared),
     )
     g, h = at.gradient.double(), at.gradient_shared.double()
