@@ -592,11 +592,11 @@ def test_ray_gives_what_this_machine_gives_though_a_worker_is_killed(tmp_path, d
 
 
 def ray_node(tmp_path: Path, *options: str) -> subprocess.Popen:
-    """A node of a Ray cluster, with all its processes in a session of its own."""
+    """A node of a Ray cluster."""
     command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
     command += ["--num-cpus", "2", "--object-store-memory", "100000000", *options]
     with (tmp_path / "ray.log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(command, stdout=log, stderr=log)
 
 
 @POSIX
@@ -622,13 +622,13 @@ def test_a_cluster_loses_a_node_and_no_picture(tmp_path, detector, monkeypatch, 
 
             def kill_the_second() -> None:
                 """When a process of it looks."""
-                log, session = tmp_path / "looked", nodes[1].pid
+                log = tmp_path / "looked"
                 while not killed.is_set():
                     time.sleep(0.05)
-                    lookers = {int(line.split()[2]) for line in log.read_text().splitlines()} if log.exists() else ()
-                    if any(Path(f"/proc/{pid}").exists() and os.getsid(pid) == session for pid in lookers):
+                    lookers = {int(line.split()[2]) for line in log.read_text().splitlines()} if log.exists() else set()
+                    if not lookers.isdisjoint(below(nodes[1].pid)):
                         killed.set()
-                        end_session(session)
+                        end_all(nodes[1])
 
             threading.Thread(target=kill_the_second, daemon=True).start()
             given = [str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--detector", detector, "--json"]
@@ -637,7 +637,7 @@ def test_a_cluster_loses_a_node_and_no_picture(tmp_path, detector, monkeypatch, 
             was_killed = killed.is_set()
             killed.set()
             for node in nodes:
-                end_session(node.pid)
+                end_all(node)
     assert was_killed
     summary = json.loads(capsys.readouterr().out)  # and nothing of what Ray says of the lost node
     assert (summary["done"], summary["no_person"], summary["failed"]) == (100, 1, 0)
@@ -653,12 +653,25 @@ def wait_for_port(port: int) -> None:
         time.sleep(0.2)
 
 
-def end_session(session: int) -> None:
-    """Kill every process of a session."""
+def below(pid: int) -> set[int]:
+    """A process and all that descend from it."""
+    parents = {}
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdecimal() and os.getsid(int(entry.name)) == session:
-                os.kill(int(entry.name), signal.SIGKILL)
+            if entry.name.isdecimal():
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found, more = {pid}, {pid}
+    while more:
+        more = {child for child, parent in parents.items() if parent in more}
+        found |= more
+    return found
+
+
+def end_all(node: subprocess.Popen) -> None:
+    for pid in below(node.pid):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    node.wait()
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):
