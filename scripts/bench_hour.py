@@ -161,7 +161,7 @@ def main() -> None:
         worker = ClipWorker(
             out=folder,
             model=bodyfit.load_model(),
-            detector=detector,
+            found_by=detector,
             detector_name="remembered",
             lens=Lens(),
             part={},

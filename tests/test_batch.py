@@ -617,8 +617,9 @@ def test_a_cluster_loses_a_node_and_no_picture(tmp_path, detector, monkeypatch, 
         try:
             head = ["--head", "--port", str(port), "--node-ip-address", "127.0.0.1", "--temp-dir", folder]
             nodes.append(ray_node(tmp_path, *head, "--include-dashboard", "false"))
-            wait_for_port(port)
+            wait_for_nodes(tmp_path, 1)
             nodes.append(ray_node(tmp_path, "--address", address, "--node-ip-address", "127.0.0.1"))
+            wait_for_nodes(tmp_path, 2)
 
             def kill_the_second() -> None:
                 """When a process of it looks."""
@@ -644,12 +645,10 @@ def test_a_cluster_loses_a_node_and_no_picture(tmp_path, detector, monkeypatch, 
     check_whole(tmp_path / "out", names)
 
 
-def wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        assert time.monotonic() < deadline
+def wait_for_nodes(tmp_path: Path, count: int) -> None:
+    deadline = time.monotonic() + 180
+    while (tmp_path / "ray.log").read_text().count("Ray runtime started") < count:
+        assert time.monotonic() < deadline, (tmp_path / "ray.log").read_text()
         time.sleep(0.2)
 
 
