@@ -77,8 +77,7 @@ class Remembered:
     def __init__(self, clip: Path, people: int, visits: bool) -> None:
         watched = watch_clip(VideoReader(clip), load_detector())
         trail = max(watched.trails, key=lambda trail: len(trail.people))
-        at = np.searchsorted(trail.frames, watched.frames).clip(max=len(trail.people) - 1)
-        self.round = [trail.people[i] for i in at.tolist()]
+        self.round = [*trail.people, *trail.people[-2:0:-1]]  # to and fro, so that it is one motion
         self.people, self.visits, self.width = people, visits, watched.size[0]
 
     def detect(self, frames):
@@ -162,7 +161,7 @@ def main() -> None:
         worker = ClipWorker(
             out=folder,
             model=bodyfit.load_model(),
-            detector=detector,
+            found_by=detector,
             detector_name="remembered",
             lens=Lens(),
             part={},

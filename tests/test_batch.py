@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -595,6 +598,88 @@ def test_ray_gives_what_this_machine_gives_though_a_worker_is_killed(tmp_path, d
             np.testing.assert_allclose(a.joints, b.joints, atol=1e-3)
         else:
             assert entry.get("why") == theirs[item].get("why")
+
+
+def ray_node(tmp_path: Path, *options: str) -> subprocess.Popen:
+    """A node of a Ray cluster."""
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
+    command += ["--num-cpus", "2", "--object-store-memory", "100000000", *options]
+    with (tmp_path / "ray.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+@POSIX
+@pytest.mark.slow
+def test_a_cluster_loses_a_node_and_no_picture(tmp_path, detector, monkeypatch, capsys):
+    """Two nodes on this machine, of which one is killed with all its processes while it looks."""
+    pytest.importorskip("ray.data", reason="the extra [ray]", exc_type=ImportError)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ["PYTHONPATH"]]))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    names = {*(f"person_slow{i}.png" for i in range(100)), "nobody.png"}
+    for name in names:
+        batch_fakes.picture(tmp_path / "in" / name)
+    with socket.socket() as free, tempfile.TemporaryDirectory(prefix="ray") as folder:  # paths of sockets are short
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        address, nodes, killed = f"127.0.0.1:{port}", [], threading.Event()
+        try:
+            head = ["--head", "--port", str(port), "--node-ip-address", "127.0.0.1", "--temp-dir", folder]
+            nodes.append(ray_node(tmp_path, *head, "--include-dashboard", "false"))
+            wait_for_nodes(tmp_path, 1)
+            nodes.append(ray_node(tmp_path, "--address", address, "--node-ip-address", "127.0.0.1"))
+            wait_for_nodes(tmp_path, 2)
+
+            def kill_the_second() -> None:
+                """When a process of it looks."""
+                log = tmp_path / "looked"
+                while not killed.is_set():
+                    time.sleep(0.05)
+                    lookers = {int(line.split()[2]) for line in log.read_text().splitlines()} if log.exists() else set()
+                    if not lookers.isdisjoint(below(nodes[1].pid)):
+                        killed.set()
+                        end_all(nodes[1])
+
+            threading.Thread(target=kill_the_second, daemon=True).start()
+            given = [str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--detector", detector, "--json"]
+            assert main(["batch", *given, "--engine", "ray", "--address", address]) == 0
+        finally:
+            was_killed = killed.is_set()
+            killed.set()
+            for node in nodes:
+                end_all(node)
+    assert was_killed
+    summary = json.loads(capsys.readouterr().out)  # and nothing of what Ray says of the lost node
+    assert (summary["done"], summary["no_person"], summary["failed"]) == (100, 1, 0)
+    check_whole(tmp_path / "out", names)
+
+
+def wait_for_nodes(tmp_path: Path, count: int) -> None:
+    deadline = time.monotonic() + 180
+    while (tmp_path / "ray.log").read_text().count("Ray runtime started") < count:
+        assert time.monotonic() < deadline, (tmp_path / "ray.log").read_text()
+        time.sleep(0.2)
+
+
+def below(pid: int) -> set[int]:
+    """A process and all that descend from it."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal():
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found, more = {pid}, {pid}
+    while more:
+        more = {child for child, parent in parents.items() if parent in more}
+        found |= more
+    return found
+
+
+def end_all(node: subprocess.Popen) -> None:
+    for pid in below(node.pid):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    node.wait()
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 
 import av
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 
 import bodyfit
 from bodyfit.camera import Camera
+from bodyfit.cli import common
 from bodyfit.cli.main import main
 from bodyfit.detect.base import DETECTORS
 from bodyfit.errors import OptionError, VideoError
@@ -195,6 +198,38 @@ def test_the_command_writes_tracks_motion_and_a_film(scripted, clip, tmp_path, c
         assert int(track.seen.sum()) == person["frames_seen"]
     with av.open(str(out / "meadow" / "overlay.mp4")) as film:
         assert film.streams.video[0].frames == N
+
+
+def test_what_a_killed_run_was_writing_is_swept_away(scripted, clip, tmp_path, capsys):
+    left = tmp_path / "out/meadow/.overlay.0123456789ab.mp4"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half a film")
+    (left.parent / "notes.txt").write_text("the user's own")
+    given = [str(clip), "-o", str(tmp_path / "out"), "--detector", "scripted", "--no-film", "--end", "0.7"]
+    assert main(["video", *given]) == 0
+    assert not left.exists()
+    assert (left.parent / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("step", ["saving", "drawing"])
+def test_an_output_folder_that_goes_away_is_told(scripted, clip, tmp_path, capsys, monkeypatch, step):
+    """And nothing half-written is left in its place."""
+    out, gone = tmp_path / "out", []
+
+    def remove(now: str, done: int, total: int | None) -> None:
+        if now == step and not gone:
+            gone.append(shutil.rmtree(out / "meadow"))
+            (out / "meadow").write_text("a file of somebody else's")
+
+    monkeypatch.setattr(common, "progress_bar", lambda: contextlib.nullcontext(remove))
+    assert main(["video", str(clip), "-o", str(out), "--detector", "scripted", "--end", "0.7"]) == 1
+    assert gone
+    said = capsys.readouterr().err
+    assert str(out / "meadow") in said
+    assert "cannot be written" in said
+    assert "Traceback" not in said
+    assert {p.name for p in out.iterdir()} == {"meadow", "summary.json"}
+    assert (out / "meadow").read_text() == "a file of somebody else's"
 
 
 def test_json_is_all_that_is_printed(scripted, clip, tmp_path, capsys):

@@ -30,6 +30,7 @@ from bodyfit.io import (
     write_json,
     write_summary,
 )
+from bodyfit.io.atomic import is_temporary
 
 TETRAHEDRON = np.array([[0, 1, 2], [0, 3, 1], [1, 3, 2], [2, 3, 0]])
 
@@ -174,6 +175,8 @@ def test_a_write_replaces_the_file_and_makes_its_folder(tmp_path):
         with write_atomically(path) as temporary:
             assert temporary.parent == path.parent
             assert temporary.suffix == ".txt"
+            assert is_temporary(temporary.name)
+            assert not is_temporary(path.name)
             temporary.write_text(text)
         assert path.read_text() == text
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]

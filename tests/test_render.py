@@ -37,6 +37,7 @@ from bodyfit.render import (
 )
 from bodyfit.render.light import light_of_vertices
 from bodyfit.render.lines import draw_line
+from bodyfit.render.shade import draw_over, is_closed
 from bodyfit.skeleton import LAYOUTS
 
 RED, GREEN = (0.9, 0.1, 0.1), (0.1, 0.9, 0.1)
@@ -54,6 +55,19 @@ def _grey(width: int, height: int) -> np.ndarray:
 
 def _changed(picture: np.ndarray, before: np.ndarray) -> np.ndarray:
     return (picture != before).any(2)
+
+
+def test_of_closed_meshes_what_looks_away_need_not_be_drawn():
+    camera = Camera.make(1, (160, 120), focal_px=150.0)
+    (ball, faces), (other, _) = _sphere(), _sphere(x=0.3, z=4.6)
+    assert is_closed(faces, ball)
+    assert not is_closed(faces[1:], ball)
+    assert not is_closed(faces.flip(1), ball)
+    whole, culled = _grey(160, 120), _grey(160, 120)
+    for picture, closed in ((whole, False), (culled, True)):
+        draw_over(picture, [(ball, RED), (other, GREEN)], faces, camera, shadows=False, closed=closed)
+    assert _changed(whole, _grey(160, 120)).sum() > 1000
+    np.testing.assert_array_equal(culled, whole)
 
 
 @pytest.mark.parametrize("size", [(160, 120), (90, 200)])

@@ -12,6 +12,7 @@ from bodyfit.body.model import load_model
 from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.evaluate.metrics import pa_mpjpe
+from bodyfit.fit import continuity, fitter, sides
 from bodyfit.fit.config import FitConfig, SequenceConfig
 from bodyfit.fit.continuity import agreeing, between, unwrapped
 from bodyfit.fit.fitter import fit_keypoints
@@ -20,6 +21,7 @@ from bodyfit.fit.motion import Motion
 from bodyfit.fit.result import FitStatus
 from bodyfit.fit.sequence import SequenceFitter, fit_sequence
 from bodyfit.fit.swaps import turned_round
+from bodyfit.io import bvh, export, gltf, rig
 from bodyfit.rotation import so3_exp
 from bodyfit.solve import LMConfig
 
@@ -270,3 +272,35 @@ def test_the_focal_length_of_exact_keypoints_is_found(model):
         for _ in range(2):
             px = fitter.focal(xyc, image_size=SIZE, fps=FPS, believed=Focal(px, 1e-6), joints3d=points).px
         assert px == pytest.approx(FOCAL, rel=0.01)
+
+
+def test_a_clip_in_parts_is_the_clip(model, film, monkeypatch):
+    """What is made some frames at a time, for an hour's sake, does not depend on how many."""
+    _, _, xyc, points = film
+    wrong = xyc.clone()
+    legs = SequenceFitter(layout=LAYOUT, model=model).frames.exchanges[1]
+    wrong[10:16] = wrong[10:16][:, legs]
+    whole = fit(model, wrong, points)
+    monkeypatch.setattr(sides, "_CHUNK", 5)
+    monkeypatch.setattr(continuity, "_CHUNK", 7)
+    monkeypatch.setattr(fitter, "_RESULTS_AT_ONCE", 3)
+    parts = fit(model, wrong, points)
+    assert parts.swapped == whole.swapped
+    torch.testing.assert_close(parts.joints, whole.joints, atol=1e-4, rtol=0)
+    torch.testing.assert_close(parts.reprojection_error_px, whole.reprojection_error_px, atol=1e-2, rtol=0)
+
+
+def test_motion_files_written_in_parts_are_the_same(model, film, tmp_path, monkeypatch):
+    params = film[0]
+    for name in ("whole.bvh", "whole.glb"):
+        export(params, tmp_path / name, model=model, axes="camera", fps=30.0, **NO_MORPHS[name[-3:]])
+    monkeypatch.setattr(bvh, "_AT_ONCE", 7)
+    monkeypatch.setattr(gltf, "_AT_ONCE", 5)
+    monkeypatch.setattr(rig, "_ROTATED", 3)
+    (tmp_path / "parts").mkdir()
+    for name in ("whole.bvh", "whole.glb"):
+        export(params, tmp_path / "parts" / name, model=model, axes="camera", fps=30.0, **NO_MORPHS[name[-3:]])
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+NO_MORPHS = {"bvh": {}, "glb": {"pose_shapes": "none"}}

@@ -17,7 +17,7 @@ from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.fit.track import Track
 from bodyfit.frame import Frame
 from bodyfit.io import load_result, load_track, save, save_track
-from bodyfit.keypoints import Keypoints2D
+from bodyfit.keypoints import KeypointRows, Keypoints2D
 from bodyfit.tracker import Sighting, Tracker, TrackerConfig, similarity, trails
 from bodyfit.video import even_slots
 
@@ -54,6 +54,26 @@ def test_a_track_is_read_back_exactly(tmp_path):
         assert torch.equal(back.result.params[name], value)
     assert torch.equal(back.result.keypoints, track.result.keypoints)
     assert back.result.status == track.result.status
+
+
+def test_keypoints_in_rows_are_the_keypoints():
+    rng, rows, people = np.random.default_rng(0), KeypointRows(), []
+    for i in range(300):  # more than an array holds
+        lift, centre = rng.normal(size=(17, 3)).astype(np.float32), (float(i), 0.25)
+        person = Keypoints2D("coco17", rng.random((17, 3)).astype(np.float32), lift, centre, 0.5)
+        people.append(person if i % 3 else dataclasses.replace(person, lift_m=None, lift_centre_px=None))
+        rows.append(people[-1])
+    assert len(rows) == len(list(rows)) == 300
+    for got, given in zip([*rows, rows[-1], *rows[126:130]], [*people, people[-1], *people[126:130]], strict=True):
+        np.testing.assert_array_equal(got.xyc, given.xyc)
+        assert (got.lift_m is None) == (given.lift_m is None)
+        if given.lift_m is not None:
+            np.testing.assert_array_equal(got.lift_m, given.lift_m)
+        assert (got.layout, got.lift_centre_px, got.score) == (given.layout, given.lift_centre_px, given.score)
+    with pytest.raises(IndexError):
+        rows[300]
+    with pytest.raises(OptionError, match="layout"):
+        rows.append(Keypoints2D("openpose25", np.zeros((25, 3), np.float32)))
 
 
 def test_the_fit_in_a_track_can_be_read_alone_and_by_amass_tools(tmp_path):

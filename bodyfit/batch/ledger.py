@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Any, TypeGuard
 
 from bodyfit.errors import AssetError, OptionError, OutputError
+from bodyfit.io.atomic import is_temporary
 
 __all__ = ["DONE", "FAILED", "NO_PERSON", "Ledger", "is_hopeless", "recorded", "stopped_by"]
 
@@ -24,8 +24,6 @@ _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, e
 """Faults of the folder rather than of a file: no other item will be written either."""
 _BEGIN = b'{"item": '
 """How every line begins."""
-_TEMPORARY = re.compile(r"\..{0,40}\.[0-9a-f]{12}\.(npz|json)")
-"""What `write_atomically` calls a file that is not whole yet."""
 
 
 class Ledger:
@@ -179,5 +177,5 @@ def _sweep(out: Path) -> None:
     """Remove what a killed run left half-written. The lock is held: nobody is writing there."""
     for folder, _, files in os.walk(out):
         for name in files:
-            if name[0] == "." and _TEMPORARY.fullmatch(name):
+            if is_temporary(name):
                 os.unlink(os.path.join(folder, name))

@@ -85,8 +85,9 @@ def ray_engine(workers: int | None = None, *, address: str | None = None, timeou
                     logging_level=logging.ERROR,
                 )
                 logging.getLogger("ray.data").setLevel(logging.ERROR)
-            except (ConnectionError, RuntimeError, ValueError) as fault:
-                raise OptionError(f"--address {address}: no Ray cluster can be reached there ({fault})") from None
+            except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as fault:
+                why = " ".join(str(fault).split())
+                raise OptionError(f"--address {address}: no Ray cluster can be reached there ({why})") from None
         try:
             yield from _answers(ray.data, ray.cluster_resources(), workers, timeout_s, items, looking, fitting)
         except ray.exceptions.RayError as fault:

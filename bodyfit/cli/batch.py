@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from enum import Enum
@@ -79,10 +80,11 @@ def batch(
         from bodyfit.batch.run import run_batch
         from bodyfit.pipeline import Lens
 
-    chosen = None
+    chosen, aside = None, contextlib.nullcontext()
     if engine is EngineName.RAY:
         from bodyfit.batch.ray_engine import ray_engine
 
+        aside = contextlib.redirect_stdout(sys.stderr)  # where Ray prints what its nodes say
         chosen = ray_engine(workers, address=address, timeout_s=timeout_s)
     elif address is not None:
         raise OptionError("--address is of --engine ray; give that too")
@@ -90,7 +92,7 @@ def batch(
     files = None if keypoints is None else _files(keypoints, keypoint_layout)
     body = common.chosen_model(model, gender, device)
     faulty = 0
-    with common.progress_bar() as advance:
+    with aside, common.progress_bar() as advance:
 
         def tell(finished: int, items: int, entry: dict[str, Any] | None) -> None:
             nonlocal faulty

@@ -72,15 +72,18 @@ def failed(path: Path, status: str, message: str) -> dict[str, Any]:
 
 
 def emptied_folder(out: Path, name: str, ours: re.Pattern[str]) -> Path:
-    """The folder of an input, without what an earlier run left there: files whose names are `ours`.
+    """The folder of an input, without what an earlier run left there: files whose names are `ours`, and those that it
+    was writing when it was killed.
 
     Raises `OutputError`.
     """
+    from bodyfit.io.atomic import is_temporary
+
     folder = out / name
     try:
         folder.mkdir(exist_ok=True)
         for old in folder.iterdir():
-            if ours.fullmatch(old.name) and old.is_file():
+            if (ours.fullmatch(old.name) or is_temporary(old.name)) and old.is_file():
                 old.unlink()
     except OSError as fault:
         raise OutputError(f"cannot write the folder {folder}: {fault.strerror or fault}") from None

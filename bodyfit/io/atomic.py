@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,9 @@ from pathlib import Path
 
 from bodyfit.errors import OutputError
 
-__all__ = ["write_atomically"]
+__all__ = ["is_temporary", "write_atomically"]
+
+_TEMPORARY = re.compile(r"\..{0,40}\.[0-9a-f]{12}(\.[^.]*)?", re.DOTALL)
 
 
 @contextmanager
@@ -30,6 +33,11 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         _remove(temporary)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is what `write_atomically` was writing when its process was killed."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def _remove(path: Path) -> None:
