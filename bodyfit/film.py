@@ -21,8 +21,7 @@ from bodyfit.fit.track import Track
 from bodyfit.frame import Frame
 from bodyfit.io import VideoReader, VideoWriter
 from bodyfit.render.color import Color, person_color
-from bodyfit.render.pictures import overlay
-from bodyfit.render.shade import draw_over
+from bodyfit.render.shade import draw_over, is_closed
 from bodyfit.render.stage import Stage
 
 __all__ = ["FILM_SIDE_PX", "write_film"]
@@ -31,14 +30,22 @@ FILM_SIDE_PX = 1280
 """Longer side of a film's overlay unless told otherwise."""
 _CHUNK = 8
 """Frames that are posed and drawn at once."""
-_STAGE_FRAMES = 60
-"""Frames by which the camera at the side is placed."""
+_STAGE_FRAMES, _STAGE_BODIES = 60, 1200
+"""Frames of a track, and bodies of all tracks together, by which the camera at the side is placed."""
 _PANEL = 0.7
 """Width of the view from the side, in heights of the clip."""
 _PALER = 0.6
 """How much white is mixed in where the motion fills a gap."""
+_SAME_S = 5e-4
+"""Times that differ by less are of the same frame."""
 _SHADOW_M = 0.5
 """Height above the ground at which a shadow is fainter by e."""
+_OPACITY = 0.88
+"""Of bodies over the clip."""
+_DARKEST = 0.3
+"""The part of the light that a shadow takes at most."""
+_BLUR, _CELL_PX = 0.016, 4
+"""The deviation of a shadow's border, in heights of the picture, and the side of the squares shadows are made of."""
 
 
 def write_film(
@@ -88,6 +95,9 @@ class _Shot:
 
     def __init__(self, tracks: Sequence[Track], model: BodyModel, reader: VideoReader, side_view: bool) -> None:
         self._tracks, self._model = tracks, model
+        self._closed = is_closed(model.faces, model.v_template)
+        self._first_s = np.array([track.times_s[0] for track in tracks])
+        self._last_s = np.array([track.times_s[-1] for track in tracks])
         width, height = self.size = reader.size
         self._stage = None
         if tracks:
@@ -102,7 +112,9 @@ class _Shot:
     def bodies(self, frames: Sequence[Frame]) -> list[list[_Body]]:
         """Who is in each frame, in his colour, paler where nobody saw him."""
         cast: list[list[_Body]] = [[] for _ in frames]
-        for track in self._tracks:
+        begin, end = frames[0].time_s - _SAME_S, frames[-1].time_s + _SAME_S
+        for k in np.flatnonzero((self._first_s < end) & (self._last_s > begin)).tolist():
+            track = self._tracks[k]
             rows = _rows(track, [frame.time_s for frame in frames])
             there = [i for i, row in enumerate(rows) if row is not None]
             if not there:
@@ -118,7 +130,8 @@ class _Shot:
         """One picture of the film."""
         picture = frame.image
         if bodies:
-            picture = overlay(picture, bodies, self._model.faces, self._camera, shadows=False)
+            picture = picture.copy()
+            self._over(picture, bodies, self._camera, opacity=_OPACITY)
         if self._stage is None:
             return picture
         return np.concatenate([picture, self._beside(self._stage, bodies)], 1)
@@ -127,33 +140,34 @@ class _Shot:
         """The view from the side. Shadows by rays would take longer than all the rest of the film: here the ground only
         darkens below people, the less the higher they are."""
         room = self._room.copy()
-        width, height = stage.camera.image_size
+        people = [(stage.to_camera(vertices), color) for vertices, color in bodies]
         for vertices, _ in bodies:
             some = vertices[::3].clone()
             ground = float(stage.pivot_m[1]) + stage.floor_m
             near = torch.exp(-(ground - some[:, 1]).clamp(min=0) / _SHADOW_M).numpy()
             some[:, 1] = ground
-            x, y = (stage.camera.project(stage.to_camera(some)[None])[0] / 4).numpy().T
-            dark = np.histogram2d(
-                y, x, (-(-height // 4), -(-width // 4)), ((0, height / 4), (0, width / 4)), weights=near
-            )[0]
-            dark = gaussian_filter(dark, 0.004 * height)
-            dark = np.repeat(np.repeat(dark / max(dark.max(), 1e-9) * near.max(), 4, 0), 4, 1)[:height, :width, None]
-            room = (room * (1 - 0.3 * dark)).astype(np.uint8)
-        draw_over(
-            room, [(stage.to_camera(v), color) for v, color in bodies], self._model.faces, stage.camera, shadows=False
-        )
+            _darken(room, stage.camera.project(stage.to_camera(some)[None])[0].numpy(), near)
+        self._over(room, people, stage.camera)
         return room
+
+    def _over(
+        self,
+        picture: UInt8[np.ndarray, "H W 3"],
+        bodies: Sequence[_Body],
+        camera: Camera,
+        opacity: float = 1.0,
+    ) -> None:
+        draw_over(picture, bodies, self._model.faces, camera, opacity=opacity, shadows=False, closed=self._closed)
 
     def _sample(self) -> list[Float[Tensor, "V 3"]]:
         """Where people are in the clip: a few vertices in a few frames. Frames that the motion fills, and the twentieth
         that are farthest from the others in depth, may end outside the picture: they would make all others small."""
-        points = []
+        points, most = [], max(1, min(_STAGE_FRAMES, _STAGE_BODIES // max(len(self._tracks), 1)))
         for track in self._tracks:
             depth = track.result.joints[:, 0, 2].cpu().numpy()
             away = np.where(track.seen, np.abs(depth - np.median(depth[track.seen])), np.inf)
             rows = np.flatnonzero(away <= np.quantile(away[track.seen], 0.95))
-            rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _STAGE_FRAMES)).round().astype(int))]
+            rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(int))]
             points += [
                 p[::17] for k in range(0, len(rows), _CHUNK) for p in self._vertices(track, rows[k : k + _CHUNK])
             ]
@@ -165,6 +179,26 @@ class _Shot:
         return self._model(**params.to(self._model.device, self._model.dtype)).vertices.cpu()
 
 
+def _darken(room: UInt8[np.ndarray, "h w 3"], xy_px: Float[np.ndarray, "N 2"], weight: Float[np.ndarray, "N"]) -> None:
+    """A soft shadow where points of such weights in [0, 1] lie, in place."""
+    height, width = room.shape[:2]
+    blur = _BLUR * height / _CELL_PX
+    cells, reach = np.floor(xy_px / _CELL_PX).astype(np.int64), round(4 * blur) + 1
+    size = -(-width // _CELL_PX), -(-height // _CELL_PX)
+    x0, y0 = np.clip(cells.min(0) - reach, 0, size).tolist()
+    x1, y1 = np.clip(cells.max(0) + reach + 1, 0, size).tolist()
+    columns, rows = (cells - (x0, y0)).T
+    inside = (columns >= 0) & (columns < x1 - x0) & (rows >= 0) & (rows < y1 - y0)
+    if not inside.any():
+        return
+    place = rows[inside] * (x1 - x0) + columns[inside]
+    dark = np.bincount(place, weight[inside], (x1 - x0) * (y1 - y0)).reshape(y1 - y0, x1 - x0)
+    dark = gaussian_filter(dark.astype(np.float32), blur)
+    kept = 1 - _DARKEST * float(weight.max()) / max(float(dark.max()), 1e-9) * dark
+    part = room[_CELL_PX * y0 : _CELL_PX * y1, _CELL_PX * x0 : _CELL_PX * x1]
+    part[:] = part * kept.repeat(_CELL_PX, 0).repeat(_CELL_PX, 1)[: part.shape[0], : part.shape[1], None]
+
+
 def _pale(part: float) -> float:
     return _PALER + (1 - _PALER) * part
 
@@ -172,6 +206,6 @@ def _pale(part: float) -> float:
 def _rows(track: Track, times_s: Sequence[float]) -> list[int | None]:
     """The row of a track for each time; None where the person is not there. Times say more than numbers do of frames
     that were read from the middle of a clip."""
-    nearest = np.clip(np.searchsorted(track.times_s, np.array(times_s) - 5e-4), 0, len(track) - 1)
-    there = np.abs(track.times_s[nearest] - times_s) < 5e-4
+    nearest = np.clip(np.searchsorted(track.times_s, np.array(times_s) - _SAME_S), 0, len(track) - 1)
+    there = np.abs(track.times_s[nearest] - times_s) < _SAME_S
     return [int(row) if ok else None for row, ok in zip(nearest, there, strict=True)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import overload
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -12,7 +14,7 @@ from jaxtyping import Float, UInt8
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.skeleton import LAYOUTS, correspondence, layout_names
 
-__all__ = ["FACE_IBUG68", "Keypoints2D", "Part", "SoftMask", "convert_keypoints"]
+__all__ = ["FACE_IBUG68", "KeypointRows", "Keypoints2D", "Part", "SoftMask", "convert_keypoints"]
 
 FACE_IBUG68: tuple[int, ...] = (
     *(162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389),  # the jaw, 0 to 16
@@ -80,6 +82,8 @@ class Keypoints2D:
     """The hands that were seen, under "left" and "right" of the person; None where none was looked for."""
     face: Part | None = None
     """The face, where one was looked for and seen."""
+    track: int | None = None
+    """The person's number in all frames of a clip, where whoever found them tells people apart."""
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
@@ -95,6 +99,52 @@ class Keypoints2D:
         xy = self.xyc[keep if keep.any() else slice(None), :2]
         (x0, y0), (x1, y1) = xy.min(0), xy.max(0)
         return float(x0), float(y0), float(x1), float(y1)
+
+
+class KeypointRows(Sequence[Keypoints2D]):
+    """One person's keypoints through a clip, frame after frame, in few arrays: as objects those of an hour would take
+    three times the memory. Numbers are kept in float32; boxes, masks, hands and faces are not."""
+
+    _ROWS = 128
+    """Frames in one array."""
+
+    def __init__(self) -> None:
+        self.layout = ""
+        """That of all frames, once there is one."""
+        self._count = 0
+        self._points: list[Float[np.ndarray, "R K 6"]] = []  # xyc and lift
+        self._about: list[Float[np.ndarray, "R 3"]] = []  # lift_centre_px and score
+
+    def append(self, person: Keypoints2D) -> None:
+        """The next frame's. Raises `OptionError` for another layout than before."""
+        if self._count and person.layout != self.layout:
+            raise OptionError(f"a person's keypoints must keep their layout, got {person.layout} after {self.layout}")
+        self.layout, row = person.layout, self._count % self._ROWS
+        if row == 0:
+            self._points.append(np.full((self._ROWS, len(person.xyc), 6), np.nan, np.float32))
+            self._about.append(np.full((self._ROWS, 3), np.nan))
+        self._points[-1][row, :, :3] = person.xyc
+        if person.lift_m is not None:
+            self._points[-1][row, :, 3:] = person.lift_m
+        if person.lift_centre_px is not None:
+            self._about[-1][row, :2] = person.lift_centre_px
+        self._about[-1][row, 2] = person.score
+        self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Keypoints2D: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Keypoints2D]: ...
+    def __getitem__(self, index: int | slice) -> Keypoints2D | list[Keypoints2D]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(self._count)[index]]
+        block, row = divmod(range(self._count)[index], self._ROWS)
+        points, (x, y, score) = self._points[block][row], self._about[block][row].tolist()
+        lift = points[:, 3:] if np.isfinite(points[:, 3:]).any() else None
+        return Keypoints2D(self.layout, points[:, :3], lift, None if math.isnan(x) else (x, y), score)
 
 
 def convert_keypoints(

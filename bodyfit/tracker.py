@@ -16,7 +16,7 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
 from bodyfit.errors import OptionError
-from bodyfit.keypoints import Keypoints2D
+from bodyfit.keypoints import KeypointRows, Keypoints2D
 
 __all__ = [
     "Sighting",
@@ -69,6 +69,8 @@ class Sighting:
     """Its time."""
     people: tuple[Keypoints2D, ...]
     """In any order, all in one layout."""
+    known: bool = True
+    """False where nothing is known of the frame: nobody is not the same."""
 
 
 @dataclass
@@ -81,7 +83,7 @@ class Trail:
     """Numbers of the frames with the person, ascending."""
     times_s: list[float] = field(default_factory=list)
     """Their times."""
-    people: list[Keypoints2D] = field(default_factory=list)
+    people: KeypointRows = field(default_factory=KeypointRows)
     """The keypoints in each."""
     height_px: float = 0.0
     """A slow mean of the longer side of the box."""
@@ -116,17 +118,22 @@ class Tracker:
         self.trails: list[Trail] = []
         """Everyone so far, by number."""
         self._alive: list[Trail] = []
+        self._named: dict[int, Trail] = {}
         self._last_s = -math.inf
 
     def update(self, sighting: Sighting) -> list[int]:
         """The number of each person of a frame. Who was there in the frame before is looked for first, then who was
-        lost; the rest are new. Raises `OptionError` for a frame that is not later than the last."""
+        lost; the rest are new. People with a `track` are told apart by it alone. Raises `OptionError` for a frame that
+        is not later than the last."""
         if sighting.time_s <= self._last_s:
             raise OptionError(f"frames must come in the order of time, {sighting.time_s} s after {self._last_s} s")
         people = sighting.people
         known = [t for t in self._alive if sighting.time_s - t.times_s[-1] <= self.config.max_gap_s + 1e-6]
         present = [t for t in known if t.times_s[-1] == self._last_s]
-        numbers = [-1] * len(people)
+        numbers: list[int] = []
+        for person in people:
+            number = self._named_number(person, sighting.time_s)
+            numbers.append(-1 if number in numbers else number)  # one number for two
         for group, gone in ((present, False), ([t for t in known if t not in present], True)):
             free = [i for i, n in enumerate(numbers) if n < 0]
             likeness = np.array([[self._likeness(t, people[i], sighting.time_s, gone) for i in free] for t in group])
@@ -136,12 +143,24 @@ class Tracker:
                         numbers[free[column]] = group[row].id
         for i, person in enumerate(people):
             if numbers[i] < 0:
-                numbers[i] = len(self.trails)
-                self.trails.append(Trail(numbers[i]))
-                known.append(self.trails[-1])
+                known.append(self._new())
+                numbers[i] = known[-1].id
             self.trails[numbers[i]].add(sighting.frame, sighting.time_s, person)
         self._alive, self._last_s = known, sighting.time_s
         return numbers
+
+    def _new(self) -> Trail:
+        self.trails.append(Trail(len(self.trails)))
+        return self.trails[-1]
+
+    def _named_number(self, person: Keypoints2D, time_s: float) -> int:
+        """Ours for theirs, a new one after too long a gap; -1 for who has none of theirs."""
+        if person.track is None:
+            return -1
+        trail = self._named.get(person.track)
+        if trail is None or (trail.times_s and time_s - trail.times_s[-1] > self.config.max_gap_s + 1e-6):
+            trail = self._named[person.track] = self._new()
+        return trail.id
 
     def _likeness(self, trail: Trail, person: Keypoints2D, time_s: float, gone: bool) -> float:
         """How well someone fits where a trail leads, in [0, 1]."""
@@ -160,16 +179,17 @@ def trails(sightings: Iterable[Sighting], config: TrackerConfig | None = None) -
     tracker = Tracker(config)
     times: list[float] = []
     for sighting in sightings:
-        times.append(sighting.time_s)
-        tracker.update(sighting)
+        if sighting.known:
+            times.append(sighting.time_s)
+            tracker.update(sighting)
     if not times:
         return []
     interval = (times[-1] - times[0]) / max(len(times) - 1, 1)
     least = min(tracker.config.min_seen_s / interval, 0.5 * len(times)) if interval > 0 else 1
-    kept = []
+    kept, clock = [], np.array(times)
     for trail in tracker.trails:
-        span = 1 + np.searchsorted(times, trail.times_s[-1]) - np.searchsorted(times, trail.times_s[0])
-        if len(trail.people) >= max(least, tracker.config.min_seen_part * span):
+        first, last = np.searchsorted(clock, (trail.times_s[0], trail.times_s[-1]))
+        if len(trail.people) >= max(least, tracker.config.min_seen_part * (1 + last - first)):
             kept.append(trail)
     kept.sort(key=lambda t: (t.frames[0], -t.height_px))
     for number, trail in enumerate(kept):

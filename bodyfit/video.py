@@ -15,18 +15,19 @@ from bodyfit.body.model import BodyModel
 from bodyfit.camera import focal_px_from
 from bodyfit.detect import DEFAULT, Detector, load_detector
 from bodyfit.detect.clip import watch
-from bodyfit.errors import VideoError
+from bodyfit.errors import OptionError, VideoError
 from bodyfit.fit.config import FitConfig, SequenceConfig
 from bodyfit.fit.focal import Focal
 from bodyfit.fit.result import FitStatus, take
 from bodyfit.fit.sequence import SequenceFitter
 from bodyfit.fit.track import Track
-from bodyfit.io import VideoReader
+from bodyfit.io import ClipKeypoints, KeypointFiles, VideoReader, load_keypoints
+from bodyfit.io.keypoints.clip import CLOCK_SIDE_PX
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.pipeline import Lens, lift_to_camera
 from bodyfit.tracker import Sighting, TrackerConfig, Trail, trails
 
-__all__ = ["DETECT_SIDE_PX", "Watched", "fit_trail", "fit_video", "fit_watched", "watch_clip"]
+__all__ = ["DETECT_SIDE_PX", "Watched", "fit_trail", "fit_video", "fit_watched", "look_side_px", "watch_clip"]
 
 DETECT_SIDE_PX = 1280
 """Longer side of the frames that are searched for people: someone a fifth of it high fills the landmark network."""
@@ -65,6 +66,8 @@ def fit_video(
     *,
     model: BodyModel | None = None,
     detector: str | Detector = DEFAULT,
+    keypoints: str | Path | KeypointFiles | None = None,
+    first_frame: int | None = None,
     focal_px: float | None = None,
     focal_mm: float | None = None,
     sensor_mm: float | None = None,
@@ -84,30 +87,53 @@ def fit_video(
     says it and `sequence.focal_frames` is not 0, it is found from the people, one for all (`fit/focal.py`). Frames are
     read from `start_s` up to before `end_s` (seconds), every `stride`-th of them. Who is unseen for up to
     `tracker.max_gap_s` keeps their number and the motion fills the gap (`Track.seen`). The clip is never in memory as a
-    whole. Raises `VideoError`, `OptionError`, `DetectorError`.
+    whole.
+
+    `keypoints`, files of other programs (`load_keypoints`), take the detector's place; `first_frame` is the number that
+    they give to the first frame, see `ClipKeypoints`. Raises `VideoError`, `OptionError`, `DetectorError`,
+    `KeypointFileError`.
     """
     lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
-    reader = VideoReader(clip, start_s=start_s, end_s=end_s, stride=stride, max_side_px=DETECT_SIDE_PX)
+    if keypoints is not None and detector != DEFAULT:
+        raise OptionError("keypoints take the place of a detector; leave detector out")
+    keypoints = detector if isinstance(detector, KeypointFiles) else keypoints
+    if first_frame is not None and keypoints is None:
+        raise OptionError("first_frame is of keypoints; give those too")
+    found_by = None
+    if keypoints is not None:
+        files = keypoints if isinstance(keypoints, KeypointFiles) else load_keypoints(keypoints)
+        found_by = ClipKeypoints(files, Path(clip), first_frame=first_frame)
+    reader = VideoReader(clip, start_s=start_s, end_s=end_s, stride=stride, max_side_px=look_side_px(found_by))
     focal_of(reader.full_size, lens)  # a wrong focal length is told before the slow part
-    found_by = load_detector(detector) if isinstance(detector, str) else detector
+    if found_by is None:
+        found_by = load_detector(detector) if isinstance(detector, str) else detector
     watched = watch_clip(reader, found_by, tracker=tracker, progress=progress)
     return fit_watched(
         watched, model=model, lens=lens, config=config, sequence=sequence, device=device, progress=progress
     )
 
 
+def look_side_px(found_by: Detector | ClipKeypoints | None) -> int:
+    """Longer side of the frames that are looked at; where files say who is there, nobody looks."""
+    return CLOCK_SIDE_PX if isinstance(found_by, ClipKeypoints) else DETECT_SIDE_PX
+
+
 def watch_clip(
     reader: VideoReader,
-    detector: Detector,
+    detector: Detector | ClipKeypoints,
     *,
     tracker: TrackerConfig | None = None,
     progress: Progress | None = None,
 ) -> Watched:
-    """Look at every frame once and tell people apart. Raises `VideoError` where there is no frame to look at."""
+    """Look at every frame once and tell people apart. Raises `VideoError` where there is no frame to look at, and
+    `KeypointFileError` for files of another clip."""
     frames: list[int] = []
     times: list[float] = []
-    scale = reader.full_size[0] / reader.size[0]
-    every = min(max(round(reader.fps), 2), 30)  # about once a second everyone is looked for
+    if isinstance(detector, ClipKeypoints):
+        scale, seen = 1.0, detector.watch(reader)
+    else:
+        scale = reader.full_size[0] / reader.size[0]
+        seen = watch(detector, reader, every=min(max(round(reader.fps), 2), 30))  # about once a second for everyone
 
     def told(sightings: Iterable[Sighting]) -> Iterator[Sighting]:
         for sighting in sightings:
@@ -117,7 +143,7 @@ def watch_clip(
                 progress("watching", len(frames), reader.expected)
             yield replace(sighting, people=tuple(_scaled(person, scale) for person in sighting.people))
 
-    found = trails(told(watch(detector, reader, every=every)), tracker)
+    found = trails(told(seen), tracker)
     if not frames:
         raise VideoError(f"{reader.path}: no frame lies between start and end; it is {reader.clip_s:.1f} s long")
     return Watched(
@@ -146,7 +172,7 @@ def fit_watched(
     focal_px, source = focal_of(watched.size, Lens() if lens is None else lens)
     fitters = {
         layout: SequenceFitter(layout=layout, model=model, config=config, sequence=sequence, device=device)
-        for layout in {trail.people[0].layout for trail in watched.trails}
+        for layout in {trail.people.layout for trail in watched.trails}
     }
     if source == "guess" and sequence is not None and sequence.focal_frames > 0 and watched.trails:
         if progress is not None:
@@ -156,7 +182,7 @@ def fit_watched(
     for done, trail in enumerate(watched.trails):
         if progress is not None:
             progress("fitting", done, len(watched.trails))
-        track = fit_trail(watched, trail, fitters[trail.people[0].layout], focal_px)
+        track = fit_trail(watched, trail, fitters[trail.people.layout], focal_px)
         if track is not None:
             tracks.append(replace(track, result=replace(track.result, focal_source=source)))
     return tracks
@@ -165,7 +191,7 @@ def fit_watched(
 def found_focal(watched: Watched, fitters: dict[str, SequenceFitter], guess_px: float) -> float:
     """The focal length of a clip, in pixels, by the tracks that tell most of it, one after the other."""
     order = sorted(watched.trails, key=lambda trail: -len(trail.frames))[:_FOCAL_TRAILS]
-    some = [(fitters[trail.people[0].layout], trail) for trail in order]
+    some = [(fitters[trail.people.layout], trail) for trail in order]
     precision = sum(fitter.focal_precision(np.empty(len(trail.frames))) for fitter, trail in some)
     believed = Focal(guess_px, precision)
     for fitter, trail in some:
@@ -262,4 +288,5 @@ def _scaled(person: Keypoints2D, scale: float) -> Keypoints2D:
         person.lift_m,
         None if centre is None else (scale * centre[0], scale * centre[1]),
         person.score,
+        track=person.track,
     )

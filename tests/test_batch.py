@@ -27,6 +27,7 @@ from bodyfit.batch.stages import fitted
 from bodyfit.cli.main import main
 from bodyfit.errors import BodyfitError, ImageError, OptionError, OutputError
 from bodyfit.io import load_result
+from bodyfit.keypoints import convert_keypoints
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals")
 
@@ -309,7 +310,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path, detector, monkeyp
 FULL = """
 set -e
 mount -t tmpfs -o size=48k none "$1"
-{python} -m bodyfit.cli.main batch "$2" -o "$1" --detector by_name --workers 1 2>"$3" && exit 9 || test $? = 1
+{python} -m bodyfit.cli batch "$2" -o "$1" --detector by_name --workers 1 2>"$3" && exit 9 || test $? = 1
 cp -r "$1" "$4"
 """
 
@@ -391,7 +392,7 @@ def test_one_bad_fit_costs_one_picture(tmp_path, detector, monkeypatch):
 
 
 def start(tmp_path: Path, *more: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "bodyfit.cli.main", "batch", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "bodyfit.cli", "batch", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
     return subprocess.Popen(
         [*command, "--detector", batch_fakes.NAME, "--workers", "2", *more], stderr=subprocess.PIPE, text=True
     )
@@ -479,8 +480,51 @@ def test_wrong_use_is_told(tmp_path, detector, capsys):
     assert json.loads(capsys.readouterr().out)["no_person"] == 1
 
 
+def test_keypoint_files_take_the_detectors_place(tmp_path, capsys):
+    """One item each, resumable, faults told; nobody looks."""
+    pictures, files = tmp_path / "in", tmp_path / "openpose"
+    for name in ("a.png", "deep/b.png", "empty.png", "faulty.png", "lacking.png"):
+        batch_fakes.picture(pictures / name)
+    (person,) = batch_fakes.FakeDetector().detect([read_item(str(pictures / "a.png"))])[0]
+    said = {"pose_keypoints_2d": convert_keypoints(person.xyc, "coco17", "openpose25")[0].ravel().tolist()}
+    files.mkdir()
+    for name, people in (("a", [said]), ("b", [said, said]), ("empty", []), ("faulty", [said, {}])):
+        (files / f"{name}_keypoints.json").write_text(json.dumps({"people": people}))
+    out = tmp_path / "out"
+    given = ["batch", str(pictures), "-o", str(out), "--workers", "1", "--keypoints"]
+    assert main([*given, str(files)]) == 1
+    err = capsys.readouterr().err
+    assert "faulty_keypoints.json: person 1: no pose_keypoints_2d" in err
+    assert "no keypoints for lacking.png" in err
+    found = {Path(entry["item"]).stem: entry for entry in lines(out)}
+    assert {name: entry["status"] for name, entry in found.items()} == {
+        **dict.fromkeys(("a", "b", "faulty"), "done"),
+        "empty": "no_person",
+        "lacking": "failed",
+    }
+    assert len(load_result(out / "in/deep/b.png.npz")) == found["b"]["people"] == 2
+    assert len(found["faulty"]["faults"]) == 1
+    (files / "lacking_keypoints.json").write_text(json.dumps({"people": [said]}))
+    assert main([*given, str(files), "--retry-failed"]) == 0
+    assert [Path(entry["item"]).stem for entry in lines(out)][5:] == ["lacking"]
+    assert main([*given, str(files), "--tta", "--resume"]) == 2
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/z_keypoints.json").write_text(json.dumps({"people": [said]}))
+    assert main([*given[:3], str(tmp_path / "out2"), *given[4:], str(tmp_path / "other")]) == 2
+    assert "keypoints of none of the 5 pictures" in capsys.readouterr().err
+
+
+def test_tta_is_for_detectors_that_know_it(tmp_path, detector, capsys):
+    batch_fakes.picture(tmp_path / "in/nobody.png")
+    given = ["batch", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--workers", "1", "--tta", "--detector"]
+    assert main([*given, detector]) == 2
+    assert "has no option tta" in capsys.readouterr().err
+    assert main([*given, "movenet:quick", "--resume"]) == 2
+    assert "looks at each person once" in capsys.readouterr().err
+
+
 def test_other_commands_read_a_batch(tmp_path, detector):
-    from bodyfit.cli.found import find_people
+    from bodyfit.show.find import find_results
     from bodyfit.show.folder import read_results
 
     for name in ("in/person.png", "in/deep/person.png", "in/nobody.png"):
@@ -492,9 +536,9 @@ def test_other_commands_read_a_batch(tmp_path, detector):
     pictures = {tmp_path / "in/person.png", tmp_path / "in/deep/person.png"}
     assert {scene.source for scene in results.scenes} == pictures
     assert [failure.name for failure in results.failures] == [str(tmp_path / "in/text.jpg")]
-    assert {found.photo for found in find_people([out])} == pictures
-    (one,) = find_people([out / "in/deep/person.png.npz"])
-    assert (one.name, one.photo, len(one.people())) == ("person.png", tmp_path / "in/deep/person.png", 1)
+    assert {found.source for found in find_results([out])} == pictures
+    (one,) = find_results([out / "in/deep/person.png.npz"])
+    assert (one.name, one.source, len(one.people())) == ("person.png", tmp_path / "in/deep/person.png", 1)
 
 
 # ---------------------------------------------------------------- Ray

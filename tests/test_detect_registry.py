@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bodyfit.cli.runs import chosen_detector
+from bodyfit.cli.finding import Finding
 from bodyfit.detect import DEFAULT, Detector, Follower, detector_names, load_detector
 from bodyfit.errors import DetectorError, OptionError
 from bodyfit.frame import Frame
@@ -56,7 +56,7 @@ def test_the_documented_detector_works_when_its_package_is_installed(site):
     assert person.layout == "coco17"
     np.testing.assert_allclose(person.xyc[0], (30.5, 20.5, 1.0))
     assert nobody == []
-    assert type(chosen_detector("spot")) is type(detector)  # the command line's way
+    assert type(Finding(detector="spot").load_detector()) is type(detector)  # the command line's way
 
 
 def test_options_reach_a_detector_that_knows_them_and_no_other(site):

@@ -7,6 +7,7 @@ import json
 import av
 import numpy as np
 import pytest
+import shown_results
 import torch
 
 import bodyfit
@@ -240,6 +241,29 @@ def test_a_bad_clip_costs_one_line_and_not_the_others(scripted, clip, tmp_path, 
 def test_wrong_use_is_told(clip, tmp_path, capsys, options, says):
     assert main(["video", str(clip), "-o", str(tmp_path), *options]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_pictures_and_clips_of_one_folder_are_drawn_together(scripted, clip, model, tmp_path, capsys):
+    """The clip as its film; views that a clip has none of are told, and cost it nothing where there is an overlay."""
+    out, drawn = tmp_path / "out", tmp_path / "drawn"
+    assert main(["video", str(clip), "-o", str(out), "--detector", "scripted", "--no-film"]) == 0
+    shown_results.write_picture(out, model)
+    capsys.readouterr()
+    assert main(["render", str(out), "-o", str(drawn), "--view", "overlay,side", "--size", "60x40"]) == 0
+    err = capsys.readouterr().err
+    assert "meadow: of a clip nothing but its overlay is drawn, not side" in err
+    files = sorted(path.relative_to(drawn).as_posix() for path in drawn.rglob("*.*"))
+    assert files == ["meadow/overlay.mp4", "photo/overlay.png", "photo/side.png"]
+    assert len(list(VideoReader(drawn / "meadow/overlay.mp4"))) == N
+    assert main(["render", str(out), "-o", str(drawn), "--view", "side", "--size", "60x40", "--json"]) == 1
+    printed = json.loads(capsys.readouterr().out)["pictures"]
+    assert {entry["name"]: entry["status"] for entry in printed} == {"meadow": "error", "photo": "ok"}
+    for name in ("all.mp4", "all.gif"):
+        assert main(["render", str(out), "-o", str(tmp_path / name)]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert main(["render", str(out / "photo"), "-o", str(tmp_path / "photo.mp4")]) == 2
+    assert "is the film of one clip" in capsys.readouterr().err
+    assert not (tmp_path / "photo.mp4").exists()
 
 
 def test_a_film_is_drawn_again_from_its_folder(scripted, clip, tmp_path, capsys):

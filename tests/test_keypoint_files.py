@@ -14,7 +14,7 @@ import bodyfit
 from bodyfit.cli.main import main
 from bodyfit.errors import KeypointFileError, OptionError
 from bodyfit.frame import Frame, read_image
-from bodyfit.io import load_keypoints, save_keypoints
+from bodyfit.io import ClipKeypoints, load_keypoints, save_keypoints
 from bodyfit.keypoints import Keypoints2D, convert_keypoints
 from bodyfit.skeleton import LAYOUTS
 
@@ -184,7 +184,7 @@ class TestCocoAndAlphaPose:
         files = load_keypoints(path)
         with pytest.raises(KeypointFileError, match=r"person.json: a.jpg is 640x480 there, but the picture is 64x48;"):
             files.detect([frame("a.jpg", (64, 48))])
-        with pytest.raises(KeypointFileError, match="EXIF turns it"):
+        with pytest.raises(KeypointFileError, match="turns it upright"):
             files.detect([frame("a.jpg", SIZE[::-1])])
 
     def test_another_order_of_as_many_is_not_taken_for_cocos(self, tmp_path):
@@ -243,10 +243,20 @@ class TestMMPose:
         write(tmp_path / "a.json", [])
         assert read(tmp_path) == []
 
-    def test_frames_of_a_video_are_refused(self, tmp_path):
-        frames = [{"frame_id": 1, "instances": self.instances(people("coco17"))}]
-        with pytest.raises(KeypointFileError, match="frames of a video"):
-            load_keypoints(write(tmp_path / "clip.json", frames))
+    @pytest.mark.parametrize("demo", [False, True])
+    def test_frames_of_a_clip(self, tmp_path, demo):
+        """The inferencer counts frames from 0, the demos from 1."""
+        want = people("coco17", 3)
+        frames = [{"frame_id": i + demo, "instances": self.instances(want[i : i + 1])} for i in range(3)]
+        content = {"meta_info": {"dataset_name": "coco"}, "instance_info": frames} if demo else frames
+        clip = ClipKeypoints(load_keypoints(write(tmp_path / "results_clip.json", content)), Path("clip.mp4"))
+        assert sorted(clip.by_frame) == [0, 1, 2]
+        for i in range(3):
+            np.testing.assert_array_equal(clip.by_frame[i].people[0].xyc, want[i])
+
+    def test_frames_without_a_number_are_refused(self, tmp_path):
+        with pytest.raises(KeypointFileError, match="item 0: expected an object with frame_id"):
+            load_keypoints(write(tmp_path / "clip.json", [{"frame_id": "a", "instances": []}]))
 
     def test_3d_predictions_are_refused(self, tmp_path):
         instance = {"keypoints": [[1.0, 2.0, 3.0]] * 17, "keypoint_scores": [1.0] * 17}

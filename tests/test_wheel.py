@@ -78,7 +78,7 @@ def test_the_wheel_says_what_it_is(files):
     assert metadata["License-Expression"] == "Apache-2.0"
     assert "## " in metadata.get_payload(), "the README is the description"
     assert f"{info}/licenses/LICENSE" in files
-    assert "bodyfit = bodyfit.cli.main:main" in files[f"{info}/entry_points.txt"].decode()
+    assert "bodyfit = bodyfit.cli.__main__:run" in files[f"{info}/entry_points.txt"].decode()
     assert "Root-Is-Purelib: true" in files[f"{info}/WHEEL"].decode()
     needed = " ".join(r for r in metadata.get_all("Requires-Dist") if "extra ==" not in r)
     assert "torch" in needed

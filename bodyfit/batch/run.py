@@ -19,6 +19,7 @@ from bodyfit.body.model import BodyModel, load_model
 from bodyfit.errors import OptionError, OutputError
 from bodyfit.fit.result import FitResult
 from bodyfit.io.atomic import write_atomically
+from bodyfit.io.keypoints import KeypointFiles
 from bodyfit.io.params import save
 from bodyfit.pipeline import Lens
 
@@ -59,6 +60,8 @@ def run_batch(
     retry_failed: bool = False,
     model: BodyModel | None = None,
     detector: str = "movenet",
+    tta: bool = False,
+    keypoints: KeypointFiles | None = None,
     lens: Lens | None = None,
     timeout_s: float = 120.0,
     engine: Engine | None = None,
@@ -70,6 +73,7 @@ def run_batch(
     no_person or failed (why); OUT/batch.json the counts and the folders. `resume` goes on with what has no line there;
     `retry_failed` also takes what failed once more, and the newer line counts. `workers` processes look for people
     (default: one a core); a picture that kills its worker twice, or takes longer than `timeout_s`, costs itself alone.
+    `tta` and `keypoints` (files in the detector's place, by the pictures' names) are as in `bodyfit fit`.
     `progress(finished, items, entry)` is called after each. Ctrl-C ends it with `interrupted`.
 
     Raises `OptionError` (another run is on, a run is there already), `ImageError` (nothing to do) and `OutputError`
@@ -89,15 +93,17 @@ def run_batch(
         raise OutputError(f"{out}: cannot be made: {error.strerror or error}") from error
     with Ledger(out, resume=resume or retry_failed) as ledger:
         items, folders = find_items([str(path) for path in paths], out, _folders(out))
+        if keypoints is not None and not keypoints.match([Path(item.source) for item in items]).found:
+            raise OptionError(f"{keypoints.path} has keypoints of none of the {len(items)} pictures; names must match")
         skip = (DONE, NO_PERSON) if retry_failed else (DONE, NO_PERSON, FAILED)
         todo = [item for item in items if ledger.finished.get(item.source) not in skip]
         about = {"folders": {name: folder for folder, name in folders.items()}, "items": len(items)}
         _write(out / _ABOUT, about)
-        run = _Run(ledger, out, len(items), len(items) - len(todo), progress)
+        run = _Run(ledger, out, len(items), len(items) - len(todo), progress, keypoints)
         interrupted = False
         if todo:
             fitting = Fitting(load_model() if model is None else model, lens)
-            interrupted = run.through(engine(todo, Looking(detector), fitting))
+            interrupted = run.through(engine(todo, Looking(detector, tta, keypoints), fitting))
         became = Counter(ledger.finished.get(item.source) for item in items)
         summary = BatchSummary(
             items=len(items),
@@ -134,6 +140,7 @@ class _Run:
     total: int
     skipped: int
     progress: Callable[[int, int, dict[str, Any] | None], None] | None
+    keypoints: KeypointFiles | None = None
     finished: int = 0
 
     def through(self, answers: Iterator[tuple[Item, FitResult | Failure | None]]) -> bool:
@@ -169,7 +176,9 @@ class _Run:
             self.ledger.check_in_place()
             return {"status": FAILED, "why": str(fault)}
         errors = [round(float(e), 2) if e == e else None for e in answer.reprojection_error_px]
-        return {"status": DONE, "people": sum(good), "file": item.target, "reprojection_error_px": errors}
+        faults = () if self.keypoints is None else self.keypoints.faults(Path(item.source))
+        about = {"faults": list(faults)} if faults else {}  # of people who could not be read beside these
+        return {"status": DONE, "people": sum(good), "file": item.target, "reprojection_error_px": errors} | about
 
     def _record(self, entry: dict[str, Any]) -> None:
         self.ledger.record(entry)

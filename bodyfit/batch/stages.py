@@ -18,6 +18,7 @@ from bodyfit.keypoints import Keypoints2D
 if TYPE_CHECKING:  # a worker that looks needs no torch
     from bodyfit.body.model import BodyModel
     from bodyfit.fit.result import FitResult
+    from bodyfit.io.keypoints import KeypointFiles
     from bodyfit.pipeline import Lens
 
 __all__ = ["Answer", "Fitting", "Looking", "Seen", "fitted"]
@@ -55,12 +56,16 @@ class Looking:
 
     detector: str
     """Name of the detector."""
+    tta: bool = False
+    """Whether it looks at everyone many times."""
+    keypoints: KeypointFiles | None = None
+    """What is known instead, by the pictures' names."""
 
     def __call__(self) -> Callable[[Item], Seen]:
         """The detector, loaded. Raises `DetectorError` and `OptionError`."""
         from bodyfit.detect import load_detector
 
-        detector = load_detector(self.detector)
+        detector = self.keypoints or load_detector(self.detector, tta=self.tta)
 
         def look(item: Item) -> Seen:
             frame = read_item(item.source)
@@ -97,6 +102,9 @@ class Fitting:
 
         def fit(seen: Sequence[Seen]) -> list[FitResult | Failure | None]:
             frames, people = [s.frame() for s in seen], [s.people for s in seen]
+            # The cores are busy looking: of two threads one would wait for the other, and burn time doing so.
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)
             try:
                 found = fit_detections(frames, people, model=self.model, lens=self.lens, fitters=fitters)
             except torch.AcceleratorError as fault:
@@ -107,6 +115,8 @@ class Fitting:
                 if len(seen) == 1:
                     return [Failure(in_words(fault))]
                 return [answer for one in seen for answer in fit([one])]
+            finally:
+                torch.set_num_threads(threads)
             return [join(each) if each else None for each in found]
 
         return fit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from bodyfit.body.compiled import loose
+from bodyfit.compiled import loose
 
 __all__ = ["depth"]
 

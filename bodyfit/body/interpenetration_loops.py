@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from bodyfit.body.compiled import jit
+from bodyfit.compiled import jit
 
 __all__ = ["INSIDE", "depths", "faces_by_cell", "winding"]
 

@@ -7,10 +7,6 @@ Second derivatives, function transforms and other devices take the plain operati
 
 from __future__ import annotations
 
-import itertools
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,6 +17,7 @@ from torch import Tensor
 from bodyfit.body.kernel_arrays import MeshArrays
 from bodyfit.body.lbs import forward_kinematics, rigid_transforms, skin
 from bodyfit.errors import ShapeError
+from bodyfit.parallel import run
 from bodyfit.rotation import so3_exp
 
 __all__ = ["MeshArrays", "posed_joints", "posed_mesh", "posed_sums", "reference_mesh", "skin_mesh", "without_graph"]
@@ -75,7 +72,7 @@ def posed_sums(
     n_b, template = len(rotvecs), arrays.v_template.numpy()
     out = np.empty((n_b, len(sums[0]) - 1, 3), template.dtype)
     given = (_array(coefficients), _array(rotvecs), _array(transl))
-    _run(keypoints, -(-n_b // LANES), *given, *arrays.tree, template, *arrays.surface, *sums, out, grain=_TILES)
+    run(keypoints, -(-n_b // LANES), *given, *arrays.tree, template, *arrays.surface, *sums, out, grain=_TILES)
     return torch.from_numpy(out)
 
 
@@ -211,7 +208,7 @@ def _evaluate(
     c, state = _array(coefficients), np.empty((tiles if n_v else 0, 21 * n_j + coefficients.shape[1] + 3, LANES), kind)
     joints = np.empty((n_b, n_j, 3), kind)
     given = np.empty((0, n_j, 3), kind) if joints_rest is None else _array(joints_rest)
-    _run(pose, tiles, c, _array(rotvecs), _array(transl), given, *arrays.tree, state, joints, grain=_TILES)
+    run(pose, tiles, c, _array(rotvecs), _array(transl), given, *arrays.tree, state, joints, grain=_TILES)
     if not (n_b and n_v):
         return rotvecs.new_empty(n_b, n_v, 3), torch.from_numpy(joints), state, np.empty((0, LANES), kind)
     from bodyfit.body.kernel_loops import GROUP
@@ -224,7 +221,7 @@ def _evaluate(
     surface = arrays.surface if rest is None else arrays.skinning
     size, chunks = _chunks(n_v)
     template, out = arrays.v_template.numpy().reshape(-1), vertices.reshape(n_b, 3 * n_v)
-    _run(posed_vertices, -(-tiles // GROUP) * chunks, size, template, *surface, state, given, out, kept)
+    run(posed_vertices, -(-tiles // GROUP) * chunks, size, template, *surface, state, given, out, kept)
     return torch.from_numpy(vertices), torch.from_numpy(joints), state, kept
 
 
@@ -283,7 +280,7 @@ def _gradients(
         given = none if rest is None else _array(rest).reshape(n_b, 3 * n_v)
         filled = none if d_rest is None else d_rest.numpy().reshape(n_b, 3 * n_v)
         grad = _array(grads[0]).reshape(n_b, 3 * n_v)
-        _run(
+        run(
             loops.mesh_backward,
             -(-tiles // loops.GROUP) * chunks,
             size,
@@ -299,7 +296,7 @@ def _gradients(
     out = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (coefficients, rotvecs, transl)]
     given = rotvecs.new_empty(0, n_j, 3) if joints_rest is None else joints_rest
     d_given = torch.empty_like(given, memory_format=torch.contiguous_format)
-    _run(
+    run(
         tree.pose_backward, n_b, _array(coefficients), _array(rotvecs), _array(given), *arrays.tree, partial,
         grad_joints, *(x.numpy() for x in out), d_given.numpy(), grain=_ITEMS
     )  # fmt: skip
@@ -308,45 +305,3 @@ def _gradients(
 
 _TILES = 64  # tiles whose joints are worth a thread
 _ITEMS = 32  # items whose joints' gradients are
-_pools: dict[int, ThreadPoolExecutor] = {}
-
-
-def _forget_pools() -> None:
-    """A forked child has the pools but not their threads."""
-    _pools.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pools)
-
-
-def _run(kernel: Callable[..., None], jobs: int, *arguments: Any, grain: int = 1) -> None:
-    """`kernel(first, stop, *arguments)` over all jobs, on as many threads as torch uses; `grain` jobs are worth one.
-
-    Python threads over a kernel that holds no lock: numba's own are not safe to fork nor, in its default layer, to call
-    from several threads. The caller works too, so that a busy pool delays nobody.
-    """
-    threads = min(torch.get_num_threads(), jobs // grain)
-    if threads <= 1:
-        kernel(0, jobs, *arguments)
-        return
-    pieces = min(jobs // grain, 4 * threads)
-    taken = itertools.count()  # next() is atomic
-
-    def work() -> None:
-        for piece in taken:
-            if piece >= pieces:
-                return
-            kernel(piece * jobs // pieces, (piece + 1) * jobs // pieces, *arguments)
-
-    helpers = []
-    try:
-        if threads not in _pools:
-            _pools[threads] = ThreadPoolExecutor(threads - 1, thread_name_prefix="bodyfit")
-        helpers = [_pools[threads].submit(work) for _ in range(threads - 1)]
-    except RuntimeError:  # the interpreter is ending and starts no threads
-        pass
-    work()
-    for helper in helpers:
-        if not helper.cancel():
-            helper.result()

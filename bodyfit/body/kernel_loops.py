@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from bodyfit.body.compiled import inline, loose
 from bodyfit.body.kernel_pose import pose_tile, read, write
 from bodyfit.body.kernel_simd import (
     LANES,
@@ -25,6 +24,7 @@ from bodyfit.body.kernel_simd import (
     splat,
     store,
 )
+from bodyfit.compiled import inline, loose
 
 __all__ = ["GROUP", "LANES", "keypoints", "mesh", "mesh_backward"]
 

@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 
-from bodyfit.body.compiled import inline, loose
 from bodyfit.body.kernel_simd import (
     LANES,
     divide,
@@ -27,6 +26,7 @@ from bodyfit.body.kernel_simd import (
     transpose_store,
     widen,
 )
+from bodyfit.compiled import inline, loose
 
 __all__ = ["pose", "pose_tile", "read", "write"]
 

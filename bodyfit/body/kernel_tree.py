@@ -10,15 +10,15 @@ import math
 
 import numpy as np
 
-from bodyfit.body.compiled import loose
+from bodyfit.compiled import loose
 
-__all__ = ["pose_backward"]
+__all__ = ["exponential", "pose_backward"]
 
 _SMALL2 = 1e-4  # squared angle below which the series are used
 
 
 @loose
-def _exponential(x, y, z, R, left, j, derive):
+def exponential(x, y, z, R, left, j, derive):
     """R[j] = exp(hat(x, y, z)), and if `derive` its left Jacobian (Sola et al. 2018, eq. 145); series near zero.
 
     In float64. The arrays come whole, for numba counts the references of every row that is taken out.
@@ -54,7 +54,7 @@ def _tree(rotvecs, rest, parents, order, R, left, world, posed, derive):
     for joint in order:
         j, p = int(joint), int(parents[joint])
         x, y, z = np.float64(rotvecs[j, 0]), np.float64(rotvecs[j, 1]), np.float64(rotvecs[j, 2])
-        _exponential(x, y, z, R, left, j, derive)
+        exponential(x, y, z, R, left, j, derive)
         for r in range(3):
             if p < 0:
                 posed[j, r] = rest[j, r]

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from bodyfit.body.features import pose_features, pose_features_derivative
 from bodyfit.body.model import BodyModel
+from bodyfit.body.point_tables import PointTables
 from bodyfit.errors import OptionError
 from bodyfit.rotation import exp_and_left_jacobian, so3_exp
 
@@ -166,6 +167,9 @@ class Points:
         # from the right so that the product is one large matrix: sums of joint and soft positions below the joint.
         moves = (weight @ above != 0) | (member @ below != 0)
         moves[point_of, joint_of + 1] = True
+        like = model.joints_template.new_empty(model.num_betas, columns).cpu().numpy()
+        self.tables = PointTables.of(pieces, moves, tuple(model.parents[:n_j]), like)
+        """The same for the loops of a CPU."""
         k, i = np.nonzero(moves)
         self.pair_joint, self.pair_weight = index(i), tensor((weight @ above)[k, i])
         self.lever_joints, self.lever_soft = tensor((weight[k] * above.T[i]).T), tensor((member[k] * below.T[i]).T)

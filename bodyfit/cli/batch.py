@@ -6,13 +6,15 @@ import json
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodyfit.cli import common
-from bodyfit.cli.runs import check_focal
+from bodyfit.cli import common, finding, interrupt
 from bodyfit.errors import OptionError, OutputError
+
+if TYPE_CHECKING:
+    from bodyfit.io import KeypointFiles
 
 __all__ = ["batch"]
 
@@ -41,13 +43,16 @@ def batch(
         str | None, typer.Option("--address", help="Of the Ray cluster, as ray.init takes it; default: here.")
     ] = None,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds that one picture may take.")] = 120.0,
-    focal_px: Annotated[float | None, typer.Option("--focal-px", help="Focal length in pixels, of all.")] = None,
-    fov_deg: Annotated[
-        float | None, typer.Option("--fov", help="Field of view along the longer side, in degrees.")
-    ] = None,
+    focal_px: finding.FocalPxOption = None,
+    focal_mm: finding.FocalMmOption = None,
+    sensor_mm: finding.SensorMmOption = None,
+    fov_deg: finding.FovOption = None,
     model: common.ModelOption = "open",
     gender: common.GenderOption = common.Gender.NEUTRAL,
-    detector: common.DetectorOption = common.DETECTOR,
+    detector: finding.DetectorOption = finding.DETECTOR,
+    tta: finding.TtaOption = False,
+    keypoints: finding.KeypointsOption = None,
+    keypoint_layout: finding.KeypointLayoutOption = None,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
@@ -62,12 +67,17 @@ def batch(
         bodyfit batch photos/ -o out --workers 2
         bodyfit batch photos/ -o out --resume
         bodyfit batch s3://bucket/photos -o out --engine ray --address auto
+        bodyfit batch photos/ -o out --keypoints openpose_out/
 
-    Exit code: 0 all are done or show nobody, 1 some failed or nothing more could be written, 2 wrong use.
+    Exit code: 0 all are done or show nobody, 1 some failed (or people in a keypoint file could not be read) or nothing
+    more could be written, 2 wrong use.
     """
-    check_focal(focal_px, None, None, fov_deg)
-    from bodyfit.batch.run import run_batch
-    from bodyfit.pipeline import Lens
+    lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
+    by = finding.Finding(detector=detector, tta=tta, keypoints=keypoints, layout=keypoint_layout)
+    by.check_name()
+    with interrupt.at_once():
+        from bodyfit.batch.run import run_batch
+        from bodyfit.pipeline import Lens
 
     chosen = None
     if engine is EngineName.RAY:
@@ -76,14 +86,20 @@ def batch(
         chosen = ray_engine(workers, address=address, timeout_s=timeout_s)
     elif address is not None:
         raise OptionError("--address is of --engine ray; give that too")
+    files = None if keypoints is None else _files(keypoints, keypoint_layout)
     body = common.chosen_model(model, gender, device)
+    faulty = 0
     with common.progress_bar() as advance:
 
         def tell(finished: int, items: int, entry: dict[str, Any] | None) -> None:
+            nonlocal faulty
             advance("" if entry is None else Path(entry["item"]).name, finished, items)
             if entry is not None and (verbose or entry["status"] == "failed"):
                 why = f": {entry['why']}" if "why" in entry else ""
                 print(f"{entry['item']}: {entry['status']}{why}", file=sys.stderr, flush=True)
+            for fault in entry.get("faults", ()) if entry is not None else ():
+                faulty += 1
+                common.error(fault)
 
         try:
             summary = run_batch(
@@ -94,7 +110,9 @@ def batch(
                 retry_failed=retry_failed,
                 model=body,
                 detector=detector,
-                lens=Lens(focal_px=focal_px, fov_deg=fov_deg),
+                tta=tta,
+                keypoints=files,
+                lens=Lens(**lens),
                 timeout_s=timeout_s,
                 engine=chosen,
                 progress=tell,
@@ -109,7 +127,13 @@ def batch(
     if summary.interrupted:
         common.error(f"stopped by Ctrl-C; go on with --resume, what is finished is in {out}", label="bodyfit")
         return common.INTERRUPTED
-    return common.SOME_FAILED if summary.failed else common.OK
+    return common.SOME_FAILED if summary.failed or faulty else common.OK
+
+
+def _files(path: Path, layout: str | None) -> KeypointFiles:
+    from bodyfit.io import load_keypoints
+
+    return load_keypoints(path, layout=layout)
 
 
 def _words(summary: Any, out: Path) -> str:

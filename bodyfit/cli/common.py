@@ -16,25 +16,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bodyfit.cli.interrupt import EXIT_CODE, at_once
 from bodyfit.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
     from bodyfit.body.model import BodyModel
 
 __all__ = [
-    "DETECTOR",
     "INTERRUPTED",
     "OK",
     "SOME_FAILED",
     "WRONG_USE",
-    "DetectorOption",
     "DeviceOption",
     "Gender",
     "GenderOption",
     "JsonOption",
     "ModelOption",
     "OutOption",
-    "TtaOption",
     "VerboseOption",
     "as_help",
     "chosen_model",
@@ -46,10 +44,7 @@ __all__ = [
     "say",
 ]
 
-DETECTOR = "movenet"
-"""`detect.DEFAULT`, known before anything slow is imported."""
-
-OK, SOME_FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+OK, SOME_FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, EXIT_CODE
 
 
 class Gender(str, Enum):
@@ -65,16 +60,6 @@ ModelOption = Annotated[
     str, typer.Option("--model", help='Body model: "open" (shipped), or the path of an SMPL-format .npz or .pkl.')
 ]
 GenderOption = Annotated[Gender, typer.Option("--gender", help="Which of the model's bodies.")]
-DetectorOption = Annotated[
-    str,
-    typer.Option(
-        "--detector",
-        help='What finds people and their keypoints: "movenet", "mediapipe", "rtmpose:WEIGHTS.onnx", or one installed.',
-    ),
-]
-TtaOption = Annotated[
-    bool, typer.Option("--tta", help="Look at each person up to sixteen times, mirrored and turned, and average.")
-]
 DeviceOption = Annotated[
     str,
     typer.Option("--device", help='Where to compute: "cpu", "cuda" or "cuda:1". A GPU pays for hundreds of people.'),
@@ -130,13 +115,10 @@ def output_folder(out: Path) -> Path:
 
 def chosen_model(source: str, gender: Gender, device: str) -> BodyModel:
     """The body model on its device. Raises `AssetError` and `OptionError`."""
-    return _load_model(source, gender.value, _device(device))
+    with at_once():
+        from bodyfit.body.model import load_model
 
-
-def _load_model(source: str, gender: str, device: str) -> BodyModel:
-    from bodyfit.body.model import load_model
-
-    return load_model(source, gender=gender, device=device)
+        return load_model(source, gender=gender.value, device=_device(device))
 
 
 def _device(name: str) -> str:

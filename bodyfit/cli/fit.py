@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodyfit.cli import common
-from bodyfit.cli.given_keypoints import given_keypoints
-from bodyfit.cli.runs import check_focal, chosen_detector, failed, finish, folder_names, one_input
-from bodyfit.errors import ImageError, OptionError
+from bodyfit.cli import common, finding, interrupt
+from bodyfit.cli.runs import failed, finish, folder_names, one_input
+from bodyfit.errors import ImageError
 
 if TYPE_CHECKING:
     from bodyfit.cli.fit_one import Worker
@@ -24,27 +23,16 @@ __all__ = ["fit"]
 def fit(
     inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them (not searched inside).")],
     out: common.OutOption,
-    focal_px: Annotated[float | None, typer.Option("--focal-px", help="Focal length in pixels of the picture.")] = None,
-    focal_mm: Annotated[
-        float | None, typer.Option("--focal-mm", help="Focal length in millimetres, with --sensor-mm.")
-    ] = None,
-    sensor_mm: Annotated[
-        float | None, typer.Option("--sensor-mm", help="Width of the sensor along the picture's longer side, e.g. 36.")
-    ] = None,
-    fov_deg: Annotated[
-        float | None, typer.Option("--fov", help="Field of view along the longer side, in degrees.")
-    ] = None,
+    focal_px: finding.FocalPxOption = None,
+    focal_mm: finding.FocalMmOption = None,
+    sensor_mm: finding.SensorMmOption = None,
+    fov_deg: finding.FovOption = None,
     model: common.ModelOption = "open",
     gender: common.GenderOption = common.Gender.NEUTRAL,
-    detector: common.DetectorOption = common.DETECTOR,
-    tta: common.TtaOption = False,
-    keypoints: Annotated[
-        Path | None,
-        typer.Option("--keypoints", help="Files of keypoints (OpenPose, COCO, MMPose, AlphaPose ...) in its place."),
-    ] = None,
-    keypoint_layout: Annotated[
-        str | None, typer.Option("--keypoint-layout", help="Their layout, where the files do not tell it.")
-    ] = None,
+    detector: finding.DetectorOption = finding.DETECTOR,
+    tta: finding.TtaOption = False,
+    keypoints: finding.KeypointsOption = None,
+    keypoint_layout: finding.KeypointLayoutOption = None,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
@@ -65,34 +53,27 @@ def fit(
     Exit code: 0 every input gave a body, 1 some did not (or people in a keypoint file could not be read), 2 wrong use
     (also where no input names a picture).
     """
-    check_focal(focal_px, focal_mm, sensor_mm, fov_deg)
+    lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
+    by = finding.Finding(detector=detector, tta=tta, keypoints=keypoints, layout=keypoint_layout)
     entries: list[dict[str, Any]] = []
     pictures = _pictures(inputs, entries)
     if not pictures:
         return common.WRONG_USE
-    if keypoint_layout is not None and keypoints is None:
-        raise OptionError("--keypoint-layout is of the files of --keypoints; give those too")
-    if keypoints is not None and detector != common.DETECTOR:
-        raise OptionError("--keypoints take the place of a detector; leave --detector out")
-    if keypoints is not None and tta:
-        raise OptionError("--tta is for a detector; --keypoints take its place")
-    files = None if keypoints is None else given_keypoints(keypoints, keypoint_layout, pictures)
+    files = None if keypoints is None else finding.matched(keypoints, keypoint_layout, pictures)
     common.output_folder(out)
     start = time.perf_counter()
     with common.progress_bar() as advance:
         advance("loading", 0, len(pictures))
-        from bodyfit.cli.fit_one import Worker  # torch and the networks: seconds
-        from bodyfit.pipeline import Lens
+        with interrupt.at_once():
+            from bodyfit.cli.fit_one import Worker  # torch and the networks: seconds
+            from bodyfit.pipeline import Lens
 
-        lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
-        found_by = chosen_detector(detector, tta=tta) if files is None else files
-        body = common.chosen_model(model, gender, device)
         worker = Worker(
             out=out,
-            model=body,
-            detector=found_by,
-            detector_name=detector if files is None else f"keypoints {keypoints}",
-            lens=lens,
+            detector=by.load_detector() if files is None else files,
+            model=common.chosen_model(model, gender, device),
+            detector_name=by.name,
+            lens=Lens(**lens),
         )
         interrupted = _each(worker, pictures, entries, advance, quiet=as_json, verbose=verbose)
     summary = worker.summary(entries, seconds=time.perf_counter() - start, interrupted=interrupted)

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from bodyfit.cli import common
+from bodyfit.cli import common, interrupt
 from bodyfit.cli.batch import batch
 from bodyfit.cli.convert import convert
 from bodyfit.cli.evaluate import evaluate
@@ -76,6 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     verbose = "-v" in arguments or "--verbose" in arguments
+    with interrupt.heard():
+        return _run(arguments, verbose)
+
+
+def _run(arguments: Sequence[str], verbose: bool) -> int:
     try:
         with warnings.catch_warnings():
             if not verbose:
@@ -83,15 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = app(args=arguments, prog_name="bodyfit", standalone_mode=False)
         return code if isinstance(code, int) else common.OK
     except (KeyboardInterrupt, typer.Abort):
-        common.error("stopped by Ctrl-C", label="bodyfit")
-        return common.INTERRUPTED
-    except BodyfitError as error:
-        common.error(str(error))
-        return common.WRONG_USE
+        return _interrupted()
     except Exception as error:
-        if _by_interrupt(error):
-            common.error("stopped by Ctrl-C", label="bodyfit")
-            return common.INTERRUPTED
+        if interrupt.came():  # some libraries make an error of their own of it
+            return _interrupted()
+        if isinstance(error, BodyfitError):
+            common.error(str(error))
+            return common.WRONG_USE
         usage = getattr(error, "format_message", None)  # how typer's and click's own errors tell themselves apart
         if usage is not None:
             common.error(f"{usage()} (see: {_help_line(arguments)})")
@@ -100,17 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return common.SOME_FAILED
 
 
-def _by_interrupt(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: some libraries turn it into one of their own while they are imported."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
+def _interrupted() -> int:
+    common.error("stopped by Ctrl-C", label="bodyfit")
+    return common.INTERRUPTED
 
 
 def _help_line(arguments: Sequence[str]) -> str:
     names = [command.name for command in app.registered_commands]
     return " ".join(["bodyfit", *[a for a in arguments if a in names][:1], "--help"])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bodyfit.cli import common
-from bodyfit.cli.render_film import holds_tracks, render_film
+from bodyfit.cli.render_film import draw_clip, render_film
 from bodyfit.errors import BodyfitError, OptionError
 
 if TYPE_CHECKING:
-    from bodyfit.cli.found import Found
     from bodyfit.cli.render_one import Drawer
+    from bodyfit.show.find import Found
 
 __all__ = ["render"]
 
@@ -28,7 +28,7 @@ _SHEET_ROWS = 24
 def render(
     results: Annotated[
         list[Path],
-        typer.Argument(help="Folders that bodyfit fit wrote, or npz files of people."),
+        typer.Argument(help="Folders that bodyfit fit, video or batch wrote, or npz files of people."),
     ],
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Folder for the pictures, or a picture's name for a single one.")
@@ -43,7 +43,8 @@ def render(
         bool, typer.Option("--npy", help="Maps as npy arrays (metres, unit vectors) instead of PNG.")
     ] = False,
     photo: Annotated[
-        Path | None, typer.Option("--photo", help="The photograph (or a folder of them), if it is not where it was.")
+        Path | None,
+        typer.Option("--photo", help="The photograph or clip (or a folder of them), if it is not where it was."),
     ] = None,
     skeleton: Annotated[bool, typer.Option("--skeleton", help="Draw the body's joints over the photograph.")] = False,
     keypoints: Annotated[bool, typer.Option("--keypoints", help="Draw the keypoints that were fitted.")] = False,
@@ -65,7 +66,8 @@ def render(
     """Draw results again: overlays, views from the side and from above, a turning film, sheets, and maps of numbers.
 
     For each picture a folder of its name is written in OUT; "sheet" puts all pictures on OUT/sheet.png. Overlays and
-    maps have the photograph's size. The photograph is where summary.json says, or --photo.
+    maps have the photograph's size. The photograph is where summary.json says, or --photo. Of a clip overlay.mp4 is
+    drawn, the film that bodyfit video makes, and no other view.
 
     Maps: depth.png 16 bits, millimetres; normal.png (red right, green up, blue towards the camera); silhouette.png and
     parts.png, whose values are the person and the joint, from 1 (names in labels.json). 0 is nobody.
@@ -78,16 +80,16 @@ def render(
 
     Exit code: 0 every picture was drawn, 1 some were not, 2 wrong use.
     """
-    if out.suffix.lower() in (".mp4", ".gif") and not view and not maps and holds_tracks(results):
-        return render_film(results, out, photo, model, as_json)
     views, kinds = _chosen("--view", view, _VIEWS), _chosen("--maps", maps, _MAPS)
-    if not views and not kinds:
-        views = ("overlay",)
+    plain = not views and not kinds
+    views = ("overlay",) if plain else views
     single = out if out.suffix.lower() in (".png", ".jpg", ".jpeg", ".gif") and not out.is_dir() else None
     wanted = _size(size)
-    from bodyfit.cli.found import find_people
+    from bodyfit.show.find import find_results
 
-    found = find_people(results, photo)
+    found = find_results(results, photo)
+    if out.suffix.lower() == ".mp4" or (out.suffix.lower() == ".gif" and plain and found[0].is_clip):
+        return render_film(found, out, plain, model, as_json)
     if single is not None:
         _check_single(single, found, views, kinds)
     common.output_folder(out if single is None else single.parent)
@@ -119,6 +121,8 @@ def _all(drawer: Drawer, found: Sequence[Found], as_json: bool, verbose: bool) -
         entries.append(entry)
         if entry["status"] == "ok" and not as_json and entry["files"]:
             common.say(f"{one.name}: {', '.join(Path(name).name for name in entry['files'])} -> {drawer.folder(one)}")
+        if entry.get("left_out"):
+            common.error(f"{one.name}: {entry['left_out']}", label="note")
         for note in entry["not_drawn"]:
             common.error(f"{one.name}: person {note['person']} is not drawn: {note['reason']}", label="note")
         if len(rows) == _SHEET_ROWS:
@@ -135,7 +139,7 @@ def _all(drawer: Drawer, found: Sequence[Found], as_json: bool, verbose: bool) -
 
 def _one(drawer: Drawer, one: Found, rows: list[Any], verbose: bool) -> dict[str, Any]:
     try:
-        return drawer.draw(one, rows)
+        return draw_clip(drawer, one) if one.is_clip else drawer.draw(one, rows)
     except BodyfitError as fault:
         common.error(f"{one.name}: {fault}")
         message, status = str(fault), "error"

@@ -1,4 +1,4 @@
-"""`bodyfit render FOLDER -o FILM`: the film of a clip's tracks, drawn again."""
+"""The film of a clip's tracks, drawn again: `bodyfit render FOLDER -o FILM`, or overlay.mp4 among other results."""
 
 from __future__ import annotations
 
@@ -8,63 +8,70 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bodyfit.cli import common
-from bodyfit.errors import AssetError, OptionError
+from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:
-    from bodyfit.fit.track import Track
+    from bodyfit.cli.render_one import Drawer
+    from bodyfit.show.find import Found
 
-__all__ = ["holds_tracks", "render_film"]
-
-
-def holds_tracks(results: Sequence[Path]) -> bool:
-    """Whether the first of the inputs is a track of `bodyfit video`, or a folder with one."""
-    from bodyfit.io.params import read_arrays
-
-    given = results[0] if results else Path()
-    files = [given] if given.is_file() else sorted(given.rglob("person*.npz")) if given.is_dir() else []
-    try:
-        return bool(files) and "track_id" in read_arrays(files[0])
-    except AssetError:  # the pictures' own code tells what is wrong with it
-        return False
+__all__ = ["draw_clip", "render_film"]
 
 
-def render_film(results: Sequence[Path], out: Path, clip: Path | None, model: str, as_json: bool) -> int:
-    """Draw the film of one clip's folder. Raises `OptionError`, `AssetError`, `VideoError`, `OutputError`."""
-    from bodyfit.body.model import load_model
-    from bodyfit.film import FILM_SIDE_PX, write_film
-    from bodyfit.io import VideoReader
-    from bodyfit.show.folder import read_results
+def render_film(found: Sequence[Found], out: Path, plain: bool, model: str, as_json: bool) -> int:
+    """Write the film of one clip where the user says.
 
-    if len(results) != 1:
-        raise OptionError(f"a film is of one clip, got {len(results)} inputs; give one clip's folder")
-    found = read_results(results[0])
-    if len(found.scenes) != 1:
-        names = ", ".join(scene.name for scene in found.scenes)
-        raise OptionError(f"{results[0]} holds several clips ({names}); give one of these folders")
-    scene = found.scenes[0]
-    tracks = [_track(person.file) for person in scene.people]
-    source = clip or scene.source
-    if source is None and scene.said.get("input"):  # where it was: its absence is told by the reader
-        source = Path(scene.said["input"])
-    if source is None:
-        raise OptionError(f"nothing says where the clip of {scene.name} is; name it with --photo CLIP")
-    first = tracks[0].result
-    body = load_model(model or first.model_name, gender=first.gender, num_betas=first.params.betas.shape[1])
-    reader = VideoReader(source, **_part(scene.said), max_side_px=FILM_SIDE_PX)
-    frames = write_film(out, reader, tracks, body)
-    if as_json:
-        common.say(
-            json.dumps(common.plain({"film": out, "frames": frames, "people": [t.id for t in tracks]}), indent=2)
+    Raises `OptionError`, `AssetError`, `VideoError` and `OutputError`.
+    """
+    clips = [one for one in found if one.is_clip]
+    if len(clips) != 1 or len(found) != 1 or not plain:
+        names = ", ".join(one.name for one in found)
+        raise OptionError(
+            f"-o {out} is the film of one clip, without --view and --maps; here is {names}: give one clip's folder, or "
+            "a folder for -o"
         )
+    frames, people = _write(clips[0], out, model)
+    if as_json:
+        common.say(json.dumps(common.plain({"film": out, "frames": frames, "people": people}), indent=2))
     else:
-        common.say(f"{source}: {frames} frames -> {out}")
+        common.say(f"{clips[0].source}: {frames} frames -> {out}")
     return common.OK
 
 
-def _track(path: Path) -> Track:
-    from bodyfit.io import load_track
+def draw_clip(drawer: Drawer, found: Found) -> dict[str, Any]:
+    """Write overlay.mp4 of one clip among others and return what is to be said of it, as `Drawer.draw` does."""
+    others = [*(view for view in drawer.views if view != "overlay"), *drawer.maps]
+    options = {"--skeleton": drawer.skeleton, "--keypoints": drawer.keypoints, "--texture": drawer.texture}
+    others += [name for name, given in options.items() if given]
+    if "overlay" not in drawer.views:
+        raise OptionError(f"of a clip nothing but its overlay is drawn, not {', '.join(others)}")
+    path = drawer.folder(found) if drawer.single is not None else drawer.folder(found) / "overlay.mp4"
+    frames, people = _write(found, path, drawer.model)
+    return {
+        "name": found.name,
+        "status": "ok",
+        "message": None,
+        "photo": found.source,
+        "people": people,
+        "frames": frames,
+        "left_out": f"of a clip nothing but its overlay is drawn, not {', '.join(others)}" if others else None,
+        "not_drawn": [],
+        "files": [path],
+    }
 
-    return load_track(path)
+
+def _write(found: Found, path: Path, model: str) -> tuple[int, list[int]]:
+    """Write the film of a clip; returns how many frames it has, and who is in it."""
+    from bodyfit.body.model import load_model
+    from bodyfit.film import FILM_SIDE_PX, write_film
+    from bodyfit.io import VideoReader, load_track
+
+    if found.source is None:
+        raise OptionError(f"nothing says where the clip of {found.name} is; name it with --photo CLIP")
+    tracks = [load_track(file) for file in found.files]
+    first = tracks[0].result
+    body = load_model(model or first.model_name, gender=first.gender, num_betas=first.params.betas.shape[1])
+    reader = VideoReader(found.source, **_part(found.said), max_side_px=FILM_SIDE_PX)
+    return write_film(path, reader, tracks, body), [track.id for track in tracks]
 
 
 def _part(said: Mapping[str, Any]) -> dict[str, Any]:

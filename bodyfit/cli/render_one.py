@@ -13,10 +13,10 @@ from torch import Tensor
 from bodyfit import io, render
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.camera import Camera
-from bodyfit.cli.found import Found
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult
 from bodyfit.frame import read_image
+from bodyfit.show.find import Failure, Found
 
 __all__ = ["Drawer"]
 
@@ -69,7 +69,7 @@ class Drawer:
 
     def draw(self, found: Found, rows: list[Any]) -> dict[str, Any]:
         """Write a picture's files and return what is to be said of them; its row of the sheet joins `rows`."""
-        fitted = found.people()
+        fitted = _fitted(found)
         notes = [{"person": n, "reason": f"its fit is {r.status[0].value}"} for n, r in fitted if not r.status[0].ok]
         people = self._people(found, [(n, r) for n, r in fitted if r.status[0].ok])
         files: list[Path] = []
@@ -92,7 +92,7 @@ class Drawer:
             "name": found.name,
             "status": "failed" if lost else "ok",
             "message": "nobody in it can be drawn" if lost else None,
-            "photo": found.photo,
+            "photo": found.source,
             "people": list(people.numbers) if people is not None else [],
             "not_drawn": notes,
             "files": files,
@@ -152,14 +152,14 @@ class Drawer:
         return render.Texture(self.cloths[self.texture], model.uv, model.uv_faces)
 
     def _photo(self, found: Found, size: tuple[int, int]) -> np.ndarray:
-        if found.photo is None:
-            raise AssetError(f"nothing says which photograph {found.files[0][1]} is of; give --photo")
-        if not found.photo.is_file():
-            raise AssetError(f"the photograph {found.photo} is not there; give --photo")
-        frame = read_image(found.photo)
+        if found.source is None:
+            raise AssetError(f"nothing says which photograph {found.files[0]} is of; give --photo")
+        if not found.source.is_file():
+            raise AssetError(f"the photograph {found.source} is not there; give --photo")
+        frame = read_image(found.source)
         if frame.size != size:
             was, now = (f"{w}x{h}" for w, h in (size, frame.size))
-            raise AssetError(f"{found.photo} is {now} pixels, the fit was made in a picture of {was}; give --photo")
+            raise AssetError(f"{found.source} is {now} pixels, the fit was made in a picture of {was}; give --photo")
         return frame.image
 
     def _overlay(self, image: np.ndarray, people: _People) -> np.ndarray:
@@ -245,6 +245,20 @@ class Drawer:
 
     def _path(self, found: Found, name: str) -> Path:
         return self.single or self.out / found.name / name
+
+
+def _fitted(found: Found) -> list[tuple[int, FitResult]]:
+    """Who was fitted in a picture, in order. Raises `AssetError`."""
+    people = []
+    for one in found.people():
+        if isinstance(one, Failure):
+            raise AssetError(one.message)
+        people.append((one.number, one.result))
+    sizes = sorted({result.camera.image_size for _, result in people})
+    if len(sizes) > 1:
+        of = ", ".join(f"{w}x{h}" for w, h in sizes)
+        raise AssetError(f"{found.name}: its people were fitted in pictures of different sizes ({of})")
+    return people
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:

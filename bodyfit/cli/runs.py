@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -13,15 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import bodyfit
 from bodyfit.cli import common
-from bodyfit.errors import BodyfitError, OptionError, OutputError
+from bodyfit.errors import BodyfitError, OutputError
 
 if TYPE_CHECKING:
     from bodyfit.body.model import BodyModel
-    from bodyfit.detect import Detector
 
 __all__ = [
-    "check_focal",
-    "chosen_detector",
     "emptied_folder",
     "failed",
     "finish",
@@ -39,24 +35,6 @@ class Worker(Protocol):
     def run(self, path: Path, folder: str, /) -> dict[str, Any]:
         """Do one input, write its files and return its entry in the summary."""
         ...
-
-
-def check_focal(focal_px: float | None, focal_mm: float | None, sensor_mm: float | None, fov_deg: float | None) -> None:
-    """Find contradictions and impossible values before the slow part, by a picture that the focal length would suit."""
-    from bodyfit.camera import focal_px_from
-
-    sensible = focal_px is not None and math.isfinite(focal_px) and focal_px >= 1
-    side = round(focal_px) if sensible and focal_px else 1000
-    focal_px_from((side, side), focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
-
-
-def chosen_detector(name: str, *, tta: bool = False) -> Detector:
-    """The detector of that name, loaded. Raises `OptionError` and `DetectorError`."""
-    from bodyfit.detect import detector_names, load_detector
-
-    if name.partition(":")[0] not in (names := detector_names()):
-        raise OptionError(f"--detector must be one of {', '.join(names)}, got {name!r}")
-    return load_detector(name, tta=tta)
 
 
 def folder_names(pictures: Sequence[Path]) -> list[str]:

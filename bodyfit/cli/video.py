@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodyfit.cli import common
-from bodyfit.cli.runs import check_focal, chosen_detector, finish, folder_names, one_input
+from bodyfit.cli import common, finding, interrupt
+from bodyfit.cli.clip_files import ClipFiles
+from bodyfit.cli.runs import finish, folder_names, one_input
 from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:
@@ -28,21 +29,20 @@ def video(
         float, typer.Option("--max-gap", min=0.0, help="Who is unseen for longer, in seconds, is a new person after.")
     ] = 2.0,
     film: Annotated[bool, typer.Option("--film/--no-film", help="Draw overlay.mp4, or not.")] = True,
-    focal_px: Annotated[
-        float | None, typer.Option("--focal-px", help="Focal length in pixels of the upright clip.")
-    ] = None,
-    focal_mm: Annotated[
-        float | None, typer.Option("--focal-mm", help="Focal length in millimetres, with --sensor-mm.")
-    ] = None,
-    sensor_mm: Annotated[
-        float | None, typer.Option("--sensor-mm", help="Width of the sensor along the clip's longer side, e.g. 36.")
-    ] = None,
-    fov_deg: Annotated[
-        float | None, typer.Option("--fov", help="Field of view along the longer side, in degrees.")
-    ] = None,
+    focal_px: finding.FocalPxOption = None,
+    focal_mm: finding.FocalMmOption = None,
+    sensor_mm: finding.SensorMmOption = None,
+    fov_deg: finding.FovOption = None,
     model: common.ModelOption = "open",
     gender: common.GenderOption = common.Gender.NEUTRAL,
-    detector: common.DetectorOption = common.DETECTOR,
+    detector: finding.DetectorOption = finding.DETECTOR,
+    tta: Annotated[bool, typer.Option("--tta", hidden=True)] = False,
+    keypoints: finding.KeypointsOption = None,
+    keypoint_layout: finding.KeypointLayoutOption = None,
+    first_frame: Annotated[
+        int | None,
+        typer.Option("--first-frame", min=0, help="Their number of a clip's first frame; 0, of MMPose's demos 1."),
+    ] = None,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
@@ -59,27 +59,37 @@ def video(
         bodyfit video clip.mp4 -o out
         bodyfit video clip.mp4 -o out --start 12 --end 20 --fov 65
         bodyfit video *.mov -o out --no-film --json
+        bodyfit video clip.mp4 --keypoints openpose_out/ -o out
 
-    Exit code: 0 every clip gave a body, 1 some did not, 2 wrong use.
+    Exit code: 0 every clip gave a body, 1 some did not (or people in a keypoint file could not be read), 2 wrong use.
     """
-    check_focal(focal_px, focal_mm, sensor_mm, fov_deg)
+    lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
+    by = finding.Finding(detector=detector, keypoints=keypoints, layout=keypoint_layout)
+    if tta:
+        raise OptionError(
+            "--tta is for pictures: in a clip everyone is looked at in every frame, and the motion averages over them"
+        )
+    if first_frame is not None and keypoints is None:
+        raise OptionError("--first-frame is of the files of --keypoints; give those too")
     if not 0 <= (start_s or 0.0) < (float("inf") if end_s is None else end_s):
         raise OptionError(f"--start and --end must be 0 <= start < end, got {start_s} and {end_s}")
+    files = None if keypoints is None else ClipFiles(keypoints, keypoint_layout, first_frame, clips)
     common.output_folder(out)
     start = time.perf_counter()
     entries: list[dict[str, Any]] = []
     with common.progress_bar() as tell:
         tell("loading", 0, None)
-        from bodyfit.cli.video_one import ClipWorker  # torch and the networks: seconds
-        from bodyfit.pipeline import Lens
-        from bodyfit.tracker import TrackerConfig
+        with interrupt.at_once():
+            from bodyfit.cli.video_one import ClipWorker  # torch and the networks: seconds
+            from bodyfit.pipeline import Lens
+            from bodyfit.tracker import TrackerConfig
 
         worker = ClipWorker(
             out=out,
             model=common.chosen_model(model, gender, device),
-            detector=chosen_detector(detector),
-            detector_name=detector,
-            lens=Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg),
+            found_by=by.load_detector() if files is None else files,
+            detector_name=by.name,
+            lens=Lens(**lens),
             part={"start_s": start_s, "end_s": end_s, "stride": stride},
             tracker=TrackerConfig(max_gap_s=max_gap_s),
             film=film,
@@ -96,6 +106,8 @@ def _each(worker: ClipWorker, clips: list[Path], entries: list[dict[str, Any]], 
         for clip, folder in zip(clips, folder_names(clips), strict=True):
             entries.append(one_input(worker, clip, folder, verbose))
             _tell_damage(entries[-1], clip)
+            for fault in entries[-1].get("faults", ()):
+                common.error(fault)
             if not quiet:
                 _tell(entries[-1], worker.out / folder)
     except KeyboardInterrupt:

@@ -18,11 +18,11 @@ from bodyfit.cli.runs import emptied_folder, run_summary, timed
 from bodyfit.detect import Detector
 from bodyfit.film import FILM_SIDE_PX, write_film
 from bodyfit.fit.track import Track
-from bodyfit.io import VideoReader
+from bodyfit.io import ClipKeypoints, VideoReader
 from bodyfit.pipeline import Lens
 from bodyfit.render import person_color
 from bodyfit.tracker import TrackerConfig
-from bodyfit.video import DETECT_SIDE_PX, Watched, fit_watched, watch_clip
+from bodyfit.video import fit_watched, look_side_px, watch_clip
 
 __all__ = ["ClipWorker"]
 
@@ -37,8 +37,8 @@ class ClipWorker:
     """Folder of the results."""
     model: BodyModel
     """The body."""
-    detector: Detector
-    """Finds the people."""
+    found_by: Detector | Callable[[Path], ClipKeypoints]
+    """Finds the people, or the files that say where they are."""
     detector_name: str
     """Its name."""
     lens: Lens
@@ -55,29 +55,30 @@ class ClipWorker:
     def run(self, clip: Path, folder: str) -> dict[str, Any]:
         """Fit a clip, write its files and return its entry in the summary."""
         seconds: dict[str, float] = {}
-        reader = VideoReader(clip, **self.part, max_side_px=DETECT_SIDE_PX)
+        finder = self.found_by if isinstance(self.found_by, Detector) else self.found_by(clip)
+        reader = VideoReader(clip, **self.part, max_side_px=look_side_px(finder))
         with timed(seconds, "watch"):
-            watched = watch_clip(reader, self.detector, tracker=self.tracker, progress=self.progress)
+            watched = watch_clip(reader, finder, tracker=self.tracker, progress=self.progress)
         with timed(seconds, "fit"):
             tracks = fit_watched(watched, model=self.model, lens=self.lens, progress=self.progress)
-        files: list[str] = []
+        seen_anyone = bool(watched.trails)
+        watched.trails.clear()  # of an hour they take as much memory as the tracks, which hold their keypoints
+        files: list[list[str]] = []
         if tracks:
             target = emptied_folder(self.out, folder, _OURS)
             with timed(seconds, "save"):
                 for done, track in enumerate(tracks):
                     self.progress("saving", done, len(tracks))
-                    files += self._save(track, target)
+                    files.append(self._save(track, target))
             if self.film:
                 with timed(seconds, "film"):
                     shown = VideoReader(clip, **self.part, max_side_px=FILM_SIDE_PX)
                     write_film(target / "overlay.mp4", shown, tracks, self.model, progress=self.progress)
-                files.append("overlay.mp4")
-        message = None if tracks else _why_nobody(watched)
         return plain(
             {
                 "input": clip,
-                "status": "ok" if tracks else "failed" if watched.trails else "nobody",
-                "message": message,
+                "status": "ok" if tracks else "failed" if seen_anyone else "nobody",
+                "message": None if tracks else _why_nobody(seen_anyone),
                 "image_size": watched.size,
                 "fps": watched.fps,
                 "frames": len(watched.frames),
@@ -85,8 +86,9 @@ class ClipWorker:
                 "to_s": float(watched.times_s[-1]),
                 "damaged_frames": watched.skipped,
                 "cut_short": watched.cut_short,
-                "people": [_person(track, files, folder) for track in tracks],
-                "files": [f"{folder}/{name}" for name in files if name == "overlay.mp4"],
+                **({"faults": finder.faults} if isinstance(finder, ClipKeypoints) and finder.faults else {}),
+                "people": [_person(track, names, folder) for track, names in zip(tracks, files, strict=True)],
+                "files": [f"{folder}/overlay.mp4"] if tracks and self.film else [],
                 "seconds": seconds,
             }
         )
@@ -128,7 +130,7 @@ def _person(track: Track, files: Sequence[str], folder: str) -> dict[str, Any]:
         "focal_px": float(result.camera.focal_px[0]),
         "focal_source": result.focal_source,
         "betas": [float(b) for b in result.params.betas[0]],
-        "files": [f"{folder}/{name}" for name in files if name.startswith(f"person{track.id}.")],
+        "files": [f"{folder}/{name}" for name in files],
     }
 
 
@@ -139,7 +141,7 @@ def gaps(track: Track) -> list[tuple[int, int]]:
     return [(int(track.frames[a]), int(track.frames[b - 1])) for a, b in zip(starts, ends, strict=True)]
 
 
-def _why_nobody(watched: Watched) -> str:
-    if watched.trails:
+def _why_nobody(seen_anyone: bool) -> str:
+    if seen_anyone:
         return "too little of the people is visible to place a body"
     return "nobody was found in the clip"

@@ -58,6 +58,8 @@ def _movenet(
     if argument not in (None, "quick"):
         raise OptionError(f"the detector movenet knows movenet and movenet:quick, got movenet:{argument}")
     quick = argument == "quick"
+    if quick and tta:
+        raise OptionError("movenet:quick looks at each person once; take movenet for tta")
     return MovenetDetector(quick=quick, tta=tta, hands=hands, face=face, masks=masks, max_people=max_people)
 
 

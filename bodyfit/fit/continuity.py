@@ -14,6 +14,8 @@ __all__ = ["agreeing", "between", "unwrapped"]
 
 _TURN = 1.0
 """Radians that a person turns between keyframes without anyone wondering."""
+_CHUNK = 4096
+"""Frames whose rotations are made at once: a clip may last for hours."""
 
 
 def agreeing(
@@ -53,6 +55,8 @@ def agreeing(
 def between(x: Float[Tensor, "N D"], at: Int[Tensor, "N"], frames: Int[Tensor, "T"]) -> Float[Tensor, "T D"]:
     """Variables (transl, axis-angles) at `frames` from those at frames `at`, ascending: translations on the straight
     way, rotations on the shortest; beyond the ends as at the ends."""
+    if len(frames) > _CHUNK:
+        return torch.cat([between(x, at, some) for some in frames.split(_CHUNK)])
     after = torch.searchsorted(at, frames).clamp(1, max(len(at) - 1, 1)).clamp(max=len(at) - 1)
     before = (after - 1).clamp_min(0)
     span = (at[after] - at[before]).clamp_min(1)

@@ -32,6 +32,8 @@ __all__ = ["Fitter", "fit_keypoints"]
 
 Array: TypeAlias = Float[Tensor, "..."] | Float[np.ndarray, "..."]
 
+_RESULTS_AT_ONCE = 1024  # bodies measured together; those of an hour at once would take gigabytes
+
 # How far a point says where the trunk is: limbs move, so they count little until the pose is free.
 _TRUNK = ("hip", "shoulder", "neck", "pelvis", "spine", "thorax", "collar")
 _HEAD = ("nose", "eye", "ear", "mouth", "head", "chin")
@@ -471,21 +473,17 @@ class Fitter:
     ) -> FitResult:
         """Names and errors for the solver's variables."""
         params = self.model.params(**unpack(x, self.model.num_betas))
-        tree = pose_tree(self.model, params.betas, self.model.full_pose(params)[:, : self.model.body_joints])
-        points = self.terms.points.place(tree, params.betas).positions + params.transl[:, None]
-        points = points if known.rig is None else known.rig.points(points)
-        off = points[..., :2] / points[..., 2:].clamp_min(0.01) - known.target
-        distance = known.focal_px * off.norm(dim=2)
-        sure = present & (known.xyc[..., 2] >= 0.5)
-        mean = torch.where(sure, distance, 0.0).sum(1) / sure.sum(1)  # 0 / 0 = NaN where there is none
+        rows = torch.arange(len(x), device=x.device).split(_RESULTS_AT_ONCE)
+        off = [self._off_px(params.select(r), known.select(r), present[r]) for r in rows]
+        joints = [self.model.joints(params.select(r)) for r in rows]
         ok = torch.isfinite(x).all(1)
         return FitResult(
             params=params,
             camera=known.camera,
-            joints=self.model.joints(params),
+            joints=torch.cat(joints),
             status=statuses,
             objective=cost,
-            reprojection_error_px=torch.where(ok, mean, torch.nan),
+            reprojection_error_px=torch.where(ok, torch.cat(off), torch.nan),
             layout=self.layout,
             keypoints=known.xyc if known.rig is None else known.xyc.unflatten(1, (len(known.rig.R), -1)),
             model_name=self.model.name,
@@ -497,6 +495,16 @@ class Fitter:
             joints_sd_m=None if spreads is None else spreads.joints_sd_m,
             joints_sd_rel_m=None if spreads is None else spreads.joints_sd_rel_m,
         )
+
+    def _off_px(self, params: BodyParams, known: Evidence, present: Tensor) -> Float[Tensor, "B"]:
+        """How far confident keypoints are from the body's, in the mean."""
+        tree = pose_tree(self.model, params.betas, self.model.full_pose(params)[:, : self.model.body_joints])
+        points = self.terms.points.place(tree, params.betas).positions + params.transl[:, None]
+        points = points if known.rig is None else known.rig.points(points)
+        off = points[..., :2] / points[..., 2:].clamp_min(0.01) - known.target
+        distance = known.focal_px * off.norm(dim=2)
+        sure = present & (known.xyc[..., 2] >= 0.5)
+        return torch.where(sure, distance, 0.0).sum(1) / sure.sum(1)  # 0 / 0 = NaN where there is none
 
 
 def _statuses(found: Tensor, converged: Tensor, *, unseen: Tensor) -> tuple[FitStatus, ...]:

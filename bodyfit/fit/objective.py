@@ -18,6 +18,7 @@ from bodyfit.body.points import Points, PosedTree, pose_tree
 from bodyfit.body.pose_prior import PosePrior
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.evidence import Rig
+from bodyfit.fit.fused import FusedTerms, Seen, Weights
 from bodyfit.fit.overlap import CapsuleOverlap, SphereOverlap
 from bodyfit.fit.priors import AnglePrior, HeightTerm, LimitPrior, MixturePrior, Quadratic
 from bodyfit.fit.terms import centred_rows, placed_rows, projection_rows
@@ -30,9 +31,9 @@ __all__ = ["BodyTerms", "Observations", "StageObjective", "pack", "unpack"]
 class Observations:
     """What was seen of each person, ready for the objective."""
 
-    target: Float[Tensor, "B K 2"]
+    target: Float[Tensor, "B CK 2"]
     """Normalised picture coordinates (x px - cx) / f; 0 where missing."""
-    weight: Float[Tensor, "B K"]
+    weight: Float[Tensor, "B CK"]
     """Confidence; 0 where missing."""
     scale_cm: Float[Tensor, "B *N"]
     """Centimetres at the person for one unit of normalised coordinates: 100 x the starting depth in metres; one a
@@ -76,6 +77,11 @@ class BodyTerms:
         self.limits = LimitPrior(prior, **kind)
 
     @cached_property
+    def fused(self) -> FusedTerms:
+        """The same for the loops of a CPU."""
+        return FusedTerms(self)
+
+    @cached_property
     def height(self) -> HeightTerm:
         """Made when a height is known."""
         return HeightTerm(self.model)
@@ -115,14 +121,31 @@ class StageObjective:
         return replace(self, seen=self.seen.select(index))
 
     def normal(self, x: Float[Tensor, "B D"]) -> Normal:
-        """Cost, J^T r and J^T J at x."""
+        """Cost, J^T r and J^T J at x; on a CPU by one loop, elsewhere by the plain operations (`reference`)."""
+        if not self.terms.fused.takes(x, self.seen):
+            return self.reference(x)
+        normal = self._by_loops(x, Weights.of(self.stage))
+        return self._rarely(x, None, normal)
+
+    def reference(self, x: Float[Tensor, "B D"]) -> Normal:
+        """`normal` in plain tensor operations, on any device."""
         tree = self.tree(x)
         return self._with_priors(x, tree, self._evidence(x, tree))
+
+    @cached_property
+    def _arrays(self) -> Seen:
+        return Seen.of(self.seen)
+
+    def _by_loops(self, x: Float[Tensor, "B D"], weights: Weights) -> Normal:
+        return self.terms.fused.normal(x, self._arrays, weights, shape_held=self.seen.shape_known)
 
     def hessians(
         self, x: Float[Tensor, "B D"], tree: PosedTree
     ) -> tuple[Float[Tensor, "B D D"], Float[Tensor, "B D D"]]:
         """J^T J at x, whose body is `tree`, of all terms and of what was seen alone."""
+        if self.terms.fused.takes(x, self.seen):
+            seen = self._by_loops(x, Weights.of(self.stage, priors=False)).hessian
+            return self.normal(x).hessian, seen
         evidence = self._evidence(x, tree)
         seen = evidence.hessian.clone()
         return self._with_priors(x, tree, evidence).hessian, seen
@@ -165,18 +188,27 @@ class StageObjective:
             normal = _add(normal, stage.limits, terms.limits(pose), slice(6, end))
         if stage.interpenetration > 0:
             normal = _add(normal, stage.interpenetration, terms.overlap(tree, betas), slice(3, end))
+        normal = self._rarely(x, tree, normal)
+        if seen.shape_known:
+            return _held(normal, end)
+        shape = Quadratic(betas.square().sum(1), betas, torch.ones_like(betas))
+        return _add(normal, stage.shape, shape, slice(end, None))
+
+    def _rarely(self, x: Float[Tensor, "B D"], tree: PosedTree | None, normal: Normal) -> Normal:
+        """The same with the terms added that few fits have, in place."""
+        stage, terms, seen = self.stage, self.terms, self.seen
+        end = x.shape[1] - terms.model.num_betas
+        betas, pose = x[:, end:], x[:, 6:end]
         if stage.spheres > 0:
+            tree = self.tree(x) if tree is None else tree
             normal = _add(normal, stage.spheres, terms.spheres(tree, betas), slice(3, end))
         if seen.previous_pose is not None:
             moved = pose - seen.previous_pose
             still = Quadratic(moved.square().sum(1), moved, torch.ones_like(moved))
             normal = _add(normal, stage.previous, still, slice(6, end))
-        if seen.shape_known:
-            return _held(normal, end)
-        if seen.height_m is not None:
+        if seen.height_m is not None and not seen.shape_known:
             normal = _add(normal, stage.height, terms.height(betas, seen.height_m), slice(end, None))
-        shape = Quadratic(betas.square().sum(1), betas, torch.ones_like(betas))
-        return _add(normal, stage.shape, shape, slice(end, None))
+        return normal
 
 
 def _of_rows(

@@ -169,7 +169,7 @@ class SequenceFitter:
         """The evidence with its sides as they go on from frame to frame, and whose were exchanged for it."""
         seen, orders = self.frames.observations(known, present), orders_of(self.frames.exchanges)
         rows = present.any(1).nonzero()[:, 0]
-        some = seen.select(rows)
+        some = seen if len(rows) == len(present) else seen.select(rows)
         sides = steady_sides(some.target, some.weight, some.lift_m, some.lift_weight, rows / fps, orders)
         picture, lift = (torch.full_like(present[:, 0], -1, dtype=torch.int64).index_copy(0, rows, s) for s in sides)
         return *reordered(known, present, orders, picture, lift), picture

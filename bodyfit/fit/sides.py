@@ -3,6 +3,7 @@ that are known to be about there."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +33,8 @@ _APART = 0.3
 """What a keypoint costs that lies elsewhere in the picture than in the lift: such errors last, jumps are rare."""
 _MEMORY_S = 0.3
 """How fast a gap makes what came before it matter less."""
+_CHUNK = 256
+"""Frames looked at at a time: a clip may last for hours."""
 
 
 def orders_of(single: Int[Tensor, "3 K"]) -> Int[Tensor, "E K"]:
@@ -104,11 +107,24 @@ def steady_sides(
     share = (weight / weight.sum(1, keepdim=True).clamp_min(1e-12))[..., None]
     extent = (share * centred_by(target, weight).square()).sum((1, 2)).sqrt().clamp_min(1e-6)
     fade = torch.exp(-((times_s[1:] - times_s[:-1]) / _MEMORY_S))
-    jumps, odd = [_jumps(target / (_FAR * extent.median()), weight, every, fade)], None
+    far = _FAR * extent.median()
+
+    def some(rows: Int[Tensor, "S"]) -> tuple[list[Float[np.ndarray, "S O O"]], Float[np.ndarray, "S O O"] | None]:
+        """Jumps from each of these frames to the next, and how far apart picture and lift are in the next."""
+        pair = torch.cat([rows, rows[-1:] + 1])
+        seen, sure, share = target[pair], weight[pair], fade[rows]
+        jumps = [_jumps(seen / far, sure, every, share)]
+        if lift_m is None or lift_weight is None:
+            return jumps, None
+        lifted, known = lift_m[pair], lift_weight[pair]
+        jumps.append(_jumps(centred_by(lifted, known) / _FAR_LIFT_M, known, every, share))
+        return jumps, _disagreement(seen[1:], sure[1:], lifted[1:], known[1:], every)
+
+    first = None
     if lift_m is not None and lift_weight is not None:
-        odd = _disagreement(target, weight, lift_m, lift_weight, every)
-        jumps.append(_jumps(centred_by(lift_m, lift_weight) / _FAR_LIFT_M, lift_weight, every, fade))
-    picture, lift = _steadiest(jumps, odd)
+        first = _disagreement(target[:1], weight[:1], lift_m[:1], lift_weight[:1], every)
+    steps = map(some, torch.arange(len(fade), device=target.device).split(_CHUNK))
+    picture, lift = _steadiest(first, steps, len(every), len(fade))
     return torch.as_tensor(picture - 1, device=target.device), torch.as_tensor(lift - 1, device=target.device)
 
 
@@ -116,12 +132,9 @@ def _jumps(
     points: Float[Tensor, "T K C"], weight: Float[Tensor, "T K"], every: Int[Tensor, "O K"], fade: Float[Tensor, "S"]
 ) -> Float[np.ndarray, "S O O"]:
     """How many keypoints jump between consecutive frames, by the orders of the first and the second."""
-    parts = []
-    for rows in torch.arange(len(fade), device=points.device).split(256):
-        (p, w), (q, v) = ((points[r][:, every], weight[r][:, every]) for r in (rows, rows + 1))  # (S, O, K, C)
-        r2 = (q[:, None] - p[:, :, None]).square().sum(4)
-        parts.append((fade[rows, None, None] * (v[:, None] * w[:, :, None] * r2 / (1 + r2)).sum(3)).cpu().numpy())
-    return np.concatenate(parts).astype(np.float64)
+    (p, w), (q, v) = ((points[r][:, every], weight[r][:, every]) for r in (slice(-1), slice(1, None)))  # (S, O, K, C)
+    r2 = (q[:, None] - p[:, :, None]).square().sum(4)
+    return (fade[:, None, None] * (v[:, None] * w[:, :, None] * r2 / (1 + r2)).sum(3)).cpu().double().numpy()
 
 
 def _disagreement(
@@ -132,44 +145,48 @@ def _disagreement(
     every: Int[Tensor, "O K"],
 ) -> Float[np.ndarray, "T O O"]:
     """How many keypoints lie elsewhere in the picture than in the lift, moved and scaled, by the orders of both."""
-    parts = []
-    for rows in torch.arange(len(target), device=target.device).split(256):
-        a = lift_m[rows][:, every, :2][:, None]  # (S, 1, O, K, 2)
-        b = target[rows][:, every][:, :, None]
-        w = weight[rows][:, every][:, :, None] * lift_weight[rows][:, every][:, None]
-        share = (w / w.sum(3, keepdim=True).clamp_min(1e-12))[..., None]
-        a, b = a - (share * a).sum(3, keepdim=True), b - (share * b).sum(3, keepdim=True)
-        aa, ab, bb = ((share * u * v).sum((3, 4), keepdim=True) for u, v in ((a, a), (a, b), (b, b)))
-        r2 = (b - ab.clamp_min(0) / aa.clamp_min(1e-12) * a).square().sum(4) / (_FAR_OFF**2 * bb[..., 0]).clamp_min(
-            1e-12
-        )
-        parts.append((w * r2 / (1 + r2)).sum(3).cpu().numpy())
-    return np.concatenate(parts).astype(np.float64)
+    a = lift_m[:, every, :2][:, None]  # (T, 1, O, K, 2)
+    b = target[:, every][:, :, None]
+    w = weight[:, every][:, :, None] * lift_weight[:, every][:, None]
+    share = (w / w.sum(3, keepdim=True).clamp_min(1e-12))[..., None]
+    a, b = a - (share * a).sum(3, keepdim=True), b - (share * b).sum(3, keepdim=True)
+    aa, ab, bb = ((share * u * v).sum((3, 4), keepdim=True) for u, v in ((a, a), (a, b), (b, b)))
+    r2 = (b - ab.clamp_min(0) / aa.clamp_min(1e-12) * a).square().sum(4)
+    r2 = r2 / (_FAR_OFF**2 * bb[..., 0]).clamp_min(1e-12)
+    return (w * r2 / (1 + r2)).sum(3).cpu().double().numpy()
 
 
 def _steadiest(
-    jumps: list[Float[np.ndarray, "S O O"]], apart: Float[np.ndarray, "T O O"] | None
+    first: Float[np.ndarray, "1 O O"] | None,
+    steps: Iterable[tuple[list[Float[np.ndarray, "S O O"]], Float[np.ndarray, "S O O"] | None]],
+    n: int,
+    n_s: int,
 ) -> tuple[Int[np.ndarray, "T"], Int[np.ndarray, "T"]]:
-    """The orders of picture and lift that jump least (Viterbi over both); of a picture alone the lift's are its own."""
-    n_s, n = jumps[0].shape[:2]
-    order = np.arange(n)
-    odd = np.broadcast_to(_ODD * (order > 0), (n_s + 1, n))
-    if apart is not None:
-        odd = (odd[:, :, None] + odd[:, None] + _APART * apart).reshape(n_s + 1, -1)
-    reached, came = odd[0], np.zeros((n_s, odd.shape[1]), np.uint8)
-    for t in range(n_s):
-        price = jumps[0][t]
-        if apart is not None:
-            price = (price[:, None, :, None] + jumps[1][t][None, :, None]).reshape(n * n, n * n)
-        total = reached[:, None] + price
-        came[t] = total.argmin(0)
-        reached = total.min(0) + odd[t + 1]
-        reached = reached - reached.min()
+    """The orders of picture and lift that jump least (Viterbi over both); of a picture alone the lift's are its own.
+
+    `first`: how far picture and lift are apart in the first frame; `steps`: some frames at a time, `n_s` in all, the
+    jumps to each and how far they are apart in it. There are n orders.
+    """
+    alone = _ODD * (np.arange(n) > 0)
+    both = alone if first is None else (alone[:, None] + alone).ravel()
+    reached = both if first is None else both + _APART * first.ravel()
+    came, t = np.zeros((n_s, len(both)), np.uint8), 0
+    for jumps, apart in steps:
+        for k, price in enumerate(jumps[0]):
+            odd = both
+            if apart is not None:
+                price = (price[:, None, :, None] + jumps[1][k][None, :, None]).reshape(n * n, n * n)
+                odd = both + _APART * apart[k].ravel()
+            total = reached[:, None] + price
+            came[t] = total.argmin(0)
+            reached = total.min(0) + odd
+            reached = reached - reached.min()
+            t += 1
     states = [int(reached.argmin())]
     for back in came[::-1]:
         states.append(int(back[states[-1]]))
     chosen = np.array(states[::-1])
-    return (chosen // n, chosen % n) if apart is not None else (chosen, chosen)
+    return (chosen, chosen) if first is None else (chosen // n, chosen % n)
 
 
 def centred_by(points: Float[Tensor, "T K C"], weight: Float[Tensor, "T K"]) -> Float[Tensor, "T K C"]:

@@ -4,7 +4,7 @@ from bodyfit.io.amass import Motion, load_amass, save_amass
 from bodyfit.io.atomic import write_atomically
 from bodyfit.io.bodies import Bodies, holds_bodies, read_bodies
 from bodyfit.io.formats import EXPORTS, export
-from bodyfit.io.keypoints import KeypointFiles, load_keypoints, save_keypoints
+from bodyfit.io.keypoints import ClipKeypoints, KeypointFiles, load_keypoints, save_keypoints
 from bodyfit.io.mesh import save_glb, save_obj, save_ply
 from bodyfit.io.model_file import save_model
 from bodyfit.io.params import load_result, save, save_params
@@ -18,6 +18,7 @@ from bodyfit.io.video_writer import VideoWriter
 __all__ = [
     "EXPORTS",
     "Bodies",
+    "ClipKeypoints",
     "KeypointFiles",
     "Motion",
     "Placing",

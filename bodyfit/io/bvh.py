@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ __all__ = ["save_rig_bvh"]
 _ORDER = "ZYX"
 """Channels as written, the matrices multiplied from left to right."""
 _ANGLES = " ".join(f"{axis}rotation" for axis in _ORDER)
+_AT_ONCE = 2048
+"""Frames written at a time."""
 _POSE_FPS = 30.0
 """A BVH file must have a frame rate; a single pose gets this one."""
 
@@ -26,22 +29,31 @@ def save_rig_bvh(path: str | Path, rig: Rig) -> None:
     The root has offset 0 and its position in space as channels; leaves end where the mesh about them does. Angles are
     degrees, without jumps of whole turns from frame to frame. Raises `OutputError`.
     """
-    frames, joints = rig.rotations.shape[:2]
-    angles = Rotation.from_matrix(rig.rotations.reshape(-1, 3, 3)).as_euler(_ORDER, degrees=True)
-    angles = np.unwrap(angles.reshape(frames, joints, 3), period=360, axis=0)
-    order = _depth_first(rig)
-    rows = np.concatenate([rig.root, angles[:, order].reshape(frames, -1)], 1)
     lines = [
         "HIERARCHY",
         *_joint_lines(rig, 0, _ends(rig), ""),
         "MOTION",
-        f"Frames: {frames}",
+        f"Frames: {len(rig)}",
         f"Frame Time: {1 / (rig.fps or _POSE_FPS):.9f}",
     ]
-    form = " ".join(["%.6f"] * rows.shape[1])
-    lines += ["\n".join([form] * frames) % tuple(rows.ravel().tolist()), ""]
-    with write_atomically(path) as temporary:
-        temporary.write_text("\n".join(lines), encoding="ascii")
+    with write_atomically(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
+        file.write("\n".join(lines) + "\n")
+        for rows in _rows(rig):
+            file.write((" ".join(["%.6f"] * rows.shape[1]) + "\n") * len(rows) % tuple(rows.ravel().tolist()))
+
+
+def _rows(rig: Rig) -> Iterator[Float[np.ndarray, "N C"]]:
+    """The file's numbers, some frames at a time."""
+    order, before = _depth_first(rig), None
+    for first in range(0, len(rig), _AT_ONCE):
+        part = rig.rotations[first : first + _AT_ONCE]
+        angles = Rotation.from_matrix(part.reshape(-1, 3, 3)).as_euler(_ORDER, degrees=True).reshape(*part.shape[:2], 3)
+        if before is None:
+            angles = np.unwrap(angles, period=360, axis=0)
+        else:  # on from where the last ones ended
+            angles = np.unwrap(np.concatenate([before, angles]), period=360, axis=0)[1:]
+        before = angles[-1:]
+        yield np.concatenate([rig.root[first : first + _AT_ONCE], angles[:, order].reshape(len(part), -1)], 1)
 
 
 def _depth_first(rig: Rig, joint: int = 0) -> list[int]:

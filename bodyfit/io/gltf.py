@@ -19,6 +19,8 @@ __all__ = ["continuous_quaternions", "save_rig_glb"]
 
 _SET = 4
 """Joints and weights that one attribute holds."""
+_AT_ONCE = 4096
+"""Frames turned into quaternions at a time."""
 _ROUNDED = 2e-3
 """Of the error that morph targets have anyway, a part below which an offset is written as zero."""
 
@@ -31,8 +33,8 @@ def save_rig_glb(path: str | Path, rig: Rig, *, color: tuple[float, float, float
     """
     path = Path(path)
     arrays, joints = Arrays(), len(rig.names)
-    quaternions, positions = _local_poses(rig)
-    nodes = _joint_nodes(rig, quaternions[0], positions[0])
+    quaternions = continuous_quaternions(rig.rotations)
+    nodes = _joint_nodes(rig, quaternions[0])
     nodes.append({"name": path.stem, "mesh": 0, "skin": 0})
     inverse = np.tile(np.eye(4), (joints, 1, 1))
     inverse[:, :3, 3] = -rig.joints
@@ -48,7 +50,7 @@ def save_rig_glb(path: str | Path, rig: Rig, *, color: tuple[float, float, float
         "materials": [_material(color)],
     }
     if len(rig) > 1:
-        document["animations"] = [_animation(rig, quaternions, positions[:, 0], arrays)]
+        document["animations"] = [_animation(rig, quaternions, arrays)]
     data = glb_bytes(document, arrays)
     with write_atomically(path) as temporary:
         temporary.write_bytes(data)
@@ -56,22 +58,18 @@ def save_rig_glb(path: str | Path, rig: Rig, *, color: tuple[float, float, float
 
 def continuous_quaternions(rotations: Float[np.ndarray, "T J 3 3"]) -> Float[np.ndarray, "T J 4"]:
     """x, y, z, w of rotations over time, of the two signs the one nearer to the frame before; players interpolate."""
-    quaternions = rotmat_to_unitquat(torch.from_numpy(rotations)).numpy()
+    parts = torch.from_numpy(rotations).split(_AT_ONCE)
+    quaternions = np.concatenate([rotmat_to_unitquat(part).numpy() for part in parts])
     turned = (quaternions[1:] * quaternions[:-1]).sum(-1) < 0
-    sign = np.where(np.cumsum(turned, 0) % 2, -1.0, 1.0)
-    quaternions[1:] *= sign[..., None]
+    odd = np.logical_xor.accumulate(turned, 0)
+    np.negative(quaternions[1:], out=quaternions[1:], where=odd[..., None])
     return quaternions
 
 
-def _local_poses(rig: Rig) -> tuple[Float[np.ndarray, "T J 4"], Float[np.ndarray, "T J 3"]]:
-    """Rotation of each joint, and its place in its parent's axes."""
-    up = [max(parent, 0) for parent in rig.parents]
-    positions = np.repeat((rig.joints - rig.joints[up])[None], len(rig), 0)
-    positions[:, 0] = rig.root
-    return continuous_quaternions(rig.rotations), positions
-
-
-def _joint_nodes(rig: Rig, quaternions: np.ndarray, positions: np.ndarray) -> list[dict[str, Any]]:
+def _joint_nodes(rig: Rig, quaternions: Float[np.ndarray, "J 4"]) -> list[dict[str, Any]]:
+    """The joints where they are in the first frame, each in its parent's axes."""
+    positions = rig.joints - rig.joints[[max(parent, 0) for parent in rig.parents]]
+    positions[0] = rig.root[0]
     nodes = []
     for j, name in enumerate(rig.names):
         node = {"name": name, "translation": positions[j].tolist(), "rotation": quaternions[j].tolist()}
@@ -143,7 +141,7 @@ def _material(color: tuple[float, float, float]) -> dict[str, Any]:
     return {"name": "skin", "pbrMetallicRoughness": surface}
 
 
-def _animation(rig: Rig, quaternions: np.ndarray, root: np.ndarray, arrays: Arrays) -> dict[str, Any]:
+def _animation(rig: Rig, quaternions: Float[np.ndarray, "T J 4"], arrays: Arrays) -> dict[str, Any]:
     times = arrays.add((np.arange(len(rig)) / rig.fps).astype(np.float32), bounds=True)
     channels: list[dict[str, Any]] = []
     samplers: list[dict[str, Any]] = []
@@ -152,7 +150,7 @@ def _animation(rig: Rig, quaternions: np.ndarray, root: np.ndarray, arrays: Arra
         samplers.append({"input": times, "output": arrays.add(values.astype(np.float32)), "interpolation": "LINEAR"})
         channels.append({"sampler": len(samplers) - 1, "target": {"node": node, "path": path}})
 
-    play(0, "translation", root)
+    play(0, "translation", rig.root)
     for j in range(len(rig.names)):
         play(j, "rotation", quaternions[:, j])
     if rig.morphs is not None:

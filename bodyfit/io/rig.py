@@ -25,6 +25,8 @@ TOLERANCE_M = 1e-4
 """How far from the model's vertices those of a clip may be whose pose shapes are baked."""
 _CHUNK = 16
 """Bodies posed at a time."""
+_ROTATED = 2048
+"""Bodies whose joints are turned at a time."""
 _SAMPLE = 256
 """Frames of a long clip that morph targets are found from."""
 _DAMPING = 1e-5
@@ -118,7 +120,10 @@ def rig_of(
         coefficients = model.coefficients(bodies)[:1]
         rest = model.v_template + (coefficients @ model.shapedirs).unflatten(1, (-1, 3))[0]
         joints_rest = model.rest_joints(coefficients)[0].double().cpu()
-        R_local = so3_exp(model.full_pose(bodies).double()).cpu()
+        pose = model.full_pose(bodies)
+        R_local = torch.empty(*pose.shape[:2], 3, 3, dtype=torch.float64)  # by far the largest of a long clip
+        for rows in torch.arange(len(pose)).split(_ROTATED):
+            R_local[rows] = so3_exp(pose[rows].double()).cpu()
     rest, transl = rest.double().cpu(), bodies.transl.double().cpu()
     weights = _fewer(model.weights.double().cpu(), influences)
     morphs = None
@@ -130,9 +135,12 @@ def rig_of(
             rest, morphs = _morphed(lacks, len(R_local), tolerance_m)
     to_y_up = y_up_from(axes)
     R, scale = placing.from_y_up, placing.per_metre
-    rotations = R_local.numpy().copy()
-    rotations[:, 0] = to_y_up @ rotations[:, 0]
     root = (joints_rest[0] + transl).numpy() @ to_y_up.T
+    rotations = R_local.numpy()
+    for rows in range(0, len(rotations), _ROTATED):
+        some = rotations[rows : rows + _ROTATED]
+        some[:, 0] = to_y_up @ some[:, 0]
+        some[:] = R @ some @ R.T
     if morphs is not None:
         morphs = Morphs(scale * morphs.targets @ R.T.astype(np.float32), morphs.weights, morphs.error_m)
     return Rig(
@@ -142,9 +150,9 @@ def rig_of(
         vertices=scale * rest.numpy() @ R.T,
         faces=model.faces.cpu().numpy(),
         weights=weights.numpy(),
-        rotations=R @ rotations @ R.T,
+        rotations=rotations,
         root=scale * root @ R.T,
-        fps=float(fps) if len(rotations) > 1 else 0.0,
+        fps=float(fps) if len(R_local) > 1 else 0.0,
         placing=placing,
         morphs=morphs,
         uv=model.uv,

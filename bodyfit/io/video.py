@@ -28,6 +28,7 @@ _FORMATS = (
 )
 """What is read as a clip: of FFmpeg's formats not the pictures, texts, playlists and lists that lead to other files."""
 _PICTURES = [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"]
+_FULL_RANGE = 2  # of FFmpeg's AVCOL_RANGE_JPEG
 _HD_ROWS = 720
 """Clips of as many rows that do not name their matrix of colours have BT.709's, smaller ones BT.601's."""
 
@@ -161,6 +162,10 @@ class VideoReader:
 
     def _upright(self, picture: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
         width, height = self._stored
+        other_size, full = (width, height) != (picture.width, picture.height), picture.color_range == _FULL_RANGE
+        if other_size and picture.format.name == "yuv420p" and not full:
+            # In two steps, each of which FFmpeg has a fast way for; full range would get lost between them.
+            picture = picture.reformat(width=width, height=height, format="yuv420p")
         rgb = picture.reformat(width=width, height=height, format="rgb24", src_colorspace=self._matrix)
         return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), self.rotation_deg // 90))
 

@@ -46,7 +46,7 @@ class VideoWriter:
         *,
         sound_from: str | Path | None = None,
         sound_start_s: float = 0.0,
-        crf: int = 20,
+        crf: int = 22,
     ) -> None:
         """`size` is width and height; `fps` the mean rate, and the rate itself of pictures written without a time.
 
@@ -129,7 +129,7 @@ class VideoWriter:
         stream.width, stream.height = (n + n % 2 for n in self.size)
         stream.pix_fmt = "yuv420p"
         # Frames that are stored out of order make the file seem too short where the frame rate varies.
-        stream.options = {"crf": str(self._crf), "preset": "veryfast", "bf": "0"}
+        stream.options = {"crf": str(self._crf), "preset": "superfast", "bf": "0"}
         context = stream.codec_context
         context.time_base = self._base
         context.colorspace = context.color_primaries = context.color_trc = _BT709

@@ -115,18 +115,23 @@ def light_of_vertices(
 
     The lights are those of `StudioLights`, with the key's part and the sky's as far as they reach the vertex.
     """
-    towards = (_TOWARDS * (-1, -1, 1)).astype(np.float32)
-    lit = np.maximum(normals @ towards.T, 0)
-    view = -points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-6)
-    mirrored = 2 * (normals @ towards[0])[:, None] * normals - towards[0]
-    glint = _GLINT * np.maximum((mirrored * view).sum(1, keepdims=True), 0) ** _SHININESS * (lit[:, :1] > 0)
+    towards, colors = (_TOWARDS * (-1, -1, 1)).astype(np.float32), _COLORS.astype(np.float32)
+    facing = normals @ towards.T
+    lit = np.maximum(facing, 0)
+    # The mirrored key light m = 2 (n . k) n - k against the way to the camera v: m . v = 2 (n . k) (n . v) - k . v.
+    distance = np.maximum(np.sqrt(np.einsum("vi,vi->v", points, points)), 1e-6)
+    mirrored = (points @ towards[0] - 2 * facing[:, 0] * np.einsum("vi,vi->v", normals, points)) / distance
+    glint = _GLINT * np.maximum(mirrored, 0) ** np.float32(_SHININESS) * (facing[:, 0] > 0)
+    light = np.empty((len(points), 4), np.float32)
     if open_to is None:
-        return np.concatenate([_AMBIENT + lit @ _COLORS, glint], 1).astype(np.float32)
+        light[:, :3] = _AMBIENT + lit @ colors
+        light[:, 3] = glint
+        return light
     key, sky = open_to.key[:, None], open_to.sky[:, None]
-    light = (
-        1.4 * _AMBIENT * open_to.ambience[:, None] + key * lit[:, :1] * _COLORS[0] + sky * (lit[:, 1:] @ _COLORS[1:])
-    )
-    return np.concatenate([light, glint * key], 1).astype(np.float32)
+    light[:, :3] = 1.4 * _AMBIENT * open_to.ambience[:, None] + key * lit[:, :1] * colors[0]
+    light[:, :3] += sky * (lit[:, 1:] @ colors[1:])
+    light[:, 3] = glint * open_to.key
+    return light
 
 
 @dataclass(frozen=True)

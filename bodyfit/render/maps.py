@@ -96,14 +96,15 @@ def _fill(
     parts: Float[np.ndarray, "P J"],
 ) -> None:
     """A band of rows at a time."""
-    from bodyfit.render.samples import CENTRE, band_maps, cover
+    from bodyfit.render.samples import CENTRE, band_maps, cleared, cover
 
     x0, y0, x1, y1 = box
     points = points - np.array((x0, y0, 0), np.float32)
 
     def work(top: int, rows: int) -> None:
         shown = np.empty((rows, x1 - x0, 1), np.int32)
-        cover(points, faces, top, CENTRE, shown, np.empty(shown.shape, np.float32))
+        nearness = np.empty(shown.shape, np.float32)
+        cover(points, faces, top, CENTRE, cleared(shown, nearness), shown, nearness)
         smooth = np.zeros((*shown.shape[:2], 4), np.float32)
         vertex, part = np.zeros((2, *shown.shape[:2]), np.int32)
         band_maps(points, faces, top, shown, values, parts, smooth, vertex, part)

@@ -12,15 +12,19 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from bodyfit.body.compiled import jit
+from bodyfit.compiled import jit
 from bodyfit.render.color import to_linear, to_srgb
 
 __all__ = [
+    "BLOCK",
     "CENTRE",
     "EIGHT",
     "band_maps",
     "band_picture",
+    "blocks",
+    "cleared",
     "cover",
+    "extent",
     "lay_over",
     "line_over",
     "normals_of",
@@ -35,7 +39,8 @@ EIGHT: Float[np.ndarray, "8 2"] = 0.5 + np.array(
 of eight in Direct3D 11)."""
 CENTRE: Float[np.ndarray, "1 2"] = np.full((1, 2), 0.5, np.float32)
 """One sample in the middle of the pixel."""
-
+BLOCK = 16
+"""Pixels of a row that are cleared together."""
 
 _SRGB = to_srgb(np.linspace(0, 1, 4097)).astype(np.float32)  # of light in [0, 1], by 4096ths
 _LIGHT = to_linear(np.arange(256) / 255).astype(np.float32)  # of bytes
@@ -86,11 +91,39 @@ def smoothed(values, faces, rounds):
 
 
 @jit
-def cover(points, faces, top, samples, shown, nearness):
-    """Write the nearest face (-1: none) and its nearness at the samples of rows from `top` on, (h, w, S)."""
-    height, width, n = shown.shape
+def extent(points, faces):
+    """Least and greatest x and y of the vertices (V, 3) of faces."""
+    low, high = np.full(2, np.inf), np.full(2, -np.inf)
+    for f in range(len(faces)):
+        for corner in range(3):
+            for k in range(2):
+                value = points[faces[f, corner], k]
+                low[k], high[k] = min(low[k], value), max(high[k], value)
+    return low, high
+
+
+@jit
+def cleared(shown, nearness):
+    """`cover`'s arrays with nothing in them, and the marks that say so."""
     shown[:] = -1
     nearness[:] = -np.inf
+    return np.ones((shown.shape[0], blocks(shown.shape[1])), np.bool_)
+
+
+@jit
+def blocks(width):
+    """How many of `BLOCK` pixels are in a row."""
+    return (width + BLOCK - 1) // BLOCK
+
+
+@jit
+def cover(points, faces, top, samples, touched, shown, nearness, cull=False):
+    """Write the nearest face (-1: none) and its nearness at the samples of rows from `top` on, (h, w, S).
+
+    touched: (h, `blocks(w)`), which blocks of pixels hold something; where a face comes first it is cleared and marked,
+    for most of a picture is empty. cull: leave out faces that look away, which the others hide where meshes are closed.
+    """
+    height, width, n = shown.shape
     offset = np.empty((4, n), np.float64)
     first_x, last_x = samples[:, 0].min(), samples[:, 0].max()
     first_y, last_y = samples[:, 1].min(), samples[:, 1].max()
@@ -111,7 +144,9 @@ def cover(points, faces, top, samples, shown, nearness):
         if first >= stop or first_row > last_row:
             continue
         area = (xb - xa) * (yc - ya) - (yb - ya) * (xc - xa)
-        if not abs(area) > 1e-12:
+        if not abs(area) > 1e-12 or (
+            cull and area > 0
+        ):  # corners run clockwise on the screen, y down, seen from outside
             continue
         # Barycentric coordinates are a x + b y + c; each is 0 on the edge across from its corner.
         a0, b0 = (yb - yc) / area, (xc - xb) / area
@@ -126,6 +161,11 @@ def cover(points, faces, top, samples, shown, nearness):
             offset[3, s] = az * x + bz * y
         most0, most1, most2 = max(a0, 0.0) + max(b0, 0.0), max(a1, 0.0) + max(b1, 0.0), max(a2, 0.0) + max(b2, 0.0)
         for row in range(first_row, last_row + 1):
+            for block in range(first // BLOCK, (stop - 1) // BLOCK + 1):
+                if not touched[row, block]:
+                    touched[row, block] = True
+                    shown[row, block * BLOCK : (block + 1) * BLOCK] = -1
+                    nearness[row, block * BLOCK : (block + 1) * BLOCK] = -np.inf
             for column in range(first, stop):
                 l0, l1, l2 = a0 * column + b0 * row + c0, a1 * column + b1 * row + c1, a2 * column + b2 * row + c2
                 if l0 + most0 < 0 or l1 + most1 < 0 or l2 + most2 < 0:  # no corner of the pixel is inside
@@ -172,8 +212,8 @@ def _texel(texels, first, height, width, u, v, decode, out):
 
 
 @jit
-def band_picture(points, faces, top, samples, shown, light, albedo, worn, uv, texels, sheets, rgba):
-    """Colour times coverage, and coverage, of the pixels of a band: `shown` as `cover` left it.
+def band_picture(points, faces, top, samples, touched, shown, light, albedo, worn, uv, texels, sheets, rgba):
+    """Colour times coverage, and coverage, of the touched pixels of a band: `touched` and `shown` as `cover` left them.
 
     light: (V, 4), what falls on a vertex, and its gloss; albedo: (V, 3), light. worn: which of `sheets` (first of
     `texels`, height, width) a face wears, -1 for none, by `uv` (F, 3, 2). Each face in a pixel is shaded once, amid its
@@ -183,6 +223,8 @@ def band_picture(points, faces, top, samples, shown, light, albedo, worn, uv, te
     weight, colour, texel = np.empty(3), np.empty(3), np.empty(3)
     for row in range(height):
         for column in range(width):
+            if not touched[row, column // BLOCK]:
+                continue
             covered = 0
             colour[:] = 0
             for s in range(n):
@@ -268,7 +310,7 @@ def seen_from(points, faces, queries, normals, bare, basis, low, per_m, shown, n
         flat[v, 0] = (flat[v, 0] - low[0]) * per_m
         flat[v, 1] = (flat[v, 1] - low[1]) * per_m
     middle = np.full((1, 2), 0.5, np.float32)
-    cover(flat, faces, np.int64(0), middle, shown, nearness)
+    cover(flat, faces, np.int64(0), middle, cleared(shown, nearness), shown, nearness)
     for q in range(len(queries)):
         facing = basis[2, 0] * normals[q, 0] + basis[2, 1] * normals[q, 1] + basis[2, 2] * normals[q, 2]
         if facing <= 0:
@@ -295,10 +337,12 @@ def seen_from(points, faces, queries, normals, bare, basis, low, per_m, shown, n
 
 
 @jit
-def lay_over(rgba, opacity, picture):
-    """Put colour times coverage and coverage over a picture of bytes of the same size, in place."""
+def lay_over(rgba, touched, opacity, picture):
+    """Put colour times coverage and coverage, where touched, over a picture of bytes of the same size, in place."""
     for row in range(rgba.shape[0]):
         for column in range(rgba.shape[1]):
+            if not touched[row, column // BLOCK]:
+                continue
             under = 1 - opacity * rgba[row, column, 3]
             if under < 1:
                 for k in range(3):

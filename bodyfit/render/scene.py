@@ -116,16 +116,14 @@ def gather(
     _one_camera(camera, 0, len(bodies))
     first = None
     points, normals, albedo, owner, kept, textures, worn, uv = [], [], [], [], [], [], [], []
-    start = 0
+    start, first_row, last_row = 0, corners.min(), corners.max()
     for i, (vertices, paint) in enumerate(bodies):
         check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
         xyz = np.ascontiguousarray(vertices.detach().cpu().float().numpy())
         if not np.isfinite(xyz).all():
             continue
-        if corners.min() < 0 or corners.max() >= len(xyz):
-            raise OptionError(
-                f"faces must be rows of vertices, 0 to {len(xyz) - 1}, got {corners.min()} to {corners.max()}"
-            )
+        if first_row < 0 or last_row >= len(xyz):
+            raise OptionError(f"faces must be rows of vertices, 0 to {len(xyz) - 1}, got {first_row} to {last_row}")
         normals.append(normals_of(xyz, corners))
         own = _one_camera(camera, i, len(bodies))
         focal, centre = float(own.focal_px[0]), own.principal_point_px[0].detach().cpu().numpy()
@@ -134,9 +132,10 @@ def gather(
         # Depth stays, x and y make up for another focal length and centre: the same picture, one z-buffer.
         shift = xyz[:, 2:] * (centre - first[1])
         points.append(np.concatenate([(xyz[:, :2] * focal + shift) / first[0], xyz[:, 2:]], 1).astype(np.float32))
-        before = (xyz[:, 2] > NEAR_M)[corners].all(1)
+        near = xyz[:, 2] <= NEAR_M
+        before = ~near[corners].any(1) if near.any() else slice(None)
         kept.append(corners[before] + start)
-        albedo.append(to_linear(_colors(paint, len(xyz))))
+        albedo.append(np.broadcast_to(to_linear(_colors(paint, len(xyz))), xyz.shape))
         owner.append(np.full(len(xyz), i))
         worn.append(np.full(len(kept[-1]), len(textures) if isinstance(paint, Texture) else -1, np.int32))
         if isinstance(paint, Texture):
@@ -144,7 +143,7 @@ def gather(
             textures.append(paint)
             uv.append(paint.uv.astype(np.float32)[paint.uv_faces[before]])
         else:
-            uv.append(np.zeros((len(kept[-1]), 3, 2), np.float32))
+            uv.append(np.broadcast_to(np.zeros((1, 1, 2), np.float32), (len(kept[-1]), 3, 2)))
         start += len(xyz)
     if first is None:
         return None
@@ -162,12 +161,13 @@ def gather(
     )
 
 
-def _colors(paint: Paint, n_vertices: int) -> Float[np.ndarray, "V 3"]:
+def _colors(paint: Paint, n_vertices: int) -> Float[np.ndarray, "*V 3"]:
+    """One for all vertices, or one each."""
     if isinstance(paint, Texture):
-        return np.ones((n_vertices, 3))
+        return np.ones(3)
     colors = torch.as_tensor(paint).detach().cpu().double().numpy()
     if colors.shape not in ((3,), (n_vertices, 3)):
         raise OptionError(f"a colour must be (3,) or ({n_vertices}, 3), RGB in [0, 1], got {colors.shape}")
     if not (colors.min() >= 0 and colors.max() <= 1):
         raise OptionError("colours must be RGB in [0, 1]; divide bytes by 255")
-    return np.broadcast_to(colors, (n_vertices, 3))
+    return colors

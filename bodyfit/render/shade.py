@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from pytorch3d.renderer import PerspectiveCameras
 from torch import Tensor
@@ -18,7 +18,7 @@ from bodyfit.render.bands import by_bands
 from bodyfit.render.light import light_of_vertices, openness
 from bodyfit.render.scene import Paint, Scene, gather
 
-__all__ = ["Layer", "box_px", "draw_over", "pytorch3d_cameras", "render_bodies"]
+__all__ = ["Layer", "box_px", "draw_over", "is_closed", "pytorch3d_cameras", "render_bodies"]
 
 _TOGETHER_M = 12.0
 """Longest diagonal of people who cast shadows on each other: the texels of larger shadow maps are too coarse."""
@@ -80,7 +80,7 @@ def render_bodies(
     x0, y0, x1, y1 = box
     rgba = np.empty((y1 - y0, x1 - x0, 4), np.float32)
 
-    def keep(band: Float[np.ndarray, "h w 4"], top: int) -> None:
+    def keep(band: Float[np.ndarray, "h w 4"], _: Bool[np.ndarray, "h b"], top: int) -> None:
         rgba[top : top + len(band)] = band
 
     _draw(scene, points, box, light_of_scene(scene, shadows), keep)
@@ -95,15 +95,31 @@ def draw_over(
     *,
     opacity: float = 1.0,
     shadows: bool = True,
+    closed: bool = False,
 ) -> None:
-    """`render_bodies` over a picture of bytes, in place; needs little memory however large the picture is."""
+    """`render_bodies` over a picture of bytes, in place; needs little memory however large the picture is.
+
+    closed: the meshes are (`is_closed`), so that faces that look away need not be drawn.
+    """
     scene = gather(bodies, faces, camera)
     if scene is None:
         return
     points = scene.in_picture()
     box = box_px(points, scene.faces, camera.image_size)
     if box is not None:
-        draw_scene(picture, scene, points, box, light_of_scene(scene, shadows), opacity)
+        # Of a body that the camera is in, what looks away is seen.
+        closed = closed and len(scene.faces) == len(np.unique(scene.owner)) * len(faces)
+        draw_scene(picture, scene, points, box, light_of_scene(scene, shadows), opacity, closed=closed)
+
+
+def is_closed(faces: Int[Tensor, "F 3"], vertices: Float[Tensor, "V 3"]) -> bool:
+    """Whether a mesh has no border and its faces run counter-clockwise seen from outside; `vertices` of any pose."""
+    corners = faces.detach().cpu().numpy().astype(np.int64)
+    edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
+    there, back = edges @ (len(vertices), 1), edges @ (1, len(vertices))
+    a, b, c = vertices.detach().cpu().double().numpy()[corners].transpose(1, 0, 2)
+    volume = np.einsum("fi,fi->", a, np.cross(b, c))
+    return bool(volume > 0 and len(np.unique(there)) == len(there) and np.array_equal(np.sort(there), np.sort(back)))
 
 
 def light_of_scene(scene: Scene, shadows: bool) -> Float[np.ndarray, "U 4"]:
@@ -130,16 +146,18 @@ def draw_scene(
     box: tuple[int, int, int, int],
     light: Float[np.ndarray, "U 4"],
     opacity: float,
+    *,
+    closed: bool = False,
 ) -> None:
     """A lit scene over a picture of bytes, in place."""
     from bodyfit.render.samples import lay_over
 
     x0, y0, x1, _ = box
 
-    def lay(band: Float[np.ndarray, "h w 4"], top: int) -> None:
-        lay_over(band, opacity, picture[y0 + top : y0 + top + len(band), x0:x1])
+    def lay(band: Float[np.ndarray, "h w 4"], touched: Bool[np.ndarray, "h b"], top: int) -> None:
+        lay_over(band, touched, opacity, picture[y0 + top : y0 + top + len(band), x0:x1])
 
-    _draw(scene, points, box, light, lay)
+    _draw(scene, points, box, light, lay, closed)
 
 
 def _draw(
@@ -147,10 +165,12 @@ def _draw(
     points: Float[np.ndarray, "U 3"],
     box: tuple[int, int, int, int],
     light: Float[np.ndarray, "U 4"],
-    use: Callable[[Float[np.ndarray, "h w 4"], int], None],
+    use: Callable[[Float[np.ndarray, "h w 4"], Bool[np.ndarray, "h b"], int], None],
+    closed: bool = False,
 ) -> None:
-    """Colour and coverage of the box's pixels, handed on a band of rows at a time with the band's first row."""
-    from bodyfit.render.samples import EIGHT, band_picture, cover
+    """Colour and coverage of the box's pixels, handed on a band of rows at a time with which of its blocks of pixels
+    hold anything, and its first row."""
+    from bodyfit.render.samples import EIGHT, band_picture, blocks, cover
 
     x0, y0, x1, y1 = box
     width = x1 - x0
@@ -159,12 +179,11 @@ def _draw(
 
     def work(top: int, rows: int) -> None:
         shown = np.empty((rows, width, len(EIGHT)), np.int32)
-        cover(points, scene.faces, top, EIGHT, shown, np.empty(shown.shape, np.float32))
-        band = np.empty((rows, width, 4), np.float32)
-        band_picture(
-            points, scene.faces, top, EIGHT, shown, light, scene.albedo, scene.worn, scene.uv, texels, sheets, band
-        )
-        use(band, top)
+        touched = np.zeros((rows, blocks(width)), bool)
+        cover(points, scene.faces, top, EIGHT, touched, shown, np.empty(shown.shape, np.float32), closed)
+        band, of_faces = np.zeros((rows, width, 4), np.float32), (scene.worn, scene.uv, texels, sheets)
+        band_picture(points, scene.faces, top, EIGHT, touched, shown, light, scene.albedo, *of_faces, band)
+        use(band, touched, top)
 
     by_bands(y1 - y0, width * len(EIGHT), work)
 
@@ -173,13 +192,13 @@ def box_px(
     points: Float[np.ndarray, "U 3"], faces: Int[np.ndarray, "G 3"], size: tuple[int, int]
 ) -> tuple[int, int, int, int] | None:
     """Whole pixels x0, y0, x1, y1 about the faces, within the picture; None where there are none."""
+    from bodyfit.render.samples import extent
+
     if len(faces) == 0:
         return None
-    used = np.zeros(len(points), bool)
-    used[faces] = True
-    xy = points[used, :2]
-    x0, y0 = np.clip(np.floor(xy.min(0)), 0, size).astype(int).tolist()
-    x1, y1 = np.clip(np.ceil(xy.max(0)), 0, size).astype(int).tolist()
+    low, high = extent(points, faces)
+    x0, y0 = np.clip(np.floor(low), 0, size).astype(int).tolist()
+    x1, y1 = np.clip(np.ceil(high), 0, size).astype(int).tolist()
     return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from bodyfit.body.measure import Measurements
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.errors import OptionError
-from bodyfit.show.folder import Person
+from bodyfit.show.find import Person
 
 __all__ = ["Models", "Numbers", "Shown", "numbers"]
 

@@ -14,7 +14,7 @@ from bodyfit.body.model import BodyModel, BodyParams
 from bodyfit.errors import OptionError
 from bodyfit.io import save_glb, save_obj
 from bodyfit.render import person_color
-from bodyfit.show.folder import Person
+from bodyfit.show.find import Person
 
 __all__ = ["PersonEdits"]
 

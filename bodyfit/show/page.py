@@ -21,7 +21,8 @@ from bodyfit.frame import IMAGE_SUFFIXES, read_image
 from bodyfit.io import write_atomically
 from bodyfit.render import person_color
 from bodyfit.show.bodies import Models, Shown, numbers
-from bodyfit.show.folder import Person, Results, Scene
+from bodyfit.show.find import Person
+from bodyfit.show.folder import Results, Scene
 from bodyfit.show.pack import deflated, jpeg_within, pack_integers, pack_points
 from bodyfit.show.words import card, failures, overview
 

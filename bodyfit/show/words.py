@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from html import escape
 
 from bodyfit.show.bodies import Numbers, Shown
-from bodyfit.show.folder import Failure, Results, Scene
+from bodyfit.show.find import Failure
+from bodyfit.show.folder import Results, Scene
 
 __all__ = ["card", "failures", "overview"]
 

@@ -9,11 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from bodyfit.parallel import run
+
 __all__ = ["LMConfig", "LMSummary", "Normal", "Problem", "minimize"]
+
+
+_GRAIN = 8
+"""So many items are worth a thread."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class LMConfig:
     damping_max: float = 1e8
     """An item whose damping passes this has no better point near it and ends."""
     check_every: int = 3
-    """Iterations between looks at which items are done; each look waits for the device."""
+    """Iterations between looks at which items are done; each look waits for the device. A CPU is looked at always."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,10 @@ class _State:
 def minimize(problem: Problem, x: Float[Tensor, "B D"], config: LMConfig) -> tuple[Float[Tensor, "B D"], LMSummary]:
     """The minimiser from each start; an item whose objective is not finite at the start is left where it is."""
     at = problem.normal(x)
+    own = torch.contiguous_format
+    at = Normal(*(t.clone(memory_format=own) for t in (at.cost, at.gradient, at.hessian)))
     state = _State(
-        x=x.clone(),
+        x=x.clone(memory_format=own),
         at=at,
         damping=torch.full_like(at.cost, config.damping),
         done=~torch.isfinite(at.cost),
@@ -107,8 +116,9 @@ def minimize(problem: Problem, x: Float[Tensor, "B D"], config: LMConfig) -> tup
     # Costs never rise, so what is not written is the least of what came before.
     trace = torch.full((config.max_iterations + 1, len(x)), torch.inf, dtype=x.dtype, device=x.device)
     trace[0] = at.cost
+    check_every = 1 if x.is_cpu else config.check_every
     for iteration in range(config.max_iterations + 1):
-        if iteration == config.max_iterations or iteration % config.check_every == 0:
+        if iteration == config.max_iterations or iteration % check_every == 0:
             out_x[alive], out_cost[alive] = state.x, state.at.cost
             out_iterations[alive], out_done[alive] = state.iterations, state.done
             going = (~state.done).nonzero()[:, 0]
@@ -123,7 +133,28 @@ def minimize(problem: Problem, x: Float[Tensor, "B D"], config: LMConfig) -> tup
 
 
 def _step(problem: Problem, state: _State, config: LMConfig) -> None:
-    """One trial step for every item, kept where it lowers the objective. Nothing here waits for the device."""
+    """One trial step for every item, kept where it lowers the objective."""
+    here = state.x.is_cpu and state.x.dtype in (torch.float32, torch.float64)
+    (_step_by_loops if here else _step_by_tensors)(problem, state, config)
+
+
+def _step_by_loops(problem: Problem, state: _State, config: LMConfig) -> None:
+    """On a CPU, whose time goes into calls and copies and not into sums of so small matrices."""
+    from bodyfit.solve.lm_loops import judge, propose
+
+    x, at = state.x, state.at
+    kept = tuple(t.numpy() for t in (x, at.cost, at.gradient, at.hessian, state.damping, state.done, state.iterations))
+    tried, foretold = torch.empty_like(x), np.empty(len(x))
+    tiny = torch.finfo(x.dtype).tiny
+    run(propose, len(x), kept[0], *kept[2:6], tiny, tried.numpy(), foretold, grain=_GRAIN)
+    trial = problem.normal(tried)
+    new = (t.contiguous().numpy() for t in (tried, trial.cost, trial.gradient, trial.hessian))
+    rules = float(config.cost_tolerance), float(config.damping_down), float(config.damping_up)
+    run(judge, len(x), *new, foretold, *rules, float(config.damping_max), *kept, grain=16 * _GRAIN)
+
+
+def _step_by_tensors(problem: Problem, state: _State, config: LMConfig) -> None:
+    """On any device; nothing here waits for it."""
     cost, gradient, hessian = state.at.cost, state.at.gradient, state.at.hessian
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     floor = 1e-9 * diagonal.amax(1, keepdim=True) + torch.finfo(diagonal.dtype).tiny

@@ -1,6 +1,7 @@
 """2D keypoints from the files of other programs and our own."""
 
+from bodyfit.io.keypoints.clip import ClipKeypoints
 from bodyfit.io.keypoints.own import save_keypoints
 from bodyfit.io.keypoints.source import KeypointFiles, Match, load_keypoints
 
-__all__ = ["KeypointFiles", "Match", "load_keypoints", "save_keypoints"]
+__all__ = ["ClipKeypoints", "KeypointFiles", "Match", "load_keypoints", "save_keypoints"]

@@ -23,6 +23,7 @@ from bodyfit.io.keypoints.entry import (
     numbers,
     person,
     printable,
+    track_of,
     triples,
 )
 from bodyfit.keypoints import Keypoints2D
@@ -93,7 +94,8 @@ def _result(item: dict[str, Any], where: str, layout: str | None) -> Keypoints2D
         raise KeypointFileError(f"{where}: has no keypoints; is it a file of boxes?")
     xyc = triples(item["keypoints"], where)
     (score,) = numbers([item.get("score", 1.0)], f"{where}: score")
-    return person(layout_of_count(len(xyc), where, layout), xyc, where, shift=0.5, score=float(score))
+    kind, track = layout_of_count(len(xyc), where, layout), track_of(item.get("track_id", item.get("idx")))
+    return person(kind, xyc, where, shift=0.5, score=float(score), track=track)
 
 
 def _annotated(
@@ -122,7 +124,8 @@ def _annotation(item: dict[str, Any], where: str, layout: str | None) -> Keypoin
     xyv = _visibilities(item, where)
     if len(xyv) == 133 and layout == "coco17":  # the category names the body alone
         layout = None
-    return person(layout_of_count(len(xyv), where, layout), xyv * np.array((1, 1, 0.5)), where, shift=0.5)
+    kind, track = layout_of_count(len(xyv), where, layout), track_of(item.get("track_id"))
+    return person(kind, xyv * np.array((1, 1, 0.5)), where, shift=0.5, track=track)
 
 
 def _visibilities(item: dict[str, Any], where: str) -> Float[np.ndarray, "K 3"]:

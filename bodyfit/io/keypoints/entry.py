@@ -14,7 +14,18 @@ from bodyfit.errors import KeypointFileError
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.skeleton import layout_names
 
-__all__ = ["Entry", "attempt", "gather", "join", "layout_of_count", "numbers", "person", "printable", "triples"]
+__all__ = [
+    "Entry",
+    "attempt",
+    "gather",
+    "join",
+    "layout_of_count",
+    "numbers",
+    "person",
+    "printable",
+    "track_of",
+    "triples",
+]
 
 _BY_COUNT = {16: "mpii16", 17: "coco17", 26: "halpe26", 133: "wholebody133", 136: "halpe136"}
 """What programs of COCO's kind mean by so many keypoints."""
@@ -42,6 +53,10 @@ class Entry:
     """Width and height of the picture, where the file says so."""
     pixels: str | None = None
     """What to do if the keypoints turn out not to lie in the picture; None for files of our own, which may say so."""
+    frame: int | None = None
+    """The frame's number in a clip, where the file says it otherwise than by the name."""
+    first_frame: int = 0
+    """What number programs that write such files give to the first frame."""
 
 
 def gather(path: Path, items: Iterable[tuple[str, Keypoints2D | KeypointFileError]], pixels: str) -> list[Entry]:
@@ -113,6 +128,7 @@ def person(
     *,
     shift: float,
     score: float = 1.0,
+    track: int | None = None,
     advice: str = "multiply x by the picture's width and y by its height",
 ) -> Keypoints2D:
     """One person of a file, in our pixels: `shift` is 0.5 where the file counts from the middle of the first pixel.
@@ -126,7 +142,15 @@ def person(
         raise KeypointFileError(f"{where}: all coordinates lie between {low} and 1, so they are no pixels; {advice}")
     ours = np.where(known[:, None], xyc + np.array((shift, shift, 0)), 0)
     ours[:, 2] = np.minimum(ours[:, 2], 1)
-    return Keypoints2D(layout, ours.astype(np.float32), score=min(1.0, max(0.0, score)))
+    return Keypoints2D(layout, ours.astype(np.float32), score=min(1.0, max(0.0, score)), track=track)
+
+
+def track_of(value: Any) -> int | None:
+    """The number of a person through a clip: a whole number from 0 on, alone or in a list; None for anything else."""
+    number = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < 2**53:
+        return None
+    return int(number) if number == int(number) else None
 
 
 def printable(value: Any) -> str:

@@ -1,14 +1,26 @@
-"""MMPose's predictions: what its inferencer saves for a picture, and what its demos save with --save-predictions."""
+"""MMPose's predictions: what its inferencer saves for a picture or a clip, and its demos with --save-predictions."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bodyfit.errors import KeypointFileError
-from bodyfit.io.keypoints.entry import NAME_IT, Entry, attempt, gather, layout_of_count, numbers, person, printable
+from bodyfit.io.keypoints.entry import (
+    NAME_IT,
+    Entry,
+    attempt,
+    gather,
+    layout_of_count,
+    numbers,
+    person,
+    printable,
+    track_of,
+)
 from bodyfit.keypoints import Keypoints2D
 
 __all__ = ["is_mmpose", "read_mmpose"]
@@ -26,7 +38,7 @@ _PIXELS = "give MMPose the picture itself, not a resized one"
 
 
 def is_mmpose(content: Any) -> bool:
-    """The instances of a picture in a list, or an object with `instance_info`."""
+    """The instances of a picture or the frames of a clip in a list, or an object with `instance_info`."""
     return (isinstance(content, dict) and "instance_info" in content) or (
         isinstance(content, list)
         and any(isinstance(item, dict) and ("keypoint_scores" in item or "instances" in item) for item in content)
@@ -34,21 +46,35 @@ def is_mmpose(content: Any) -> bool:
 
 
 def read_mmpose(content: Any, path: Path, layout: str | None) -> list[Entry]:
-    """One entry, named after the file without the `results_` that the demos put before.
+    """One entry, named after the file without the `results_` that the demos put before; of a clip one a frame.
 
-    Without the demos' `meta_info` the number of keypoints says the layout, 17 being COCO's. Raises `KeypointFileError`
-    for the frames of a video.
+    Without the demos' `meta_info` the number of keypoints says the layout, 17 being COCO's. The inferencer counts
+    frames from 0, the demos from 1. Raises `KeypointFileError`.
     """
-    instances = content
+    instances, first = content, int(isinstance(content, dict))
     if isinstance(content, dict):
         instances, layout = content["instance_info"], _layout(content.get("meta_info"), path, layout)
     if not isinstance(instances, list):
         raise KeypointFileError(f"{path}: instance_info is no list")
-    if any(isinstance(item, dict) and "instances" in item for item in instances):
-        raise KeypointFileError(f"{path}: holds the frames of a video, not a picture")
     name = path.stem.removeprefix("results_")
-    people = ((name, attempt(_person, item, f"{path}: instance {i}", layout)) for i, item in enumerate(instances))
-    return gather(path, people, _PIXELS) or [Entry(name, path)]
+    if any(isinstance(item, dict) and "instances" in item for item in instances):
+        return list(_frames(instances, name, path, layout, first))
+    return [_picture(instances, name, path, str(path), layout)]
+
+
+def _picture(instances: list[Any], name: str, path: Path, where: str, layout: str | None) -> Entry:
+    people = ((name, attempt(_person, item, f"{where}: instance {i}", layout)) for i, item in enumerate(instances))
+    return next(iter(gather(path, people, _PIXELS)), Entry(name, path, pixels=_PIXELS))
+
+
+def _frames(items: list[Any], name: str, path: Path, layout: str | None, first: int) -> Iterator[Entry]:
+    """An entry for each frame of a clip."""
+    for i, item in enumerate(items):
+        number = item.get("frame_id") if isinstance(item, dict) else None
+        if type(number) is not int or not isinstance(item.get("instances"), list):
+            raise KeypointFileError(f"{path}: item {i}: expected an object with frame_id and instances")
+        entry = _picture(item["instances"], f"{name}, frame {number}", path, f"{path}: frame {number}", layout)
+        yield replace(entry, frame=number, first_frame=first)
 
 
 def _layout(meta: Any, path: Path, layout: str | None) -> str | None:
@@ -77,4 +103,5 @@ def _person(item: Any, where: str, layout: str | None) -> Keypoints2D:
         raise KeypointFileError(f"{where}: {len(xy)} keypoints, but {len(scores)} keypoint_scores")
     xyc = np.concatenate([np.stack(xy), scores[:, None]], 1)
     (score,) = numbers([item.get("bbox_score", 1.0)], f"{where}: bbox_score")
-    return person(layout_of_count(len(xyc), where, layout), xyc, where, shift=0.5, score=float(score))
+    kind, track = layout_of_count(len(xyc), where, layout), track_of(item.get("track_id"))
+    return person(kind, xyc, where, shift=0.5, score=float(score), track=track)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bodyfit.errors import KeypointFileError
-from bodyfit.io.keypoints.entry import Entry, attempt, gather, layout_of_count, person, printable, triples
+from bodyfit.io.keypoints.entry import Entry, attempt, gather, layout_of_count, person, printable, track_of, triples
 from bodyfit.keypoints import Keypoints2D, convert_keypoints
 
 __all__ = ["is_openpose", "is_openpose_table", "read_openpose", "read_openpose_table"]
@@ -61,12 +61,13 @@ def _person(item: Any, where: str, layout: str | None) -> Keypoints2D:
         layout = layout_of_count(len(body), where, layout, _BY_COUNT) if len(body) else "openpose25"
     else:
         raise KeypointFileError(f"{where}: {len(body)} keypoints of the body, expected 18 or 25")
+    track = track_of(item.get("person_id", item.get("idx")))  # [-1] where OpenPose does not track
     if not parts:
-        return person(layout, body, where, shift=0.0, advice=_ADVICE)
+        return person(layout, body, where, shift=0.0, track=track, advice=_ADVICE)
     body = body if len(body) else np.zeros((25, 3))
     whole = [convert_keypoints(body, layout, "openpose25")[0]]
     whole += [parts.get(part, np.zeros((count, 3))) for part, count in _PARTS]
-    return person("openpose137", np.concatenate(whole), where, shift=0.0, advice=_ADVICE)
+    return person("openpose137", np.concatenate(whole), where, shift=0.0, track=track, advice=_ADVICE)
 
 
 def _present_parts(item: dict[str, Any], where: str) -> Iterator[tuple[str, Float[np.ndarray, "K 3"]]]:

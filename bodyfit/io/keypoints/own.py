@@ -1,8 +1,9 @@
-"""Keypoints as npz: what `save_keypoints` writes, and the keypoints that a saved fit was made from."""
+"""Keypoints as npz: what `save_keypoints` writes, and the keypoints that a saved fit or track was made from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def save_keypoints(path: str | Path, people: Mapping[str, Sequence[Keypoints2D]]
     """Write the people of pictures, by the pictures' names, all of one layout, as npz; nobody is an empty list.
 
     With N people: images (M,) all names; image (N,) whose; layout; xyc (N, K, 3) in our pixels; score (N,); lift_m
-    (N, K, 3), lift_centre_px (N, 2) and box (N, 4), NaN where there is none. Masks, hands and faces are left out.
+    (N, K, 3), lift_centre_px (N, 2) and box (N, 4), NaN where there is none; track (N,), -1 where there is none. Masks,
+    hands and faces are left out.
     Raises `OptionError` for several layouts and `OutputError`.
     """
     everyone = [(name, person) for name, persons in people.items() for person in persons]
@@ -44,13 +46,15 @@ def save_keypoints(path: str | Path, people: Mapping[str, Sequence[Keypoints2D]]
         "lift_m": np.array([nowhere if p.lift_m is None else p.lift_m for _, p in everyone]).reshape(-1, k, 3),
         "lift_centre_px": np.array([p.lift_centre_px or (np.nan,) * 2 for _, p in everyone]).reshape(-1, 2),
         "box": np.array([p.box or (np.nan,) * 4 for _, p in everyone]).reshape(-1, 4),
+        "track": np.array([-1 if p.track is None else p.track for _, p in everyone], np.int64),
     }
     with write_atomically(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def read_own(path: Path, layout: str | None) -> list[Entry]:
-    """The entries of either kind; a saved fit stands for the picture that its folder is named after.
+    """The entries of either kind; a saved fit stands for the picture that its folder is named after, a track for the
+    frames in which the person was seen.
 
     Nothing is unpickled. Raises `KeypointFileError`.
     """
@@ -61,7 +65,7 @@ def read_own(path: Path, layout: str | None) -> list[Entry]:
     if "bodyfit_keypoints" in arrays:
         return _keypoints(arrays, path, layout)
     if {"bodyfit_format", "keypoints", "layout", "image_size"} <= arrays.keys():
-        return [_fit(arrays, path, layout)]
+        return _track(arrays, path, layout) if "track_id" in arrays else [_fit(arrays, path, layout)]
     raise KeypointFileError(f"{path}: no keypoints in it; save_keypoints and `bodyfit fit` write npz files with them")
 
 
@@ -75,11 +79,12 @@ def _keypoints(arrays: dict[str, Any], path: Path, layout: str | None) -> list[E
     n = len(image)
     xyc = _array(arrays, path, "xyc", "f", (n, k, 3))
     rest = {"images": image, "score": np.ones(n), "lift_m": np.full((n, k, 3), np.nan)}
-    rest |= {"lift_centre_px": np.full((n, 2), np.nan), "box": np.full((n, 4), np.nan)}
+    rest |= {"lift_centre_px": np.full((n, 2), np.nan), "box": np.full((n, 4), np.nan), "track": np.full(n, -1)}
     arrays = {**rest, **arrays}  # what a file of somebody's own may leave out
     images, score = _array(arrays, path, "images", "U", (None,)), _array(arrays, path, "score", "f", (n,))
     lift = _array(arrays, path, "lift_m", "f", (n, k, 3))
     centre, box = _array(arrays, path, "lift_centre_px", "f", (n, 2)), _array(arrays, path, "box", "f", (n, 4))
+    track = _array(arrays, path, "track", "iu", (n,))
     people: dict[str, list[Keypoints2D]] = {str(name): [] for name in images}
     for i, name in enumerate(map(str, image)):
         has_lift, has_centre = np.isfinite(lift[i]).any(), np.isfinite(centre[i]).all()
@@ -90,6 +95,7 @@ def _keypoints(arrays: dict[str, Any], path: Path, layout: str | None) -> list[E
             tuple(centre[i].tolist()) if has_centre else None,
             float(score[i]),
             tuple(box[i].tolist()) if np.isfinite(box[i]).all() else None,
+            track=int(track[i]) if track[i] >= 0 else None,
         )
         people.setdefault(name, []).append(one)
     return [Entry(name, path, tuple(persons)) for name, persons in people.items()]
@@ -103,6 +109,18 @@ def _fit(arrays: dict[str, Any], path: Path, layout: str | None) -> Entry:
     xyc = _array(arrays, path, "keypoints", "f", (None, len(layout_names(kind)), 3))
     people = tuple(Keypoints2D(kind, np.nan_to_num(one, nan=0.0)) for one in xyc.astype(np.float32))
     return Entry(path.absolute().parent.name, path, people, image_size=(int(size[0]), int(size[1])))
+
+
+def _track(arrays: dict[str, Any], path: Path, layout: str | None) -> list[Entry]:
+    whole = _fit(arrays, path, layout)
+    n = len(whole.people)
+    frames, seen = _array(arrays, path, "frames", "iu", (n,)), _array(arrays, path, "seen", "b", (n,))
+    who = int(_array(arrays, path, "track_id", "iu", ()))
+    return [
+        replace(whole, name=f"{whole.name}, frame {frame}", people=(replace(person, track=who),), frame=frame)
+        for frame, person, there in zip(frames.tolist(), whole.people, seen, strict=True)
+        if there
+    ]
 
 
 def _layout(arrays: dict[str, Any], path: Path, layout: str | None) -> str:

@@ -118,11 +118,11 @@ def _read(path: Path, content: Any, layout: str | None, names: Any) -> list[Entr
 
 
 def _fits_together(entries: Iterable[Entry]) -> list[Entry]:
-    """Saved fits have a file a person: those of one folder become one entry."""
-    joined: dict[Path, Entry] = {}
+    """Saved fits and tracks have a file a person: those of one folder, and frame, become one entry."""
+    joined: dict[Path | tuple[Path, int | None], Entry] = {}
     for entry in entries:
         is_fit = entry.path.suffix.lower() == ".npz" and entry.image_size is not None
-        key = entry.path.parent if is_fit else entry.path / entry.name
+        key = (entry.path.parent, entry.frame) if is_fit else entry.path / entry.name
         if key in joined and is_fit:
             entry = replace(joined[key], people=(*joined[key].people, *entry.people))
         joined[key] = entry

@@ -18,7 +18,7 @@ from bodyfit.io.keypoints.recognise import read_entries
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.skeleton import layout_names
 
-__all__ = ["KeypointFiles", "Match", "load_keypoints"]
+__all__ = ["KeypointFiles", "Match", "check_size", "load_keypoints"]
 
 _OUTSIDE = 0.05
 """Part of the picture's side that keypoints may lie beyond its edge."""
@@ -79,7 +79,7 @@ class KeypointFiles:
         entry = entries[0]
         if entry.faults and not entry.people:
             raise KeypointFileError("; ".join(entry.faults))
-        _check_size(entry, frame)
+        check_size([entry], frame.size)
         return list(entry.people)
 
     def _candidates(self, picture: Path) -> list[Entry]:
@@ -124,22 +124,26 @@ def _shared_parents(entry: Entry, picture: Path) -> int:
     return same.index(False) if False in same else len(same)
 
 
-def _check_size(entry: Entry, frame: Frame) -> None:
-    """Raise `KeypointFileError` where keypoints were made from a picture of another size."""
-    w, h = frame.size
-    if entry.image_size not in (None, frame.size):
-        theirs = "{}x{}".format(*entry.image_size)
-        turned = " (EXIF turns it)" if entry.image_size == (h, w) else ""
-        raise KeypointFileError(
-            f"{entry.path}: {printable(entry.name)} is {theirs} there, but the picture is {w}x{h}{turned}; "
-            "give the picture that the keypoints were made from"
-        )
-    if entry.pixels is None or not entry.people:
+def check_size(entries: Sequence[Entry], size: tuple[int, int]) -> None:
+    """Raise `KeypointFileError` where keypoints were made from a picture, or a clip's frames, of another size."""
+    w, h = size
+    for entry in entries:
+        if entry.image_size not in (None, size):
+            theirs = "{}x{}".format(*entry.image_size)
+            turned = " (its file turns it upright)" if entry.image_size == (h, w) else ""
+            raise KeypointFileError(
+                f"{entry.path}: {printable(entry.name)} is {theirs} there, but the picture is {w}x{h}{turned}; "
+                "give the picture that the keypoints were made from"
+            )
+    judged = [entry for entry in entries if entry.pixels is not None]
+    points = [person.xyc[person.xyc[:, 2] > 0, :2] for entry in judged for person in entry.people]
+    if not points:
         return
-    points = np.concatenate([person.xyc[person.xyc[:, 2] > 0, :2] for person in entry.people])
-    beyond = (np.maximum(-points, points - (w, h)) > (_OUTSIDE * w, _OUTSIDE * h)).any(1)
-    if len(points) and beyond.mean() > 0.5:
+    xy = np.concatenate(points)
+    beyond = (np.maximum(-xy, xy - (w, h)) > (_OUTSIDE * w, _OUTSIDE * h)).any(1)
+    if len(xy) and beyond.mean() > 0.5:
+        name = printable(judged[0].name) if len(judged) == 1 else f"{len(judged)} frames"
         raise KeypointFileError(
-            f"{entry.path}: {beyond.sum()} of {len(points)} keypoints of {printable(entry.name)} lie outside of the "
-            f"picture, which is {w}x{h}; {entry.pixels}"
+            f"{judged[0].path}: {beyond.sum()} of {len(xy)} keypoints of {name} lie outside of the picture, "
+            f"which is {w}x{h}; {judged[0].pixels}"
         )
