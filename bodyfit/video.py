@@ -16,7 +16,7 @@ from bodyfit.camera import focal_px_from
 from bodyfit.detect import DEFAULT, Detector, load_detector
 from bodyfit.detect.clip import watch
 from bodyfit.errors import OptionError, VideoError
-from bodyfit.fit.config import FitConfig
+from bodyfit.fit.config import FitConfig, SequenceConfig
 from bodyfit.fit.focal import Focal
 from bodyfit.fit.result import FitStatus, take
 from bodyfit.fit.sequence import SequenceFitter
@@ -76,6 +76,7 @@ def fit_video(
     end_s: float | None = None,
     stride: int = 1,
     config: FitConfig | None = None,
+    sequence: SequenceConfig | None = None,
     tracker: TrackerConfig | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
@@ -83,8 +84,8 @@ def fit_video(
     """Everyone in a clip as a body through time: one shape each, smooth motion; numbered in the order of appearance.
 
     The camera stands still. The focal length is as in `fit_image`, of the upright clip, without EXIF; where nothing
-    says it, it is found from how people look as they move, one for all of them (`fit/focal.py`). Frames are read
-    from `start_s` up to before `end_s` (seconds), every `stride`-th of them. Who is unseen for up to
+    says it and `sequence.focal_frames` is not 0, it is found from the people, one for all (`fit/focal.py`). Frames are
+    read from `start_s` up to before `end_s` (seconds), every `stride`-th of them. Who is unseen for up to
     `tracker.max_gap_s` keeps their number and the motion fills the gap (`Track.seen`). The clip is never in memory as a
     whole.
 
@@ -107,7 +108,9 @@ def fit_video(
     if found_by is None:
         found_by = load_detector(detector) if isinstance(detector, str) else detector
     watched = watch_clip(reader, found_by, tracker=tracker, progress=progress)
-    return fit_watched(watched, model=model, lens=lens, config=config, device=device, progress=progress)
+    return fit_watched(
+        watched, model=model, lens=lens, config=config, sequence=sequence, device=device, progress=progress
+    )
 
 
 def look_side_px(found_by: Detector | ClipKeypoints | None) -> int:
@@ -161,16 +164,17 @@ def fit_watched(
     model: BodyModel | None = None,
     lens: Lens | None = None,
     config: FitConfig | None = None,
+    sequence: SequenceConfig | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> list[Track]:
     """A track for everyone who shows enough to be fitted."""
     focal_px, source = focal_of(watched.size, Lens() if lens is None else lens)
     fitters = {
-        layout: SequenceFitter(layout=layout, model=model, config=config, device=device)
+        layout: SequenceFitter(layout=layout, model=model, config=config, sequence=sequence, device=device)
         for layout in {trail.people.layout for trail in watched.trails}
     }
-    if source == "guess" and watched.trails:
+    if source == "guess" and sequence is not None and sequence.focal_frames > 0 and watched.trails:
         if progress is not None:
             progress("fitting", 0, len(watched.trails))
         focal_px, source = found_focal(watched, fitters, focal_px), "found"

@@ -30,7 +30,7 @@ from synthetic_people import FOCAL_PX, SIZE, split
 
 import bodyfit
 from bodyfit.evaluate import metrics
-from bodyfit.fit.config import FitConfig
+from bodyfit.fit.config import FitConfig, SequenceConfig
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.focal import Focal
 from bodyfit.fit.sequence import SequenceFitter
@@ -172,7 +172,8 @@ def focal(films: list[Film], layout: str, config: FitConfig, model: bodyfit.Body
         "PA mm, found",
     ):
         table.add_column(name, justify="right")
-    fitter = SequenceFitter(layout=layout, model=model, config=config)
+    sequence = SequenceConfig(focal_frames=32)
+    fitter = SequenceFitter(layout=layout, model=model, config=config, sequence=sequence)
     for factor in (0.7, 0.85, 1.0, 1.2, 1.4):
         found, off = [], []
         for who in films:

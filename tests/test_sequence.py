@@ -266,7 +266,9 @@ def test_the_focal_length_of_exact_keypoints_is_found(model):
     xyc, points = seen(model, params)
     none = {"pose": 0.05, "shape": 0.05, "angle": 0.0, "limits": 0.0, "interpenetration": 0.0}
     config = FitConfig(stages=tuple(replace(stage, **none) for stage in FitConfig().stages), noise_px=0.0)
-    fitter = SequenceFitter(layout=LAYOUT, model=model, config=config, sequence=SequenceConfig(shape=0.05))
+    fitter = SequenceFitter(
+        layout=LAYOUT, model=model, config=config, sequence=SequenceConfig(shape=0.05, focal_frames=32)
+    )
     for guess in (0.8, 1.25):
         px = FOCAL * guess
         for _ in range(2):

@@ -146,10 +146,10 @@ class FitConfig:
 class SequenceConfig:
     """Settings of `fit_sequence` beyond those of single frames (`FitConfig`)."""
 
-    motion: float = 0.6
+    motion: float = 0.9
     """Weight of the accelerations, squared in the objective; 1 makes a typical acceleration cost as much as one
     keypoint that is a centimetre off."""
-    motion_tail: float = 5.0
+    motion_tail: float = 2.0
     """Where the price of an acceleration grows no longer by its square, in typical accelerations squared."""
     shape: float = 1.5
     """Weight of the betas' prior in each frame: what keypoints err by is much the same in all frames of a clip, so that
@@ -158,8 +158,9 @@ class SequenceConfig:
     """Weight of the focal length's prior in each frame that it is found from: of the logarithm of its ratio to the
     guess. Fields of view from 40 to 75 degrees are a deviation of 0.3; as for the shape, what keypoints err by is much
     the same in all frames."""
-    focal_frames: int = 32
-    """From so many frames of a track the focal length is found where none is given; 0 for the guess."""
+    focal_frames: int = 0
+    """From so many frames of a track the focal length is found where none is given; 0 for the guess. 32 are enough; the
+    detector's errors leave the answer 15 % off at best (docs/sequence.md)."""
     pose_tail: float = 2 / 3
     """Where the mixture's cost turns logarithmic, in parts of what it is for single frames: what the prior says of an
     odd pose, the frames about it say better."""

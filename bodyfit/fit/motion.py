@@ -31,7 +31,7 @@ _SIGMA = {
 _SIGMA_TRANSL = 1.5
 """The same of the whole body, m/s^2."""
 
-_POWER, _POWER_TRANSL = 0.25, 0.5
+_POWER, _POWER_TRANSL = 0.1, 0.5
 """p of joints and of the translation."""
 
 

@@ -44,7 +44,7 @@ def fit_sequence(
 
     xyc: (T, K, 3): x px, y px and confidence of each keypoint of `layout` in each frame; missing is confidence 0 or
     NaN, and a frame may have none. fps: frames a second. The rest as in `fit_keypoints`, one camera for all frames;
-    where no focal length is given, it is found from the track as far as that tells it (`fit/focal.py`).
+    where no focal length is given and `sequence.focal_frames` is not 0, it is found from the track (`fit/focal.py`).
 
     The result has batch T, in camera axes and metres; betas are the same in all rows. A frame without a keypoint
     between frames with some is filled by the motion (status "filled"); before the first and after the last it is
