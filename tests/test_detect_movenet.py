@@ -84,7 +84,7 @@ def test_more_looks_agree_with_few(walking):
 def test_a_limit_keeps_the_largest(detector):
     frame = read_image(SAMPLES / "street_two_people.jpg")
     everyone = detector.detect([frame])[0]
-    (one,) = MovenetDetector(max_people=1).detect([frame])[0]
+    (one,) = MovenetDetector(max_people=1, masks=True).detect([frame])[0]
     np.testing.assert_array_equal(one.xyc, everyone[0].xyc)
     with pytest.raises(OptionError, match="max_people"):
         MovenetDetector(max_people=0)
@@ -95,7 +95,7 @@ def test_the_network_sees_one_person_at_any_scale():
     network, whole = Multipose(), (0, 0, *frame.size)
     near, far = (network.people(frame.image, whole, side)[0] for side in (256, 480))
     assert oks(near.xyc, far.xyc, near.height_px) > 0.8
-    assert len(network.people(frame.image, whole, 256)) == 24
+    assert 1 <= len(network.people(frame.image, whole, 256)) <= 24
     left = network.people(frame.image, (100, 0, 554, 554), 256)[0]  # a part of the picture gives the picture's pixels
     assert oks(near.xyc, left.xyc, near.height_px) > 0.8
 
