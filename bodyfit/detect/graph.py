@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from bodyfit.detect.regions import Box
 from bodyfit.errors import DetectorError
 
-__all__ = ["Graph", "part_of", "starting"]
+__all__ = ["Graph", "averaged", "part_of", "starting"]
 
 _INPUT_PX = 256
 """Side of the networks' input, about."""
@@ -46,23 +46,29 @@ def starting() -> Iterator[None]:
 
 
 def part_of(image: UInt8[np.ndarray, "H W 3"], box: Box, side_px: float) -> tuple[Any, tuple[float, float]]:
-    """A box of the picture as a packet, and how much larger than the box its padded sides are.
+    """A box of the picture as a packet, `averaged`, and how much larger than the box its padded sides are."""
+    from mediapipe import ImageFormat  # pyright: ignore[reportPrivateImportUsage]
+    from mediapipe.python import packet_creator
+
+    part, factor = averaged(image, box, side_px)
+    w, h = box[2] - box[0], box[3] - box[1]
+    scale = (part.shape[1] * factor / w, part.shape[0] * factor / h)  # the last pixel may stand for fewer
+    return packet_creator.create_image_frame(data=part, image_format=ImageFormat.SRGB), scale
+
+
+def averaged(image: UInt8[np.ndarray, "H W 3"], box: Box, side_px: float) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+    """A box of the picture, and of how many pixels, across and down, each of its pixels is the mean.
 
     `side_px` is how much of the picture a network will see. The networks sample their input from single pixels, so
     what they would see far smaller is first averaged down.
     """
-    from mediapipe import ImageFormat  # pyright: ignore[reportPrivateImportUsage]
-    from mediapipe.python import packet_creator
     from PIL import Image
 
     part = _packed(image[box[1] : box[3], box[0] : box[2]])
     factor = max(1, int(side_px / (1.5 * _INPUT_PX)))
-    scale = (1.0, 1.0)
     if factor > 1:
-        h, w = part.shape[:2]
         part = np.ascontiguousarray(Image.fromarray(part).reduce(factor))
-        scale = (part.shape[1] * factor / w, part.shape[0] * factor / h)  # the last pixel may stand for fewer
-    return packet_creator.create_image_frame(data=part, image_format=ImageFormat.SRGB), scale
+    return part, factor
 
 
 class Graph:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from bodyfit.detect.blazepose import Blazepose, Landmarks
+from bodyfit.detect.landmarks import Landmarker
 from bodyfit.detect.looks import consensus, mirrored
 from bodyfit.detect.mediapipe import keypoints_from
 from bodyfit.detect.multipose import Multipose, Proposal
@@ -52,7 +53,7 @@ class MovenetDetector:
         looks once at the whole picture, small, and once at each person: for few people who are large in it."""
         if max_people is not None and max_people < 1:
             raise OptionError(f"max_people must be at least 1, or None for everyone, got {max_people}")
-        self._proposer, self._networks = Multipose(), Blazepose(masks=masks)
+        self._proposer, self._networks = Multipose(), Blazepose(masks=True) if masks else Landmarker()
         self._hands, self._face = HandFinder() if hands else None, FaceFinder() if face else None
         self._quick, self._tta, self._max_people = quick, tta, max_people
         self._threads = look_threads()
@@ -99,7 +100,7 @@ class MovenetDetector:
         self, image: UInt8[np.ndarray, "H W 3"], proposal: Proposal, others: Sequence[Proposal]
     ) -> Keypoints2D | None:
         """A proposed person's landmarks, checked against the proposal; its own points where they show another."""
-        if proposal.score < 0.3 and not believable(proposal, 1.0, 1.0):
+        if not believable(proposal, 1.0, 1.0):
             return None
         size = image.shape[1], image.shape[0]
         looks = self._looks(image, region(proposal.xyc), proposal)
