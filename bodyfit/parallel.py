@@ -26,6 +26,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pools)
 
 
+class _Whole:
+    """How many threads torch had before the first of those who are inside `loops_alone` came."""
+
+    lock = threading.Lock()
+    inside = 0
+    threads = 1
+
+
 _given = threading.local()
 
 
@@ -34,15 +42,22 @@ def loops_alone() -> Iterator[None]:
     """Inside, loops run on as many threads as torch used, and torch's own operations on one.
 
     Where operations are small its second thread waits for the next one, spinning: a fit of one person took 6 times the
-    time of the processor, and on a busy machine that of the clock.
+    time of the processor, and on a busy machine that of the clock. Torch's number is the process's, and each thread
+    has a copy of it: of several threads inside, the first asks for it, and each one puts it back for itself.
     """
-    before, outer = torch.get_num_threads(), getattr(_given, "threads", None)
-    _given.threads = before if outer is None else outer
-    torch.set_num_threads(1)
+    outer = getattr(_given, "threads", None)
+    with _Whole.lock:
+        if _Whole.inside == 0:
+            _Whole.threads = torch.get_num_threads()
+        _Whole.inside += 1
+        _given.threads = threads = _Whole.threads if outer is None else outer
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _Whole.lock:
+            _Whole.inside -= 1
+            torch.set_num_threads(threads if outer is None else 1)
         _given.threads = outer
 
 
