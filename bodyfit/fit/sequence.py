@@ -21,6 +21,7 @@ from bodyfit.fit.objective import pack
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.fit.sides import EXCHANGED, orders_of, reordered, steady_sides
 from bodyfit.fit.window import Window
+from bodyfit.parallel import loops_alone
 from bodyfit.solve import ChainSummary
 
 __all__ = ["SequenceFitter", "fit_sequence"]
@@ -81,6 +82,7 @@ class SequenceFitter:
         self.frames = Fitter(layout=layout, model=model, config=alone, device=device)
         self.config, self.model = config, self.frames.model
 
+    @loops_alone()
     @torch.no_grad()
     def __call__(
         self,
