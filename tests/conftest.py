@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from jaxtyping import install_import_hook
 
 _hook = install_import_hook("bodyfit", "beartype.beartype")
@@ -12,6 +14,9 @@ from pathlib import Path  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job's; what the tests start would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # the batches are small: a second thread only waits, and longer on a busy machine
 

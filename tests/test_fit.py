@@ -541,7 +541,7 @@ def test_a_fit_that_runs_out_of_iterations_says_so(model, xyc):
 def test_arrays_of_any_kind_are_taken(model, xyc, fitted):
     assert apart(fit(model, xyc.numpy()), fitted).max() == 0
     single = [fit(model, given) for given in (xyc.float(), xyc.float().numpy())]
-    assert apart(*single).max() == 0
+    assert apart(*single).max() < 1e-9  # sums depend on how the numbers lie in memory
     assert apart(single[0], fitted).max() < 0.01  # keypoints rounded to 3e-5 px
 
 
