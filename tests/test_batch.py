@@ -615,7 +615,7 @@ def test_a_cluster_loses_a_node_and_no_picture(tmp_path, detector, monkeypatch, 
     pytest.importorskip("ray.data", reason="the extra [ray]", exc_type=ImportError)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ["PYTHONPATH"]]))
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    names = {*(f"person_slow{i}.png" for i in range(48)), "nobody.png"}
+    names = {*(f"person_slow{i}.png" for i in range(120)), "nobody.png"}  # enough for the second node to get some
     for name in names:
         batch_fakes.picture(tmp_path / "in" / name)
     with socket.socket() as free, tempfile.TemporaryDirectory(prefix="ray") as folder:  # paths of sockets are short
@@ -650,7 +650,7 @@ def test_a_cluster_loses_a_node_and_no_picture(tmp_path, detector, monkeypatch, 
                 end_all(node)
     assert was_killed
     summary = json.loads(capsys.readouterr().out)  # and nothing of what Ray says of the lost node
-    assert (summary["done"], summary["no_person"], summary["failed"]) == (48, 1, 0)
+    assert (summary["done"], summary["no_person"], summary["failed"]) == (120, 1, 0)
     check_whole(tmp_path / "out", names)
 
 
