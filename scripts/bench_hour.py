@@ -13,8 +13,6 @@ fifty times a second.
 from __future__ import annotations
 
 import argparse
-import resource
-import sys
 import tempfile
 import threading
 import time
@@ -24,6 +22,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from bench_video import memory_mb, peak_mb
 
 import bodyfit
 from bodyfit.cli.video_one import ClipWorker
@@ -126,15 +125,6 @@ class Meter:
             print(f"  {step:9} {done:7} {megabytes:7.0f} MB")
 
 
-def memory_mb() -> float:
-    """Resident memory now, where the system says it, else the most so far."""
-    status = Path("/proc/self/statm")
-    if status.exists():
-        return int(status.read_text().split()[1]) * resource.getpagesize() / 2**20
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path)
@@ -175,12 +165,6 @@ def main() -> None:
         size = sum(file.stat().st_size for file in (folder / "long").iterdir()) / 2**20
         print(f"{entry['status']}: {entry['frames']} frames, {len(entry['people'])} people, {bodies} bodies, ", end="")
         print(f"{size:.0f} MB of files, peak {peak_mb():.0f} MB")
-
-
-def peak_mb() -> float:
-    """The most memory so far."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 if __name__ == "__main__":

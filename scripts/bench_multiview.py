@@ -149,6 +149,24 @@ def landmarks(demo: Path, views: list[View]) -> dict[str, np.ndarray]:
     }
 
 
+def remembered_landmarks(demo: Path, views: list[View], path: Path | None) -> dict[str, np.ndarray]:
+    """`landmarks`, kept in a file or taken from there."""
+    if path and path.exists():
+        return dict(np.load(path))
+    seen = landmarks(demo, views)
+    if path:
+        np.savez(path, **seen)
+    return seen
+
+
+def straight(xyc: np.ndarray, views: list[View]) -> np.ndarray:
+    """Keypoints (C, T, K, 3) without the lenses' distortion."""
+    xyc = xyc.copy()
+    for c, view in enumerate(views):
+        xyc[c, ..., :2] = view.undistorted(xyc[c, ..., :2].reshape(-1, 2)).reshape(xyc[c, ..., :2].shape)
+    return xyc
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demo", type=Path)
@@ -161,25 +179,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     views = read_views(next(args.demo.glob("calibration/*.qca.txt")))
-    if args.landmarks and args.landmarks.exists():
-        seen = dict(np.load(args.landmarks))
-    else:
-        seen = landmarks(args.demo, views)
-        if args.landmarks:
-            np.savez(args.landmarks, **seen)
-    straight = np.nan_to_num(seen["xyc"])
-    for c, view in enumerate(views):
-        straight[c, ..., :2] = view.undistorted(straight[c, ..., :2].reshape(-1, 2)).reshape(-1, 33, 2)
-    shift = delays(straight, views)
-    times = np.arange(8, straight.shape[1] - 8, args.every)
+    seen = remembered_landmarks(args.demo, views, args.landmarks)
+    xyc = straight(np.nan_to_num(seen["xyc"]), views)
+    shift = delays(xyc, views)
+    times = np.arange(8, xyc.shape[1] - 8, args.every)
     pick = [times + k for k in shift]
-    straight, lift, centre = (
-        np.stack([a[c][pick[c]] for c in range(len(views))]) for a in (straight, seen["lift"], seen["centre"])
+    xyc, lift, centre = (
+        np.stack([a[c][pick[c]] for c in range(len(views))]) for a in (xyc, seen["lift"], seen["centre"])
     )
-    truth, spread = triangulated(straight[:, :, LIMBS], views)
+    truth, spread = triangulated(xyc[:, :, LIMBS], views)
     config = bodyfit.FitConfig() if args.config == "default" else bodyfit.FitConfig.smplify()
     errors = [
-        errors_of_view(view, straight[c], lift[c], centre[c], seen["sizes"][c], truth, spread < args.sure_px, config)
+        errors_of_view(view, xyc[c], lift[c], centre[c], seen["sizes"][c], truth, spread < args.sure_px, config)
         for c, view in enumerate(views)
     ]
     report(errors, spread, args.json)

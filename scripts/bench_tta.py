@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench_multiview import LIMBS, View, delays, frames_of, landmarks, read_views, triangulated
+from bench_multiview import LIMBS, delays, frames_of, read_views, remembered_landmarks, straight, triangulated
 from PIL import Image, ImageDraw, ImageFilter
 from rich.console import Console
 from rich.table import Table
@@ -84,12 +84,7 @@ class Pairs:
 
 def of_views(args: argparse.Namespace) -> Pairs:
     views = read_views(next(args.folder.glob("calibration/*.qca.txt")))
-    if args.landmarks and args.landmarks.exists():
-        seen = dict(np.load(args.landmarks))
-    else:
-        seen = landmarks(args.folder, views)
-        if args.landmarks:
-            np.savez(args.landmarks, **seen)
+    seen = remembered_landmarks(args.folder, views, args.landmarks)
     dense = straight(np.nan_to_num(seen["xyc"]), views)
     shift = delays(dense, views)
     times = np.arange(8, dense.shape[1] - 8, args.every)
@@ -120,14 +115,6 @@ def of_views(args: argparse.Namespace) -> Pairs:
                 run = c * 100 + int(times[i]) // 10
                 pairs.add(camera[i, :, :2] / camera[i, :, 2:], spread[i] < args.sure_px, pair, heights[c, i], run)
     return pairs
-
-
-def straight(xyc: np.ndarray, views: list[View]) -> np.ndarray:
-    """Keypoints (C, T, K, 3) without the lenses' distortion."""
-    xyc = xyc.copy()
-    for c, view in enumerate(views):
-        xyc[c, ..., :2] = view.undistorted(xyc[c, ..., :2].reshape(-1, 2)).reshape(xyc[c, ..., :2].shape)
-    return xyc
 
 
 # ------------------------------------------------------------------------------------------------ rendered people

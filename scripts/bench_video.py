@@ -67,6 +67,11 @@ def memory_mb() -> float:
     status = Path("/proc/self/statm")
     if status.exists():
         return int(status.read_text().split()[1]) * resource.getpagesize() / 2**20
+    return peak_mb()
+
+
+def peak_mb() -> float:
+    """The most memory so far."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / (2**20 if sys.platform == "darwin" else 2**10)
 
@@ -150,12 +155,6 @@ def main() -> None:
         print(f"person {track.id}: standing feet move {seen} mm a frame as seen, {across} fitted ({space} with depth)")
     for step, done, megabytes in meter.curve:
         print(f"  {step:9} {done:7} {megabytes:7.0f} MB")
-
-
-def peak_mb() -> float:
-    """The most memory so far."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 if __name__ == "__main__":
