@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -65,7 +66,7 @@ class Found:
     said: Mapping[str, Any]
     """Its entry in summary.json or status.jsonl; empty where it has none."""
 
-    @property
+    @cached_property
     def is_clip(self) -> bool:
         """Whether the first file holds a track. Raises `AssetError`."""
         return "track_id" in read_arrays(self.files[0])
@@ -128,7 +129,7 @@ class _Records:
 
     def __init__(self) -> None:
         self._summaries: dict[Path, dict[str, dict[str, Any]]] = {}
-        self._batches: dict[Path, dict[Path, dict[str, Any]]] = {}
+        self._batches: dict[Path, dict[Path, dict[str, Any]] | None] = {}
 
     def of_folder(self, place: Path, needed: bool) -> tuple[Path | None, Mapping[str, Any]]:
         """The source of the results in a folder, and their entry in the nearest summary above that names them.
@@ -152,15 +153,16 @@ class _Records:
     def of_batch(self, file: Path) -> tuple[Path | None, Mapping[str, Any]]:
         """The picture of a batch's result, by the batch's record in a folder above."""
         file = file.absolute()
-        entry = next((entry for out in file.parents if (entry := self.batch(out).get(file))), {})
+        entry = next((entry for out in file.parents if (entry := (self.batch(out) or {}).get(file))), {})
         return (Path(str(entry["item"])) if entry else None), entry
 
-    def batch(self, out: Path) -> dict[Path, dict[str, Any]]:
-        """Entries of a batch with people by their files; empty where there is none."""
+    def batch(self, out: Path) -> dict[Path, dict[str, Any]] | None:
+        """Entries of a batch with people by their files; None where there is no batch."""
         out = out.absolute()
         if out not in self._batches:
-            done = [entry for entry in recorded(out) if entry["status"] == DONE]
-            self._batches[out] = {out / str(entry.get("file")): entry for entry in done}
+            entries = recorded(out)
+            done = {out / str(entry.get("file")): entry for entry in entries if entry["status"] == DONE}
+            self._batches[out] = done if entries else None
         return self._batches[out]
 
     def _summary(self, top: Path) -> dict[str, dict[str, Any]]:
@@ -186,13 +188,13 @@ def _files(given: Path, records: _Records) -> Iterator[Path]:
         raise OptionError(f"{given}: no such folder or file; give what `bodyfit fit photo.jpg -o FOLDER` wrote")
     if given.is_file():
         files = [given] if given.suffix == ".npz" else []
-    elif recorded(given):
-        files = [given / path.relative_to(given.absolute()) for path in records.batch(given)]
+    elif (done := records.batch(given)) is not None:
+        files = [given / path.relative_to(given.absolute()) for path in done]
+        if not files:
+            raise OptionError(f"{given}: nobody in its pictures has a body")
     else:
         people = [path for path in given.rglob("person*.npz") if _PERSON.fullmatch(path.name)]
         files = sorted(people, key=lambda path: (path.parent, _number(path)))
-    if not files and given.is_dir() and recorded(given):
-        raise OptionError(f"{given}: nobody in its pictures has a body")
     if not files:
         raise OptionError(
             f"{given}: no results of bodyfit in it (personN.npz); give the folder that "
