@@ -101,16 +101,28 @@ def test_it_is_the_inverse_of_half_the_objectives_curvature(model):
     torch.testing.assert_close(product, torch.eye(x.shape[1]).to(x).expand_as(product), atol=1e-3, rtol=0)
 
 
-def test_a_scale_is_that_of_its_own_terms(model, seen, fitted):
-    """The sandwich by its definition, with the parts from objectives that lack the other weights."""
+@pytest.mark.parametrize("more", ["keypoints", "stature and previous frame"])
+def test_a_variance_is_that_of_its_own_terms(model, seen, fitted, more):
+    """The sandwich by its definition, with the parts from objectives that lack the other weights: the mixture and the
+    betas' prior have variances of their own, everything else (bends, limits, capsules, a stature, the previous frame)
+    that of a keypoint."""
     config = FitConfig(calibration=Calibration(seen=1.3, pose=0.5, shape=2.5))
     objective, x = objective_at(model, seen, fitted, config), pack(fitted.params)
-    stage, end = objective.stage, x.shape[1] - 10
-    bare = replace(stage, pose=0.0, angle=0.0, limits=0.0, interpenetration=0.0, shape=0.0)
-    H, of_seen = (replace(objective, stage=s).normal(x).hessian for s in (stage, bare))
-    middle = 1.3 * config.noise_cm**2 * of_seen
-    middle[:, :end, :end] += 0.25 * stage.pose**2 * (H - of_seen)[:, :end, :end]
-    middle[:, end:, end:] += 2.5 * stage.shape**2 * (H - of_seen)[:, end:, end:]
+    x[:, SMPL.index("left_knee") * 3 + 3] = -0.7  # bent backwards, beyond its limit
+    if more != "keypoints":
+        known = {"height_m": x.new_full((PEOPLE,), 1.7), "previous_pose": x[:, 6:75] + 0.1}
+        objective = replace(objective, seen=replace(objective.seen, **known))
+    stage = objective.stage
+
+    def hessian(**weights: float) -> torch.Tensor:
+        return replace(objective, stage=replace(stage, **weights)).normal(x).hessian
+
+    H = hessian()
+    of_pose, of_shape = H - hessian(pose=0.0), H - hessian(shape=0.0)
+    for weight in ("angle", "limits", "interpenetration"):
+        assert (H - hessian(**{weight: 0.0})).abs().amax() > 0.1, f"{weight} is among what everything else is"
+    others = H - of_pose - of_shape
+    middle = 1.3 * config.noise_cm**2 * others + 0.25 * stage.pose**2 * of_pose + 2.5 * stage.shape**2 * of_shape
     want = torch.linalg.inv(H) @ middle @ torch.linalg.inv(H)
     # The floor on the diagonal is 1e-9 of its largest entry, some 1e-4 beside the 16 of the betas.
     torch.testing.assert_close(covariance(objective, x, config), want, rtol=1e-3, atol=1e-6)

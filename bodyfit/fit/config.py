@@ -38,7 +38,7 @@ class StageConfig:
     points: float = 1.0
     """Centimetres from measured 3D keypoints, where there are any."""
     height: float = 10.0
-    """Centimetres from a known stature, where there is one."""
+    """Centimetres from a known stature, where there is one: 2 mm count as much as the 2 cm that keypoints err by."""
     previous: float = 20.0
     """Radians that body angles moved since the previous frame, where there is one: 0.1 rad counts as much as the 2 cm
     that keypoints err by."""
@@ -81,16 +81,17 @@ def _default_stages() -> tuple[StageConfig, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How many times the variance is that the objective's weights stand for, by kind of term (`fit/uncertainty.py`).
+    """Factors of the variances that the objective's weights stand for, by group of terms (`fit/uncertainty.py`).
 
-    Chosen so that on training clips joints are off by what is foretold, over layouts, half bodies, with and without a
+    Chosen so that on training clips joints are off by their deviations, over layouts, half bodies, with and without a
     lift, one camera and several (`scripts/bench_uncertainty.py`).
     """
 
     seen: float = 1.0
-    """Of keypoints, a lift and measured points."""
+    """Of keypoints, a lift, measured points and every other term but the next two: bends, limits, capsules, a stature,
+    the previous frame."""
     pose: float = 0.72
-    """Of the priors of the pose."""
+    """Of the pose mixture."""
     shape: float = 1.9
     """Of the betas' prior."""
 

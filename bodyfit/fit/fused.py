@@ -108,12 +108,11 @@ class Weights(NamedTuple):
     points_sigma: float
 
     @classmethod
-    def of(cls, stage: StageConfig, *, priors: bool = True) -> Weights:
-        """Of a stage, or of its evidence alone."""
-        own = (stage.pose, stage.pose_tail, stage.angle, stage.limits, stage.interpenetration, stage.shape)
-        mine = own if priors else (0.0, stage.pose_tail, 0.0, 0.0, 0.0, 0.0)
-        sigmas = (stage.sigma_cm, stage.lift, stage.lift_sigma_cm, stage.points, stage.points_sigma_cm)
-        return cls(*map(float, (*mine, *sigmas)))
+    def of(cls, stage: StageConfig) -> Weights:
+        """Of a stage."""
+        priors = (stage.pose, stage.pose_tail, stage.angle, stage.limits, stage.interpenetration, stage.shape)
+        evidence = (stage.sigma_cm, stage.lift, stage.lift_sigma_cm, stage.points, stage.points_sigma_cm)
+        return cls(*map(float, (*priors, *evidence)))
 
 
 @dataclass(frozen=True)

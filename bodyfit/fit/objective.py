@@ -124,7 +124,8 @@ class StageObjective:
         """Cost, J^T r and J^T J at x; on a CPU by one loop, elsewhere by the plain operations (`reference`)."""
         if not self.terms.fused.takes(x, self.seen):
             return self.reference(x)
-        normal = self._by_loops(x, Weights.of(self.stage))
+        weights = Weights.of(self.stage)
+        normal = self.terms.fused.normal(x, self._arrays, weights, shape_held=self.seen.shape_known)
         return self._rarely(x, None, normal)
 
     def reference(self, x: Float[Tensor, "B D"]) -> Normal:
@@ -136,19 +137,11 @@ class StageObjective:
     def _arrays(self) -> Seen:
         return Seen.of(self.seen)
 
-    def _by_loops(self, x: Float[Tensor, "B D"], weights: Weights) -> Normal:
-        return self.terms.fused.normal(x, self._arrays, weights, shape_held=self.seen.shape_known)
-
-    def hessians(
-        self, x: Float[Tensor, "B D"], tree: PosedTree
-    ) -> tuple[Float[Tensor, "B D D"], Float[Tensor, "B D D"]]:
-        """J^T J at x, whose body is `tree`, of all terms and of what was seen alone."""
-        if self.terms.fused.takes(x, self.seen):
-            seen = self._by_loops(x, Weights.of(self.stage, priors=False)).hessian
-            return self.normal(x).hessian, seen
-        evidence = self._evidence(x, tree)
-        seen = evidence.hessian.clone()
-        return self._with_priors(x, tree, evidence).hessian, seen
+    def prior_hessians(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B P P"], Float[Tensor, "B S"]]:
+        """J^T J of the pose mixture by body_pose, and the diagonal of that of the betas' prior by betas."""
+        stage, end = self.stage, x.shape[1] - self.terms.model.num_betas
+        pose = self.terms.mixture(x[:, 6:end], stage.pose_tail).hessian
+        return stage.pose**2 * pose, torch.full_like(x[:, end:], 0 if self.seen.shape_known else stage.shape**2)
 
     def tree(self, x: Float[Tensor, "B D"]) -> PosedTree:
         """The body at x."""
