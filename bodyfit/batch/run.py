@@ -166,7 +166,8 @@ class _Run:
             return {"status": FAILED, "why": answer.why}
         good = [status.ok for status in answer.status]
         if not any(good):
-            return {"status": FAILED, "why": "too little of the people is visible to place a body"}
+            reasons = dict.fromkeys(reason for reason in answer.reason if reason)
+            return {"status": FAILED, "why": "; ".join(reasons) or "no body could be fitted to anybody"}
         self.ledger.check_in_place()
         try:
             save(answer, self.out / item.target)

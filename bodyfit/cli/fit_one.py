@@ -129,6 +129,7 @@ def _person(
     return {
         "person": index,
         "status": result.status[0].value,
+        "reason": result.reason[0],
         "reprojection_error_px": error,
         "reprojection_error_percent": 100 * error / height if height > 0 else float("nan"),
         "box_px": box,
@@ -153,6 +154,5 @@ def _verdict(results: list[FitResult]) -> tuple[str, str | None]:
         return "nobody", "nobody was found in the picture"
     if any(r.status[0].ok for r in results):
         return "ok", None
-    if any(r.status[0].value == "unobservable" for r in results):
-        return "failed", "too little of the person is visible to place a body"
-    return "failed", "no body could be fitted to the keypoints that were found"
+    reasons = dict.fromkeys(reason for result in results for reason in result.reason if reason)
+    return "failed", "; ".join(reasons) or "no body could be fitted to the keypoints that were found"

@@ -21,7 +21,8 @@ from bodyfit.fit.evidence import Array, Evidence, beyond_the_picture, in_the_pic
 from bodyfit.fit.hypotheses import Solved, begin, descend, from_components
 from bodyfit.fit.initial import Placement, placed_on, starting_orientations, uphill
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective, pack, unpack
-from bodyfit.fit.result import FitResult, FitStatus, FitTrace, statuses_of
+from bodyfit.fit.observed import ObservedJoints
+from bodyfit.fit.result import FitResult, FitStatus, FitTrace, reasons_of, statuses_of
 from bodyfit.fit.swaps import SWAPS, Exchanged, exchanges, misfit
 from bodyfit.fit.uncertainty import Spread, spread
 from bodyfit.parallel import loops_alone
@@ -113,6 +114,8 @@ class Fitter:
         other = None if self.points3d_layout == layout else Points(self.model, correspondence(self.points3d_layout))
         self.terms = BodyTerms(self.model, points, prior, other)
         self.joints = Points(self.model, [{name: 1.0} for name in self.model.skeleton.names[: self.model.body_joints]])
+        self.observed = ObservedJoints(points)
+        self.observed3d = self.observed if other is None else ObservedJoints(other)
         self.trust = self._tensor([t * k for t, k in zip(keypoint_trust(layout), points.known, strict=True)])
         self.trunk = self._tensor(
             [1.0 if any(p in n for p in _TRUNK) else 0.4 if any(p in n for p in _HEAD) else 0.15 for n in names]
@@ -367,6 +370,9 @@ class Fitter:
         off = [self._off_px(params.select(r), known.select(r), present[r]) for r in rows]
         joints = [self.model.joints(params.select(r)) for r in rows]
         ok = torch.isfinite(x).all(1)
+        observed = self.observed(present.unflatten(1, (-1, len(self.trust))).any(1))
+        if known.points_m is not None:
+            observed |= self.observed3d(torch.isfinite(known.points_m).all(2))
         return FitResult(
             params=params,
             camera=known.camera,
@@ -384,6 +390,8 @@ class Fitter:
             covariance=None if spreads is None else spreads.covariance,
             joints_sd_m=None if spreads is None else spreads.joints_sd_m,
             joints_sd_rel_m=None if spreads is None else spreads.joints_sd_rel_m,
+            observed_joints=observed,
+            reason=reasons_of(statuses),
         )
 
     def _off_px(self, params: BodyParams, known: Evidence, present: Tensor) -> Float[Tensor, "B"]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from bodyfit.body.model import BodyParams
 from bodyfit.camera import Camera
 
-__all__ = ["FitResult", "FitStatus", "FitTrace", "join", "split", "statuses_of", "take"]
+__all__ = ["FitResult", "FitStatus", "FitTrace", "join", "reasons_of", "split", "statuses_of", "take"]
 
 
 class FitStatus(str, Enum):
@@ -92,6 +92,15 @@ class FitResult:
     distance in space, metres. Mostly the person's distance, which one camera tells by size alone."""
     joints_sd_rel_m: Float[Tensor, "B N"] | None = None
     """The same about the pelvis (0 there), camera axes: what is left of it where the distance does not matter."""
+    observed_joints: Bool[Tensor, "B N"] | None = None
+    """Which of the first N of `joints` keypoints or measured points bear on; the others are where the priors put them,
+    as are the legs of somebody whose legs are not in the picture."""
+    reason: tuple[str | None, ...] = ()
+    """Why somebody has no body, or none to rely on, in words; None for everybody else, which is also the default."""
+
+    def __post_init__(self) -> None:
+        if not self.reason:
+            object.__setattr__(self, "reason", (None,) * len(self.status))
 
     def __len__(self) -> int:
         return len(self.status)
@@ -124,6 +133,8 @@ def take(result: FitResult, rows: slice | list[int]) -> FitResult:
         covariance=None if result.covariance is None else result.covariance[rows],
         joints_sd_m=None if result.joints_sd_m is None else result.joints_sd_m[rows],
         joints_sd_rel_m=None if result.joints_sd_rel_m is None else result.joints_sd_rel_m[rows],
+        observed_joints=None if result.observed_joints is None else result.observed_joints[rows],
+        reason=of(result.reason),
     )
 
 
@@ -149,6 +160,7 @@ def join(results: Sequence[FitResult]) -> FitResult:
         ),
         trace=None,
         **{name: together(name) for name in (*names, "covariance", "joints_sd_m", "joints_sd_rel_m")},
+        **{name: together(name) for name in ("observed_joints", "reason")},
     )
 
 
@@ -161,3 +173,12 @@ def statuses_of(found: Tensor, converged: Tensor, *, unseen: Tensor) -> tuple[Fi
         return FitStatus.UNOBSERVABLE if unseen else FitStatus.INVALID_INPUT
 
     return tuple(map(status, found.tolist(), converged.tolist(), unseen.tolist()))
+
+
+def reasons_of(statuses: Sequence[FitStatus]) -> tuple[str | None, ...]:
+    """Why those have no body whose status says that they have none."""
+    words = {
+        FitStatus.UNOBSERVABLE: "too little of the person is visible to place a body",
+        FitStatus.INVALID_INPUT: "keypoints that are said to be visible have no finite place",
+    }
+    return tuple(words.get(status) for status in statuses)

@@ -34,7 +34,7 @@ FORMAT_VERSION = 1
 
 _TENSORS = ("joints", "keypoints", "objective", "reprojection_error_px", "iterations", "flipped")
 _TEXTS = ("layout", "model_name", "gender", "focal_source")
-_SPREAD = ("joints_sd_m", "joints_sd_rel_m")  # where a fit has them; files leave its covariance out
+_SOMETIMES = ("joints_sd_m", "joints_sd_rel_m", "observed_joints")  # where a fit has them; its covariance is left out
 _PARAMS = ("poses", "trans", "betas")
 _EXTRA = tuple(f.name for f in fields(BodyParams) if f.default is None)  # of hands and face, where a layout has them
 _KEYS = ("focal_px", "principal_point_px", "image_size", "status", *_PARAMS, *_TENSORS, *_TEXTS)
@@ -54,13 +54,14 @@ def result_arrays(result: FitResult, fps: float) -> dict[str, np.ndarray]:
     """What `save` writes, by key."""
     arrays = _amass(result.params, result.gender, fps)
     arrays |= {name: _numpy(getattr(result, name)) for name in _TENSORS}
-    arrays |= {name: _numpy(value) for name in _SPREAD if (value := getattr(result, name)) is not None}
+    arrays |= {name: _numpy(value) for name in _SOMETIMES if (value := getattr(result, name)) is not None}
     arrays |= {name: np.array(getattr(result, name)) for name in _TEXTS}
     arrays |= {
         "focal_px": _numpy(result.camera.focal_px),
         "principal_point_px": _numpy(result.camera.principal_point_px),
         "image_size": np.array(result.camera.image_size, np.int64),
         "status": np.array([status.value for status in result.status], dtype="U20"),
+        "reason": np.array([reason or "" for reason in result.reason], dtype=np.str_),
     }
     return arrays
 
@@ -95,7 +96,7 @@ def result_from(path: Path, arrays: dict[str, np.ndarray]) -> FitResult:
         raise AssetError(f"{path}: a damaged fit, it lacks {', '.join(missing)}")
     _check(path, arrays)
     extra = [key for key in _EXTRA if key in arrays]
-    sure = [key for key in _SPREAD if key in arrays]
+    sure = [key for key in _SOMETIMES if key in arrays]
     keys = (*_PARAMS, *_TENSORS, *extra, *sure, "focal_px", "principal_point_px")
     tensor = {key: torch.from_numpy(arrays[key]) for key in keys}
     width, height = (int(n) for n in arrays["image_size"])
@@ -121,6 +122,8 @@ def result_from(path: Path, arrays: dict[str, np.ndarray]) -> FitResult:
         focal_source=str(arrays["focal_source"]),
         joints_sd_m=tensor.get("joints_sd_m"),
         joints_sd_rel_m=tensor.get("joints_sd_rel_m"),
+        observed_joints=tensor.get("observed_joints"),
+        reason=tuple(str(value) or None for value in arrays.get("reason", ())),
     )
 
 
@@ -178,11 +181,13 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
         "image_size": (2,),
         "joints": (n, None, 3),
         "keypoints": (n, None, 3) if arrays["keypoints"].ndim < 4 else (n, None, None, 3),
-        **{key: (n, None) for key in (*_EXTRA, *_SPREAD) if key in arrays},
+        **{key: (n, None) for key in (*_EXTRA, *_SOMETIMES) if key in arrays},
+        **({"reason": (n,)} if "reason" in arrays else {}),
         **dict.fromkeys(("objective", "reprojection_error_px", "iterations", "flipped"), (n,)),
         **dict.fromkeys(_TEXTS, ()),
     }
-    kinds = dict.fromkeys(("status", *_TEXTS), "U") | {"iterations": "i", "image_size": "i", "flipped": "b"}
+    kinds: dict[str, str] = dict.fromkeys(("status", "reason", *_TEXTS), "U")
+    kinds |= {"iterations": "i", "image_size": "i", "flipped": "b", "observed_joints": "b"}
     for key, shape in shapes.items():
         got, kind = arrays[key].shape, kinds.get(key, "f")
         fits = len(got) == len(shape) and all(a in (None, b) for a, b in zip(shape, got, strict=True))
