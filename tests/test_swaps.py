@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+
 import pytest
 import torch
-from test_fit import LAYOUT, PEOPLE, SAME, apart, bodies, fit, pa_mm, see
+from test_fit import FOCAL, LAYOUT, PEOPLE, SAME, SIZE, apart, bodies, fit, pa_mm, see
 
 from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.fit.config import FitConfig
+from bodyfit.fit.fitter import Fitter
+from bodyfit.fit.hypotheses import from_components
 from bodyfit.fit.result import FitResult, FitStatus, split
 from bodyfit.fit.swaps import SWAPS, agreeing_lift, exchanges
 from bodyfit.skeleton import LAYOUTS, layout_names, mirrored_rows
@@ -122,6 +128,42 @@ def test_exchanged_people_are_fitted_as_if_alone(model, xyc, lift, found):
     in_parts = fit(model, wrong, joints3d=wrong_lift, config=FitConfig(batch_size=5))
     assert apart(in_parts, found).max() < SAME
     assert [one.swapped for one in split(found)] == [(swap,) for swap in found.swapped]
+
+
+def test_what_is_given_stays_as_it_is(model, xyc, lift, monkeypatch):
+    """Arrays of the caller, and the records that go from step to step of a fit."""
+    watched = []
+
+    def watch(step):
+        def inner(*args):
+            before, after = copy.deepcopy(args), step(*args)
+            for one, was in zip(tensors(args), tensors(before), strict=True):
+                torch.testing.assert_close(one, was, rtol=0, atol=0, equal_nan=True)
+            watched.append(torch.equal(next(tensors(after)), next(tensors(args))))
+            return after
+
+        return inner
+
+    fitter = Fitter(layout=LAYOUT, model=model, config=FitConfig(doubtful_components=0.0))
+    fitter.exchanged = watch(fitter.exchanged)
+    monkeypatch.setattr("bodyfit.fit.fitter.from_components", watch(from_components))
+    given = mistaken(xyc), mistaken(lift)
+    before = copy.deepcopy(given)
+    result = fitter(given[0], image_size=SIZE, focal_px=FOCAL, joints3d=given[1])
+    assert any(result.swapped)
+    assert watched == [False, False]
+    for one, was in zip(given, before, strict=True):
+        torch.testing.assert_close(one, was, rtol=0, atol=0, equal_nan=True)
+
+
+def tensors(value) -> Iterator[torch.Tensor]:
+    """Those in records and tuples, in their order."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, tuple):
+        yield from (t for one in value for t in tensors(one))
+    elif is_dataclass(value):
+        yield from (t for field in fields(value) for t in tensors(getattr(value, field.name)))
 
 
 def test_nobody_and_no_numbers(model, xyc, lift, found):

@@ -36,9 +36,9 @@ class _People:
     camera: Camera
 
 
-@dataclass(frozen=True)
+@dataclass
 class Drawer:
-    """What is drawn of every picture."""
+    """What is drawn of every picture, and the models and textures that were loaded for it."""
 
     out: Path
     """Folder of the pictures."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ class ClipWorker:
         with timed(seconds, "fit"):
             tracks = fit_watched(watched, model=self.model, lens=self.lens, progress=self.progress)
         seen_anyone = bool(watched.trails)
-        watched.trails.clear()  # of an hour they take as much memory as the tracks, which hold their keypoints
+        # Of an hour trails take as much memory as the tracks, which hold their keypoints.
+        watched = replace(watched, trails=[])
         files: list[list[str]] = []
         if tracks:
             target = emptied_folder(self.out, folder, _OURS)

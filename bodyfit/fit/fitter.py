@@ -164,18 +164,19 @@ class Fitter:
         columns = [
             stage for stage, config in enumerate(self.config.stages) for _ in range(config.lm.max_iterations + 1)
         ]
-        trace = FitTrace(x.new_full((len(x), len(columns)), torch.nan), torch.tensor(columns, device=x.device))
-        spreads = Spread.unknown(x, self.model.body_joints) if self.config.uncertainty else None
+        costs, parts = x.new_full((len(x), len(columns)), torch.nan), []
         for rows in fit.nonzero()[:, 0].split(self.config.batch_size):
             solved, spread_out = self._solve(known.select(rows), present[rows])
             good = torch.isfinite(solved.cost) & torch.isfinite(solved.x).all(1)
             x[rows] = torch.where(good[:, None], solved.x, torch.nan)
             cost[rows], iterations[rows] = solved.cost, solved.iterations
             converged[rows], flipped[rows], swapped[rows] = solved.converged, solved.flipped, solved.swapped
-            trace.cost[rows] = solved.trace
-            if spreads is not None and spread_out is not None:
-                spreads.put(rows[good], spread_out.select(good))
+            costs[rows] = solved.trace
+            if spread_out is not None:
+                parts.append((rows[good], spread_out.select(good)))
         statuses = statuses_of(torch.isfinite(x).all(1), converged, unseen=~claimed)
+        trace = FitTrace(costs, torch.tensor(columns, device=x.device))
+        spreads = Spread.of_parts(x, self.model.body_joints, parts) if self.config.uncertainty else None
         result = self.result(x, known, present, cost, iterations, flipped, statuses, trace, spreads)
         return replace(result, swapped=tuple(None if i < 0 else SWAPS[i] for i in swapped.tolist()))
 
@@ -256,11 +257,11 @@ class Fitter:
         half = descend(self.terms, self.config.stages[1:-1], begun, seen)
         solved = descend(self.terms, self.config.stages[1:][-1:], half, seen)
         if self.config.swaps and known.rig is None:
-            self.exchanged(solved, begun, half.cost, known, present, seen)
+            solved, seen = self.exchanged(solved, begun, half.cost, known, present, seen)
         if self.config.components:
             doubtful = misfit(solved.cost, seen.weight) > self.config.doubtful_components
             who = (doubtful & (solved.swapped < 0)).nonzero()[:, 0]
-            from_components(self.terms, self.config.stages, solved, begun, half.cost, seen, who)
+            solved = from_components(self.terms, self.config.stages, solved, begun, half.cost, seen, who)
         if not self.config.uncertainty:
             return solved, None
         last = StageObjective(self.terms, self.config.stages[-1], seen)

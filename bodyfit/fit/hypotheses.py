@@ -37,10 +37,11 @@ class Solved:
         """Those of some people."""
         return Solved(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
-    def put(self, rows: Tensor, others: Solved) -> None:
-        """Others in the place of some people's."""
-        for field in fields(self):
-            getattr(self, field.name)[rows] = getattr(others, field.name)
+    def replace_rows(self, rows: Int[Tensor, "N"], others: Solved) -> Solved:
+        """Replace the fits of some people by those of `others`, in a new record."""
+        return Solved(
+            **{f.name: getattr(self, f.name).index_copy(0, rows, getattr(others, f.name)) for f in fields(self)}
+        )
 
 
 def begin(
@@ -92,8 +93,8 @@ def from_components(
     half_cost: Float[Tensor, "B"],
     seen: Observations,
     who: Int[Tensor, "N"],
-) -> None:
-    """Some people again from the mean of each component of the pose prior; what is clearly lower goes into `solved`.
+) -> Solved:
+    """Fit some people again from the mean of each component of the pose prior, and keep what is clearly lower.
 
     `begun` and `half_cost` are of everybody after the first stage and before the last. All components go through the
     stages between, the best of each person's on to the end if it is better there.
@@ -101,12 +102,12 @@ def from_components(
     means, end = terms.mixture.means, begun.x.shape[1] - terms.model.num_betas
     each = who.repeat_interleave(len(means))
     starts = begun.select(each)
-    starts.x[:, 6:end] = means.repeat(len(who), 1)
-    tried = descend(terms, stages[1:-1], starts, seen.select(each))
+    x = torch.cat([starts.x[:, :6], means.repeat(len(who), 1), starts.x[:, end:]], 1)
+    tried = descend(terms, stages[1:-1], replace(starts, x=x), seen.select(each))
     cost, best = torch.nan_to_num(tried.cost, nan=torch.inf).view(-1, len(means)).min(1)
     better = (cost < half_cost[who]).nonzero()[:, 0]
     chosen = better * len(means) + best[better]
     who = who[better]
     ended = descend(terms, stages[1:][-1:], tried.select(chosen), seen.select(who))
     better = ended.cost < _GAIN * solved.cost[who]
-    solved.put(who[better], ended.select(better))
+    return solved.replace_rows(who[better], ended.select(better))

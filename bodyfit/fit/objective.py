@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel, BodyParams
@@ -62,6 +62,12 @@ class Observations:
             return value[index] if isinstance(value, Tensor) else value
 
         return Observations(**{field.name: some(getattr(self, field.name)) for field in fields(self)})
+
+    def replace_rows(self, rows: Int[Tensor, "N"], others: Observations) -> Observations:
+        """Replace the keypoints and the lift of some people by those of `others`, in a new record."""
+        names = ("target", "weight", "lift_m", "lift_weight")
+        own = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return replace(self, **{name: v.index_copy(0, rows, getattr(others, name)) for name, v in own.items()})
 
 
 class BodyTerms:

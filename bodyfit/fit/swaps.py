@@ -111,8 +111,10 @@ class Exchanged:
         known: Evidence,
         present: Bool[Tensor, "B K"],
         seen: Observations,
-    ) -> None:
-        """Who is explained badly once more with each of `SWAPS`; what lowers the objective clearly is put in place.
+    ) -> tuple[Solved, Observations]:
+        """Fit who is explained badly once more with each of `SWAPS`, and keep what lowers the objective clearly.
+
+        Returns the fits and the observations that they are judged by from here on.
 
         `begun` and `half_cost` are of everybody after the first stage and before the last. A mistake shows there
         already: who is not better explained goes no farther.
@@ -135,16 +137,14 @@ class Exchanged:
             now = replace(self.observe(other, shown), scale_cm=seen.scale_cm[who])
             if name == "body":
                 start = replace(start, x=turned_round(start.x, self.terms.model.num_betas))
-            start.swapped.fill_(swap)
+            start = replace(start, swapped=torch.full_like(start.swapped, swap))
             start = descend(self.terms, stages[1:-1], start, now)
             rows = (start.cost < _HOPE * half_cost[who]).nonzero()[:, 0]
             who, ended = who[rows], descend(self.terms, stages[1:][-1:], start.select(rows), now.select(rows))
             better = (ended.cost < _GAIN[name] * as_seen[who]) & (ended.cost < solved.cost[who])
-            solved.put(who[better], ended.select(better))
-            taken = now.select(rows[better])
-            for field in ("target", "weight", "lift_m", "lift_weight"):  # what they are judged by from here on
-                if getattr(seen, field) is not None:
-                    getattr(seen, field)[who[better]] = getattr(taken, field)
+            solved = solved.replace_rows(who[better], ended.select(better))
+            seen = seen.replace_rows(who[better], now.select(rows[better]))
+        return solved, seen
 
     def _possible(self, name: str, seen: Observations) -> Bool[Tensor, "B"]:
         """Whether people can be tried so: without a lift a picture hardly tells a front from a back."""

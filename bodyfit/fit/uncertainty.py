@@ -21,10 +21,11 @@ Factors near 1 (`Calibration`) were calibrated on people of known pose. Where th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bodyfit.body.points import Points
@@ -46,19 +47,20 @@ class Spread:
     """The same, of joints about the root joint."""
 
     @classmethod
-    def unknown(cls, like: Float[Tensor, "B D"], n_joints: int) -> Spread:
-        """NaN for everybody, to be filled in."""
+    def of_parts(
+        cls, like: Float[Tensor, "B D"], n_joints: int, parts: Iterable[tuple[Int[Tensor, "N"], Spread]]
+    ) -> Spread:
+        """Put parts of a batch together, each with the rows of its people; NaN for who is in none."""
         batch, size = like.shape
-        return cls(*(like.new_full((batch, *s), torch.nan) for s in ((size, size), (n_joints,), (n_joints,))))
+        whole = [like.new_full((batch, *s), torch.nan) for s in ((size, size), (n_joints,), (n_joints,))]
+        for rows, part in parts:
+            for values, f in zip(whole, fields(cls), strict=True):
+                values[rows] = getattr(part, f.name)
+        return cls(*whole)
 
     def select(self, rows: Tensor) -> Spread:
         """Some of the people."""
         return Spread(*(getattr(self, f.name)[rows] for f in fields(self)))
-
-    def put(self, rows: Tensor, some: Spread) -> None:
-        """Fill in some of the people."""
-        for f in fields(self):
-            getattr(self, f.name)[rows] = getattr(some, f.name)
 
 
 def _halves(

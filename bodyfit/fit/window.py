@@ -46,9 +46,12 @@ class SequenceObjective:
         diagonal, border = hessian[:, :n, :n].contiguous(), hessian[:, :n, n:].contiguous()
         _on_triples(diagonal).add_(moves.blocks[0], alpha=w2)
         bands = tuple(w2 * block for block in moves.blocks[1:])
+        # The first frames held where they are.
+        gradient[: self.held] = 0
+        diagonal[: self.held] = torch.eye(n, dtype=x.dtype, device=x.device)
+        for rows in (*bands, border):
+            rows[: self.held] = 0
         system = BandedArrow(diagonal, bands, border, hessian[:, n:, n:].sum(0))
-        if self.held:
-            _hold(system, gradient, self.held)
         total = float(cost.double().sum() + w2 * moves.cost.double().sum())
         return ChainNormal(total, gradient, own.sum(0), system)
 
@@ -56,15 +59,6 @@ class SequenceObjective:
 def _on_triples(matrix: Float[Tensor, "T N N"]) -> Float[Tensor, "T G 3 3"]:
     """A view of the 3 x 3 blocks on the diagonal."""
     return matrix.unflatten(2, (-1, 3)).unflatten(1, (-1, 3)).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
-
-
-def _hold(system: BandedArrow, gradient: Tensor, held: int) -> None:
-    """The first frames held where they are, in place."""
-    gradient[:held] = 0
-    system.diagonal[:held] = torch.eye(gradient.shape[1], dtype=gradient.dtype, device=gradient.device)
-    for band in system.bands:
-        band[:held] = 0
-    system.border[:held] = 0
 
 
 class Window:

@@ -54,25 +54,25 @@ def draw_maps(
     if "parts" in which and part_weights is None:
         raise OptionError("the map of parts needs part_weights, for example model.weights")
     width, height = camera.image_size
-    maps = Maps(
-        depth_m=np.zeros((height, width), np.float32) if "depth" in which else None,
-        normal=np.zeros((height, width, 3), np.float32) if "normal" in which else None,
-        person=np.zeros((height, width), np.uint16) if "silhouette" in which else None,
-        part=np.zeros((height, width), np.uint16) if "parts" in which else None,
+    arrays = (
+        np.zeros((height, width), np.float32) if "depth" in which else None,
+        np.zeros((height, width, 3), np.float32) if "normal" in which else None,
+        np.zeros((height, width), np.uint16) if "silhouette" in which else None,
+        np.zeros((height, width), np.uint16) if "parts" in which else None,
     )
     scene = gather(bodies, faces, camera)
     points = None if scene is None else scene.in_picture()
     box = None if scene is None or points is None else box_px(points, scene.faces, (width, height))
     if scene is None or points is None or box is None:
-        return maps
+        return Maps(*arrays)
     parts = np.zeros((1, 0), np.float32)
     if "parts" in which and part_weights is not None:
         for vertices, _ in bodies:
             check_shape("part_weights", part_weights, (len(vertices), None), hint="one row a vertex")
         parts = part_weights.detach().cpu().float().numpy()
     values = np.concatenate([scene.points_cam_m[:, 2:], scene.normals], 1)
-    _fill(maps, points, scene.faces, box, values, scene.owner, parts)
-    return maps
+    _fill(arrays, points, scene.faces, box, values, scene.owner, parts)
+    return Maps(*arrays)
 
 
 def normal_colors(normal: Float[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
@@ -87,7 +87,7 @@ def normal_colors(normal: Float[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 
 
 
 def _fill(
-    maps: Maps,
+    arrays: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, np.ndarray | None],
     points: Float[np.ndarray, "U 3"],
     faces: Int[np.ndarray, "G 3"],
     box: tuple[int, int, int, int],
@@ -95,11 +95,12 @@ def _fill(
     owner: Int[np.ndarray, " U"],
     parts: Float[np.ndarray, "P J"],
 ) -> None:
-    """A band of rows at a time."""
+    """Write the arrays of `Maps`, in its order, a band of rows at a time."""
     from bodyfit.render.samples import CENTRE, band_maps, cleared, cover
 
     x0, y0, x1, y1 = box
     points = points - np.array((x0, y0, 0), np.float32)
+    depth_m, normal, person, part_of = arrays
 
     def work(top: int, rows: int) -> None:
         shown = np.empty((rows, x1 - x0, 1), np.int32)
@@ -109,14 +110,14 @@ def _fill(
         vertex, part = np.zeros((2, *shown.shape[:2]), np.int32)
         band_maps(points, faces, top, shown, values, parts, smooth, vertex, part)
         there, at = shown[..., 0] >= 0, (slice(y0 + top, y0 + top + rows), slice(x0, x1))
-        if maps.depth_m is not None:
-            maps.depth_m[at] = smooth[..., 0]
-        if maps.normal is not None:
+        if depth_m is not None:
+            depth_m[at] = smooth[..., 0]
+        if normal is not None:
             length = np.linalg.norm(smooth[..., 1:], axis=2, keepdims=True)
-            maps.normal[at] = smooth[..., 1:] / np.maximum(length, 1e-6)
-        if maps.person is not None:
-            maps.person[at] = np.where(there, owner[vertex] + 1, 0)
-        if maps.part is not None:
-            maps.part[at] = np.where(there, part + 1, 0)
+            normal[at] = smooth[..., 1:] / np.maximum(length, 1e-6)
+        if person is not None:
+            person[at] = np.where(there, owner[vertex] + 1, 0)
+        if part_of is not None:
+            part_of[at] = np.where(there, part + 1, 0)
 
     by_bands(y1 - y0, 6 * (x1 - x0), work)

@@ -23,9 +23,9 @@ _GRAIN = 8
 """So many items are worth a thread."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Normal:
-    """The objective |r(x)|^2 about x, for each item."""
+    """The objective |r(x)|^2 about x, for each item. Terms are added to it in place: who gets one owns it."""
 
     cost: Float[Tensor, "B"]
     """|r|^2, constants that do not depend on x left out where they are large (float32 has seven digits)."""
