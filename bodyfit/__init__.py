@@ -10,19 +10,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bodyfit import evaluate
+    from bodyfit import detect, evaluate, render, skeleton
     from bodyfit.body.interpenetration import Interpenetration, interpenetration
     from bodyfit.body.model import BodyModel, BodyOutput, BodyParams, load_model
     from bodyfit.body.pose_prior import PosePrior, load_pose_prior
     from bodyfit.body.sample import random_bodies
     from bodyfit.camera import CalibratedCamera, Camera
+    from bodyfit.detect import load_detector
     from bodyfit.errors import BodyfitError
-    from bodyfit.fit.config import FitConfig, StageConfig
+    from bodyfit.fit.config import Calibration, FitConfig, SequenceConfig, StageConfig
     from bodyfit.fit.fitter import Fitter, fit_keypoints
-    from bodyfit.fit.result import FitResult, FitStatus
+    from bodyfit.fit.result import FitResult, FitStatus, FitTrace
+    from bodyfit.fit.sequence import SequenceFitter, fit_sequence
     from bodyfit.fit.track import Track
-    from bodyfit.frame import Frame
-    from bodyfit.io.amass import load_amass
+    from bodyfit.frame import Frame, read_image
+    from bodyfit.io.amass import load_amass, save_amass
     from bodyfit.io.formats import export
     from bodyfit.io.keypoints import load_keypoints, save_keypoints
     from bodyfit.io.params import load_result, save
@@ -40,36 +42,47 @@ _HOME = {
     "BodyParams": "body.model",
     "BodyfitError": "errors",
     "CalibratedCamera": "camera",
+    "Calibration": "fit.config",
     "Camera": "camera",
     "FitConfig": "fit.config",
     "FitResult": "fit.result",
     "FitStatus": "fit.result",
+    "FitTrace": "fit.result",
     "Fitter": "fit.fitter",
     "Frame": "frame",
     "Interpenetration": "body.interpenetration",
     "Keypoints2D": "keypoints",
     "LMConfig": "solve",
     "PosePrior": "body.pose_prior",
+    "SequenceConfig": "fit.config",
+    "SequenceFitter": "fit.sequence",
     "StageConfig": "fit.config",
     "Track": "fit.track",
     "convert_keypoints": "keypoints",
+    "detect": "detect",
     "evaluate": "evaluate",
     "export": "io.formats",
     "fit_frames": "pipeline",
     "fit_image": "pipeline",
     "fit_keypoints": "fit.fitter",
+    "fit_sequence": "fit.sequence",
     "fit_video": "video",
     "interpenetration": "body.interpenetration",
-    "load_keypoints": "io.keypoints",
     "load_amass": "io.amass",
+    "load_detector": "detect",
+    "load_keypoints": "io.keypoints",
     "load_model": "body.model",
     "load_pose_prior": "body.pose_prior",
     "load_result": "io.params",
     "load_track": "io.track",
     "random_bodies": "body.sample",
+    "read_image": "frame",
+    "render": "render",
     "save": "io.params",
-    "save_track": "io.track",
+    "save_amass": "io.amass",
     "save_keypoints": "io.keypoints",
+    "save_track": "io.track",
+    "skeleton": "skeleton",
 }
 
 __all__ = [
@@ -78,37 +91,48 @@ __all__ = [
     "BodyParams",
     "BodyfitError",
     "CalibratedCamera",
+    "Calibration",
     "Camera",
     "FitConfig",
     "FitResult",
     "FitStatus",
+    "FitTrace",
     "Fitter",
     "Frame",
     "Interpenetration",
     "Keypoints2D",
     "LMConfig",
     "PosePrior",
+    "SequenceConfig",
+    "SequenceFitter",
     "StageConfig",
     "Track",
     "__version__",
     "convert_keypoints",
+    "detect",
     "evaluate",
     "export",
     "fit_frames",
     "fit_image",
     "fit_keypoints",
+    "fit_sequence",
     "fit_video",
     "interpenetration",
     "load_amass",
+    "load_detector",
     "load_keypoints",
     "load_model",
     "load_pose_prior",
     "load_result",
     "load_track",
     "random_bodies",
+    "read_image",
+    "render",
     "save",
+    "save_amass",
     "save_keypoints",
     "save_track",
+    "skeleton",
 ]
 
 

@@ -10,9 +10,11 @@ import sysconfig
 import tarfile
 import zipfile
 from email.parser import Parser
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import bodyfit
 
@@ -72,24 +74,43 @@ def test_every_asset_is_in_the_wheel_unchanged(files):
 
 def test_the_wheel_says_what_it_is(files):
     (info,) = {name.split("/")[0] for name in files if ".dist-info/" in name}
-    metadata = Parser().parsestr(files[f"{info}/METADATA"].decode())
-    assert metadata["Name"] == "bodyfit"
-    assert metadata["Version"] == bodyfit.__version__
-    assert metadata["License-Expression"] == "Apache-2.0"
-    assert "## " in metadata.get_payload(), "the README is the description"
+    about = Parser().parsestr(files[f"{info}/METADATA"].decode())
+    assert about["Name"] == "bodyfit"
+    assert about["Version"] == bodyfit.__version__
+    assert about["License-Expression"] == "Apache-2.0"
+    assert "## " in about.get_payload(), "the README is the description"
     assert f"{info}/licenses/LICENSE" in files
     assert "bodyfit = bodyfit.cli.__main__:run" in files[f"{info}/entry_points.txt"].decode()
     assert "Root-Is-Purelib: true" in files[f"{info}/WHEEL"].decode()
-    needed = " ".join(r for r in metadata.get_all("Requires-Dist") if "extra ==" not in r)
+    needed = " ".join(r for r in about.get_all("Requires-Dist") if "extra ==" not in r)
     assert "torch" in needed
     for only_for_tests in ("smplx", "chumpy", "pytest"):
         assert only_for_tests not in needed
 
 
+def test_opencv_is_named_and_is_the_one_that_other_dependencies_bring(files):
+    """Two of OpenCV's wheels in one environment overwrite each other's files."""
+    (info,) = {name.split("/")[0] for name in files if ".dist-info/" in name}
+    wanted = [Requirement(r) for r in Parser().parsestr(files[f"{info}/METADATA"].decode()).get_all("Requires-Dist")]
+    always = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
+    ours = {r.name for r in always if r.name.startswith("opencv")}
+    assert ours == {"opencv-contrib-python"}
+    for package in always:
+        brought = map(Requirement, metadata.requires(package.name) or [])
+        named = {r.name for r in brought if r.marker is None or r.marker.evaluate({"extra": ""})}
+        assert {name for name in named if name.startswith("opencv")} <= ours, package.name
+    (opencv,) = (r for r in always if r.name in ours)
+    assert metadata.version(opencv.name) in opencv.specifier
+
+
+def test_type_checkers_see_the_annotations(files):
+    assert files["bodyfit/py.typed"] == b""
+
+
 def test_the_sdist_holds_what_makes_the_wheel_and_its_tests(built):
     with tarfile.open(built[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    want = {"pyproject.toml", "README.md", "LICENSE", "tests/conftest.py", "scripts/build_open_body.py"}
+    want = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "tests/conftest.py", "scripts/build_open_body.py"}
     assert want <= names
     assert source_files(ROOT / "assets") <= names
     assert not {n for n in names if "__pycache__" in n or n.startswith((".git/", ".ci/")) or n.endswith(".pyc")}
