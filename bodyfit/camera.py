@@ -148,12 +148,12 @@ def check_focal_px(focal_px: float, image_size: tuple[int, int]) -> float:
     if focal_px < 0.2 * longest:
         raise OptionError(
             f"a focal length of {focal_px:g} px is too short for a picture of {w}x{h} (a field of view above 135 "
-            "degrees); is it in millimetres? then give --focal-mm with --sensor-mm (or --fov in degrees)"
+            "degrees); is it in millimetres? then give focal_mm with sensor_mm (or fov_deg in degrees)"
         )
     if focal_px > 50 * longest:
         raise OptionError(
             f"a focal length of {focal_px:g} px is too long for a picture of {w}x{h} (a field of view below 1.2 "
-            "degrees); give it in pixels of this picture, as --focal-mm with --sensor-mm, or as --fov in degrees"
+            "degrees); give it in pixels of this picture, as focal_mm with sensor_mm, or as fov_deg in degrees"
         )
     return focal_px
 
@@ -173,7 +173,8 @@ def focal_px_from(
     along the longer side. An EXIF value that cannot be true is passed over, a user's value is refused.
     """
     longest = max(image_size)
-    given = [name for name, v in (("focal_px", focal_px), ("focal_mm", focal_mm), ("fov", fov_deg)) if v is not None]
+    lens = {"focal_px": focal_px, "focal_mm": focal_mm, "fov_deg": fov_deg}
+    given = [name for name, value in lens.items() if value is not None]
     if len(given) > 1:
         raise OptionError(f"give the focal length once, not as {' and '.join(given)}")
     if sensor_mm is not None and focal_mm is None:
@@ -190,7 +191,7 @@ def focal_px_from(
         return check_focal_px(focal_mm / sensor_mm * longest, image_size), "given"
     if fov_deg is not None:
         if not 1.2 <= fov_deg <= 135:
-            raise OptionError(f"fov must be degrees between 1.2 and 135 along the longer side, got {fov_deg:g}")
+            raise OptionError(f"fov_deg must be degrees between 1.2 and 135 along the longer side, got {fov_deg:g}")
         return longest / 2 / math.tan(math.radians(fov_deg) / 2), "given"
     if exif_focal_px is not None and 0.2 * longest <= exif_focal_px <= 50 * longest:
         return exif_focal_px, "exif"

@@ -119,7 +119,7 @@ class TestRtmpose:
         np.testing.assert_allclose(np.stack([person.xyc for person in people])[..., :2], xy, atol=1.0)
 
     def test_files_that_are_no_network_are_told(self, tmp_path):
-        with pytest.raises(DetectorError, match=r"nothing.onnx is no file; .*--detector rtmpose:PATH"):
+        with pytest.raises(DetectorError, match=r"nothing.onnx is no file; .*detector='rtmpose:PATH"):
             RtmposeDetector(tmp_path / "nothing.onnx")
         (tmp_path / "text.onnx").write_text("<html>")
         with pytest.raises(DetectorError, match=r"text.onnx: onnxruntime cannot load it"):
@@ -132,7 +132,7 @@ class TestRtmpose:
 
     def test_without_a_file_and_without_rtmlib_it_says_what_to_do(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "rtmlib", None)
-        with pytest.raises(DetectorError, match=r"pip install 'bodyfit\[rtmpose\]'.*--detector rtmpose:PATH"):
+        with pytest.raises(DetectorError, match=r"pip install 'bodyfit\[rtmpose\]'.*detector='rtmpose:PATH"):
             load_detector("rtmpose")
 
     def test_offline_it_says_what_to_do(self, monkeypatch, tmp_path):
@@ -216,7 +216,7 @@ class TestVitpose:
         pytest.importorskip("transformers")
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         with pytest.raises(
-            DetectorError, match=r"cannot be loaded .*offline, give a folder .*--detector vitpose:FOLDER"
+            DetectorError, match=r"cannot be loaded .*offline, give a folder .*detector='vitpose:FOLDER'"
         ):
             VitposeDetector(tmp_path / "nothing")
 
@@ -275,7 +275,7 @@ class TestYolo:
     def test_a_model_of_another_task_and_a_missing_one_are_told(self, ultralytics):
         with pytest.raises(DetectorError, match="is for detect, not for pose"):
             YoloDetector("yolo11n.pt")
-        with pytest.raises(DetectorError, match=r"missing.pt cannot be loaded .*--detector yolo:PATH"):
+        with pytest.raises(DetectorError, match=r"missing.pt cannot be loaded .*detector='yolo:PATH"):
             YoloDetector("missing.pt")
 
     def test_without_ultralytics_it_says_what_to_install_and_its_licence(self, monkeypatch):

@@ -257,7 +257,7 @@ def test_everything_that_can_be_in_a_folder(tmp_path, detector):
 def test_a_run_is_not_begun_over_another(tmp_path, detector):
     batch_fakes.picture(tmp_path / "in/nobody.png")
     run_batch([tmp_path / "in"], tmp_path / "out", detector=detector, engine=here)
-    with pytest.raises(OptionError, match="--resume"):
+    with pytest.raises(OptionError, match="resume=True"):
         run_batch([tmp_path / "in"], tmp_path / "out", detector=detector, engine=here)
     with Ledger(tmp_path / "out", resume=True), pytest.raises(OptionError, match="another run is writing"):
         run_batch([tmp_path / "in"], tmp_path / "out", detector=detector, engine=here, resume=True)
@@ -311,7 +311,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path, detector, monkeyp
 
     with monkeypatch.context() as full:
         full.setattr(os, "write", write)
-        with pytest.raises(OutputError, match=r"No space left.*free some space and go on with --resume"):
+        with pytest.raises(OutputError, match=r"No space left.*free some space and go on with resume=True"):
             run_batch([tmp_path / "in"], tmp_path / "out", detector=detector, engine=here)
     assert len(lines(tmp_path / "out")) == 2
     summary = run_batch([tmp_path / "in"], tmp_path / "out", detector=detector, engine=here, resume=True)

@@ -123,8 +123,8 @@ def test_what_the_user_gives_goes_before_exif_and_exif_before_a_guess():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"focal_px": 35.0}, "too short.*millimetres.*--focal-mm"),
-        ({"focal_px": 1e6}, "too long.*--focal-mm"),
+        ({"focal_px": 35.0}, "too short.*millimetres.*focal_mm with sensor_mm"),
+        ({"focal_px": 1e6}, "too long.*focal_mm"),
         ({"focal_px": 0.0}, "positive number of pixels"),
         ({"focal_px": -500.0}, "positive number of pixels"),
         ({"focal_px": math.nan}, "positive number of pixels"),

@@ -126,9 +126,7 @@ def test_files_of_every_third_frame_lose_nobody(clip, tmp_path):
 def test_the_first_frame_may_be_one(clip, tmp_path):
     files = openpose(tmp_path / "o", first=1)
     check_walkers(watched(clip, files, first_frame=1), "openpose25")
-    with pytest.raises(
-        KeypointFileError, match=r"frames 1 to 18, but .*walk.mp4 ends with frame 17; .*--first-frame 1"
-    ):
+    with pytest.raises(KeypointFileError, match=r"frames 1 to 18, but .*walk.mp4 ends with frame 17; .*first_frame=1"):
         watched(clip, files)
 
 

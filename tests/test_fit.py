@@ -582,7 +582,11 @@ def test_other_bodies_are_taken(xyc, tiny):
         ({"xyc": torch.zeros(2, 25, 2)}, ShapeError, r"xyc must be \(B, 25, 3\), got \(2, 25, 2\)"),
         ({"xyc": torch.full((2, 25, 3), 80.0)}, OptionError, r"confidences must lie in \[0, 1\]"),
         ({"xyc": torch.full((2, 25, 3), -1.0)}, OptionError, r"confidences must lie in \[0, 1\]"),
-        ({"focal_px": 35.0}, OptionError, "35 px is too short for a picture of 1000x1000.*millimetres.*--focal-mm"),
+        (
+            {"focal_px": 35.0},
+            OptionError,
+            "35 px is too short for a picture of 1000x1000.*millimetres.*focal_mm",
+        ),
         ({"focal_px": 1e6}, OptionError, "too long"),
         ({"focal_px": torch.full((3,), 900.0)}, ShapeError, r"focal_px must be \(12\), got \(3,\)"),
         ({"focal_px": torch.tensor([1000.0] * 11 + [35.0])}, OptionError, "35 px is too short"),

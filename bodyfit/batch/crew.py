@@ -113,7 +113,7 @@ class Crew(Generic[T]):
                 elif hand.given and self._now_s - hand.given[0][1] > self._timeout_s:
                     item = hand.given.popleft()[0]
                     self._replace(hand, again)
-                    yield item, Failure(f"took longer than {self._timeout_s:g} s; --timeout allows more")
+                    yield item, Failure(f"took longer than {self._timeout_s:g} s; a larger timeout_s allows more")
                 elif not hand.ready and self._now_s - hand.hired_s > _BEGIN_S:
                     raise BodyfitError(f"a worker process has not begun after {_BEGIN_S:g} s; is the disk reachable?")
             if not came:
@@ -161,7 +161,7 @@ class Crew(Generic[T]):
         self._stillborn += not hand.ready
         if self._stillborn >= _MAX_STILLBORN:
             raise BodyfitError(
-                f"worker processes end before they begin ({_ended(code)}); try fewer --workers, and in a script of "
+                f"worker processes end before they begin ({_ended(code)}); try fewer workers, and in a script of "
                 'your own call under: if __name__ == "__main__"'
             )
         suspect = hand.given.popleft()[0] if hand.given else None

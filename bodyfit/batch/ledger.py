@@ -43,9 +43,7 @@ class Ledger:
         try:
             self._lock.acquire(blocking=False)
         except filelock.Timeout:
-            raise OptionError(
-                f"another run is writing to {out}; wait until it ends, or give another folder with -o"
-            ) from None
+            raise OptionError(f"another run is writing to {out}; wait until it ends, or give another folder") from None
         except (OSError, NotImplementedError) as error:
             why = getattr(error, "strerror", None) or error
             raise OutputError(f"{out / _LOCK}: cannot be written: {why}") from error
@@ -57,7 +55,7 @@ class Ledger:
         try:
             if os.fstat(self._file).st_size:
                 if not resume:
-                    raise OptionError(f"{out} holds a run already; go on with it by --resume, or give another folder")
+                    raise OptionError(f"{out} holds a run; go on with it by resume=True, or give another folder")
                 self._read()
                 _sweep(out)
         except OSError as error:
@@ -160,7 +158,7 @@ def stopped_by(out: Path, error: OSError) -> OutputError:
     """What to tell of a folder that takes no more."""
     hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that"
     return OutputError(
-        f"cannot write in {out}: {error.strerror or error}; what is finished is safe: {hint} and go on with --resume"
+        f"cannot write in {out}: {error.strerror or error}; what is finished is safe: {hint} and go on with resume=True"
     )
 
 

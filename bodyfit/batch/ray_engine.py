@@ -68,7 +68,7 @@ def ray_engine(workers: int | None = None, *, address: str | None = None, timeou
         import ray.data  # pyright: ignore[reportMissingImports]
         import ray.exceptions  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise OptionError(f"--engine ray needs Ray ({error}): pip install 'bodyfit[ray]'") from None
+        raise OptionError(f"Ray is not installed ({error}): pip install 'bodyfit[ray]'") from None
 
     def through(
         items: Sequence[Item], looking: Looking, fitting: Fitting
@@ -87,14 +87,14 @@ def ray_engine(workers: int | None = None, *, address: str | None = None, timeou
                 logging.getLogger("ray.data").setLevel(logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as fault:
                 why = " ".join(str(fault).split())
-                raise OptionError(f"--address {address}: no Ray cluster can be reached there ({why})") from None
+                raise OptionError(f"address='{address}': no Ray cluster can be reached there ({why})") from None
         try:
             yield from _answers(ray.data, ray.cluster_resources(), workers, timeout_s, items, looking, fitting)
         except ray.exceptions.RayError as fault:
             cause = getattr(fault, "cause", None) or fault.__cause__ or fault
             raise BodyfitError(
                 f"Ray ended the run ({' '.join(str(cause).split())[-300:]}); "
-                "what is finished is safe: go on with --resume"
+                "what is finished is safe: go on with resume=True"
             ) from fault
         finally:
             if ours:

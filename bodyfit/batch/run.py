@@ -197,7 +197,7 @@ def _folders(out: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise OptionError(f"{path}: not of a run ({error}); give another folder with -o") from None
+        raise OptionError(f"{path}: not of a run ({error}); give another folder") from None
 
 
 def _write(path: Path, about: dict[str, Any]) -> None:

@@ -109,7 +109,7 @@ class Fitting:
                 found = fit_detections(frames, people, model=self.model, lens=self.lens, fitters=fitters)
             except torch.AcceleratorError as fault:
                 raise BodyfitError(
-                    f"the GPU has failed ({in_words(fault)}); what is finished is safe: go on with --resume"
+                    f"the GPU has failed ({in_words(fault)}); what is finished is safe: go on with resume=True"
                 ) from fault
             except Exception as fault:
                 if len(seen) == 1:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bodyfit.cli import common, finding, interrupt
+from bodyfit.cli.wording import in_options
 from bodyfit.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def batch(
             nonlocal faulty
             advance("" if entry is None else Path(entry["item"]).name, finished, items)
             if entry is not None and (verbose or entry["status"] == "failed"):
-                why = f": {entry['why']}" if "why" in entry else ""
+                why = f": {in_options(entry['why'])}" if "why" in entry else ""
                 print(f"{entry['item']}: {entry['status']}{why}", file=sys.stderr, flush=True)
             for fault in entry.get("faults", ()) if entry is not None else ():
                 faulty += 1

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bodyfit.cli.interrupt import EXIT_CODE, at_once
+from bodyfit.cli.wording import in_options
 from bodyfit.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ def say(line: str) -> None:
 
 
 def error(message: str, *, label: str = "error") -> None:
-    """One line on standard error."""
-    print(f"{label}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    """One line on standard error, with options for what the library calls its arguments."""
+    print(f"{label}: {' '.join(in_options(message).split())}", file=sys.stderr, flush=True)
 
 
 def internal_error(fault: BaseException, verbose: bool, *, about: str = "") -> str:

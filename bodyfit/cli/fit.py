@@ -11,6 +11,7 @@ import typer
 
 from bodyfit.cli import common, finding, interrupt
 from bodyfit.cli.runs import failed, finish, folder_names, one_input
+from bodyfit.cli.wording import in_options
 from bodyfit.errors import ImageError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _pictures(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[Pat
             return find_images([given])
         except ImageError as fault:
             common.error(str(fault))
-            entries.append(failed(given, "error", str(fault)))
+            entries.append(failed(given, "error", in_options(str(fault))))
             return []
 
     return find_images(picture for given in inputs for picture in pictures_of(given))
@@ -125,8 +126,8 @@ def _tell_faults(entry: dict[str, Any], detector: Detector, picture: Path) -> No
 
     faults = detector.faults(picture) if isinstance(detector, KeypointFiles) else ()
     if faults and entry["people"]:
-        entry["faults"] = list(faults)
-        for fault in faults:
+        entry["faults"] = [in_options(fault) for fault in faults]
+        for fault in entry["faults"]:
             common.error(fault)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from bodyfit.cli import common
 from bodyfit.cli.render_film import draw_clip, render_film
+from bodyfit.cli.wording import in_options
 from bodyfit.errors import BodyfitError, OptionError
 
 if TYPE_CHECKING:
@@ -141,8 +142,8 @@ def _one(drawer: Drawer, one: Found, rows: list[Any], verbose: bool) -> dict[str
     try:
         return draw_clip(drawer, one) if one.is_clip else drawer.draw(one, rows)
     except BodyfitError as fault:
-        common.error(f"{one.name}: {fault}")
-        message, status = str(fault), "error"
+        message, status = in_options(str(fault)), "error"
+        common.error(f"{one.name}: {message}")
     except Exception as fault:  # ours: it must not cost the other pictures
         message, status = common.internal_error(fault, verbose, about=f"{one.name}: "), "internal_error"
     return {"name": one.name, "status": status, "message": message, "files": [], "not_drawn": []}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import bodyfit
 from bodyfit.cli import common
+from bodyfit.cli.wording import in_options
 from bodyfit.errors import BodyfitError, OutputError
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ def one_input(worker: Worker, path: Path, folder: str, verbose: bool) -> dict[st
     try:
         entry = worker.run(path, folder)
     except BodyfitError as fault:
-        common.error(str(fault) if str(path) in str(fault) else f"{path}: {fault}")
-        return failed(path, "error", str(fault))
+        message = in_options(str(fault))
+        common.error(message if str(path) in message else f"{path}: {message}")
+        return failed(path, "error", message)
     except Exception as fault:  # ours: it must not cost the other inputs
         return failed(path, "internal_error", common.internal_error(fault, verbose, about=f"{path}: "))
     if entry["status"] != "ok":

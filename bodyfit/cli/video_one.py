@@ -15,6 +15,7 @@ from bodyfit import io
 from bodyfit.body.model import BodyModel
 from bodyfit.cli.common import plain
 from bodyfit.cli.runs import emptied_folder, run_summary, timed
+from bodyfit.cli.wording import in_options
 from bodyfit.detect import Detector
 from bodyfit.film import FILM_SIDE_PX, write_film
 from bodyfit.fit.track import Track
@@ -87,7 +88,11 @@ class ClipWorker:
                 "to_s": float(watched.times_s[-1]),
                 "damaged_frames": watched.skipped,
                 "cut_short": watched.cut_short,
-                **({"faults": finder.faults} if isinstance(finder, ClipKeypoints) and finder.faults else {}),
+                **(
+                    {"faults": [in_options(fault) for fault in finder.faults]}
+                    if isinstance(finder, ClipKeypoints) and finder.faults
+                    else {}
+                ),
                 "people": [_person(track, names, folder) for track, names in zip(tracks, files, strict=True)],
                 "files": [f"{folder}/overlay.mp4"] if tracks and self.film else [],
                 "seconds": seconds,

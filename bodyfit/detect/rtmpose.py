@@ -29,7 +29,7 @@ _MODELS = {
     "wholebody": ("Wholebody", "balanced"),
 }
 """Where rtmlib has the addresses of its models: the class and the mode."""
-_WHERE = "OpenMMLab's RTMPose page links zips with such a file, end2end.onnx: --detector rtmpose:PATH/end2end.onnx"
+_WHERE = "OpenMMLab's RTMPose page links zips with such a file, end2end.onnx: detector='rtmpose:PATH/end2end.onnx'"
 
 
 class RtmposeDetector:

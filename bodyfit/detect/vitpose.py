@@ -75,5 +75,5 @@ def _load(name: str) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError, RuntimeError) as error:  # whatever the hub, the disk or the files lack
         raise DetectorError(
             f"ViTPose {name} cannot be loaded ({str(error)[:300]}); offline, give a folder with config.json, "
-            "preprocessor_config.json and model.safetensors: --detector vitpose:FOLDER"
+            "preprocessor_config.json and model.safetensors: detector='vitpose:FOLDER'"
         ) from error

@@ -40,7 +40,7 @@ class YoloDetector:
             self._model = YOLO(self._name)
         except Exception as error:  # of the network, the disk or the file
             raise DetectorError(
-                f"YOLO {self._name} cannot be loaded ({error}); offline, give a file: --detector yolo:PATH.pt"
+                f"YOLO {self._name} cannot be loaded ({error}); offline, give a file: detector='yolo:PATH.pt'"
             ) from error
         if self._model.task != "pose":
             raise DetectorError(f"YOLO {self._name} is for {self._model.task}, not for pose; take a -pose model")

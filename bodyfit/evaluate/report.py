@@ -65,7 +65,7 @@ class _Pair:
 
     def rate(self) -> float:
         if self.fps is None:
-            raise OptionError("jitter needs the frames per second, and neither file says; give fps")
+            raise OptionError("jitter needs the frames per second, and neither file says; give fps=")
         return self.fps
 
 
@@ -155,7 +155,7 @@ def compare(
     pair = _Pair(pred, truth, joints, joints.root(root), truth.fps if fps is None else fps)
     if "accel" in which and pair.fps is None:
         raise OptionError(
-            "accel needs the frames per second, and the truth does not say; give fps, or take accel_frame"
+            "accel needs the frames per second, and the truth does not say; give fps=, or take accel_frame"
         )
     scores = tuple(score for name in which for score in METRICS[name](pair))
     return Report(len(pred.points), joints.name, root, pair.fps, pred.how, truth.how, scores)

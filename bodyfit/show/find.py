@@ -98,9 +98,9 @@ def find_results(inputs: Sequence[Path], source: Path | None = None) -> list[Fou
             )
             group += [] if file in group else [file]
     if source is not None and not source.exists():
-        raise OptionError(f"--photo {source}: no such file")
+        raise OptionError(f"source='{source}': no such file")
     if source is not None and not source.is_dir() and len(groups) > 1:
-        raise OptionError(f"--photo names one photograph, the results are of {len(groups)}; give a folder of them")
+        raise OptionError(f"source='{source}' is one photograph, the results are of {len(groups)}; give a folder")
     found = []
     for place, files in groups.items():
         first = files[0]
@@ -185,7 +185,7 @@ def _names(entry: Mapping[str, Any]) -> Iterator[str]:
 
 def _files(given: Path, records: _Records) -> Iterator[Path]:
     if not given.exists():
-        raise OptionError(f"{given}: no such folder or file; give what `bodyfit fit photo.jpg -o FOLDER` wrote")
+        raise OptionError(f"{given}: no such folder or file; give a folder that bodyfit fit or bodyfit video wrote")
     if given.is_file():
         files = [given] if given.suffix == ".npz" else []
     elif (done := records.batch(given)) is not None:
@@ -198,7 +198,7 @@ def _files(given: Path, records: _Records) -> Iterator[Path]:
     if not files:
         raise OptionError(
             f"{given}: no results of bodyfit in it (personN.npz); give the folder that "
-            "`bodyfit fit photo.jpg -o FOLDER` wrote"
+            "bodyfit fit or bodyfit video wrote"
         )
     yield from files
 

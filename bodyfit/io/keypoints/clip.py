@@ -88,7 +88,7 @@ class ClipKeypoints:
         whole = math.isinf(reader.end_s) and not reader.cut_short
         says = f"{self.path} has frames {low} to {high}" if self.by_frame else f"{self.path} has no frames"
         if whole and high > end:
-            hint = "; if its numbers begin at 1, say so: --first-frame 1" if low > 0 and high == end + 1 else ""
+            hint = "; if its numbers begin at 1, say so: first_frame=1" if low > 0 and high == end + 1 else ""
             raise KeypointFileError(f"{says}, but {self.clip} ends with frame {last}; give the clip of these{hint}")
         if not found:
             raise KeypointFileError(f"{says}, none of the frames {first} to {last} of {self.clip} that are read")

@@ -29,7 +29,7 @@ __all__ = [
 
 _BY_COUNT = {16: "mpii16", 17: "coco17", 26: "halpe26", 133: "wholebody133", 136: "halpe136"}
 """What programs of COCO's kind mean by so many keypoints."""
-NAME_IT = "name the layout with layout= (--keypoint-layout) if it is another"
+NAME_IT = "name the layout with layout= if it is another"
 """What to do where a file does not tell."""
 _MOST = 1e7
 """Beyond it float32 has no room for parts of a pixel, and no picture is so wide."""
