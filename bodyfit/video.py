@@ -23,6 +23,7 @@ from bodyfit.fit.sequence import SequenceFitter
 from bodyfit.fit.track import Track
 from bodyfit.io import ClipKeypoints, KeypointFiles, VideoReader, load_keypoints
 from bodyfit.io.keypoints.clip import CLOCK_SIDE_PX
+from bodyfit.io.keypoints.of_clip import files_of_clip
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.pipeline import Lens, lift_to_camera
 from bodyfit.tracker import Sighting, TrackerConfig, Trail, trails
@@ -101,8 +102,9 @@ def fit_video(
         raise OptionError("first_frame is of keypoints; give those too")
     found_by = None
     if keypoints is not None:
-        files = keypoints if isinstance(keypoints, KeypointFiles) else load_keypoints(keypoints)
-        found_by = ClipKeypoints(files, Path(clip), first_frame=first_frame)
+        if not isinstance(keypoints, KeypointFiles):
+            keypoints = load_keypoints(files_of_clip(Path(keypoints), Path(clip)))
+        found_by = ClipKeypoints(keypoints, Path(clip), first_frame=first_frame)
     reader = VideoReader(clip, start_s=start_s, end_s=end_s, stride=stride, max_side_px=look_side_px(found_by))
     focal_of(reader.full_size, lens)  # a wrong focal length is told before the slow part
     if found_by is None:

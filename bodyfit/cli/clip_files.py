@@ -32,10 +32,14 @@ class ClipFiles:
     def __call__(self, clip: Path) -> ClipKeypoints:
         """What the files say of a clip. Raises `KeypointFileError` and `OptionError`."""
         from bodyfit.io import ClipKeypoints, load_keypoints
-        from bodyfit.io.keypoints.entry import join, printable
+        from bodyfit.io.keypoints.entry import join
+        from bodyfit.io.keypoints.of_clip import files_of_clip
+        from bodyfit.io.keypoints.values import printable
 
-        files = load_keypoints(self._of(clip), layout=self._layout)
+        files = load_keypoints(files_of_clip(self._path, clip), layout=self._layout)
         found = ClipKeypoints(files, clip, first_frame=self._first_frame)
+        for note in files.notes:
+            common.error(note, label="note")
         if found.unused and not self._several:
             what = "entry is" if len(found.unused) == 1 else "entries are"
             named = join([f"{printable(entry.name)} ({printable(entry.path.name)})" for entry in found.unused])
@@ -47,10 +51,3 @@ class ClipFiles:
                 label="note",
             )
         return found
-
-    def _of(self, clip: Path) -> Path:
-        """The files under a clip's name, else all of them."""
-        names = (clip.stem, clip.name)
-        kinds = ("{}", "{}.json", "{}.npz", "results_{}.json", "{}_keypoints")
-        named = (self._path / kind.format(name) for name in names for kind in kinds)
-        return next((path for path in named if path.exists()), self._path)

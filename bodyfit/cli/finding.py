@@ -59,7 +59,7 @@ TtaOption = Annotated[
 ]
 KeypointsOption = Annotated[
     Path | None,
-    typer.Option("--keypoints", help="Files of keypoints (OpenPose, COCO, MMPose, AlphaPose ...) in its place."),
+    typer.Option("--keypoints", help="Files of keypoints (OpenPose, COCO, MMPose, Ultralytics ...) in its place."),
 ]
 KeypointLayoutOption = Annotated[
     str | None, typer.Option("--keypoint-layout", help="Their layout, where the files do not tell it.")
@@ -134,9 +134,12 @@ def matched(path: Path, layout: str | None, pictures: Sequence[Path]) -> Keypoin
     """
     with interrupt.at_once():
         from bodyfit.io import load_keypoints
-        from bodyfit.io.keypoints.entry import join, printable
+        from bodyfit.io.keypoints.entry import join
+        from bodyfit.io.keypoints.values import printable
 
         files = load_keypoints(path, layout=layout)
+    for note in files.notes:
+        common.error(note, label="note")
     match = files.match(pictures)
     unused = [f"{printable(entry.name)} ({printable(entry.path.name)})" for entry in match.unused]
     if not match.found:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from bodyfit.errors import KeypointFileError
 from bodyfit.frame import IMAGE_SUFFIXES
-from bodyfit.io.keypoints.entry import Entry, join, printable
+from bodyfit.io.keypoints.entry import Entry, attempt, join
 from bodyfit.io.keypoints.source import KeypointFiles, check_size
+from bodyfit.io.keypoints.values import printable
 from bodyfit.io.video import VideoReader
 from bodyfit.keypoints import Keypoints2D, convert_keypoints
 from bodyfit.skeleton import layout_names
@@ -18,6 +21,8 @@ from bodyfit.tracker import Sighting
 
 __all__ = ["CLOCK_SIDE_PX", "ClipKeypoints"]
 
+_PAST_THE_END = 2
+"""Frames after a clip's last one that do not make it another clip: programs count damaged and repeated ones apart."""
 CLOCK_SIDE_PX = 32
 """Longer side of frames of which only number and time are wanted."""
 
@@ -29,34 +34,35 @@ class ClipKeypoints:
         """The entries of this clip; where some are named after it, others are of other clips and `unused`.
 
         `first_frame` is the number that the files give to the clip's first frame; None takes what the programs that
-        write such files do: MMPose's demos count from 1, the rest from 0. Raises `KeypointFileError` for entries
-        without a number and for two of one frame.
+        write such files do: MMPose's demos and YOLO's txt count from 1, the rest from 0. What is wrong with a frame
+        costs that frame. Raises `KeypointFileError` where no entry has a number, or most are of the same frames.
         """
         self.path, self.clip = files.path, clip
-        entries = [entry for entry in files.entries if _number(entry) is not None or entry.people]
+        numbered = {id(entry): _number(entry, clip) for entry in files.entries}
+        entries = [entry for entry in files.entries if numbered[id(entry)] is not None]
+        if not entries and files.entries:
+            raise KeypointFileError(_why_no_frames(files, clip))
         ours = [entry for entry in entries if _clip_of(entry) == clip.stem.casefold()] or entries
-        used = {id(entry) for entry in ours}
-        self.unused: tuple[Entry, ...] = tuple(entry for entry in files.entries if id(entry) not in used)
-        self.faults: tuple[str, ...] = tuple(fault for entry in ours for fault in entry.faults)
-        """Why some people could not be read."""
-        self.by_frame: dict[int, Entry] = {}
-        """By the frame's number, from 0."""
+        used, paths = {id(entry) for entry in ours}, {entry.path for entry in ours}
+        others = [entry for entry in files.entries if id(entry) not in used]
+        # A frame that lost its number is told with the rest of its file; a file without any is another's.
+        lost = [entry for entry in others if entry.path in paths and numbered[id(entry)] is None]
+        self.unused: tuple[Entry, ...] = tuple(entry for entry in others if entry not in lost)
+        self._faults = [fault for entry in (*ours, *lost) for fault in entry.faults]
+        by_frame: dict[int, list[Entry]] = defaultdict(list)
         for entry in ours:
-            written = _number(entry)
-            if written is None:
-                raise KeypointFileError(
-                    f"{entry.path}: {printable(entry.name)} has no number, so it cannot be told which frame of "
-                    f"{clip.name} it is; name it as clip_000012"
-                )
-            number = written - (entry.first_frame if first_frame is None else first_frame)
-            if number in self.by_frame:
-                twice = join([f"{e.path} ({printable(e.name)})" for e in (self.by_frame[number], entry)])
-                raise KeypointFileError(f"two entries are of frame {number} of {clip.name}: {twice}; keep one")
-            self.by_frame[number] = entry
+            by_frame[_counted(numbered[id(entry)], entry, first_frame)].append(entry)
+        self.by_frame: dict[int, Entry] = self._one_each(by_frame)
+        """By the frame's number, from 0."""
         if ours and not any(entry.people or not entry.faults for entry in ours):
-            raise KeypointFileError(f"nothing in {files.path} could be read; the first: {self.faults[0]}")
+            raise KeypointFileError(f"nothing in {files.path} could be read; the first: {self._faults[0]}")
         layouts = {person.layout for entry in ours for person in entry.people}
         self._layout = max(sorted(layouts), key=lambda name: len(layout_names(name)), default="coco17")
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Why some people or frames could not be read; of frames that do not fit the clip once it was watched."""
+        return tuple(self._faults)
 
     @property
     def counts_from(self) -> int | None:
@@ -69,18 +75,47 @@ class ClipKeypoints:
         Raises `KeypointFileError` for files of no frame that is read, of frames that the clip does not have, and of a
         clip of another size.
         """
-        check_size(list(self.by_frame.values()), reader.full_size)
+        entries = self._sized(reader.full_size)
         first, last, found = None, -1, False
         for frame in reader:
-            entry = self.by_frame.get(frame.index)
-            first, last, found = frame.index if first is None else first, frame.index, found or entry is not None
+            entry = entries.get(frame.index)
+            first, last = frame.index if first is None else first, frame.index
+            found |= frame.index in self.by_frame
             people = () if entry is None else self._people(entry)
             known = entry is not None and (len(entry.people) > 0 or not entry.faults)
             yield Sighting(frame.index, frame.time_s, people, known=known)
         self._check_numbers(reader, first, last, found)
 
+    def _one_each(self, by_frame: dict[int, list[Entry]]) -> dict[int, Entry]:
+        """The entry of each frame; a frame with two has none. Raises `KeypointFileError` where most have two."""
+        twice = [number for number, entries in by_frame.items() if len(entries) > 1]
+        for number in twice:
+            named = join([f"{entry.path} ({printable(entry.name)})" for entry in by_frame[number]])
+            self._faults.append(f"two entries are of frame {number} of {self.clip.name}: {named}; keep one")
+        if 2 * len(twice) > len(by_frame):
+            raise KeypointFileError(self._faults[-len(twice)])
+        return {number: entries[0] for number, entries in by_frame.items() if len(entries) == 1}
+
+    def _sized(self, size: tuple[int, int]) -> dict[int, Entry]:
+        """The frames' entries in pixels of the clip; those of frames of another size are faulty.
+
+        Raises `KeypointFileError` where most are.
+        """
+        sized, wrong = {}, []
+        for number, entry in self.by_frame.items():
+            there = attempt(_sized, entry, size)
+            if isinstance(there, KeypointFileError):
+                wrong.append(str(there))
+                there = replace(entry, people=(), faults=(*entry.faults, str(there)))
+            sized[number] = there
+        if 2 * len(wrong) > len(sized):
+            raise KeypointFileError(wrong[0])
+        self._faults += wrong
+        check_size(list(sized.values()), size, sides=False)
+        return sized
+
     def _check_numbers(self, reader: VideoReader, first: int | None, last: int, found: bool) -> None:
-        """Raises `KeypointFileError` where the numbers cannot be the clip's."""
+        """Raises `KeypointFileError` where the numbers cannot be the clip's; a frame or two after its end are told."""
         if first is None:
             return
         low, high = min(self.by_frame, default=0), max(self.by_frame, default=-1)
@@ -88,8 +123,10 @@ class ClipKeypoints:
         whole = math.isinf(reader.end_s) and not reader.cut_short
         says = f"{self.path} has frames {low} to {high}" if self.by_frame else f"{self.path} has no frames"
         if whole and high > end:
-            hint = "; if its numbers begin at 1, say so: first_frame=1" if low > 0 and high == end + 1 else ""
-            raise KeypointFileError(f"{says}, but {self.clip} ends with frame {last}; give the clip of these{hint}")
+            if low > 0 or not found or high > end + _PAST_THE_END:
+                hint = "; if its numbers begin at 1, say so: first_frame=1" if low > 0 and high == end + 1 else ""
+                raise KeypointFileError(f"{says}, but {self.clip} ends with frame {last}; give the clip of these{hint}")
+            self._faults.append(f"{says}, but {self.clip} ends with frame {last}; those after it are left out")
         if not found:
             raise KeypointFileError(f"{says}, none of the frames {first} to {last} of {self.clip} that are read")
 
@@ -104,11 +141,37 @@ class ClipKeypoints:
         return tuple(person for person in people if (person.xyc[:, 2] > 0).any())
 
 
-def _number(entry: Entry) -> int | None:
-    """The frame's number as the file has it: said, or the last digits of the name."""
+def _why_no_frames(files: KeypointFiles, clip: Path) -> str:
+    """What is wrong with entries of which none has a number."""
+    if faults := [fault for entry in files.entries for fault in entry.faults]:
+        return f"nothing in {files.path} could be read; the first: {faults[0]}"
+    entry = files.entries[0]
+    return (
+        f"{entry.path}: {printable(entry.name)} has no number, so it cannot be told which frame of {clip.name} it is; "
+        "name it as clip_000012"
+    )
+
+
+def _sized(entry: Entry, size: tuple[int, int]) -> Entry:
+    """An entry in pixels. Raises `KeypointFileError` for a picture of other sides."""
+    check_size([replace(entry, people=())], size)
+    return entry.sized(size)
+
+
+def _counted(written: int | None, entry: Entry, first_frame: int | None) -> int:
+    """The frame's number, from 0, where there is one."""
+    assert written is not None
+    return written - (entry.first_frame if first_frame is None else first_frame)
+
+
+def _number(entry: Entry, clip: Path) -> int | None:
+    """The frame's number as the file has it: said, or the last digits of the name after the clip's own name."""
     if entry.frame is not None:
         return entry.frame
-    digits = re.findall(r"\d+", _stem(entry))
+    stem = _stem(entry)
+    if stem.casefold().startswith(clip.stem.casefold()):  # the name of h264.mp4 has digits of its own
+        stem = stem[len(clip.stem) :]
+    digits = re.findall(r"\d+", stem)
     return int(digits[-1]) if digits and len(digits[-1]) < 16 else None
 
 

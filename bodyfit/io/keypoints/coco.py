@@ -14,18 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from bodyfit.errors import KeypointFileError
-from bodyfit.io.keypoints.entry import (
-    NAME_IT,
-    Entry,
-    attempt,
-    gather,
-    layout_of_count,
-    numbers,
-    person,
-    printable,
-    track_of,
-    triples,
-)
+from bodyfit.io.keypoints.entry import Entry, Found, attempt, gather, person
+from bodyfit.io.keypoints.layouts import NAME_IT, layout_of_count
+from bodyfit.io.keypoints.values import printable, score_of, track_of, triples
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.skeleton import layout_names
 
@@ -64,7 +55,7 @@ def read_annotations(content: dict[str, Any], path: Path, layout: str | None) ->
     names = image_names(content)
     named = _category_layouts(content, path, layout)
     entries = {name: Entry(name, path, image_size=size, pixels=_PIXELS) for name, size in names.values()}
-    found = gather(path, _annotated(content.get("annotations", []), path, names, named, layout), _PIXELS)
+    found = gather(path, _annotated(content.get("annotations") or [], path, names, named, layout), _PIXELS)
     sizes = dict(names.values())
     entries |= {entry.name: replace(entry, image_size=sizes.get(entry.name)) for entry in found}
     return list(entries.values())
@@ -73,10 +64,17 @@ def read_annotations(content: dict[str, Any], path: Path, layout: str | None) ->
 def read_results(
     content: list[Any], path: Path, layout: str | None, names: Mapping[str, tuple[str, tuple[int, int] | None]]
 ) -> list[Entry]:
-    """An entry for each image that has results. `names` tells what COCO's ids mean, if something does."""
+    """An entry for each image that has results. `names` tells what COCO's ids mean, if something does.
 
-    def items() -> Iterator[tuple[str, Keypoints2D | KeypointFileError]]:
+    Raises `KeypointFileError` for a file of boxes.
+    """
+    if not any(isinstance(item, dict) and item.get("keypoints") for item in content):
+        raise KeypointFileError(f"{path}: none of its {len(content)} results has keypoints; is it a file of boxes?")
+
+    def items() -> Iterator[tuple[str, Found]]:
         for i, item in enumerate(content):
+            if item is None or item == {}:
+                continue
             image = item.get("image_id") if isinstance(item, dict) else None
             if not isinstance(item, dict) or type(image) not in (int, str):
                 yield path.stem, KeypointFileError(f"{path}: result {i}: expected an object with image_id")
@@ -89,13 +87,13 @@ def read_results(
     return [replace(entry, image_size=sizes.get(entry.name)) for entry in gather(path, items(), _PIXELS)]
 
 
-def _result(item: dict[str, Any], where: str, layout: str | None) -> Keypoints2D:
-    if item.get("keypoints") is None:
-        raise KeypointFileError(f"{where}: has no keypoints; is it a file of boxes?")
-    xyc = triples(item["keypoints"], where)
-    (score,) = numbers([item.get("score", 1.0)], f"{where}: score")
+def _result(item: dict[str, Any], where: str, layout: str | None) -> Keypoints2D | None:
+    xyc = triples(item.get("keypoints"), where)
+    if not len(xyc):
+        return None
+    score = score_of(item.get("score"), f"{where}: score")
     kind, track = layout_of_count(len(xyc), where, layout), track_of(item.get("track_id", item.get("idx")))
-    return person(kind, xyc, where, shift=0.5, score=float(score), track=track)
+    return person(kind, xyc, where, shift=0.5, score=score, track=track)
 
 
 def _annotated(
@@ -104,23 +102,25 @@ def _annotated(
     names: Mapping[str, tuple[str, tuple[int, int] | None]],
     named: Mapping[str, str],
     layout: str | None,
-) -> Iterator[tuple[str, Keypoints2D | KeypointFileError]]:
+) -> Iterator[tuple[str, Found]]:
     """The picture's name and the person, or what is wrong with them, of each annotation."""
     if not isinstance(annotations, list):
         raise KeypointFileError(f"{path}: annotations is no list")
     for i, item in enumerate(annotations):
+        if item is None or item == {}:
+            continue
         if not isinstance(item, dict) or str(item.get("image_id")) not in names:
             image = printable(item.get("image_id")) if isinstance(item, dict) else "none"
             yield path.stem, KeypointFileError(f"{path}: annotation {i}: its image {image} is not among the images")
             continue
-        if item.get("iscrowd") == 1 or item.get("keypoints") is None or item.get("num_keypoints") == 0:
+        if item.get("iscrowd") == 1 or not item.get("keypoints") or item.get("num_keypoints") == 0:
             continue
         where = f"{path}: annotation {printable(item.get('id', i))} (image {printable(item['image_id'])})"
         kind = layout or named.get(str(item.get("category_id")))
         yield names[str(item["image_id"])][0], attempt(_annotation, item, where, kind)
 
 
-def _annotation(item: dict[str, Any], where: str, layout: str | None) -> Keypoints2D:
+def _annotation(item: dict[str, Any], where: str, layout: str | None) -> Keypoints2D | None:
     xyv = _visibilities(item, where)
     if len(xyv) == 133 and layout == "coco17":  # the category names the body alone
         layout = None
@@ -131,7 +131,7 @@ def _annotation(item: dict[str, Any], where: str, layout: str | None) -> Keypoin
 def _visibilities(item: dict[str, Any], where: str) -> Float[np.ndarray, "K 3"]:
     """x, y and visibility; of COCO-WholeBody's annotations all 133 points, its floating visibilities as 0 to 2."""
     body = triples(item["keypoints"], where)
-    if not all(key in item for key, _ in _WHOLEBODY):
+    if not all(item.get(key) for key, _ in _WHOLEBODY):
         return body
     parts = [body]
     for key, count in _WHOLEBODY:

@@ -10,17 +10,9 @@ from typing import Any
 import numpy as np
 
 from bodyfit.errors import KeypointFileError
-from bodyfit.io.keypoints.entry import (
-    NAME_IT,
-    Entry,
-    attempt,
-    gather,
-    layout_of_count,
-    numbers,
-    person,
-    printable,
-    track_of,
-)
+from bodyfit.io.keypoints.entry import Entry, attempt, gather, person
+from bodyfit.io.keypoints.layouts import NAME_IT, layout_of_count
+from bodyfit.io.keypoints.values import numbers, points, printable, score_of, track_of
 from bodyfit.keypoints import Keypoints2D
 
 __all__ = ["is_mmpose", "read_mmpose"]
@@ -54,6 +46,7 @@ def read_mmpose(content: Any, path: Path, layout: str | None) -> list[Entry]:
     instances, first = content, int(isinstance(content, dict))
     if isinstance(content, dict):
         instances, layout = content["instance_info"], _layout(content.get("meta_info"), path, layout)
+    instances = [] if instances is None else instances
     if not isinstance(instances, list):
         raise KeypointFileError(f"{path}: instance_info is no list")
     name = path.stem.removeprefix("results_")
@@ -68,12 +61,17 @@ def _picture(instances: list[Any], name: str, path: Path, where: str, layout: st
 
 
 def _frames(items: list[Any], name: str, path: Path, layout: str | None, first: int) -> Iterator[Entry]:
-    """An entry for each frame of a clip."""
+    """An entry for each frame of a clip; one without a number costs that frame."""
     for i, item in enumerate(items):
+        if item is None or item == {}:
+            continue
         number = item.get("frame_id") if isinstance(item, dict) else None
-        if type(number) is not int or not isinstance(item.get("instances"), list):
-            raise KeypointFileError(f"{path}: item {i}: expected an object with frame_id and instances")
-        entry = _picture(item["instances"], f"{name}, frame {number}", path, f"{path}: frame {number}", layout)
+        people = (item.get("instances") or []) if isinstance(item, dict) else None
+        if type(number) is not int or not isinstance(people, list):
+            fault = f"{path}: item {i}: expected an object with frame_id and instances"
+            yield Entry(f"{name}, item without a frame", path, faults=(fault,))
+            continue
+        entry = _picture(people, f"{name}, frame {number}", path, f"{path}: frame {number}", layout)
         yield replace(entry, frame=number, first_frame=first)
 
 
@@ -88,20 +86,21 @@ def _layout(meta: Any, path: Path, layout: str | None) -> str | None:
     return _DATASETS[data]
 
 
-def _person(item: Any, where: str, layout: str | None) -> Keypoints2D:
+def _person(item: Any, where: str, layout: str | None) -> Keypoints2D | None:
+    """A person; None for null, {} and one without a list of keypoints. Points without scores have 1."""
+    if item is None or item == {}:
+        return None
     if not isinstance(item, dict):
         raise KeypointFileError(f"{where}: expected an object with keypoints and keypoint_scores")
-    scores = numbers(item.get("keypoint_scores"), f"{where}: keypoint_scores")
-    points = item.get("keypoints")
-    if not isinstance(points, list) or not points:
-        raise KeypointFileError(f"{where}: has no keypoints")
-    xy = [numbers(point, f"{where}: keypoint {k}") for k, point in enumerate(points)]
-    odd = next((k for k, point in enumerate(xy) if len(point) != 2), None)
-    if odd is not None:
-        raise KeypointFileError(f"{where}: keypoint {odd} has {len(xy[odd])} coordinates, expected x and y")
+    if not item.get("keypoints"):
+        return None
+    xy = points(item["keypoints"], where, (2,))
+    scores = np.ones(len(xy))
+    if item.get("keypoint_scores") is not None:
+        scores = numbers(item["keypoint_scores"], f"{where}: keypoint_scores")
     if len(xy) != len(scores):
         raise KeypointFileError(f"{where}: {len(xy)} keypoints, but {len(scores)} keypoint_scores")
-    xyc = np.concatenate([np.stack(xy), scores[:, None]], 1)
-    (score,) = numbers([item.get("bbox_score", 1.0)], f"{where}: bbox_score")
+    xyc = np.concatenate([xy, scores[:, None]], 1)
+    score = score_of(item.get("bbox_score"), f"{where}: bbox_score")
     kind, track = layout_of_count(len(xyc), where, layout), track_of(item.get("track_id"))
-    return person(kind, xyc, where, shift=0.5, score=float(score), track=track)
+    return person(kind, xyc, where, shift=0.5, score=score, track=track)

@@ -1,8 +1,8 @@
-"""OpenPose's JSON, one file a picture, and AlphaPose's files in its likeness."""
+"""OpenPose's JSON, one file a picture, and AlphaPose's, Pose2Sim's and Sports2D's files in its likeness."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,24 @@ import numpy as np
 from jaxtyping import Float
 
 from bodyfit.errors import KeypointFileError
-from bodyfit.io.keypoints.entry import Entry, attempt, gather, layout_of_count, person, printable, track_of, triples
-from bodyfit.keypoints import Keypoints2D, convert_keypoints
+from bodyfit.io.keypoints.entry import Entry, attempt, gather, person
+from bodyfit.io.keypoints.layouts import OPENPOSE_COUNTS, layout_of_count, other_layouts
+from bodyfit.io.keypoints.parts import PARTS, whole_body
+from bodyfit.io.keypoints.values import printable, track_of, triples
+from bodyfit.keypoints import Keypoints2D
+from bodyfit.skeleton import layout_names
 
-__all__ = ["is_openpose", "is_openpose_table", "read_openpose", "read_openpose_table"]
+__all__ = ["is_openpose", "is_openpose_table", "people_points", "read_openpose", "read_openpose_table"]
 
-_BY_COUNT = {18: "openpose18", 25: "openpose25"}
-_PARTS = (("hand_left", 21), ("hand_right", 21), ("face", 70))
 _ADVICE = "run OpenPose with --keypoint_scale 0"
 
 
 def is_openpose(content: Any) -> bool:
-    """One picture: `people` of OpenPose, or `bodies` of AlphaPose's --format cmu."""
-    return isinstance(content, dict) and any(isinstance(content.get(key), list) for key in ("people", "bodies"))
+    """One picture: `people` of OpenPose, or `bodies` of AlphaPose's --format cmu; null for nobody."""
+    if not isinstance(content, dict):
+        return False
+    keys = [key for key in ("people", "bodies") if key in content]
+    return bool(keys) and all(content[key] is None or isinstance(content[key], list) for key in keys)
 
 
 def is_openpose_table(content: Any) -> bool:
@@ -38,9 +43,10 @@ def read_openpose(content: dict[str, Any], path: Path, layout: str | None, name:
     given = name is not None
     name = path.stem.removesuffix("_keypoints") if name is None else name
     where = f"{path}: {printable(name)}" if given else str(path)
-    people = content.get("people", content.get("bodies", []))
+    people = content.get("people") or content.get("bodies") or []
     items = ((name, attempt(_person, item, f"{where}: person {i}", layout)) for i, item in enumerate(people))
-    return gather(path, items, _ADVICE) or [Entry(name, path)]
+    (entry,) = gather(path, items, _ADVICE) or [Entry(name, path)]
+    return [entry if layout is not None else replace(entry, notes=_taken_for(entry))]
 
 
 def read_openpose_table(content: dict[str, Any], path: Path, layout: str | None) -> list[Entry]:
@@ -48,44 +54,50 @@ def read_openpose_table(content: dict[str, Any], path: Path, layout: str | None)
     return [entry for name, item in content.items() for entry in read_openpose(item, path, layout, name)]
 
 
-def _person(item: Any, where: str, layout: str | None) -> Keypoints2D:
+def people_points(item: Any, where: str, layout: str | None) -> tuple[str, Float[np.ndarray, "K 3"]] | None:
+    """The layout and the points of one of `people`; None for nobody: null, {}, and a person without a list of points.
+
+    Raises `KeypointFileError`.
+    """
+    if item is None or item == {}:
+        return None
     if not isinstance(item, dict):
         raise KeypointFileError(f"{where}: expected an object with pose_keypoints_2d, found {printable(item)}")
     body = _part(item, "pose", where)
-    body = triples(item["joints"], f"{where}: joints") if body is None and "joints" in item else body
-    parts = dict(_present_parts(item, where))
-    if body is None or not (len(body) or parts):
-        only = "; it has 3D keypoints only" if item.get("pose_keypoints_3d") else ""
-        raise KeypointFileError(f"{where}: no pose_keypoints_2d{only}")
-    if len(body) in (0, *_BY_COUNT) or not parts:
-        layout = layout_of_count(len(body), where, layout, _BY_COUNT) if len(body) else "openpose25"
-    else:
-        raise KeypointFileError(f"{where}: {len(body)} keypoints of the body, expected 18 or 25")
+    if not len(body) and "joints" in item:
+        body = triples(item["joints"], f"{where}: joints")
+    parts = {part: _part(item, part, where) for part in PARTS}
+    if not len(body) and not any(map(len, parts.values())):
+        if item.get("pose_keypoints_3d"):
+            raise KeypointFileError(f"{where}: no pose_keypoints_2d; it has 3D keypoints only")
+        return None
+    kind = layout_of_count(len(body), where, layout, OPENPOSE_COUNTS) if len(body) else "openpose25"
+    return whole_body(body, kind, parts, where)
+
+
+def _person(item: Any, where: str, layout: str | None) -> Keypoints2D | None:
+    found = people_points(item, where, layout)
+    if found is None:
+        return None
+    kind, xyc = found
     track = track_of(item.get("person_id", item.get("idx")))  # [-1] where OpenPose does not track
-    if not parts:
-        return person(layout, body, where, shift=0.0, track=track, advice=_ADVICE)
-    body = body if len(body) else np.zeros((25, 3))
-    whole = [convert_keypoints(body, layout, "openpose25")[0]]
-    whole += [parts.get(part, np.zeros((count, 3))) for part, count in _PARTS]
-    return person("openpose137", np.concatenate(whole), where, shift=0.0, track=track, advice=_ADVICE)
+    return person(kind, xyc, where, shift=0.0, track=track, advice=_ADVICE)
 
 
-def _present_parts(item: dict[str, Any], where: str) -> Iterator[tuple[str, Float[np.ndarray, "K 3"]]]:
-    """The hands and the face that the person has."""
-    for part, count in _PARTS:
-        points = _part(item, part, where)
-        if points is None or not len(points):
-            continue
-        if part == "face" and len(points) == 68:  # DWPose writes the face without pupils
-            points = np.concatenate([points, np.zeros((2, 3))])
-        if len(points) != count:
-            raise KeypointFileError(f"{where}: {part}_keypoints_2d has {len(points)} keypoints, expected {count}")
-        yield part, points
+def _taken_for(entry: Entry) -> tuple[str, ...]:
+    """Layouts that were taken where the number of keypoints says no more than that it may be one of several."""
+    taken = {person.layout: other_layouts(person.layout) for person in entry.people}
+    return tuple(
+        f"{len(layout_names(layout))} keypoints a person are taken for {layout}; if they are {' or '.join(others)}, "
+        f"give layout={others[0]!r}"
+        for layout, others in taken.items()
+        if others
+    )
 
 
-def _part(item: dict[str, Any], part: str, where: str) -> Float[np.ndarray, "K 3"] | None:
-    """The part under its name of today or of before version 1.2, which lacked the `_2d`."""
+def _part(item: dict[str, Any], part: str, where: str) -> Float[np.ndarray, "K 3"]:
+    """The part under its name of today or of before version 1.2, which lacked the `_2d`; no points where it is not."""
     for key in (f"{part}_keypoints_2d", f"{part}_keypoints"):
-        if item.get(key) is not None:
+        if item.get(key) not in (None, {}):
             return triples(item[key], f"{where}: {key}")
-    return None
+    return np.zeros((0, 3))

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from bodyfit.body.archive import read_archive
 from bodyfit.errors import AssetError, KeypointFileError, OptionError
 from bodyfit.io.atomic import write_atomically
-from bodyfit.io.keypoints.entry import Entry, layout_of_count, printable
+from bodyfit.io.keypoints.entry import Entry
+from bodyfit.io.keypoints.layouts import layout_of_count
+from bodyfit.io.keypoints.values import present, printable
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.skeleton import LAYOUTS, layout_names
 
@@ -90,10 +93,10 @@ def _keypoints(arrays: dict[str, Any], path: Path, layout: str | None) -> list[E
         has_lift, has_centre = np.isfinite(lift[i]).any(), np.isfinite(centre[i]).all()
         one = Keypoints2D(
             kind,
-            np.nan_to_num(xyc[i], nan=0.0).astype(np.float32),
+            _cleaned(xyc[i]),
             lift[i].astype(np.float32) if has_lift else None,
             tuple(centre[i].tolist()) if has_centre else None,
-            float(score[i]),
+            float(np.clip(np.nan_to_num(score[i], nan=1.0), 0, 1)),
             tuple(box[i].tolist()) if np.isfinite(box[i]).all() else None,
             track=int(track[i]) if track[i] >= 0 else None,
         )
@@ -107,7 +110,7 @@ def _fit(arrays: dict[str, Any], path: Path, layout: str | None) -> Entry:
     if getattr(arrays["keypoints"], "ndim", 3) == 4:
         raise KeypointFileError(f"{path}: a fit to several cameras; its keypoints are not of one picture")
     xyc = _array(arrays, path, "keypoints", "f", (None, len(layout_names(kind)), 3))
-    people = tuple(Keypoints2D(kind, np.nan_to_num(one, nan=0.0)) for one in xyc.astype(np.float32))
+    people = tuple(Keypoints2D(kind, _cleaned(one)) for one in xyc)
     return Entry(path.absolute().parent.name, path, people, image_size=(int(size[0]), int(size[1])))
 
 
@@ -121,6 +124,11 @@ def _track(arrays: dict[str, Any], path: Path, layout: str | None) -> list[Entry
         for frame, person, there in zip(frames.tolist(), whole.people, seen, strict=True)
         if there
     ]
+
+
+def _cleaned(xyc: Float[np.ndarray, "K 3"]) -> Float[np.ndarray, "K 3"]:
+    """What is missing as (0, 0, 0), confidences cut to 1."""
+    return np.where(present(xyc)[:, None], np.minimum(xyc, (np.inf, np.inf, 1)), 0).astype(np.float32)
 
 
 def _layout(arrays: dict[str, Any], path: Path, layout: str | None) -> str:

@@ -13,8 +13,9 @@ import numpy as np
 
 from bodyfit.errors import KeypointFileError
 from bodyfit.frame import IMAGE_SUFFIXES, Frame
-from bodyfit.io.keypoints.entry import Entry, join, printable
+from bodyfit.io.keypoints.entry import Entry, join
 from bodyfit.io.keypoints.recognise import read_entries
+from bodyfit.io.keypoints.values import printable
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.skeleton import layout_names
 
@@ -66,6 +67,11 @@ class KeypointFiles:
         """Why people of a picture could not be read."""
         return tuple(fault for entry in self._candidates(picture) for fault in entry.faults)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was taken for granted or left aside in reading, each once."""
+        return tuple(dict.fromkeys(note for entry in self.entries for note in entry.notes))
+
     def _people(self, frame: Frame) -> list[Keypoints2D]:
         if frame.path is None:
             raise KeypointFileError("keypoint files are found by the picture's name, and this picture has no path")
@@ -79,6 +85,7 @@ class KeypointFiles:
         entry = entries[0]
         if entry.faults and not entry.people:
             raise KeypointFileError("; ".join(entry.faults))
+        entry = entry.sized(frame.size)
         check_size([entry], frame.size)
         return list(entry.people)
 
@@ -95,10 +102,12 @@ class KeypointFiles:
 
 
 def load_keypoints(path: str | Path, *, layout: str | None = None) -> KeypointFiles:
-    """Keypoint files of other programs: OpenPose, COCO, MMPose, AlphaPose, ViTPose, Detectron2, or npz of ours.
+    """Keypoint files of other programs: OpenPose, Pose2Sim, ControlNet, COCO, MMPose, AlphaPose, ViTPose, Detectron2,
+    Ultralytics (JSON and txt), DeepLabCut (csv), EasyMocap, or npz of ours.
 
     `path` is a file or a folder of them; content tells the format, and the number of keypoints the layout unless
-    `layout` does. What is returned stands for a detector: `fit_image(picture, detector=load_keypoints(path))`.
+    `layout` does. NaN, null, {}, confidences of 0 and below and points at (0, 0) are missing. What is returned stands
+    for a detector: `fit_image(picture, detector=load_keypoints(path))`.
     Raises `KeypointFileError` and, for an unknown layout, `OptionError`.
     """
     if layout is not None:
@@ -124,10 +133,11 @@ def _shared_parents(entry: Entry, picture: Path) -> int:
     return same.index(False) if False in same else len(same)
 
 
-def check_size(entries: Sequence[Entry], size: tuple[int, int]) -> None:
-    """Raise `KeypointFileError` where keypoints were made from a picture, or a clip's frames, of another size."""
+def check_size(entries: Sequence[Entry], size: tuple[int, int], *, sides: bool = True) -> None:
+    """Raise `KeypointFileError` where keypoints were made from a picture, or a clip's frames, of another size: by the
+    `sides` that the files say, and by most keypoints lying beyond the picture."""
     w, h = size
-    for entry in entries:
+    for entry in entries if sides else ():
         if entry.image_size not in (None, size):
             theirs = "{}x{}".format(*entry.image_size)
             turned = " (its file turns it upright)" if entry.image_size == (h, w) else ""
