@@ -139,6 +139,7 @@ def fit_detections(
             focal_px=torch.tensor([focals[i][0] for i, _ in members]),
             principal_point_px=torch.tensor([[n / 2 for n in frames[i].size] for i, _ in members]),
             joints3d=None if all(lift is None for lift in lifts) else _stack(lifts),
+            picture_px=torch.tensor([frames[i].size for i, _ in members], dtype=torch.float32),
         )
         for (i, j), one in zip(members, split(fitted), strict=True):
             camera = replace(one.camera, image_size=frames[i].size)

@@ -167,7 +167,7 @@ class _Run:
         good = [status.ok for status in answer.status]
         if not any(good):
             reasons = dict.fromkeys(reason for reason in answer.reason if reason)
-            return {"status": FAILED, "why": "; ".join(reasons) or "no body could be fitted to anybody"}
+            return {"status": FAILED, "why": f"no body can be placed: {'; '.join(reasons)}"}
         self.ledger.check_in_place()
         try:
             save(answer, self.out / item.target)

@@ -155,4 +155,4 @@ def _verdict(results: list[FitResult]) -> tuple[str, str | None]:
     if any(r.status[0].ok for r in results):
         return "ok", None
     reasons = dict.fromkeys(reason for result in results for reason in result.reason if reason)
-    return "failed", "; ".join(reasons) or "no body could be fitted to the keypoints that were found"
+    return "failed", f"no body can be placed: {'; '.join(reasons)}"

@@ -153,7 +153,7 @@ def _fit(file: Path) -> dict[str, Any]:
     people = [
         {
             "status": status.value,
-            "reason": result.reason[i],
+            **({"reason": reason} if (reason := result.reason[i]) else {}),
             "reprojection_error_px": float(result.reprojection_error_px[i]),
             "focal_px": float(result.camera.focal_px[i]),
             "distance_m": float(result.joints[i, 0, 2]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import roma
 import torch
@@ -22,7 +23,20 @@ from bodyfit.fit.hypotheses import Solved, begin, descend, from_components
 from bodyfit.fit.initial import Placement, placed_on, starting_orientations, uphill
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective, pack, unpack
 from bodyfit.fit.observed import ObservedJoints
-from bodyfit.fit.result import FitResult, FitStatus, FitTrace, reasons_of, statuses_of
+from bodyfit.fit.result import FitResult, FitStatus, FitTrace, statuses_of
+from bodyfit.fit.sufficient import (
+    BEYOND,
+    FAR,
+    IN_ONE_PLACE,
+    INVALID,
+    LOST,
+    Shortcomings,
+    beyond_the_edges,
+    bodiless,
+    in_one_place,
+    odd_size,
+    too_far,
+)
 from bodyfit.fit.swaps import SWAPS, Exchanged, exchanges, misfit
 from bodyfit.fit.uncertainty import Spread, spread
 from bodyfit.parallel import loops_alone
@@ -141,8 +155,9 @@ class Fitter:
         betas: Array | None = None,
         height_m: float | Array | None = None,
         previous: BodyParams | None = None,
+        picture_px: Float[Tensor, "B 2"] | None = None,
     ) -> FitResult:
-        """See `fit_keypoints`."""
+        """See `fit_keypoints`; `picture_px` is the width and height of each person's picture where they differ."""
         known, said, present = self.evidence(
             xyc,
             image_size=image_size,
@@ -156,10 +171,11 @@ class Fitter:
             previous=previous,
         )
         batch = len(known)
-        fit, claimed = self._placeable(known, present), self._placeable(known, said)
+        lacking = self.shortcomings(known, said, present, picture_px)
+        fit = ~lacking.any()
         x = known.xyc.new_full((batch, 3 + 3 * self.model.body_joints + self.model.num_betas), torch.nan)
         cost, iterations = x.new_full((len(x),), torch.nan), torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        converged, flipped = torch.zeros_like(fit), torch.zeros_like(fit)
+        converged, flipped, far = (torch.zeros_like(fit) for _ in range(3))
         swapped = torch.full_like(iterations, -1)
         columns = [
             stage for stage, config in enumerate(self.config.stages) for _ in range(config.lm.max_iterations + 1)
@@ -168,16 +184,21 @@ class Fitter:
         for rows in fit.nonzero()[:, 0].split(self.config.batch_size):
             solved, spread_out = self._solve(known.select(rows), present[rows])
             good = torch.isfinite(solved.cost) & torch.isfinite(solved.x).all(1)
+            far[rows] = good & too_far(solved.x[:, :3])
+            good &= ~far[rows]
             x[rows] = torch.where(good[:, None], solved.x, torch.nan)
-            cost[rows], iterations[rows] = solved.cost, solved.iterations
+            cost[rows], iterations[rows] = torch.where(far[rows], torch.nan, solved.cost), solved.iterations
             converged[rows], flipped[rows], swapped[rows] = solved.converged, solved.flipped, solved.swapped
             costs[rows] = solved.trace
             if spread_out is not None:
                 parts.append((rows[good], spread_out.select(good)))
-        statuses = statuses_of(torch.isfinite(x).all(1), converged, unseen=~claimed)
+        placed = torch.isfinite(x).all(1)
+        lacking = Shortcomings({**lacking.found, FAR: far, LOST: fit & ~placed & ~far})
+        statuses = statuses_of(placed, converged, lacking)
         trace = FitTrace(costs, torch.tensor(columns, device=x.device))
         spreads = Spread.of_parts(x, self.model.body_joints, parts) if self.config.uncertainty else None
         result = self.result(x, known, present, cost, iterations, flipped, statuses, trace, spreads)
+        result = replace(result, reason=lacking.reasons())
         return replace(result, swapped=tuple(None if i < 0 else SWAPS[i] for i in swapped.tolist()))
 
     def evidence(
@@ -210,14 +231,60 @@ class Fitter:
         present = said & torch.isfinite(known.xyc).all(2)
         return known, said, present
 
-    def _placeable(self, known: Evidence, present: Bool[Tensor, "B N"]) -> Bool[Tensor, "B"]:
-        """Who shows enough to be placed: in one picture, by 3D points, or with the body a moment ago to go on from."""
-        enough = present.unflatten(1, (-1, len(self.trust))).sum(2).amax(1) >= self.config.min_keypoints
+    def shortcomings(
+        self,
+        known: Evidence,
+        said: Bool[Tensor, "B N"],
+        present: Bool[Tensor, "B N"],
+        picture_px: Float[Tensor, "B 2"] | None = None,
+    ) -> Shortcomings:
+        """Why people cannot be placed: what is wrong with keypoints and measured points, then who shows too little in
+        every picture, unless the body a moment ago is known to go on from."""
+        least, views = self.config.min_keypoints, present.unflatten(1, (-1, len(self.trust)))
+        claimed, shown = (seen.unflatten(1, (-1, len(self.trust))).sum(2).amax(1) for seen in (said, present))
+        collapsed = in_one_place(known.xyc[..., :2].unflatten(1, (-1, len(self.trust))), views)
+        outside, limb = torch.zeros_like(collapsed), bodiless(self._observed(known, present))
+        if known.rig is None:
+            sizes = known.xyc.new_tensor([known.camera.image_size]) if picture_px is None else picture_px.to(known.xyc)
+            outside = beyond_the_edges(known.xyc, present, sizes)
+        enough, odd, spot = shown >= least, torch.zeros_like(collapsed), torch.zeros_like(collapsed)
         if known.points_m is not None:
-            enough |= torch.isfinite(known.points_m).all(2).sum(1) >= self.config.min_keypoints
+            measured = self._measured(known.points_m)
+            several = measured.sum(1) >= least
+            odd = several & odd_size(known.points_m, measured, self.mean_points3d)
+            spot = several & in_one_place(known.points_m, measured, metres=True)
+            enough, collapsed, outside = enough | several, collapsed & ~several, outside & ~several
         if known.previous is not None:
-            enough |= present.any(1) & torch.isfinite(pack(known.previous)).all(1)
-        return enough
+            before = torch.isfinite(pack(known.previous)).all(1)
+            enough, limb = enough | (present.any(1) & before), limb & ~before
+        few = f"fewer than {least} keypoints are visible"
+        return Shortcomings(
+            {
+                INVALID: ~enough & (claimed >= least),
+                few: ~enough,
+                IN_ONE_PLACE: collapsed,
+                BEYOND: outside,
+                "all measured points lie in one place": spot,
+                "the measured points are spread far less or more than a body's; they must be metres": odd & ~spot,
+                "only the outer part of a limb is visible": limb,
+            }
+        )
+
+    def _measured(self, points_m: Float[Tensor, "B P 3"]) -> Bool[Tensor, "B P"]:
+        """Which measured points have a place and are points of the body."""
+        return torch.isfinite(points_m).all(2) & torch.tensor(self.terms.points3d.known, device=points_m.device)
+
+    def _observed(self, known: Evidence, present: Bool[Tensor, "B N"]) -> Bool[Tensor, "B J"]:
+        """Which joints keypoints or measured points bear on."""
+        observed = self.observed(present.unflatten(1, (-1, len(self.trust))).any(1))
+        return observed if known.points_m is None else observed | self.observed3d(self._measured(known.points_m))
+
+    @cached_property
+    def mean_points3d(self) -> Float[Tensor, "1 P 3"]:
+        """The points of `points3d_layout` on the mean body at rest."""
+        zero = self.trust.new_zeros(1, self.model.num_betas)
+        rest = torch.cat([zero.new_zeros(1, 3), self.rest_pose[None]], 1).unflatten(1, (-1, 3))
+        return self.terms.points3d.place(pose_tree(self.model, zero, rest), zero).positions
 
     def observations(self, known: Evidence, present: Bool[Tensor, "B N"]) -> Observations:
         """Evidence as the objective wants it, what is missing zeroed; the depth is not known yet."""
@@ -240,8 +307,7 @@ class Fitter:
             lift = torch.where(lifted[..., None], known.lift_m, 0.0)
             seen = replace(seen, lift_m=lift, lift_weight=lifted * self.trust * sure)
         if known.points_m is not None:
-            measured = torch.isfinite(known.points_m).all(2)
-            measured &= torch.tensor(self.terms.points3d.known, device=measured.device)
+            measured = self._measured(known.points_m)
             points = torch.where(measured[..., None], known.points_m, 0.0)
             seen = replace(seen, points_m=points, points_weight=measured.to(points.dtype))
         if known.previous is not None:
@@ -371,9 +437,6 @@ class Fitter:
         off = [self._off_px(params.select(r), known.select(r), present[r]) for r in rows]
         joints = [self.model.joints(params.select(r)) for r in rows]
         ok = torch.isfinite(x).all(1)
-        observed = self.observed(present.unflatten(1, (-1, len(self.trust))).any(1))
-        if known.points_m is not None:
-            observed |= self.observed3d(torch.isfinite(known.points_m).all(2))
         return FitResult(
             params=params,
             camera=known.camera,
@@ -391,8 +454,7 @@ class Fitter:
             covariance=None if spreads is None else spreads.covariance,
             joints_sd_m=None if spreads is None else spreads.joints_sd_m,
             joints_sd_rel_m=None if spreads is None else spreads.joints_sd_rel_m,
-            observed_joints=observed,
-            reason=reasons_of(statuses),
+            observed_joints=self._observed(known, present),
         )
 
     def _off_px(self, params: BodyParams, known: Evidence, present: Tensor) -> Float[Tensor, "B"]:

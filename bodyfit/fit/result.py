@@ -13,8 +13,9 @@ from torch import Tensor
 
 from bodyfit.body.model import BodyParams
 from bodyfit.camera import Camera
+from bodyfit.fit.sufficient import INVALID, LOST, Shortcomings
 
-__all__ = ["FitResult", "FitStatus", "FitTrace", "join", "reasons_of", "split", "statuses_of", "take"]
+__all__ = ["FitResult", "FitStatus", "FitTrace", "join", "split", "statuses_of", "take"]
 
 
 class FitStatus(str, Enum):
@@ -164,21 +165,12 @@ def join(results: Sequence[FitResult]) -> FitResult:
     )
 
 
-def statuses_of(found: Tensor, converged: Tensor, *, unseen: Tensor) -> tuple[FitStatus, ...]:
-    """The status of each person; `unseen`: not even said to show enough."""
+def statuses_of(found: Tensor, converged: Tensor, lacking: Shortcomings) -> tuple[FitStatus, ...]:
+    """The status of each person; `lacking` says what those lack who have no body."""
 
-    def status(found: bool, converged: bool, unseen: bool) -> FitStatus:
+    def status(found: bool, converged: bool, reason: str | None) -> FitStatus:
         if found:
             return FitStatus.CONVERGED if converged else FitStatus.MAX_STEPS
-        return FitStatus.UNOBSERVABLE if unseen else FitStatus.INVALID_INPUT
+        return FitStatus.INVALID_INPUT if reason in (INVALID, LOST) else FitStatus.UNOBSERVABLE
 
-    return tuple(map(status, found.tolist(), converged.tolist(), unseen.tolist()))
-
-
-def reasons_of(statuses: Sequence[FitStatus]) -> tuple[str | None, ...]:
-    """Why those have no body whose status says that they have none."""
-    words = {
-        FitStatus.UNOBSERVABLE: "too little of the person is visible to place a body",
-        FitStatus.INVALID_INPUT: "keypoints that are said to be visible have no finite place",
-    }
-    return tuple(words.get(status) for status in statuses)
+    return tuple(map(status, found.tolist(), converged.tolist(), lacking.reasons()))

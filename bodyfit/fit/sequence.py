@@ -18,8 +18,9 @@ from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.fitter import Array, Fitter
 from bodyfit.fit.focal import Focal
 from bodyfit.fit.objective import pack
-from bodyfit.fit.result import FitResult, FitStatus
+from bodyfit.fit.result import FitResult, FitStatus, statuses_of
 from bodyfit.fit.sides import EXCHANGED, orders_of, reordered, steady_sides
+from bodyfit.fit.sufficient import BEYOND, IN_ONE_PLACE, NOTHING, Shortcomings
 from bodyfit.fit.window import Window
 from bodyfit.parallel import loops_alone
 from bodyfit.solve import ChainSummary
@@ -109,7 +110,10 @@ class SequenceFitter:
             principal_point_px=principal_point_px,
             joints3d=joints3d,
         )
-        found = _Found.nothing(known, said, self.model)
+        lacking = self.frames.shortcomings(known, said, present)
+        # What lies in one place or beyond the picture tells of nobody; too little by itself may be enough in a clip.
+        present = present & ~(lacking.found[IN_ONE_PLACE] | lacking.found[BEYOND])[:, None]
+        found = _Found.nothing(known, lacking, self.model)
         as_given = known, present
         if self.config.swaps:
             known, present, found.exchanged = self._steadied(known, present, fps)
@@ -122,7 +126,8 @@ class SequenceFitter:
         )
         swapped = tuple(None if i < 0 else EXCHANGED[i] for i in found.exchanged.tolist())
         source = "found" if found_focal else "guess" if focal_px is None else "given"
-        return replace(result, swapped=swapped, focal_source=source)
+        reasons = (None if s.ok else r or NOTHING for s, r in zip(found.status, lacking.reasons(), strict=True))
+        return replace(result, swapped=swapped, focal_source=source, reason=tuple(reasons))
 
     @torch.no_grad()
     def focal(
@@ -279,13 +284,13 @@ class _Found:
     status: list[FitStatus]
 
     @classmethod
-    def nothing(cls, known: Evidence, said: Bool[Tensor, "T K"], model: BodyModel) -> _Found:
+    def nothing(cls, known: Evidence, lacking: Shortcomings, model: BodyModel) -> _Found:
         """Nothing yet."""
         x = known.xyc.new_full((len(known), 3 + 3 * model.body_joints + model.num_betas), torch.nan)
         count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        said_any = said.any(1)
-        status = [FitStatus.INVALID_INPUT if s else FitStatus.UNOBSERVABLE for s in said_any.tolist()]
-        return cls(x, x[:, 0].clone(), count, count - 1, torch.zeros_like(said_any), status)
+        nobody = torch.zeros_like(count, dtype=torch.bool)
+        status = statuses_of(nobody, nobody, lacking)
+        return cls(x, x[:, 0].clone(), count, count - 1, nobody, list(status))
 
     def put(
         self, rows: Int[Tensor, "R"], x: Float[Tensor, "R D"], window: Window, kept: slice, summary: ChainSummary
