@@ -30,8 +30,15 @@ def bare_tree(model, betas: Tensor, rotvecs: Tensor) -> PosedTree:
     R_local = so3_exp(rotvecs)
     R_world, joints = forward_kinematics(R_local, model.rest_joints(betas)[:, :n], model.parents[:n])
     features = pose_features(rotvecs[:, 1:], R_local[:, 1:], model.feature_columns)
-    nothing = R_world.new_empty(0)
-    return PosedTree(R_world, joints, nothing, nothing, features, nothing)
+    none = R_world.new_zeros(())
+    return PosedTree(
+        R_world=R_world,
+        joints=joints,
+        axes=none.expand(R_world.shape),
+        bones_dbetas=none.expand(len(betas), n, 3 * betas.shape[1]),
+        features=features,
+        features_dpose=none.expand(*features.shape, 3),
+    )
 
 
 @dataclass(frozen=True)
@@ -93,16 +100,22 @@ class Residuals:
         return (weight * r).flatten(1), ((weight * slope * scale)[..., None] * by_uv).flatten(1, 2)
 
     def _lift(self, x: Tensor, tree: PosedTree, betas: Tensor, derive: bool) -> tuple[Tensor, Tensor]:
-        """The same saturation on the distance to the 3D keypoints, both about their weighted means, in centimetres."""
+        """The same saturation on the distance to the 3D keypoints, in centimetres: both about their weighted means, the
+        keypoints in the size, within a factor of 1.5, that brings them nearest."""
         points, jacobian = self._points(x, tree, betas, derive)
         weight = (self.stage.lift * self.seen.lift_weight)[..., None]
         share = weight.square() / weight.square().sum(1, keepdim=True).clamp_min(1e-12)
-        offset = points - self.seen.lift_m
-        r, slope = _saturated(100 * (offset - (share * offset).sum(1, keepdim=True)), self.stage.lift_sigma_cm)
+        p, q = (v - (share * v).sum(1, keepdim=True) for v in (points, self.seen.lift_m))
+        norm2 = (share * q.square()).sum((1, 2)).clamp_min(1e-12)
+        best = (share * p * q).sum((1, 2)) / norm2
+        size = best.clamp(1 / 1.5, 1.5)
+        r, slope = _saturated(100 * (p - size[:, None, None] * q), self.stage.lift_sigma_cm)
         if jacobian is None:
             return (weight * r).flatten(1), x.new_empty(0)
         centred = jacobian - (share[..., None] * jacobian).sum(1, keepdim=True)
-        return (weight * r).flatten(1), (100 * (weight * slope)[..., None] * centred).flatten(1, 2)
+        by_size = ((share * q)[..., None] * centred).sum((1, 2)) / norm2[:, None] * (best == size)[:, None]
+        rows = centred - q[..., None] * by_size[:, None, None]
+        return (weight * r).flatten(1), (100 * (weight * slope)[..., None] * rows).flatten(1, 2)
 
     def _on_pose(self, x: Tensor, derive: bool) -> list[tuple[Tensor, Tensor]]:
         """The mixture, the bending angles, the limits and the betas."""
