@@ -55,7 +55,7 @@ DetectorOption = Annotated[
     ),
 ]
 TtaOption = Annotated[
-    bool, typer.Option("--tta", help="Look at each person up to sixteen times, mirrored and turned, and average.")
+    bool, typer.Option("--tta", help="Look at each person up to twelve times, mirrored and turned, and average.")
 ]
 KeypointsOption = Annotated[
     Path | None,

@@ -65,7 +65,7 @@ class MovenetDetector:
     def follow(self, frame: Frame, previous: Sequence[Keypoints2D]) -> list[Keypoints2D | None]:
         """The same people in the next frame, in the same order; None for who is no longer seen where he was.
 
-        One look of the landmark network each, about 20 ms, in a region about the last keypoints: for motion up to
+        One look of the landmark network each, about 12 ms, in a region about the last keypoints: for motion up to
         about a tenth of a person's height between frames. `previous` may have any layout with COCO's names.
         """
         with started([partial(self._again, frame.image, person) for person in previous], self._threads) as looks:
