@@ -90,7 +90,13 @@ def _write_arrays(folder: Path, model: bodyfit.BodyModel, params: bodyfit.BodyPa
     np.save(folder / "views.npy", torch.stack([seen(camera, each) for each in turned], 1))
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if python(p)], ids=lambda page: page.stem)
+def with_code() -> list[Any]:
+    """Pages with Python, those apart that take over ten seconds."""
+    long = ("pictures",)
+    return [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] * (p.stem in long)) for p in PAGES if python(p)]
+
+
+@pytest.mark.parametrize("page", with_code())
 def test_python_runs_from_the_top_of_a_page_to_its_end(page, folder, tmp_path, monkeypatch):
     for path in folder.iterdir():
         (tmp_path / path.name).symlink_to(path)
