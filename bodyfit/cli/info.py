@@ -21,6 +21,7 @@ _PACKAGES = (
     "torch",
     "easypytorch3d",
     "mediapipe",
+    "opencv-contrib-python",
     "onnxruntime",
     "numpy",
     "numba",
