@@ -351,10 +351,10 @@ def test_the_command_makes_motion_of_markers(tmp_path, moved, capsys):
     names = (*HALPE, "Box1")
     source = trc(tmp_path / "walk.trc", np.concatenate([xyz, xyz[:, :1]], 1) * 1000, names, unit="mm")
     assert main(["convert", str(source), str(tmp_path / "walk.npz")]) == 0
-    told = capsys.readouterr()
-    assert "1 markers are no points of the body and unused: Box1" in told.err
-    assert "26 of 27 markers, in mm, y up; the body is off by" in told.err
-    assert f"{FRAMES} frames at 60 fps of open" in told.out
+    output = capsys.readouterr()
+    assert "1 markers are no points of the body and unused: Box1" in output.err
+    assert "26 of 27 markers, in mm, y up; the body is off by" in output.err
+    assert f"{FRAMES} frames at 60 fps of open" in output.out
     again = load_amass(tmp_path / "walk.npz", model)
     want = (model.joints(params) * torch.tensor((1.0, -1, -1))).numpy()
     off = np.linalg.norm(model.joints(again.params).numpy() - want, axis=2)[:, [1, 2, 4, 5, 7, 8, 16, 17]]

@@ -33,9 +33,9 @@ def read_c3d(path: Path) -> RawPoints:
     try:
         if path.stat().st_size > _MOST:
             raise KeypointFileError(f"{path}: refused, it is larger than {_MOST >> 20} MiB")
-        with warnings.catch_warnings(record=True) as told, path.open("rb") as file:
+        with warnings.catch_warnings(record=True) as warned, path.open("rb") as file:
             warnings.simplefilter("always")
-            return _read(c3d.Reader(file), path, told)
+            return _read(c3d.Reader(file), path, warned)
     except KeypointFileError:
         raise
     except OSError as error:
@@ -45,7 +45,7 @@ def read_c3d(path: Path) -> RawPoints:
         raise KeypointFileError(f"{path}: a damaged C3D file or none: {what}") from None
 
 
-def _read(reader: Any, path: Path, told: list[warnings.WarningMessage]) -> RawPoints:
+def _read(reader: Any, path: Path, warned: list[warnings.WarningMessage]) -> RawPoints:
     labels = reader.get("POINT:LABELS")
     names = [] if labels is None else [str(name).strip() for name in labels.string_array]
     count, rate = int(reader.point_used), float(reader.point_rate)
@@ -61,7 +61,7 @@ def _read(reader: Any, path: Path, told: list[warnings.WarningMessage]) -> RawPo
     xyz[(values[..., 3] < 0) | ~np.isfinite(xyz).all(2) | (xyz == 0).all(2)] = np.nan
     names = (names + [f"unnamed {i}" for i in range(len(names), count)])[:count]
     up, right = (_axis(reader, f"POINT:{key}_SCREEN") for key in ("Y", "X"))
-    cut = any("end of file" in str(one.message) for one in told)
+    cut = any("end of file" in str(one.message) for one in warned)
     notes = (f"{path}: ends in the middle of its data, after {len(frames)} frames",) if cut else ()
     unit = reader.get("POINT:UNITS")
     return RawPoints(
@@ -72,7 +72,7 @@ def _read(reader: Any, path: Path, told: list[warnings.WarningMessage]) -> RawPo
         rate,
         "" if unit is None else str(unit.string_value).strip(),
         up=up or _Z_UP,
-        up_said=up is not None,
+        up_in_file=up is not None,
         right=right,
         notes=notes,
     )

@@ -105,9 +105,9 @@ def _scale(
     """Metres in the file's unit, and its name. Raises `KeypointFileError` where nothing makes a body of it."""
     if unit is not None:
         return _UNITS[unit.lower()], unit.lower()
-    said, span = raw.unit.lower().strip("[]() "), _span(points)
-    if said in _UNITS and (span is None or _SPAN_M[0] <= span * _UNITS[said] <= _SPAN_M[1]):
-        return _UNITS[said], said
+    name, span = raw.unit.lower().strip("[]() "), _span(points)
+    if name in _UNITS and (span is None or _SPAN_M[0] <= span * _UNITS[name] <= _SPAN_M[1]):
+        return _UNITS[name], name
     if span is None:
         raise KeypointFileError(f"{raw.path}: says no unit of length ({raw.unit or 'none'}); name it to load_points3d")
     likely = next((u for u in ("m", "mm", "cm") if _SPAN_M[0] <= span * _UNITS[u] <= _SPAN_M[1]), None)
@@ -115,7 +115,7 @@ def _scale(
         raise KeypointFileError(
             f"{raw.path}: its body is {span:.3g} {raw.unit or 'units'} long, which no unit makes a body"
         )
-    says = f"says {said}" if said else "says no unit"
+    says = f"says {name}" if name else "says no unit"
     notes.append(f"{raw.path}: {says}, but a body of {span:.3g} can only be in {likely}; taken as such")
     return _UNITS[likely], likely
 
@@ -133,7 +133,7 @@ def _span(points: Mapping[str, Float[np.ndarray, "T 3"]]) -> float | None:
 
 def _up(raw: RawPoints, points: Mapping[str, Float[np.ndarray, "T 3"]], notes: list[str]) -> Axis:
     """The axis that points up: what the file says, else along which the body stands, else the format's."""
-    if raw.up_said:
+    if raw.up_in_file:
         return raw.up
     high, low = ([points[name] for name in names if name in points] for names in (_HIGH, _LOW))
     if not high or not low:

@@ -30,7 +30,7 @@ class RawPoints:
     """As the file has it; empty where it does not say."""
     up: Axis
     """The axis that points up: what the file says, else what its format is used with."""
-    up_said: bool
+    up_in_file: bool
     """Whether the file says so."""
     right: Axis | None = None
     """The axis that points to the right on a screen, where the file says so."""

@@ -41,7 +41,7 @@ def read_trc(path: Path) -> RawPoints:
     xyz = table[:, 2:].reshape(len(rows), -1, 3)
     xyz[~np.isfinite(xyz).all(2) | (xyz == 0).all(2)] = np.nan
     times, fps = _times(table[:, 1], _number(facts.get("DataRate")), path)
-    return RawPoints(path, tuple(names), xyz, times, fps, facts.get("Units", ""), up=(1, 1), up_said=False)
+    return RawPoints(path, tuple(names), xyz, times, fps, facts.get("Units", ""), up=(1, 1), up_in_file=False)
 
 
 def _lines(path: Path) -> list[str]:
@@ -67,11 +67,11 @@ def _rows(lines: Sequence[str], markers: int, path: Path) -> Iterator[list[float
 
 def _times(seconds: Float[np.ndarray, "T"], rate: float, path: Path) -> tuple[Float[np.ndarray, "T"], float]:
     """Times from the first frame on, and frames a second; a file may lack either, and times are rounded."""
-    steps, said = np.diff(seconds), np.isfinite(rate) and rate > 0
+    steps, has_rate = np.diff(seconds), np.isfinite(rate) and rate > 0
     if len(steps) and np.isfinite(steps).all() and (steps > 0).all():
         fps = float(1 / np.median(steps))
-        return seconds - seconds[0], rate if said and abs(fps / rate - 1) < _ROUNDING else fps
-    if not said:
+        return seconds - seconds[0], rate if has_rate and abs(fps / rate - 1) < _ROUNDING else fps
+    if not has_rate:
         raise KeypointFileError(f"{path}: has neither ascending times nor a DataRate")
     return np.arange(len(seconds)) / rate, rate
 
