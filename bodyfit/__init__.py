@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from bodyfit.io.formats import export
     from bodyfit.io.keypoints import load_keypoints, save_keypoints
     from bodyfit.io.params import load_result, save
+    from bodyfit.io.points3d import Points3D, load_points3d
     from bodyfit.io.track import load_track, save_track
     from bodyfit.keypoints import Keypoints2D, convert_keypoints
+    from bodyfit.markers import fit_points3d
     from bodyfit.pipeline import fit_frames, fit_image
     from bodyfit.solve import LMConfig
     from bodyfit.video import fit_video
@@ -53,6 +55,7 @@ _HOME = {
     "Interpenetration": "body.interpenetration",
     "Keypoints2D": "keypoints",
     "LMConfig": "solve",
+    "Points3D": "io.points3d",
     "PosePrior": "body.pose_prior",
     "SequenceConfig": "fit.config",
     "SequenceFitter": "fit.sequence",
@@ -65,6 +68,7 @@ _HOME = {
     "fit_frames": "pipeline",
     "fit_image": "pipeline",
     "fit_keypoints": "fit.fitter",
+    "fit_points3d": "markers",
     "fit_sequence": "fit.sequence",
     "fit_video": "video",
     "interpenetration": "body.interpenetration",
@@ -72,6 +76,7 @@ _HOME = {
     "load_detector": "detect",
     "load_keypoints": "io.keypoints",
     "load_model": "body.model",
+    "load_points3d": "io.points3d",
     "load_pose_prior": "body.pose_prior",
     "load_result": "io.params",
     "load_track": "io.track",
@@ -102,6 +107,7 @@ __all__ = [
     "Interpenetration",
     "Keypoints2D",
     "LMConfig",
+    "Points3D",
     "PosePrior",
     "SequenceConfig",
     "SequenceFitter",
@@ -115,6 +121,7 @@ __all__ = [
     "fit_frames",
     "fit_image",
     "fit_keypoints",
+    "fit_points3d",
     "fit_sequence",
     "fit_video",
     "interpenetration",
@@ -122,6 +129,7 @@ __all__ = [
     "load_detector",
     "load_keypoints",
     "load_model",
+    "load_points3d",
     "load_pose_prior",
     "load_result",
     "load_track",

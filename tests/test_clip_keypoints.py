@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import bodyfit
+from bodyfit.cli.clip_files import ClipFiles
 from bodyfit.cli.main import main
 from bodyfit.errors import KeypointFileError, OptionError
 from bodyfit.io import ClipKeypoints, VideoReader, VideoWriter, load_keypoints, load_track, save_keypoints
@@ -140,6 +141,15 @@ def test_files_of_several_clips_in_one_folder(clip, tmp_path):
         ClipKeypoints(load_keypoints(tmp_path / "o"), Path("third.mp4"))
 
 
+def test_a_folder_called_after_the_clip_is_its_own(clip, tmp_path):
+    """Pose2Sim's CAM_json beside those of other cameras."""
+    openpose(tmp_path / "walk_json")
+    openpose(tmp_path / "cam2_json", name="cam2")
+    found = ClipFiles(tmp_path, None, None, [clip])(clip)
+    assert sorted(found.by_frame) == list(range(N))
+    assert {entry.path.parent.name for entry in found.by_frame.values()} == {"walk_json"}
+
+
 # ---------------------------------------------------------------- who
 
 
@@ -203,6 +213,31 @@ def test_keypoints_of_another_size_are_refused(clip, tmp_path):
     images = [{"id": i, "file_name": f"{i}.jpg", "width": 240, "height": 320} for i in range(3)]
     with pytest.raises(KeypointFileError, match=r"240x320 there, but the picture is 320x240 \(its file turns it"):
         watched(clip, write(tmp_path / "a.json", {"images": images, "annotations": []}))
+
+
+def test_a_frame_of_another_size_costs_that_frame(clip, tmp_path):
+    images = [{"id": i, "file_name": f"{i}.jpg", "width": 320 + (i == 4), "height": 240} for i in range(N)]
+    annotations = [
+        {"id": 2 * i + who, "image_id": i, "keypoints": (walker(i, who) - (0.5, 0.5, -1.1)).ravel().tolist()}
+        for i in range(N)
+        for who in (0, 1)
+    ]
+    files = load_keypoints(write(tmp_path / "a.json", {"images": images, "annotations": annotations}))
+    found = ClipKeypoints(files, clip)
+    seen = watch_clip(VideoReader(clip, max_side_px=32), found)
+    assert [trail.frames for trail in seen.trails] == [[i for i in range(N) if i != 4]] * 2
+    (fault,) = found.faults
+    assert "4.jpg is 321x240 there, but the picture is 320x240" in fault
+
+
+def test_a_frame_after_the_end_is_left_out(clip, tmp_path):
+    files = openpose(tmp_path / "o")
+    last = (files / f"walk_{N - 1:012d}_keypoints.json").read_text()
+    write(files / f"walk_{N:012d}_keypoints.json", json.loads(last))
+    found = ClipKeypoints(load_keypoints(files), clip)
+    seen = watch_clip(VideoReader(clip, max_side_px=32), found)
+    assert seen.trails[0].frames == list(range(N))
+    assert f"has frames 0 to {N}, but {clip} ends with frame {N - 1}; those after it are left out" in found.faults[0]
 
 
 def test_contradictions_are_told(clip, tmp_path):

@@ -515,10 +515,10 @@ def test_one_bad_frame_costs_that_frame(tmp_path):
     clip = ClipKeypoints(load_keypoints(bad), Path("clip.mp4"))
     assert [len(clip.by_frame[i].people) for i in range(12) if i != 7] == [1, 1, 1, 0, 0, *[1] * 6]
     assert 7 not in clip.by_frame
-    told = "\n".join(clip.faults)
+    text = "\n".join(clip.faults)
     assert len(clip.faults) == 3
     for says in ("keypoints.json: is no complete JSON", "value 0 is text", "two entries are of frame 7"):
-        assert says in told
+        assert says in text
 
 
 def test_the_digits_of_a_clips_name_are_no_frame(tmp_path):

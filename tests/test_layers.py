@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fit",),
     ("detect", "render", "io"),
     # video is the pipeline of a clip; film and show read results (io) and draw them (render): above both.
-    ("pipeline", "video", "film", "batch", "evaluate", "show"),
+    ("pipeline", "video", "markers", "film", "batch", "evaluate", "show"),
     ("cli",),
 )
 """The table of DESIGN.md, lowest first, each layer's rooms in the order of their rows."""

@@ -137,7 +137,10 @@ def batch(
 def _files(path: Path, layout: str | None) -> KeypointFiles:
     from bodyfit.io import load_keypoints
 
-    return load_keypoints(path, layout=layout)
+    files = load_keypoints(path, layout=layout)
+    for note in files.notes:
+        common.error(note, label="note")
+    return files
 
 
 def _words(summary: Any, out: Path) -> str:

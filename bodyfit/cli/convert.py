@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bodyfit.cli import common
+from bodyfit.cli.marker_source import bodies_of_markers
 from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def convert(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help='Bodies: a result (.npz) or motion in AMASS\'s layout. Or a model: "open", "open-h" or "open-x" '
-            "(shipped), or a model file (.npz, .pkl) or folder of them.",
+            help='Bodies: a result (.npz), motion in AMASS\'s layout or markers (.trc, .c3d). Or a model: "open", '
+            '"open-h" or "open-x" (shipped), or a model file (.npz, .pkl) or folder of them.',
         ),
     ],
     new: Annotated[
@@ -112,6 +113,7 @@ def convert(
 
     Bodies go to Blender, game engines and browsers with skeleton, skin and motion (.glb, .usd), to motion editors
     (.bvh), to AMASS's tools (.npz), to anything as a mesh (.obj, .ply); a model's own body stands in the T-pose there.
+    To markers a body is fitted first, by their names.
     Pickles are read without running anything of them. Nothing that is written needs a pickle to be read, but for the
     models that smplx itself reads from pickles only (SMPL and FLAME).
 
@@ -119,19 +121,20 @@ def convert(
         bodyfit convert out/photo/person0.npz person.ply --up z --unit cm
         bodyfit convert out/clip/person0.npz dance.glb
         bodyfit convert walk_poses.npz walk.bvh --model open-h
+        bodyfit convert markers.trc walk.bvh
         bodyfit convert SMPL_NEUTRAL.pkl neutral.npz
         bodyfit convert open-x models --layout smplx --gender female
 
     Exit code: 0 all went well, 2 the source cannot be read or the file not be written.
     """
-    from bodyfit.io import EXPORTS, holds_bodies
+    from bodyfit.io import EXPORTS, holds_bodies, is_points3d
 
-    is_bodies = holds_bodies(Path(source))
+    is_bodies = holds_bodies(Path(source)) or is_points3d(source)
     of_bodies = {"--frame": frame, "--fps": fps, "--model": model, "--axes": axes}
     of_files = {"--up": up, "--unit": unit, "--pose-shapes": pose_shapes, "--tolerance-mm": tolerance_mm}
     if is_bodies:
         _refuse({"--layout": layout}, f"{source} holds bodies")
-        bodies = _bodies(source, model, axes)
+        bodies = _bodies(source, model, axes, gender)
     elif new.suffix.lower() in EXPORTS and new.suffix.lower() != ".npz":
         _refuse(of_bodies | {"--layout": layout}, f"{source} is a body model")
         bodies = _rest(source, gender)
@@ -157,9 +160,11 @@ def _refuse(options: dict[str, Any], why: str) -> None:
         raise OptionError(f"{', '.join(given)}: not for this conversion, {why}")
 
 
-def _bodies(source: str, model: str | None, axes: Axes | None) -> Bodies:
-    from bodyfit.io import read_bodies
+def _bodies(source: str, model: str | None, axes: Axes | None, gender: common.Gender) -> Bodies:
+    from bodyfit.io import is_points3d, read_bodies
 
+    if is_points3d(source):
+        return bodies_of_markers(Path(source), model, axes and axes.value, gender)
     return read_bodies(source, model=model, axes=axes and axes.value)
 
 

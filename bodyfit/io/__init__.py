@@ -10,6 +10,7 @@ from bodyfit.io.model_file import save_model
 from bodyfit.io.params import load_result, save, save_params
 from bodyfit.io.picture import save_array, save_depth, save_gif, save_labels, save_picture
 from bodyfit.io.placing import Placing
+from bodyfit.io.points3d import BodyPoints, Points3D, is_points3d, load_points3d
 from bodyfit.io.summary import known_entries, write_json, write_summary
 from bodyfit.io.track import load_track, save_track
 from bodyfit.io.video import VideoReader
@@ -18,17 +19,21 @@ from bodyfit.io.video_writer import VideoWriter
 __all__ = [
     "EXPORTS",
     "Bodies",
+    "BodyPoints",
     "ClipKeypoints",
     "KeypointFiles",
     "Motion",
     "Placing",
+    "Points3D",
     "VideoReader",
     "VideoWriter",
     "export",
     "holds_bodies",
+    "is_points3d",
     "known_entries",
     "load_amass",
     "load_keypoints",
+    "load_points3d",
     "load_result",
     "load_track",
     "read_bodies",

@@ -9,10 +9,11 @@ from typing import Any
 
 from bodyfit.errors import KeypointFileError
 
-__all__ = ["Archive", "Lines", "read_content"]
+__all__ = ["Archive", "Lines", "read_content", "read_head"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _TEXT = (".txt", ".csv")
+_HEAD = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,15 @@ def read_content(path: Path, expected: str) -> Any:
     except ValueError as error:  # of JSON and of UTF-8
         what = "is empty" if not data.strip() else f"is no complete {'text' if suffix in _TEXT else 'JSON'} ({error})"
         raise KeypointFileError(f"{path}: {what}; expected {expected}") from None
+
+
+def read_head(path: Path) -> Lines:
+    """The first whole lines of a text file, to tell by them what it is. Raises `KeypointFileError`."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_HEAD)
+        if len(data) == _HEAD:
+            data = data[: data.rfind(b"\n") + 1]
+        return Lines(tuple(data.decode("utf-8-sig").splitlines()), path.suffix.lower())
+    except (OSError, ValueError) as error:
+        raise KeypointFileError(f"{path}: cannot be read: {error}") from None

@@ -109,9 +109,9 @@ class _Table:
             if (row := rows.get(names.index(parts[i]))) is not None:
                 columns.setdefault(who[i], {}).setdefault(row, {})[coords[i]] = i
         left = [printable(name) for i, name in enumerate(names) if i not in rows]
-        told = f"{path}: left aside, as no keypoints of {kind}: {join(left)}"
+        note = f"{path}: left aside, as no keypoints of {kind}: {join(left)}"
         people = {name: points for name, points in columns.items() if len(points) >= _LEAST}  # no unique body parts
-        return cls(kind, people, first, (told,) if left else ())
+        return cls(kind, people, first, (note,) if left else ())
 
     def people(self, row: Sequence[str], where: str) -> Iterator[Keypoints2D | KeypointFileError | None]:
         """The individuals of a row, None for those who are not there."""

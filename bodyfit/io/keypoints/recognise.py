@@ -9,7 +9,7 @@ from typing import Any
 
 from bodyfit.errors import KeypointFileError
 from bodyfit.io.keypoints import canvas, coco, deeplabcut, easymocap, mmpose, openpose, own, ultralytics, yolo_labels
-from bodyfit.io.keypoints.content import Archive, Lines, read_content
+from bodyfit.io.keypoints.content import Archive, Lines, read_content, read_head
 from bodyfit.io.keypoints.entry import Entry, attempt, join
 
 __all__ = ["FORMATS", "read_entries"]
@@ -148,7 +148,7 @@ def _own_files(folder: Path) -> list[Path]:
 
 
 def _is_table(path: Path) -> bool:
-    content = attempt(read_content, path, FORMATS)
+    content = attempt(read_head, path)
     return isinstance(content, Lines) and (yolo_labels.is_yolo_labels(content) or deeplabcut.is_deeplabcut(content))
 
 

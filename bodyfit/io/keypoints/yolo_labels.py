@@ -64,11 +64,11 @@ class _Form:
 
 def _form(count: int, where: str, layout: str | None) -> _Form:
     """The only form, or the likeliest, that a row of so many numbers can have."""
-    known = sorted(OTHER_COUNTS) if layout is None else [len(LAYOUTS[layout])]
+    counts = sorted(OTHER_COUNTS) if layout is None else [len(LAYOUTS[layout])]
     for dims in (3, 2):
         for extra in (0, 1, 2):
             n, rest = divmod(count - _BOX - extra, dims)
-            if rest == 0 and n in known:
+            if rest == 0 and n in counts:
                 return _Form(n, dims, extra)
     guess = (count - _BOX) // 3
     layout_of_count(guess, where, layout)  # says what is possible

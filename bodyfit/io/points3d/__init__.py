@@ -1,0 +1,6 @@
+"""Points of a body measured in 3D, from the files of motion capture."""
+
+from bodyfit.io.points3d.load import is_points3d, load_points3d
+from bodyfit.io.points3d.record import BodyPoints, Points3D
+
+__all__ = ["BodyPoints", "Points3D", "is_points3d", "load_points3d"]
