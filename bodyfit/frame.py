@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -14,17 +15,29 @@ import numpy as np
 from jaxtyping import UInt8
 
 from bodyfit.errors import ImageError
+from bodyfit.image_files import IMAGE_SUFFIXES, RAW_SUFFIXES, find_images
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["IMAGE_SUFFIXES", "Frame", "find_images", "read_image"]
+__all__ = [
+    "ANIMATIONS",
+    "IMAGE_SUFFIXES",
+    "Frame",
+    "find_images",
+    "image_size",
+    "is_animation",
+    "open_picture",
+    "read_image",
+    "rgb8",
+    "upright",
+]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
-"""What `find_images` picks out of a folder, in lower case; phones' HEIC, too, so that nobody's pictures are left out
-unsaid."""
+ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")
+"""Pillow's names of the formats of pictures that may move."""
 
 # Tags of EXIF 2.32, section 4.6.
+_ORIENTATION = 0x0112
 _EXIF_IFD, _WIDTH, _HEIGHT = 0x8769, 0xA002, 0xA003
 _FOCAL_MM, _FOCAL_35MM = 0x920A, 0xA405
 _PLANE_X, _PLANE_UNIT = 0xA20E, 0xA210
@@ -45,6 +58,8 @@ class Frame:
     """Number of the frame in its clip, from 0."""
     time_s: float = 0.0
     """When its clip shows it, seconds from the clip's start."""
+    note: str | None = None
+    """What else the file holds, in a sentence: pages, frames of an animation."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -58,23 +73,33 @@ def read_image(path: str | Path, data: bytes | None = None) -> Frame:
     Transparent pixels become white; of an animation or several pages the first is taken. Raises `ImageError`
     for what is no complete picture: half a picture is refused and not filled with grey.
     """
+    path = Path(path)
+    with open_picture(path, data) as opened, _without_warnings():
+        opened.load()
+        exif = _exif(opened)
+        image = rgb8(upright(opened))
+        note = _note(opened, path)
+    if 0 in image.shape:
+        raise ImageError(f"{path} has no pixels ({image.shape[1]}x{image.shape[0]})")
+    return Frame(image, path, exif_focal_px(exif, (image.shape[1], image.shape[0])), note=note)
+
+
+@contextmanager
+def open_picture(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
+    """The picture in a file, not decoded yet; what Pillow raises in the block becomes an `ImageError` with its name."""
     from PIL import Image, UnidentifiedImageError
 
-    path = Path(path)
     if data is None:
         _check_file(path)
     elif not data:
         raise ImageError(f"{path} is empty (0 bytes)")
+    if path.suffix.lower() in RAW_SUFFIXES:
+        raise ImageError(f"{path} is a camera's raw picture ({path.suffix}), which is not read; export it as JPEG")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # odd EXIF and big but honest pictures; the limit below is Pillow's own error
-            with _opened(path if data is None else BytesIO(data)) as opened:
-                opened.load()
-                exif = _exif(opened)
-                upright = _upright(opened)
-        image = _to_rgb8(upright)
+        with _without_warnings():
+            file = _opened(path if data is None else BytesIO(data))
+        with file as opened:
+            yield opened
     except UnidentifiedImageError:
         raise ImageError(f"{path} is not a picture that can be read{_what_instead(path, data)}") from None
     except Image.DecompressionBombError:
@@ -85,9 +110,37 @@ def read_image(path: str | Path, data: bytes | None = None) -> Frame:
     except (OSError, SyntaxError, ValueError, EOFError, OverflowError, MemoryError) as error:
         # Pillow raises any of these for a damaged file, by format.
         raise ImageError(f"{path} is damaged or incomplete ({error}); export or download it again") from None
-    if 0 in image.shape:
-        raise ImageError(f"{path} has no pixels ({image.shape[1]}x{image.shape[0]})")
-    return Frame(image, path, exif_focal_px(exif, (image.shape[1], image.shape[0])))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture as it is shown, mostly from the file's first bytes. Raises `ImageError`."""
+    with open_picture(path) as opened, _without_warnings():
+        if opened.format not in ("JPEG", "PNG", "WEBP", "BMP", "GIF"):  # whose orientation is in the first bytes
+            opened.load()
+            return upright(opened).size
+        try:
+            turned = opened.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+        except Exception:  # as in _exif
+            turned = False
+        width, height = opened.size
+        return (height, width) if turned else (width, height)
+
+
+def is_animation(path: Path) -> bool:
+    """Whether a file is a picture that moves (GIF, PNG, WebP, AVIF); False for what cannot be read."""
+    try:
+        with open_picture(path) as opened:
+            return opened.format in ANIMATIONS and bool(getattr(opened, "is_animated", False))
+    except ImageError:
+        return False
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Without Pillow's warnings of odd EXIF and of big but honest pictures, for which it has an error, too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _opened(file: Path | BytesIO) -> Image.Image:
@@ -103,28 +156,6 @@ def _opened(file: Path | BytesIO) -> Image.Image:
             raise UnidentifiedImageError from None
         register_heif_opener()
         return Image.open(file)
-
-
-def find_images(paths: Iterable[str | Path]) -> list[Path]:
-    """The pictures that paths name: a folder stands for the pictures in it, in order of name, without hidden files.
-
-    Other paths are kept as they are, existing or not, for `read_image` to judge; each picture comes once.
-    Raises `ImageError` for a folder without pictures.
-    """
-    found: dict[Path, Path] = {}
-    for given in map(Path, paths):
-        names = [given]
-        if given.is_dir():
-            try:
-                names = sorted(p for p in given.iterdir() if _is_picture_name(p))
-            except OSError as error:
-                raise ImageError(f"the folder {given} cannot be listed: {error.strerror or error}") from None
-            if not names:
-                kinds = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
-                raise ImageError(f"the folder {given} has no pictures ({kinds}); folders inside it are not searched")
-        for name in names:
-            found.setdefault(name.absolute(), name)
-    return list(found.values())
 
 
 def exif_focal_px(exif: Mapping[int, Any], image_size: tuple[int, int]) -> float | None:
@@ -173,7 +204,10 @@ def _check_file(path: Path) -> None:
         if path.is_dir():
             raise ImageError(f"{path} is a folder, not a picture; find_images lists the pictures in it")
         if not path.exists():
-            raise ImageError(f"{path} does not exist")
+            link = f"is a link to {path.readlink()}, which does not exist" if path.is_symlink() else "does not exist"
+            raise ImageError(f"{path} {link}")
+        if not path.is_file():
+            raise ImageError(f"{path} is no plain file")  # a pipe would wait for ever
         with path.open("rb") as file:
             if not file.read(1):
                 raise ImageError(f"{path} is empty (0 bytes)")
@@ -198,8 +232,30 @@ def _what_instead(path: Path, data: bytes | None) -> str:
     return "; give JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
 
 
-def _is_picture_name(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+def _note(image: Image.Image, path: Path) -> str | None:
+    """What else a file holds than the picture that was taken of it."""
+    try:
+        count = int(getattr(image, "n_frames", 1))
+    except Exception:  # as in _exif: the first picture is there
+        return None
+    if count < 2:
+        return None
+    if image.format in ANIMATIONS:
+        return f"{path} is an animation of {count} frames; the first is taken, bodyfit video takes all"
+    if image.format == "TIFF":
+        return f"{path} holds {count} pages; the first is taken"
+    if image.format == "MPO" and (path.suffix.lower() == ".mpo" or _holds_views(image)):
+        return f"{path} holds {count} pictures of one moment; the first is taken"
+    return None
+
+
+def _holds_views(image: Image.Image) -> bool:
+    """Whether the other pictures in a JPEG are views of their own (CIPA DC-007); most are previews and gain maps."""
+    try:
+        entries = image.mpinfo[0xB002]  # pyright: ignore[reportAttributeAccessIssue]
+        return any(str(entry["Attribute"]["MPType"]).startswith("Multi-Frame") for entry in entries[1:])
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def _exif(image: Image.Image) -> dict[int, Any]:
@@ -210,7 +266,8 @@ def _exif(image: Image.Image) -> dict[int, Any]:
         return {}
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """A copy, turned or mirrored as the file says it is to be shown."""
     from PIL import ImageOps
 
     try:
@@ -219,7 +276,7 @@ def _upright(image: Image.Image) -> Image.Image:
         return image.copy()
 
 
-def _to_rgb8(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+def rgb8(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
     """8-bit RGB of any Pillow mode."""
     from PIL import Image
 

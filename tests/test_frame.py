@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from bodyfit.errors import ImageError
-from bodyfit.frame import exif_focal_px, find_images, read_image
+from bodyfit.frame import exif_focal_px, find_images, image_size, is_animation, read_image
+from bodyfit.image_files import list_folder
 
 # EXIF tags by number, so that the tests do not lean on the module's own names.
 ORIENTATION, EXIF_IFD = 0x0112, 0x8769
@@ -26,13 +27,15 @@ def ramp() -> Image.Image:
     return Image.fromarray(np.stack([x, y, 255 - x], 2).astype(np.uint8))
 
 
-def _save_with_exif(image: Image.Image, path, *, orientation: int | None = None, **tags) -> None:
+def _save_with_exif(image: Image.Image, path, *, orientation: int | None = None, lossless=None, **tags) -> None:
     exif = Image.Exif()
     if orientation is not None:
         exif[ORIENTATION] = orientation
     names = {"focal": FOCAL, "focal_35": FOCAL_35, "plane_x": PLANE_X, "unit": PLANE_UNIT, "w": WIDTH, "h": HEIGHT}
     exif.get_ifd(EXIF_IFD).update({names[k]: v for k, v in tags.items()})
-    image.save(path, exif=exif)
+    exif[EXIF_IFD] = 0  # Pillow puts the place there; without, its TIFF and AVIF leave the tags out
+    data = exif.tobytes() if str(path).endswith(".heic") else exif
+    image.save(path, exif=data, **({} if lossless is None else {"lossless": lossless}))
 
 
 def test_png_is_read_exactly(tmp_path, ramp):
@@ -44,20 +47,35 @@ def test_png_is_read_exactly(tmp_path, ramp):
     assert frame.exif_focal_px is None
 
 
+_TURNS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_undone(tmp_path, ramp, orientation):
-    turns = {
-        1: lambda a: a,
-        2: lambda a: a[:, ::-1],
-        3: lambda a: a[::-1, ::-1],
-        4: lambda a: a[::-1],
-        5: lambda a: a.transpose(1, 0, 2),
-        6: lambda a: np.rot90(a, -1),
-        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
-        8: lambda a: np.rot90(a, 1),
-    }
-    _save_with_exif(ramp, tmp_path / "a.png", orientation=orientation)
-    assert np.array_equal(read_image(tmp_path / "a.png").image, turns[orientation](np.asarray(ramp)))
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif", "a.avif", "a.heic"])
+def test_exif_orientation_is_undone(tmp_path, ramp, name, orientation):
+    """Of every format, and the focal length stays that of the longer side."""
+    if name == "a.heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    if name == "a.avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    lossless = {"lossless": True} if name == "a.webp" else {}
+    _save_with_exif(ramp, tmp_path / name, orientation=orientation, focal_35=26.0, w=40, h=30, **lossless)
+    frame = read_image(tmp_path / name)
+    expected = _TURNS[orientation](np.asarray(ramp))
+    assert frame.image.shape == expected.shape
+    off = np.abs(frame.image.astype(float) - expected).mean()  # any other orientation is off by 60 and more
+    assert off == 0 if name in ("a.png", "a.webp", "a.tif") else off < 4
+    assert frame.size == image_size(tmp_path / name)
+    assert frame.exif_focal_px == pytest.approx(26 / 36 * 40)
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "YCbCr", "LA", "RGBA", "PA", "LAB", "HSV"])
@@ -265,6 +283,54 @@ def test_find_images_expands_folders_in_order(tmp_path, ramp):
     assert names == ["a.png", "b.JPG", "c.tif"]
     again = find_images([tmp_path / "c.tif", tmp_path, tmp_path / "a.png", tmp_path / "missing.jpg"])
     assert [p.name for p in again] == ["c.tif", "a.png", "b.JPG", "missing.jpg"]
+
+
+def test_no_file_of_a_folder_goes_unmentioned(tmp_path, ramp):
+    """Every file is a picture, found by its ending or its first bytes, or in the sentence about the others."""
+    pictures = {"a.jfif": "JPEG", "b.jpe": "JPEG", "c.mpo": "MPO", "d.jp2": "JPEG2000", "e.dat": "PNG", "f": "WEBP"}
+    for name, kind in pictures.items():
+        ramp.save(tmp_path / name, kind)
+    (tmp_path / "g.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "h.png").write_bytes(b"")
+    (tmp_path / "i.CR2").write_bytes(b"II*\0" + bytes(100))
+    for name in ("notes.txt", "film.mp4", "zero", ".hidden.jpg", "data.bin"):
+        (tmp_path / name).write_bytes(b"" if name == "zero" else b"some words")
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "more").mkdir()
+    found = find_images([tmp_path])
+    assert [path.name for path in found] == [*pictures, "g.jpg", "h.png", "i.CR2", "pipe.jpg"]
+    for path in found[: len(pictures)]:
+        assert read_image(path).size == (40, 30)
+    for name, says in {"g.jpg": "nowhere.jpg, which does not exist", "h.png": "0 bytes", "i.CR2": "raw"}.items():
+        with pytest.raises(ImageError, match=says):
+            read_image(tmp_path / name)
+    with pytest.raises(ImageError, match="no plain file"):
+        read_image(tmp_path / "pipe.jpg")
+    said = list_folder(tmp_path).left_out(found)
+    assert said is not None
+    assert "6 files" in said
+    for name in ("notes.txt", "film.mp4", "zero", ".hidden.jpg", "data.bin", "pipe", "1 folder inside", "more"):
+        assert name in said
+    assert "bodyfit video" in said
+
+
+def test_what_else_a_file_holds_is_said(tmp_path, ramp):
+    others = [ramp.transpose(turn) for turn in (Image.Transpose.ROTATE_180, Image.Transpose.FLIP_LEFT_RIGHT)]
+    more = {"save_all": True, "append_images": others}
+    for name, says in (
+        ("a.tif", "3 pages"),
+        ("a.gif", "3 frames"),
+        ("a.webp", "3 frames"),
+        ("a.png", "3 frames"),
+        ("a.mpo", "3 pictures of one moment"),
+    ):
+        ramp.save(tmp_path / name, **more)
+        assert says in read_image(tmp_path / name).note
+        assert is_animation(tmp_path / name) == ("frames" in says)
+    ramp.save(tmp_path / "one.png")
+    assert read_image(tmp_path / "one.png").note is None
+    assert not is_animation(tmp_path / "one.png")
 
 
 def test_folder_without_pictures(tmp_path):

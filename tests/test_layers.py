@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "bodyfit"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "compiled", "parallel", "rotation", "skeleton", "solve"),
-    ("frame", "camera", "keypoints", "tracker"),
+    ("image_files", "frame", "camera", "keypoints", "tracker"),
     ("body",),
     ("fit",),
     ("detect", "render", "io"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -106,25 +107,58 @@ def test_unequal_times_are_kept(tmp_path):
     assert reader.duration_s == pytest.approx(times[-1] + 1 / RATE, abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("matrix", "corner"),
-    [
-        ((1, 0, 0, 1), "top left"),
-        ((0, 1, -1, 0), "top right"),  # a quarter turn clockwise, as a phone held upright writes
-        ((-1, 0, 0, -1), "bottom right"),
-        ((0, -1, 1, 0), "bottom left"),
-    ],
-)
-def test_clips_of_turned_phones_stand_upright(tmp_path, matrix, corner):
-    path = _clip(tmp_path / "phone.mp4", 3)
+def _as_players_show(stored: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+    """Each pixel where the matrix a b c d puts it: (x, y) at (a x + c y, b x + d y), up to a shift."""
+    a, b, c, d = matrix
+    y, x = np.indices(stored.shape[:2])
+    x, y = a * x + c * y, b * x + d * y
+    x, y = x - x.min(), y - y.min()
+    shown = np.zeros((y.max() + 1, x.max() + 1, 3), stored.dtype)
+    shown[y, x] = stored
+    return shown
+
+
+MATRICES = [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0), (-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0)]
+MATRICES += [(0, -1, -1, 0)]
+"""The four turns, as phones write them, and their mirror images, as front cameras and editors do."""
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+def test_clips_stand_as_players_show_them(tmp_path, matrix, suffix):
+    """Upright, and left and right not exchanged: all eight display matrices."""
+    stored = next(iter(VideoReader(_clip(tmp_path / "a.mp4", 2)))).image
+    path = tmp_path / "a.mp4"
     _turn(path, matrix)
+    if suffix != "mp4":
+        path = _copied(path, tmp_path / f"b.{suffix}")
     reader = VideoReader(path)
     image = next(iter(reader)).image
-    assert image.shape[:2] == reader.size[::-1] == ((64, 96) if matrix[0] else (96, 64))
-    h, w = image.shape[:2]
-    quarter = {"top": slice(0, h // 5), "bottom": slice(-(h // 5), None)}[corner.split()[0]]
-    half = {"left": slice(0, w // 5), "right": slice(-(w // 5), None)}[corner.split()[1]]
-    np.testing.assert_allclose(image[quarter, half].mean((0, 1)), (230, 20, 20), atol=8)
+    expected = _as_players_show(stored, matrix)
+    assert image.shape[:2] == reader.size[::-1] == reader.full_size[::-1] == expected.shape[:2]
+    np.testing.assert_array_equal(image, expected)
+    smaller = VideoReader(path, max_side_px=48)
+    image = next(iter(smaller)).image
+    assert image.shape[:2] == smaller.size[::-1]
+    assert np.abs(image.astype(float) - expected[::2, ::2]).mean() < 3  # a mirrored one is off by 40
+
+
+def _copied(path: Path, to: Path) -> Path:
+    """The same stream in another container, with what is said of its display."""
+    with av.open(str(path)) as source, av.open(str(to), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return to
+
+
+def test_a_display_matrix_of_zeros_is_none(tmp_path):
+    path = _clip(tmp_path / "a.mp4", 2)
+    stored = next(iter(VideoReader(path))).image
+    _turn(path, (0, 0, 0, 0))
+    np.testing.assert_array_equal(next(iter(VideoReader(path))).image, stored)
 
 
 def test_odd_sizes_are_padded_by_their_edge(tmp_path):
@@ -251,6 +285,126 @@ def test_pictures_sounds_and_folders_are_no_clips(tmp_path):
         container.mux(stream.encode(None))
     with pytest.raises(VideoError, match="only sound"):
         VideoReader(tmp_path / "s.mp4")
+
+
+def _streams(path: Path, sizes: list[tuple[int, int]], *, sound: str | None = None, cover: bool = False, default=()):
+    """A file of several films, frame n of each 8 n bright on the left, a tone and a cover picture."""
+    from av.stream import Disposition
+
+    with av.open(str(path), "w", format="mp4" if path.suffix == ".m4a" else None) as container:
+        films = []
+        for width, height in sizes:
+            film = container.add_stream("libx264", rate=int(RATE))
+            film.width, film.height, film.pix_fmt = width, height, "yuv420p"
+            films.append(film)
+        for number in default:
+            films[number].disposition = Disposition.default
+        tone = container.add_stream(sound, rate=48000) if sound else None
+        if cover:
+            picture = container.add_stream("mjpeg")
+            picture.width, picture.height, picture.pix_fmt = 64, 64, "yuvj420p"
+            picture.disposition = Disposition.attached_pic
+            container.mux(picture.encode(_yuv(np.full((64, 64, 3), 200, np.uint8), "yuvj420p", 0)))
+            container.mux(picture.encode(None))
+        for i in range(8):
+            for film in films:
+                container.mux(film.encode(_yuv(_picture(i, (film.width, film.height)), "yuv420p", i)))
+            if tone is not None:
+                heard = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 1920), np.int16), format="s16", layout="stereo")
+                heard.sample_rate, heard.pts, heard.time_base = 48000, i * 1920, Fraction(1, 48000)
+                container.mux(tone.encode(heard))
+        for stream in (*films, *([tone] if tone else [])):
+            container.mux(stream.encode(None))
+    return path
+
+
+def _yuv(picture: np.ndarray, pix_fmt: str, number: int) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pix_fmt)
+    frame.pts, frame.time_base = number, Fraction(1, int(RATE))
+    return frame
+
+
+def _boxes(data: bytes) -> list[bytes]:
+    """The boxes that lie one after the other in an mp4 or in one of its boxes."""
+    boxes, at = [], 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        boxes.append(data[at : at + size])
+        at += size
+    return boxes
+
+
+def test_a_cover_picture_is_not_the_film_wherever_it_lies(tmp_path):
+    path = _streams(tmp_path / "a.mp4", [(96, 64)], cover=True)
+    data = _boxes(path.read_bytes())
+    moov = next(box for box in data if box[4:8] == b"moov")
+    inside = _boxes(moov[8:])
+    assert inside[-1][4:8] == b"udta"
+    turned = moov[:8] + inside[0] + inside[-1] + b"".join(inside[1:-1])
+    (tmp_path / "b.mp4").write_bytes(b"".join(turned if box is moov else box for box in data))
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert container.streams.video[0].codec_context.name == "mjpeg"
+    for name in ("a.mp4", "b.mp4"):
+        reader = VideoReader(tmp_path / name)
+        assert reader.size == (96, 64)
+        assert [_number(frame.image) for frame in reader] == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "default", "shown"),
+    [
+        ([(96, 72), (192, 144)], (), 1),  # a preview before the film
+        ([(192, 144), (96, 72)], (), 0),
+        ([(96, 72), (192, 144)], (0,), 0),  # as FFmpeg: what the file calls default goes before a larger one
+        ([(96, 72), (192, 144)], (0, 1), 1),
+    ],
+)
+def test_of_several_films_the_one_that_players_show_is_read(tmp_path, sizes, default, shown):
+    path = _streams(tmp_path / "a.mkv", sizes, default=default)
+    reader = VideoReader(path)
+    assert reader.size == sizes[shown]
+    assert [_number(frame.image) for frame in reader] == list(range(8))
+
+
+def test_a_film_that_cannot_be_decoded_makes_room_for_the_next(tmp_path):
+    path = _streams(tmp_path / "a.mkv", [(192, 144), (96, 72)])
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for at, size in places:
+        data[at + 20 : at + size] = bytes(size - 20)
+    path.write_bytes(data)
+    assert VideoReader(path).size == (96, 72)
+
+
+def test_a_song_with_a_cover_is_only_sound(tmp_path):
+    for name, sound in (("a.m4a", "aac"), ("a.mp3", "libmp3lame"), ("b.mp3", "libmp3lame")):
+        path = _streams(tmp_path / name, [], sound=sound, cover=name[0] == "a")
+        with pytest.raises(VideoError, match="only sound") as caught:
+            VideoReader(path)
+        assert name in str(caught.value)
+
+
+def test_the_sound_that_goes_along_is_in_step_with_the_film_that_is_shown(tmp_path):
+    path = _streams(tmp_path / "a.mkv", [(96, 72), (192, 144)], sound="aac")
+    with VideoWriter(tmp_path / "out.mp4", (192, 144), RATE, sound_from=path) as film:
+        for frame in VideoReader(path):
+            film.write(frame.image, frame.time_s)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        (heard,) = container.streams.audio
+        assert float(heard.duration * heard.time_base) == pytest.approx(8 / RATE, abs=0.05)
+
+
+def test_names_and_what_streams_say_of_themselves_may_be_in_any_encoding(tmp_path):
+    path = _clip(tmp_path / "a.mp4", 3)
+    path.write_bytes(path.read_bytes().replace(b"VideoHandler", b"Vid\xe9o\xff \x80 tra"))
+    other = os.fsencode(tmp_path) + b"/caf\xe9 %03d#?.mp4"
+    try:
+        Path(os.fsdecode(other)).write_bytes(path.read_bytes())
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    for name in (path, Path(os.fsdecode(other))):
+        assert len(list(VideoReader(name))) == 3
 
 
 def test_a_recording_that_was_cut_off_says_so(tmp_path):

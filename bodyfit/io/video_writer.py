@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from bodyfit.errors import OptionError, OutputError, check_shape
 from bodyfit.io.atomic import write_atomically
-from bodyfit.io.video import open_clip, url_of
+from bodyfit.io.video_container import open_container, ranked_streams, url_of
 
 if TYPE_CHECKING:
     import av
@@ -84,7 +84,7 @@ class VideoWriter:
             self._video = self._gif_stream() if self._gif else self._h264_stream()
             self._sound = None
             if self._sound_from is not None:
-                source = self._stack.enter_context(open_clip(self._sound_from))
+                source = self._stack.enter_context(open_container(self._sound_from))
                 if source.streams.audio:
                     self._sound = _Sound(source, self._container, self._sound_start_s)
         except BaseException as fault:
@@ -173,8 +173,9 @@ class _Sound:
         self, source: av.container.InputContainer, target: av.container.OutputContainer, start_s: float
     ) -> None:
         self._source, self._target = source, target
-        self._stream = source.streams.audio[0]
-        pictures = source.streams.video[0]
+        best = source.streams.best("audio")
+        self._stream = next(stream for stream in source.streams.audio if best is None or stream.index == best.index)
+        pictures = ranked_streams(source)[0]
         origin_s = float((pictures.start_time or 0) * (pictures.time_base or 0))
         self._shift_s = origin_s + start_s  # the target's 0 in the source's time
         self._base = self._stream.time_base or Fraction(1, 48000)
