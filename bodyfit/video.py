@@ -26,6 +26,7 @@ from bodyfit.io.keypoints.clip import CLOCK_SIDE_PX
 from bodyfit.io.keypoints.of_clip import files_of_clip
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.pipeline import Lens, lift_to_camera
+from bodyfit.timeline import clock_rate, is_even
 from bodyfit.tracker import Sighting, TrackerConfig, Trail, trails
 
 __all__ = ["DETECT_SIDE_PX", "Watched", "fit_trail", "fit_video", "fit_watched", "look_side_px", "watch_clip"]
@@ -60,6 +61,24 @@ class Watched:
     """Damaged frames that were left out."""
     cut_short: bool
     """Whether the file ends in the middle of its data."""
+    start_s: float = 0.0
+    """Start of the part of the clip that was looked at, seconds from its first frame."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of how the clip was read, in sentences."""
+
+    @property
+    def clock_fps(self) -> float:
+        """The rate of the one clock of all people (`Track.fps`)."""
+        return clock_rate(self.times_s, self.fps)
+
+    @property
+    def origin_s(self) -> float:
+        """Where that clock begins (`Track.origin_s`): at `start_s`, or less than a tick later so that frames are on
+        its ticks."""
+        if self.start_s == 0 or not len(self.times_s):
+            return 0.0
+        late = float(self.times_s[0]) - self.start_s
+        return float(self.times_s[0]) - np.floor(late * self.clock_fps + 1e-6) / self.clock_fps
 
 
 def fit_video(
@@ -73,6 +92,7 @@ def fit_video(
     focal_mm: float | None = None,
     sensor_mm: float | None = None,
     fov_deg: float | None = None,
+    fps: float | None = None,
     start_s: float | None = None,
     end_s: float | None = None,
     stride: int = 1,
@@ -84,11 +104,12 @@ def fit_video(
 ) -> list[Track]:
     """Everyone in a clip as a body through time: one shape each, smooth motion; numbered in the order of appearance.
 
-    The camera stands still. The focal length is as in `fit_image`, of the upright clip, without EXIF; where nothing
-    says it and `sequence.focal_frames` is not 0, it is found from the people, one for all (`fit/focal.py`). Frames are
-    read from `start_s` up to before `end_s` (seconds), every `stride`-th of them. Who is unseen for up to
-    `tracker.max_gap_s` keeps their number and the motion fills the gap (`Track.seen`). The clip is never in memory as a
-    whole.
+    A clip is a file with a film, an animated picture, or a folder of the pictures of one clip, of which `fps` says how
+    many are shown a second (`VideoReader`). The camera stands still. The focal length is as in `fit_image`, of the
+    upright clip, without EXIF; where nothing says it and `sequence.focal_frames` is not 0, it is found from the people,
+    one for all (`fit/focal.py`). Frames are read from `start_s` up to before `end_s` (seconds), every `stride`-th of
+    them. Who is unseen for up to `tracker.max_gap_s` keeps their number and the motion fills the gap (`Track.seen`).
+    The clip is never in memory as a whole.
 
     `keypoints`, files of other programs (`load_keypoints`), take the detector's place; `first_frame` is the number that
     they give to the first frame, see `ClipKeypoints`. Raises `VideoError`, `OptionError`, `DetectorError`,
@@ -105,7 +126,8 @@ def fit_video(
         if not isinstance(keypoints, KeypointFiles):
             keypoints = load_keypoints(files_of_clip(Path(keypoints), Path(clip)))
         found_by = ClipKeypoints(keypoints, Path(clip), first_frame=first_frame)
-    reader = VideoReader(clip, start_s=start_s, end_s=end_s, stride=stride, max_side_px=look_side_px(found_by))
+    part = {"fps": fps, "start_s": start_s, "end_s": end_s, "stride": stride}
+    reader = VideoReader(clip, **part, max_side_px=look_side_px(found_by))
     focal_of(reader.full_size, lens)  # a wrong focal length is told before the slow part
     if found_by is None:
         found_by = load_detector(detector) if isinstance(detector, str) else detector
@@ -157,6 +179,8 @@ def watch_clip(
         trails=found,
         skipped=reader.skipped,
         cut_short=reader.cut_short,
+        start_s=reader.start_s,
+        notes=reader.notes,
     )
 
 
@@ -225,7 +249,8 @@ def fit_trail(watched: Watched, trail: Trail, fitter: SequenceFitter, focal_px: 
         id=trail.id,
         frames=seen.frames[kept],
         times_s=seen.times_s[kept],
-        fps=watched.fps,
+        fps=watched.clock_fps,
+        origin_s=watched.origin_s,
         seen=np.array([s is not FitStatus.FILLED for s in status[kept]]),
         result=take(result, slots[kept]),
     )
@@ -270,15 +295,12 @@ def _clocked(watched: Watched, trail: Trail, focal_px: float) -> _Clocked:
 def even_slots(times_s: Float[np.ndarray, "T"], fps: float) -> tuple[Int[np.ndarray, "T"], float]:
     """Which tick of an even clock each frame is, ascending from 0, and that clock's rate: the fit's motion knows no
     uneven steps. Ticks without a frame are the motion's to fill; two frames never share one."""
-    steps = np.diff(times_s)
-    if len(steps) == 0:
-        return np.zeros(1, np.int64), fps
-    tick = float(np.median(steps))
-    if np.abs(steps - tick).max() < 0.1 * tick:  # an even clock but for its rounding
-        return np.arange(len(times_s)), 1 / tick
-    ideal = np.round((times_s - times_s[0]) / tick).astype(np.int64)
     number = np.arange(len(times_s))
-    return np.maximum.accumulate(ideal - number) + number, 1 / tick
+    rate = clock_rate(times_s, fps)
+    if is_even(times_s, rate):
+        return number, rate
+    ideal = np.round((times_s - times_s[0]) * rate).astype(np.int64)
+    return np.maximum.accumulate(ideal - number) + number, rate
 
 
 def _scaled(person: Keypoints2D, scale: float) -> Keypoints2D:

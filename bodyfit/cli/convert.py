@@ -77,7 +77,13 @@ def convert(
         int | None, typer.Option("--frame", min=0, help="One body of several, or frame of a clip, from 0.")
     ] = None,
     fps: Annotated[
-        float | None, typer.Option("--fps", min=1e-3, help="Frames a second of a clip, where SOURCE does not say.")
+        float | None,
+        typer.Option(
+            "--fps",
+            min=1e-3,
+            help="Frames a second of a clip, where SOURCE does not say; where it says when each is shown, those of "
+            ".bvh and .npz.",
+        ),
     ] = None,
     up: Annotated[Up | None, typer.Option("--up", help="Up in the file: z for AMASS, else y, if left out.")] = None,
     unit: Annotated[Unit | None, typer.Option("--unit", help="Unit of the file; metres if left out.")] = None,
@@ -145,6 +151,8 @@ def convert(
     if as_json:
         common.say(json.dumps(common.plain({"source": source} | facts), indent=2))
         return common.OK
+    if facts["note"]:
+        common.error(facts["note"], label="note")
     what = "1 body" if facts["bodies"] == 1 else f"{facts['bodies']} frames at {facts['fps']:g} fps"
     common.say(
         f"{source}: {what} of {facts['model']}, {facts['gender']} -> {new}"
@@ -187,14 +195,17 @@ def _export(
     tolerance_mm: float | None,
 ) -> dict[str, Any]:
     from bodyfit.io import Placing, export
+    from bodyfit.io.formats import time_note
 
     rate, unit = bodies.fps if fps is None else fps, unit or Unit.M
+    times_s = bodies.times_s if frame is None else None
     export(
         bodies.params,
         new,
         model=bodies.model,
         frame=frame,
         fps=rate,
+        times_s=times_s,
         axes=bodies.axes,
         up=up and up.value,
         unit=unit.value,
@@ -207,6 +218,8 @@ def _export(
         "file": new,
         "bodies": count,
         "fps": rate if count > 1 else None,
+        "start_s": 0.0 if times_s is None else float(times_s[0]),
+        "note": None if times_s is None else time_note(new, times_s, rate),
         "model": bodies.model.name,
         "gender": bodies.model.gender,
         "placing": str(Placing(is_up, unit.value)),

@@ -77,4 +77,4 @@ def _write(found: Found, path: Path, model: str) -> tuple[int, list[int]]:
 def _part(said: Mapping[str, Any]) -> dict[str, Any]:
     """Which part of the clip was fitted."""
     part = said.get("part") or {}
-    return {key: part[key] for key in ("start_s", "end_s", "stride") if part.get(key) is not None}
+    return {key: part[key] for key in ("fps", "start_s", "end_s", "stride") if part.get(key) is not None}

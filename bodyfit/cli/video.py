@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +11,8 @@ import typer
 
 from bodyfit.cli import common, finding, interrupt
 from bodyfit.cli.clip_files import ClipFiles
-from bodyfit.cli.runs import finish, folder_names, one_input
-from bodyfit.errors import OptionError
+from bodyfit.cli.runs import failed, finish, folder_names, one_input
+from bodyfit.errors import OptionError, VideoError
 
 if TYPE_CHECKING:
     from bodyfit.cli.video_one import ClipWorker
@@ -20,8 +21,18 @@ __all__ = ["video"]
 
 
 def video(
-    clips: Annotated[list[Path], typer.Argument(help="Clips: mp4, mov, mkv, webm, avi, gif and others.")],
+    clips: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Clips: mp4, mov, mkv, webm, avi and others, animated gif, webp and png; folders of the frames of one "
+            "clip (with --fps), or folders of clips."
+        ),
+    ],
     out: common.OutOption,
+    fps: Annotated[
+        float | None,
+        typer.Option("--fps", min=0.01, max=1000.0, help="Frames a second of folders of frames; clips know their own."),
+    ] = None,
     start_s: Annotated[float | None, typer.Option("--start", help="Seconds of the clip to begin at.")] = None,
     end_s: Annotated[float | None, typer.Option("--end", help="Seconds of the clip to end before.")] = None,
     stride: Annotated[int, typer.Option("--stride", min=1, help="Take every so manieth frame.")] = 1,
@@ -51,7 +62,8 @@ def video(
 
     For each clip a folder of its name is written in OUT: for each person the motion as personN.npz (AMASS's keys),
     personN.glb (an animation) and personN.bvh, and overlay.mp4, the bodies over the clip beside a view from the side.
-    OUT/summary.json tells who was seen when, which frames were filled in, and how well the bodies fit.
+    OUT/summary.json tells who was seen when, which frames were filled in, and how well the bodies fit. All files of a
+    clip share one clock: who enters at 0.6 s starts at 0.6 s.
 
     The focal length is guessed, and distances with it. Give it if you know it.
 
@@ -59,6 +71,7 @@ def video(
         bodyfit video clip.mp4 -o out
         bodyfit video clip.mp4 -o out --start 12 --end 20 --fov 65
         bodyfit video *.mov -o out --no-film --json
+        bodyfit video frames/ --fps 30 -o out
         bodyfit video clip.mp4 --keypoints openpose_out/ -o out
 
     Exit code: 0 every clip gave a body, 1 some did not (or people in a keypoint file could not be read), 2 wrong use.
@@ -73,10 +86,13 @@ def video(
         raise OptionError("--first-frame is of the files of --keypoints; give those too")
     if not 0 <= (start_s or 0.0) < (float("inf") if end_s is None else end_s):
         raise OptionError(f"--start and --end must be 0 <= start < end, got {start_s} and {end_s}")
+    entries: list[dict[str, Any]] = []
+    clips = _named_clips(clips, entries, fps)
+    if not clips:
+        return common.WRONG_USE
     files = None if keypoints is None else ClipFiles(keypoints, keypoint_layout, first_frame, clips)
     common.output_folder(out)
     start = time.perf_counter()
-    entries: list[dict[str, Any]] = []
     with common.progress_bar() as tell:
         tell("loading", 0, None)
         with interrupt.at_once():
@@ -90,7 +106,8 @@ def video(
             found_by=by.load_detector() if files is None else files,
             detector_name=by.name,
             lens=Lens(**lens),
-            part={"start_s": start_s, "end_s": end_s, "stride": stride},
+            part={"fps": fps, "start_s": start_s, "end_s": end_s, "stride": stride},
+            fps_of_folders=any(clip.is_dir() for clip in clips),
             tracker=TrackerConfig(max_gap_s=max_gap_s),
             film=film,
             progress=tell,
@@ -98,6 +115,30 @@ def video(
         interrupted = _each(worker, clips, entries, quiet=as_json, verbose=verbose)
     summary = worker.summary(entries, seconds=time.perf_counter() - start, interrupted=interrupted)
     return finish(summary, out, as_json)
+
+
+def _named_clips(inputs: Sequence[Path], entries: list[dict[str, Any]], fps: float | None) -> list[Path]:
+    """The clips that inputs name: a folder of frames is one, a folder of clips stands for these; a folder that is
+    neither is told and entered as failed. Raises `OptionError` for a folder of frames without --fps."""
+    from bodyfit.io.frame_folder import clips_in_folder
+
+    clips: list[Path] = []
+    for given in inputs:
+        if not given.is_dir():
+            clips.append(given)
+            continue
+        try:
+            inside = clips_in_folder(given)
+        except VideoError as fault:
+            common.error(str(fault))
+            entries.append(failed(given, "error", str(fault)))
+            continue
+        if inside is None and fps is None:
+            raise OptionError(f"{given} is a folder of pictures; say how many are shown a second: --fps 30")
+        clips += [given] if inside is None else inside.clips
+        if inside is not None and (note := inside.left_out(inside.clips)) is not None:
+            common.error(note, label="note")
+    return clips
 
 
 def _each(worker: ClipWorker, clips: list[Path], entries: list[dict[str, Any]], *, quiet: bool, verbose: bool) -> bool:
@@ -117,7 +158,9 @@ def _each(worker: ClipWorker, clips: list[Path], entries: list[dict[str, Any]], 
 
 
 def _tell_damage(entry: dict[str, Any], clip: Path) -> None:
-    """A line on standard error for a clip that could not be read whole."""
+    """Lines on standard error for a clip that could not be read whole, or as it stands."""
+    for note in entry.get("notes", ()):
+        common.error(note, label="note")
     if entry.get("damaged_frames") or entry.get("cut_short"):
         end = ", and the file ends in the middle of its data" if entry["cut_short"] else ""
         common.error(f"{clip}: {entry['damaged_frames']} damaged frames were left out{end}", label="note")

@@ -20,8 +20,10 @@ from bodyfit.detect import Detector
 from bodyfit.film import FILM_SIDE_PX, write_film
 from bodyfit.fit.track import Track
 from bodyfit.io import ClipKeypoints, VideoReader
+from bodyfit.io.formats import time_note
 from bodyfit.pipeline import Lens
 from bodyfit.render import person_color
+from bodyfit.timeline import is_even
 from bodyfit.tracker import TrackerConfig
 from bodyfit.video import fit_watched, look_side_px, watch_clip
 
@@ -45,7 +47,9 @@ class ClipWorker:
     lens: Lens
     """What the user said of it."""
     part: dict[str, Any]
-    """`start_s`, `end_s` and `stride` of `VideoReader`."""
+    """`fps`, `start_s`, `end_s` and `stride` of `VideoReader`; `fps` for clips that have none of their own."""
+    fps_of_folders: bool
+    """Whether there are folders of frames among the clips."""
     tracker: TrackerConfig
     """How people are told apart."""
     film: bool
@@ -53,11 +57,16 @@ class ClipWorker:
     progress: Callable[[str, int, int | None], None]
     """Told of each step."""
 
+    def part_of(self, clip: Path) -> dict[str, Any]:
+        """`part` for one clip: beside folders of frames, `fps` is theirs alone."""
+        return self.part | {"fps": None} if self.fps_of_folders and not clip.is_dir() else self.part
+
     def run(self, clip: Path, folder: str) -> dict[str, Any]:
         """Fit a clip, write its files and return its entry in the summary."""
         seconds: dict[str, float] = {}
         finder = self.found_by if isinstance(self.found_by, Detector) else self.found_by(clip)
-        reader = VideoReader(clip, **self.part, max_side_px=look_side_px(finder))
+        part = self.part_of(clip)
+        reader = VideoReader(clip, **part, max_side_px=look_side_px(finder))
         with timed(seconds, "watch"):
             watched = watch_clip(reader, finder, tracker=self.tracker, progress=self.progress)
         with timed(seconds, "fit"):
@@ -74,20 +83,24 @@ class ClipWorker:
                     files.append(self._save(track, target))
             if self.film:
                 with timed(seconds, "film"):
-                    shown = VideoReader(clip, **self.part, max_side_px=FILM_SIDE_PX)
+                    shown = VideoReader(clip, **part, max_side_px=FILM_SIDE_PX)
                     write_film(target / "overlay.mp4", shown, tracks, self.model, progress=self.progress)
         return plain(
             {
                 "input": clip,
+                **({} if part == self.part else {"part": part}),
                 "status": "ok" if tracks else "failed" if seen_anyone else "nobody",
                 "message": None if tracks else _why_nobody(seen_anyone),
                 "image_size": watched.size,
                 "fps": watched.fps,
                 "frames": len(watched.frames),
+                "even": is_even(watched.times_s, watched.clock_fps),
+                "clock_fps": watched.clock_fps,
                 "from_s": float(watched.times_s[0]),
                 "to_s": float(watched.times_s[-1]),
                 "damaged_frames": watched.skipped,
                 "cut_short": watched.cut_short,
+                "notes": [*watched.notes, *_time_notes(tracks, files)],
                 **(
                     {"faults": [in_options(fault) for fault in finder.faults]}
                     if isinstance(finder, ClipKeypoints) and finder.faults
@@ -109,11 +122,11 @@ class ClipWorker:
         """Write a track's files; returns their names."""
         stem = f"person{track.id}"
         io.save_track(track, folder / f"{stem}.npz")
-        options: dict[str, Any] = {"model": self.model, "axes": "camera", "fps": track.fps}
+        options: dict[str, Any] = {"model": self.model}
         # By skinning alone: what that lacks, at elbows and knees, takes seconds and much memory in a clip.
         skin: dict[str, Any] = {"pose_shapes": "none", "color": person_color(track.id)}
-        io.export(track.result.params, folder / f"{stem}.glb", **options, **skin)
-        io.export(track.result.params, folder / f"{stem}.bvh", **options)
+        io.export(track, folder / f"{stem}.glb", **options, **skin)
+        io.export(track, folder / f"{stem}.bvh", **options)
         return [f"{stem}.{kind}" for kind in ("npz", "glb", "bvh")]
 
 
@@ -138,6 +151,16 @@ def _person(track: Track, files: Sequence[str], folder: str) -> dict[str, Any]:
         "betas": [float(b) for b in result.params.betas[0]],
         "files": [f"{folder}/{name}" for name in files],
     }
+
+
+def _time_notes(tracks: Sequence[Track], files: Sequence[Sequence[str]]) -> list[str]:
+    """What formats without times of their own did to those of the clip, once for each format."""
+    notes: dict[str, str] = {}
+    for track, names in zip(tracks, files, strict=True):
+        for name in names:
+            if (note := time_note(name, track.clock_s, track.fps)) is not None:
+                notes.setdefault(Path(name).suffix, note)
+    return list(notes.values())
 
 
 def gaps(track: Track) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from bodyfit.errors import OptionError, ShapeError, check_shape
 from bodyfit.fit.result import FitResult
+from bodyfit.timeline import is_even
 
 __all__ = ["Track"]
 
@@ -26,11 +27,15 @@ class Track:
     """When each frame is shown, seconds from the clip's first frame, ascending; unequal steps in clips whose frame rate
     varies."""
     fps: float
-    """Rows a second, on average."""
+    """Rows a second where the clip's frames are even in time; else the even rate that files which need one get
+    (`timeline.clock_rate`), the same for all people of the clip."""
     seen: Bool[np.ndarray, "T"]
     """False where nobody saw the person and the motion fills a gap."""
     result: FitResult
     """The bodies, batch T, one shape for all."""
+    origin_s: float = 0.0
+    """Where exported files count time from, seconds from the clip's first frame: the start of the part that was read;
+    the same for all people of the clip."""
 
     def __post_init__(self) -> None:
         n = len(self.result)
@@ -45,9 +50,21 @@ class Track:
             raise OptionError(f"track {self.id}: times_s must ascend")
         if not self.fps > 0:
             raise OptionError(f"track {self.id}: fps must be positive, got {self.fps}")
+        if not 0 <= self.origin_s <= self.times_s[0]:
+            raise OptionError(f"track {self.id}: origin_s must be from 0 to times_s[0], got {self.origin_s}")
         betas = self.result.params.betas
         if not bool(betas[1:].allclose(betas[:1], equal_nan=True)):
             raise OptionError(f"track {self.id}: a person has one shape, the rows of betas differ")
+
+    @property
+    def clock_s(self) -> Float[np.ndarray, "T"]:
+        """When each row is shown on the clock that all people of the clip share, in every file: from `origin_s` on."""
+        return self.times_s - self.origin_s
+
+    @property
+    def even(self) -> bool:
+        """Whether the rows follow each other in steps of 1 / fps."""
+        return is_even(self.times_s, self.fps)
 
     def __len__(self) -> int:
         return len(self.result)

@@ -19,8 +19,9 @@ from bodyfit.camera import y_up_from
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.io.atomic import write_atomically
 from bodyfit.io.placing import Placing
-from bodyfit.io.rig import check_clip
+from bodyfit.io.rig import check_clip, clip_times
 from bodyfit.skeleton import SMPL, SMPLH, SMPLX, Skeleton
+from bodyfit.timeline import between, even_times, is_even, lerp_rows, slerp_rotvecs
 
 __all__ = ["AMASS_LAYOUTS", "Motion", "load_amass", "save_amass"]
 
@@ -41,6 +42,9 @@ class Motion:
     """Of the file: neutral, male or female."""
     path: Path
     """The file."""
+    start_s: float = 0.0
+    """When the first body is shown, seconds on the clock that files of one clip share; 0 where the file does not
+    say."""
 
 
 def save_amass(
@@ -49,16 +53,19 @@ def save_amass(
     bodies: BodyParams,
     *,
     fps: float | int = 0.0,
+    times_s: Float[np.ndarray, "T"] | None = None,
     axes: str = "camera",
     placing: Placing | None = None,
     layout: str | None = None,
 ) -> None:
     """Write one person's motion as an npz of AMASS: poses (T, 72), (T, 156) or (T, 165), trans (T, 3), betas (S),
-    gender, mocap_framerate.
+    gender, mocap_framerate; and start_s, when the first row is shown (0 unless `times_s` say otherwise).
 
-    axes: of the bodies. placing: the file's up, z as in AMASS unless said otherwise; AMASS is in metres. layout:
-    "smpl", "smplh" or "smplx", the model's own if left out; joints that the model lacks are at rest, joints that the
-    layout lacks are left out. Angles of hands are whole, not about a mean. Raises `OptionError` and `OutputError`.
+    times_s: when each body is shown, seconds, ascending; where that is uneven, rows are interpolated at the rate `fps`,
+    rotations by slerp, or at one found from the times if that is 0. axes: of the bodies. placing: the file's up, z as
+    in AMASS unless said otherwise; AMASS is in metres. layout: "smpl", "smplh" or "smplx", the model's own if left out;
+    joints that the model lacks are at rest, joints that the layout lacks are left out. Angles of hands are whole, not
+    about a mean. Raises `OptionError` and `OutputError`.
     """
     placing = Placing("z") if placing is None else placing
     if placing.unit != "m":
@@ -69,6 +76,7 @@ def save_amass(
         raise OptionError(f"{path}: AMASS's layouts are {', '.join(AMASS_LAYOUTS)}, got {layout}")
     if kind not in AMASS_LAYOUTS:
         raise OptionError(f"{path}: a {model.kind.title} is no whole body, which AMASS files hold")
+    fps, times_s = clip_times(bodies.batch, fps, times_s)
     check_clip(bodies, fps)
     bodies = model.params(**bodies)
     turn = placing.from_y_up @ y_up_from(axes)
@@ -77,12 +85,16 @@ def save_amass(
         pose = model.full_pose(bodies).double().cpu().numpy()
     poses = _by_name(pose, model.skeleton, AMASS_LAYOUTS[layout])
     poses[:, 0], trans = _turned(poses[:, 0], bodies.transl.double().cpu().numpy(), pelvis, turn)
+    if len(poses) > 1 and not is_even(times_s, fps):
+        rows, part = between(times_s, even_times(times_s, fps, float(times_s[0])), fps)
+        poses, trans = slerp_rotvecs(poses, rows, part), lerp_rows(trans, rows, part)
     arrays = {
         "poses": poses.reshape(len(poses), -1),
         "trans": trans,
         "betas": bodies.betas[0].double().cpu().numpy(),
         "gender": np.array(model.gender),
         **dict.fromkeys(_RATES[:2], np.array(float(fps))),  # AMASS's releases differ in the name
+        "start_s": np.array(float(times_s[0])),
         "surface_model_type": np.array(layout),
         "up_axis": np.array(placing.up),
         "model_name": np.array(model.name),
@@ -120,7 +132,8 @@ def load_amass(path: str | Path, model: BodyModel, *, up: str | None = None) -> 
     pelvis = model.rest_joints(torch.nn.functional.pad(betas, (0, model.num_expression_coeffs)))[:, 0]
     pose[:, 0], trans = _turned(pose[:, 0], trans, pelvis.double().cpu().numpy(), turn)
     relaxed = poses.shape[1] == 3 * len(SMPL)
-    return Motion(_params(model, pose, trans, betas, relaxed=relaxed), _rate(path, arrays), _gender(arrays), path)
+    params = _params(model, pose, trans, betas, relaxed=relaxed)
+    return Motion(params, _rate(path, arrays), _gender(arrays), path, _start_s(path, arrays))
 
 
 def _params(
@@ -191,6 +204,11 @@ def _numbers(path: Path, arrays: Mapping[str, Any], key: str, dims: int | None) 
 def _rate(path: Path, arrays: Mapping[str, Any]) -> float:
     key = next((key for key in _RATES if key in arrays), None)
     return 0.0 if key is None else float(_numbers(path, arrays, key, None).ravel()[0])
+
+
+def _start_s(path: Path, arrays: Mapping[str, Any]) -> float:
+    start = float(_numbers(path, arrays, "start_s", None).ravel()[0]) if "start_s" in arrays else 0.0
+    return max(start, 0.0)
 
 
 def _gender(arrays: Mapping[str, Any]) -> str:

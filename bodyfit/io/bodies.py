@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from bodyfit.body.archive import read_archive
 from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.io.amass import load_amass
 from bodyfit.io.params import load_result
+from bodyfit.io.track import load_track
 
 __all__ = ["Bodies", "holds_bodies", "read_bodies"]
 
@@ -30,6 +32,8 @@ class Bodies:
     """Theirs: "camera", "y_up" or "z_up"."""
     fps: float
     """Frames a second; 0 where they are no clip, or the file does not say."""
+    times_s: Float[np.ndarray, "T"] | None = None
+    """When each is shown, seconds on the clock of all people of a clip; None where the file says no more than `fps`."""
 
 
 def holds_bodies(path: Path) -> bool:
@@ -57,7 +61,8 @@ def read_bodies(path: str | Path, *, model: str | None = None, axes: str | None 
     if "bodyfit_format" in arrays and "status" in arrays:
         result = load_result(path)
         body = _model(model or result.model_name, result.gender, result.params.betas.shape[1])
-        return Bodies(result.params, body, axes or "camera", fps)
+        times_s = load_track(path).clock_s if "track_id" in arrays else None
+        return Bodies(result.params, body, axes or "camera", fps, times_s)
     source = model or str(arrays.get("model_name", ""))
     if not source:
         raise OptionError(f"{path} holds parameters and does not say of which model; name it (open, or an SMPL file)")
@@ -69,7 +74,9 @@ def read_bodies(path: str | Path, *, model: str | None = None, axes: str | None 
     if axes == "camera":
         raise OptionError(f"{path}: motion in AMASS's layout is y up or z up, not in camera axes")
     motion = load_amass(path, body, up=None if axes is None else axes[0])
-    return Bodies(motion.params, body, "y_up", motion.fps)
+    clocked = "start_s" in arrays and motion.fps > 0
+    times_s = motion.start_s + np.arange(motion.params.batch) / motion.fps if clocked else None
+    return Bodies(motion.params, body, "y_up", motion.fps, times_s)
 
 
 def _model(source: str, gender: str, betas: int) -> BodyModel:

@@ -11,8 +11,12 @@ from scipy.spatial.transform import Rotation
 
 from bodyfit.io.atomic import write_atomically
 from bodyfit.io.rig import Rig
+from bodyfit.timeline import between, even_times, lerp_rows, slerp_rows
 
-__all__ = ["save_rig_bvh"]
+__all__ = ["HELD_S", "bvh_start_s", "save_rig_bvh"]
+
+HELD_S = 300.0
+"""Nobody who comes later stands still for longer before that: an hour of frames that say nothing fill a disk."""
 
 _ORDER = "ZYX"
 """Channels as written, the matrices multiplied from left to right."""
@@ -27,33 +31,46 @@ def save_rig_bvh(path: str | Path, rig: Rig) -> None:
     """Write the skeleton and motion of a rig; BVH has no mesh.
 
     The root has offset 0 and its position in space as channels; leaves end where the mesh about them does. Angles are
-    degrees, without jumps of whole turns from frame to frame. Raises `OutputError`.
+    degrees, without jumps of whole turns from frame to frame. BVH knows neither uneven times nor a later start: frames
+    are interpolated at an even rate, and who comes later stands still in the first pose from time 0 on, unless that
+    would be for longer than `HELD_S`. Raises `OutputError`.
     """
+    ticks = even_times(rig.times_s, rig.fps or _POSE_FPS, bvh_start_s(rig.times_s))
     lines = [
         "HIERARCHY",
         *_joint_lines(rig, 0, _ends(rig), ""),
         "MOTION",
-        f"Frames: {len(rig)}",
+        f"Frames: {len(ticks)}",
         f"Frame Time: {1 / (rig.fps or _POSE_FPS):.9f}",
     ]
     with write_atomically(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
         file.write("\n".join(lines) + "\n")
-        for rows in _rows(rig):
+        for rows in _rows(rig, ticks):
             file.write((" ".join(["%.6f"] * rows.shape[1]) + "\n") * len(rows) % tuple(rows.ravel().tolist()))
 
 
-def _rows(rig: Rig) -> Iterator[Float[np.ndarray, "N C"]]:
-    """The file's numbers, some frames at a time."""
+def bvh_start_s(times_s: Float[np.ndarray, "T"]) -> float:
+    """The time of a BVH's first frame, seconds: 0, or that of the first body where it would be held for too long."""
+    return 0.0 if times_s[0] <= HELD_S else float(times_s[0])
+
+
+def _rows(rig: Rig, ticks: Float[np.ndarray, "N"]) -> Iterator[Float[np.ndarray, "n C"]]:
+    """The file's numbers at even times, some frames at a time."""
     order, before = _depth_first(rig), None
-    for first in range(0, len(rig), _AT_ONCE):
-        part = rig.rotations[first : first + _AT_ONCE]
-        angles = Rotation.from_matrix(part.reshape(-1, 3, 3)).as_euler(_ORDER, degrees=True).reshape(*part.shape[:2], 3)
+    rows, part = between(rig.times_s, ticks, rig.fps or _POSE_FPS)
+    for first in range(0, len(ticks), _AT_ONCE):
+        some = slice(first, first + _AT_ONCE)
+        rotations = slerp_rows(rig.rotations, rows[some], part[some])
+        shape = rotations.shape
+        angles = Rotation.from_matrix(rotations.reshape(-1, 3, 3)).as_euler(_ORDER, degrees=True)
+        angles = angles.reshape(*shape[:2], 3)
         if before is None:
             angles = np.unwrap(angles, period=360, axis=0)
         else:  # on from where the last ones ended
             angles = np.unwrap(np.concatenate([before, angles]), period=360, axis=0)[1:]
         before = angles[-1:]
-        yield np.concatenate([rig.root[first : first + _AT_ONCE], angles[:, order].reshape(len(part), -1)], 1)
+        root = lerp_rows(rig.root, rows[some], part[some])
+        yield np.concatenate([root, angles[:, order].reshape(len(angles), -1)], 1)
 
 
 def _depth_first(rig: Rig, joint: int = 0) -> list[int]:

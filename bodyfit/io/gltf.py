@@ -26,7 +26,8 @@ _ROUNDED = 2e-3
 
 
 def save_rig_glb(path: str | Path, rig: Rig, *, color: tuple[float, float, float] = (0.55, 0.76, 0.94)) -> None:
-    """Write a rig as binary glTF, with an animation "motion" if it is of a clip.
+    """Write a rig as binary glTF, with an animation "motion" if it is of a clip: each frame at its own time, the first
+    held before it and the last after it, as glTF's players do.
 
     The first V vertices are the body's, in its order; after them come those that lie on a seam of the texture again.
     color: sRGB in [0, 1]. Raises `OutputError`.
@@ -142,7 +143,7 @@ def _material(color: tuple[float, float, float]) -> dict[str, Any]:
 
 
 def _animation(rig: Rig, quaternions: Float[np.ndarray, "T J 4"], arrays: Arrays) -> dict[str, Any]:
-    times = arrays.add((np.arange(len(rig)) / rig.fps).astype(np.float32), bounds=True)
+    times = arrays.add(rig.times_s.astype(np.float32), bounds=True)
     channels: list[dict[str, Any]] = []
     samplers: list[dict[str, Any]] = []
 

@@ -37,6 +37,10 @@ _TEXTS = ("layout", "model_name", "gender", "focal_source")
 _SOMETIMES = ("joints_sd_m", "joints_sd_rel_m", "observed_joints")  # where a fit has them; its covariance is left out
 _PARAMS = ("poses", "trans", "betas")
 _EXTRA = tuple(f.name for f in fields(BodyParams) if f.default is None)  # of hands and face, where a layout has them
+MOTION = ("poses", "trans", *_EXTRA)
+"""Keys that hold a motion, a row a frame."""
+FRAME_PREFIX = "frame_"
+"""Before the keys of a motion where the plain keys hold it at an even rate instead of that of the frames."""
 _KEYS = ("focal_px", "principal_point_px", "image_size", "status", *_PARAMS, *_TENSORS, *_TEXTS)
 
 
@@ -85,6 +89,7 @@ def load_result(path: str | Path) -> FitResult:
 
 def result_from(path: Path, arrays: dict[str, np.ndarray]) -> FitResult:
     """The fit among the arrays of a file. Raises `AssetError`, naming the file."""
+    arrays = arrays | {key: arrays[name] for key in MOTION if (name := f"{FRAME_PREFIX}{key}") in arrays}
     version = arrays.get("bodyfit_format")
     missing = [key for key in _KEYS if key not in arrays]
     if version is None or (missing and len(missing) > len(_KEYS) // 2):

@@ -16,8 +16,9 @@ from bodyfit.camera import y_up_from
 from bodyfit.errors import OptionError, OutputError
 from bodyfit.io.placing import Placing
 from bodyfit.rotation import so3_exp
+from bodyfit.timeline import check_times, clock_rate
 
-__all__ = ["POSE_SHAPES", "TOLERANCE_M", "Morphs", "Rig", "check_clip", "rig_of"]
+__all__ = ["POSE_SHAPES", "TOLERANCE_M", "Morphs", "Rig", "check_clip", "clip_times", "rig_of"]
 
 POSE_SHAPES = ("baked", "none")
 """What becomes of the model's pose blend shapes."""
@@ -70,7 +71,9 @@ class Rig:
     root: Float[np.ndarray, "T 3"]
     """Where the root joint is."""
     fps: float
-    """Frames a second; 0 for a single pose."""
+    """Frames a second; 0 for a single pose. Where times are uneven the rate of formats that need an even one."""
+    times_s: Float[np.ndarray, "T"]
+    """When each frame is shown, seconds; the first may come later than 0. [0] for a single pose."""
     placing: Placing
     """The axes and the unit."""
     morphs: Morphs | None = None
@@ -95,6 +98,7 @@ def rig_of(
     bodies: BodyParams,
     *,
     fps: float | int = 0.0,
+    times_s: Float[np.ndarray, "T"] | None = None,
     axes: str = "camera",
     placing: Placing | None = None,
     pose_shapes: str = "baked",
@@ -103,16 +107,18 @@ def rig_of(
 ) -> Rig:
     """One body, or one over time, bound to its skeleton.
 
-    axes: of the bodies, "camera", "y_up" or "z_up". influences: at most so many weights a vertex, the largest; None for
-    all. pose_shapes "none": what linear blend skinning alone gives. "baked": as the model gives it; what skinning
-    lacks, which is the pose blend shapes, a changing expression and weights left out, goes into the rest mesh of a
-    single pose, and into as many morph targets of a clip as put every vertex within `tolerance_m`.
-    Raises `OptionError` and `OutputError`.
+    times_s: when each body is shown, seconds; from 0 on at `fps` if left out, else `fps` is found from them if 0. axes:
+    of the bodies, "camera", "y_up" or "z_up". influences: at most so many weights a vertex, the largest; None for all.
+    pose_shapes "none": what linear blend skinning alone gives. "baked": as the model gives it; what skinning lacks,
+    which is the pose blend shapes, a changing expression and weights left out, goes into the rest mesh of a single
+    pose, and into as many morph targets of a clip as put every vertex within `tolerance_m`. Raises `OptionError` and
+    `OutputError`.
     """
     if pose_shapes not in POSE_SHAPES:
         raise OptionError(f"pose_shapes must be one of {', '.join(POSE_SHAPES)}, got {pose_shapes!r}")
     if not tolerance_m > 0:
         raise OptionError(f"tolerance_m must be more than 0, got {tolerance_m}")
+    fps, times_s = clip_times(bodies.batch, fps, times_s)
     check_clip(bodies, fps)
     placing = Placing() if placing is None else placing
     bodies = model.params(**bodies)
@@ -152,12 +158,28 @@ def rig_of(
         weights=weights.numpy(),
         rotations=rotations,
         root=scale * root @ R.T,
-        fps=float(fps) if len(R_local) > 1 else 0.0,
+        fps=fps if len(R_local) > 1 else 0.0,
+        times_s=times_s,
         placing=placing,
         morphs=morphs,
         uv=model.uv,
         uv_faces=model.uv_faces,
     )
+
+
+def clip_times(
+    bodies: int, fps: float | int, times_s: Float[np.ndarray, "T"] | None
+) -> tuple[float, Float[np.ndarray, "T"]]:
+    """The rate and the times of a clip of so many bodies; [0] of one body.
+
+    Raises `ShapeError` and `OptionError` for times that are none.
+    """
+    if bodies < 2:
+        return float(fps), np.zeros(bodies)
+    if times_s is None:
+        return float(fps), np.arange(bodies) / (fps if 0 < fps < float("inf") else 1.0)  # `check_clip` refuses others
+    check_times(times_s, bodies)
+    return (float(fps) if fps > 0 else clock_rate(times_s, 0.0)), times_s.astype(np.float64)
 
 
 def check_clip(bodies: BodyParams, fps: float | int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from bodyfit.errors import OutputError
 from bodyfit.io.atomic import write_atomically
@@ -15,11 +16,15 @@ from bodyfit.io.rig import Rig
 
 __all__ = ["save_rig_usd"]
 
+_WHOLE = 1e-6
+"""Time codes that are off a whole number by less are that number."""
+
 
 def save_rig_usd(path: str | Path, rig: Rig, *, color: tuple[float, float, float] = (0.55, 0.76, 0.94)) -> None:
     """Write a rig as USD, text (.usda) or binary (.usd, .usdc), with its axis and unit in the stage's own fields.
 
-    Morph targets become blend shapes. Raises `OutputError`, also where usd-core is not installed.
+    Morph targets become blend shapes. A clip's frames are at their own times, whole or broken numbers of the stage's
+    time codes, which begin at 0. Raises `OutputError`, also where usd-core is not installed.
     """
     try:
         pxr = _pxr()
@@ -45,7 +50,7 @@ def _write(path: Path, rig: Rig, color: tuple[float, float, float]) -> None:
         stage.SetTimeCodesPerSecond(rig.fps)
         stage.SetFramesPerSecond(rig.fps)
         stage.SetStartTimeCode(0)
-        stage.SetEndTimeCode(len(rig) - 1)
+        stage.SetEndTimeCode(float(_time_codes(rig)[-1]))
     joints = _joint_paths(rig)
     skeleton = _skeleton(stage, rig, joints)
     mesh = _mesh(stage, rig, color)
@@ -104,8 +109,9 @@ def _animation(stage: Any, rig: Rig, joints: list[str], skeleton: Any, mesh: Any
     motion.CreateScalesAttr(pxr.Vt.Vec3hArray.FromNumpy(np.ones((len(joints), 3), np.float16)))
     quaternions = continuous_quaternions(rig.rotations).astype(np.float32)
     translations, rotations = motion.CreateTranslationsAttr(), motion.CreateRotationsAttr()
+    codes = _time_codes(rig).tolist()
     for t in range(len(rig)):
-        time = pxr.Usd.TimeCode(t) if len(rig) > 1 else pxr.Usd.TimeCode.Default()
+        time = pxr.Usd.TimeCode(codes[t]) if len(rig) > 1 else pxr.Usd.TimeCode.Default()
         places[0] = rig.root[t]
         translations.Set(pxr.Vt.Vec3fArray.FromNumpy(places), time)
         rotations.Set(pxr.Vt.QuatfArray.FromNumpy(quaternions[t]), time)
@@ -123,7 +129,13 @@ def _animation(stage: Any, rig: Rig, joints: list[str], skeleton: Any, mesh: Any
     motion.CreateBlendShapesAttr(names)
     weights = motion.CreateBlendShapeWeightsAttr()
     for t in range(len(rig)):
-        weights.Set(pxr.Vt.FloatArray.FromNumpy(morphs.weights[t].astype(np.float32)), pxr.Usd.TimeCode(t))
+        weights.Set(pxr.Vt.FloatArray.FromNumpy(morphs.weights[t].astype(np.float32)), pxr.Usd.TimeCode(codes[t]))
+
+
+def _time_codes(rig: Rig) -> Float[np.ndarray, "T"]:
+    """When each frame is shown, in frames from 0; whole where that is so but for rounding."""
+    codes = rig.times_s * (rig.fps or 1.0)
+    return np.where(np.abs(codes - codes.round()) < _WHOLE, codes.round(), codes)
 
 
 def _joint_paths(rig: Rig) -> list[str]:

@@ -24,13 +24,16 @@ _MAX_BYTES = 200_000_000
 class Film:
     """Decodes a clip once, in the background, and keeps the wanted frames as JPEGs."""
 
-    def __init__(self, path: Path, frames: Collection[int], arrived: Callable[[int], None]) -> None:
-        """`arrived` is called, in another thread, with the number of each frame as soon as it is here."""
+    def __init__(
+        self, path: Path, frames: Collection[int], arrived: Callable[[int], None], *, fps: float | None = None
+    ) -> None:
+        """`fps` is as of `VideoReader`. `arrived` is called, in another thread, with the number of each frame as soon
+        as it is here."""
         self.fault: str | None = None
         """Why frames are missing, if the clip cannot be read or is too long."""
         self._jpegs: dict[int, bytes] = {}
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._read, args=(path, frozenset(frames), arrived), daemon=True)
+        self._thread = threading.Thread(target=self._read, args=(path, frozenset(frames), arrived, fps), daemon=True)
         self._thread.start()
 
     def picture(self, frame: int) -> UInt8[np.ndarray, "H W 3"] | None:
@@ -42,10 +45,10 @@ class Film:
         """Stop reading."""
         self._closed.set()
 
-    def _read(self, path: Path, wanted: frozenset[int], arrived: Callable[[int], None]) -> None:
+    def _read(self, path: Path, wanted: frozenset[int], arrived: Callable[[int], None], fps: float | None) -> None:
         size, last = 0, max(wanted)
         try:
-            for frame in VideoReader(path):
+            for frame in VideoReader(path, fps=fps):
                 if self._closed.is_set() or frame.index > last:
                     return
                 if frame.index not in wanted:

@@ -40,7 +40,7 @@ class Person:
     seen: Bool[np.ndarray, "T"]
     """False where the motion fills a gap."""
     fps: float
-    """Rows a second, 0 in a picture."""
+    """Rows a second, on average; 0 in a picture."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _number(file: Path) -> int:
 
 def _named(source: Path, name: str) -> Path | None:
     """The photograph itself, or the one of this name in a folder; a picture before a clip."""
-    if not source.is_dir():
+    if not source.is_dir() or source.resolve().name == name:  # a folder of frames is a clip
         return source
     inside = [path for path in sorted(source.iterdir()) if name in (path.stem, path.name) and path.is_file()]
     return min(inside, key=lambda path: path.suffix.lower() not in IMAGE_SUFFIXES, default=None)
@@ -225,7 +225,9 @@ def _people(file: Path, number: int) -> list[Person | Failure]:
     try:
         if "track_id" in read_arrays(file):
             track = load_track(file)
-            return [Person(number, file, track.result, track.frames, track.seen, track.fps)]
+            seconds = float(track.times_s[-1] - track.times_s[0])
+            fps = (len(track) - 1) / seconds if seconds > 0 and not track.even else track.fps
+            return [Person(number, file, track.result, track.frames, track.seen, fps)]
         people = split(load_result(file))
     except AssetError as fault:
         return [Failure(str(file), str(fault))]

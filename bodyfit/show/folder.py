@@ -39,6 +39,11 @@ class Scene:
         """Of the clip, 0 of a picture."""
         return max(person.fps for person in self.people)
 
+    @property
+    def frames_fps(self) -> float | None:
+        """The rate that was given of a clip that has none of its own, such as a folder of frames."""
+        return (self.said.get("part") or {}).get("fps")
+
 
 @dataclass(frozen=True)
 class Results:
@@ -92,7 +97,7 @@ def _within(root: Path, failure: Failure) -> Failure:
 
 def _scene(found: Found, people: tuple[Person, ...]) -> Scene:
     source, notes = found.source, []
-    if source is not None and not source.is_file():
+    if source is not None and not (source.is_file() or (source.is_dir() and people[0].fps > 0)):  # a folder of frames
         notes.append(f"{source} is not there any more")
         source = None
     listed = found.said.get("people")

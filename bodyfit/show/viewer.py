@@ -103,7 +103,7 @@ class Viewer:
             self._about = [self.backdrop]
             source = self.scene.source
             if self.scene.fps > 0 and source is not None:
-                self._film = Film(source, self.frames, self._arrived)
+                self._film = Film(source, self.frames, self._arrived, fps=self.scene.frames_fps)
             self._folders = [self._time_folder()] if len(self.frames) > 1 else []
             self._folders += [self._view_folder(), self._people_folder(), self._edit_folder()]
             self.redraw()
