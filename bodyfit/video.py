@@ -92,7 +92,7 @@ def fit_video(
     focal_mm: float | None = None,
     sensor_mm: float | None = None,
     fov_deg: float | None = None,
-    fps: float | None = None,
+    fps: float | int | None = None,
     start_s: float | None = None,
     end_s: float | None = None,
     stride: int = 1,

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
 from bodyfit.errors import ImageError, OptionError
-from bodyfit.frame import IMAGE_SUFFIXES, Frame, read_image
+from bodyfit.frame import Frame, read_image
+from bodyfit.image_files import IMAGE_SUFFIXES, image_by_name, looks_like_image
 
-__all__ = ["Item", "find_items", "read_item"]
+__all__ = ["Item", "LeftOut", "find_items", "read_item"]
 
 
-_PERSON, _DRAWN = re.compile(r"person\d+\.npz"), re.compile(r"overlay\.(png|jpg)|person\d+_side\.png")
+_PERSON = re.compile(r"person\d+\.npz")
+_WRITTEN = re.compile(r"overlay\.(png|jpg|mp4)|person\d+(_side\.png|\.(npz|obj|glb|bvh))")
 
 
 class Item(NamedTuple):
@@ -27,20 +29,40 @@ class Item(NamedTuple):
     depends on no other picture: photos/a.jpg.npz."""
 
 
-def find_items(paths: Sequence[str], out: Path, known: Mapping[str, str]) -> tuple[list[Item], dict[str, str]]:
+class LeftOut:
+    """Files in folders that are no pictures: how many, and the first of them by name."""
+
+    NAMED = 8
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.names: list[str] = []
+
+    def add(self, name: str) -> None:
+        """Count one more."""
+        self.count += 1
+        if len(self.names) < self.NAMED:
+            self.names.append(name)
+
+
+def find_items(
+    paths: Sequence[str], out: Path, known: Mapping[str, str], left_out: LeftOut | None = None
+) -> tuple[list[Item], dict[str, str]]:
     """The pictures that paths name, each once, and the folders that they are in, with what `out` calls them.
 
     A folder stands for all pictures in it and in the folders inside, in order of name, without hidden ones, without
-    `out` and what bodyfit drew; links to folders are not followed. Of a second folder of one name the results go to
+    `out` and what bodyfit wrote; links to folders are not followed. All that is left out but that is added to
+    `left_out`. Of a second folder of one name the results go to
     NAME_2; `known` are the names of an earlier run. Other paths are kept as they are, for `read_item` to judge. Raises
     `ImageError` for a folder without pictures and for an address that cannot be listed, `OptionError` where fsspec is
     missing.
     """
+    left_out = LeftOut() if left_out is None else left_out
     items: dict[str, Item] = {}
     names = dict(known)
     taken = {name.casefold() for name in names.values()}
     for given in paths:
-        found = _remote(given) if "://" in given else _local(given, os.path.realpath(out))
+        found = _remote(given, left_out) if "://" in given else _local(given, os.path.realpath(out), left_out)
         empty = True
         for source, root, inside in found:
             empty = False
@@ -68,7 +90,7 @@ def read_item(source: str) -> Frame:
     return read_image(source, data)
 
 
-def _local(given: str, out: str) -> Iterator[tuple[str, str, str]]:
+def _local(given: str, out: str, left_out: LeftOut) -> Iterator[tuple[str, str, str]]:
     """(source, its folder as given, the way from there) of a path; a folder that cannot be listed comes as it is."""
     if not os.path.isdir(given):
         folder, name = os.path.split(os.path.abspath(given))
@@ -78,23 +100,31 @@ def _local(given: str, out: str) -> Iterator[tuple[str, str, str]]:
     root = os.path.realpath(given)
     closed: list[str] = []
     for folder, inside, files in os.walk(root, onerror=lambda error: closed.append(error.filename)):
+        for name in sorted(inside):
+            if name.startswith(".") or os.path.islink(os.path.join(folder, name)):
+                left_out.add(os.path.relpath(os.path.join(folder, name), root) + "/")
         inside[:] = sorted(name for name in inside if not name.startswith(".") and os.path.join(folder, name) != out)
         ours = any(_PERSON.fullmatch(name) for name in files)  # what bodyfit fit wrote
         for name in sorted(files):
-            if _is_picture(name) and not (ours and _DRAWN.fullmatch(name)):
-                path = os.path.join(folder, name)
+            path = os.path.join(folder, name)
+            if ours and _WRITTEN.fullmatch(name):
+                continue
+            if not name.startswith(".") and (image_by_name(PurePath(name)) or looks_like_image(Path(path))):
                 yield path, root, Path(path).relative_to(root).as_posix()
+            else:
+                left_out.add(os.path.relpath(path, root))
     for folder in closed:
         yield folder, root, Path(folder).relative_to(root).as_posix()
 
 
-def _remote(given: str) -> Iterator[tuple[str, str, str]]:
-    """The same of an address; of a chained one (zip://a::s3://b/c.zip) the first link is the folder's."""
+def _remote(given: str, left_out: LeftOut) -> Iterator[tuple[str, str, str]]:
+    """The same of an address, pictures by their names alone; of a chained one (zip://a::s3://b/c.zip) the first link is
+    the folder's."""
     _, chain, rest = given.partition("::")
     fsspec = _fsspec()
     try:
         files, root = fsspec.core.url_to_fs(given)
-        paths = [p for p in sorted(files.find(root)) if _is_picture(p)] if files.isdir(root) else None
+        paths = sorted(files.find(root)) if files.isdir(root) else None
     except Exception as error:  # each file system raises its own
         raise ImageError(f"{given} cannot be listed: {error or type(error).__name__}") from None
     if paths is None:
@@ -102,6 +132,9 @@ def _remote(given: str) -> Iterator[tuple[str, str, str]]:
         yield given, folder + chain + rest, name
         return
     for path in paths:
+        if not _is_picture(path):
+            left_out.add(path[len(root) :].strip("/"))
+            continue
         yield files.unstrip_protocol(path) + chain + rest, given.rstrip("/"), path[len(root) :].strip("/")
 
 
@@ -115,7 +148,7 @@ def _fsspec():
 
 def _is_picture(path: str) -> bool:
     name = PurePosixPath(path).name
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    return not name.startswith(".") and image_by_name(PurePosixPath(name))
 
 
 def _free(name: str, taken: set[str]) -> str:

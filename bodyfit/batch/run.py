@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bodyfit.batch.crew import Crew, Failure
-from bodyfit.batch.items import Item, find_items
+from bodyfit.batch.items import Item, LeftOut, find_items
 from bodyfit.batch.ledger import DONE, FAILED, NO_PERSON, Ledger, is_hopeless, stopped_by
 from bodyfit.batch.stages import Fitting, Looking, fitted
 from bodyfit.body.model import BodyModel, load_model
@@ -49,6 +49,10 @@ class BatchSummary:
     """Of this run."""
     interrupted: bool = False
     """Ctrl-C stopped it."""
+    left_out: int = 0
+    """Files in folders that are no pictures by their names and first bytes, hidden ones included."""
+    left_out_names: tuple[str, ...] = ()
+    """The first of these."""
 
 
 def run_batch(
@@ -92,7 +96,8 @@ def run_batch(
     except OSError as error:
         raise OutputError(f"{out}: cannot be made: {error.strerror or error}") from error
     with Ledger(out, resume=resume or retry_failed) as ledger:
-        items, folders = find_items([str(path) for path in paths], out, _folders(out))
+        left_out = LeftOut()
+        items, folders = find_items([str(path) for path in paths], out, _folders(out), left_out)
         if keypoints is not None and not keypoints.match([Path(item.source) for item in items]).found:
             raise OptionError(f"{keypoints.path} has keypoints of none of the {len(items)} pictures; names must match")
         skip = (DONE, NO_PERSON) if retry_failed else (DONE, NO_PERSON, FAILED)
@@ -113,6 +118,8 @@ def run_batch(
             skipped=run.skipped,
             seconds=time.monotonic() - begin,
             interrupted=interrupted,
+            left_out=left_out.count,
+            left_out_names=tuple(left_out.names),
         )
         ledger.check_in_place()
         _write(out / _ABOUT, about | vars(summary))

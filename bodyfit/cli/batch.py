@@ -124,6 +124,11 @@ def batch(
         except OutputError as fault:  # in the middle of the work, not wrong use
             common.error(str(fault))
             return common.SOME_FAILED
+    if summary.left_out:
+        more = summary.left_out - len(summary.left_out_names)
+        what = "1 file is" if summary.left_out == 1 else f"{summary.left_out} files are"
+        names = ", ".join(summary.left_out_names) + (f" and {more} more" if more else "")
+        common.error(f"{what} left out: {names}", label="note")
     if as_json:
         common.say(json.dumps(common.plain(vars(summary)), indent=2))
     else:

@@ -96,6 +96,8 @@ def _each(
             advance(picture.name, done, len(pictures))
             entries.append(one_input(worker, picture, folder, verbose))
             _tell_faults(entries[-1], worker.detector, picture)
+            if entries[-1].get("note"):
+                common.error(entries[-1]["note"], label="note")
             if not quiet:
                 _tell(entries[-1], worker.out / folder)
             advance(picture.name, done + 1, len(pictures))
@@ -106,12 +108,16 @@ def _each(
 
 
 def _pictures(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[Path]:
-    """The pictures that the inputs name, each once; an input without any is told and entered as failed."""
-    from bodyfit.frame import find_images
+    """The pictures that the inputs name, each once; an input without any is told and entered as failed, and so are, in
+    a line, a folder's files that are left out."""
+    from bodyfit.image_files import find_images, list_folder
 
     def pictures_of(given: Path) -> list[Path]:
         try:
-            return find_images([given])
+            found = find_images([given])
+            if given.is_dir() and (rest := list_folder(given).left_out(found)) is not None:
+                common.error(rest, label="note")
+            return found
         except ImageError as fault:
             common.error(str(fault))
             entries.append(failed(given, "error", in_options(str(fault))))

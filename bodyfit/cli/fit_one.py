@@ -71,6 +71,7 @@ class Worker:
             "status": status,
             "message": message,
             "image_size": frame.size,
+            **({} if frame.note is None else {"note": frame.note}),
             "people": persons,
             "files": [f"{folder}/{name}" for name in files if name == "overlay.png"],
             "seconds": seconds,

@@ -30,7 +30,7 @@ class VideoReader:
         self,
         path: str | Path,
         *,
-        fps: float | None = None,
+        fps: float | int | None = None,
         start_s: float | None = None,
         end_s: float | None = None,
         stride: int = 1,
@@ -122,7 +122,7 @@ class VideoReader:
             given += 1
 
 
-def _source(path: Path, fps: float | None) -> Source:
+def _source(path: Path, fps: float | int | None) -> Source:
     """What reads a clip. Raises `VideoError`."""
     if path.is_dir():
         return FolderSource(path, fps)

@@ -44,7 +44,7 @@ _SAME_RATE = 1e-3
 class ContainerSource:
     """The film in a container: the stream that a player shows, upright, with square pixels."""
 
-    def __init__(self, path: Path, fps: float | None = None) -> None:
+    def __init__(self, path: Path, fps: float | int | None = None) -> None:
         """`fps` is the frame rate of an elementary stream, which holds no times. Raises `VideoError`."""
         self.path = path
         with open_container(path) as container:
@@ -59,7 +59,11 @@ class ContainerSource:
         raise VideoError(f"{path}: none of its frames can be decoded; the file is damaged")
 
     def _describe(
-        self, container: av.container.InputContainer, stream: av.VideoStream, first: av.VideoFrame, fps: float | None
+        self,
+        container: av.container.InputContainer,
+        stream: av.VideoStream,
+        first: av.VideoFrame,
+        fps: float | int | None,
     ) -> None:
         """Note what the file says of a stream. Raises `VideoError`."""
         self._elementary = container.format.name in _ELEMENTARY

@@ -29,7 +29,7 @@ class FolderSource:
 
     has_sound = False
 
-    def __init__(self, path: Path, fps: float | None) -> None:
+    def __init__(self, path: Path, fps: float | int | None) -> None:
         """Raises `VideoError`, also where the frame rate is not given."""
         self._frames = FrameFolder.read(path)
         if fps is None:
@@ -57,7 +57,7 @@ class AnimationSource:
     has_sound = False
     notes: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, fps: float | None) -> None:
+    def __init__(self, path: Path, fps: float | int | None) -> None:
         """Looks through the whole file, for some formats tell a frame's time with its pixels. Raises `VideoError`."""
         self.path = path
         with _video_errors(), open_picture(path) as opened:

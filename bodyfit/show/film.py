@@ -25,7 +25,7 @@ class Film:
     """Decodes a clip once, in the background, and keeps the wanted frames as JPEGs."""
 
     def __init__(
-        self, path: Path, frames: Collection[int], arrived: Callable[[int], None], *, fps: float | None = None
+        self, path: Path, frames: Collection[int], arrived: Callable[[int], None], *, fps: float | int | None = None
     ) -> None:
         """`fps` is as of `VideoReader`. `arrived` is called, in another thread, with the number of each frame as soon
         as it is here."""
@@ -45,7 +45,9 @@ class Film:
         """Stop reading."""
         self._closed.set()
 
-    def _read(self, path: Path, wanted: frozenset[int], arrived: Callable[[int], None], fps: float | None) -> None:
+    def _read(
+        self, path: Path, wanted: frozenset[int], arrived: Callable[[int], None], fps: float | int | None
+    ) -> None:
         size, last = 0, max(wanted)
         try:
             for frame in VideoReader(path, fps=fps):

@@ -93,9 +93,8 @@ def find_results(inputs: Sequence[Path], source: Path | None = None) -> list[Fou
     for given in inputs:
         for file in _files(given, records):
             # A batch's file a.jpg.npz holds a picture; else its folder does.
-            group = groups.setdefault(
-                file.absolute().with_suffix("") if _of_batch(file) else file.parent.absolute(), []
-            )
+            alone = records.is_batch(file)
+            group = groups.setdefault(file.absolute().with_suffix("") if alone else file.parent.absolute(), [])
             group += [] if file in group else [file]
     if source is not None and not source.exists():
         raise OptionError(f"source='{source}': no such file")
@@ -104,7 +103,8 @@ def find_results(inputs: Sequence[Path], source: Path | None = None) -> list[Fou
     found = []
     for place, files in groups.items():
         first = files[0]
-        told, said = records.of_batch(first) if _of_batch(first) else records.of_folder(place, needed=source is None)
+        in_batch = records.is_batch(first)
+        told, said = records.of_batch(first) if in_batch else records.of_folder(place, needed=source is None)
         known = told if source is None else _named(source, place.name)
         found.append(Found(place.resolve().name or "results", tuple(sorted(files, key=_number)), known, said))
     return found
@@ -149,6 +149,12 @@ class _Records:
                     given = top / given
                 return given, entry
         return None, {}
+
+    def is_batch(self, file: Path) -> bool:
+        """Whether a file is a batch's result of one picture: by its name, or by the batch's record."""
+        if Path(file.stem).suffix.lower() in IMAGE_SUFFIXES:
+            return True
+        return not _PERSON.fullmatch(file.name) and bool(self.of_batch(file)[1])
 
     def of_batch(self, file: Path) -> tuple[Path | None, Mapping[str, Any]]:
         """The picture of a batch's result, by the batch's record in a folder above."""
@@ -201,10 +207,6 @@ def _files(given: Path, records: _Records) -> Iterator[Path]:
             "bodyfit fit or bodyfit video wrote"
         )
     yield from files
-
-
-def _of_batch(file: Path) -> bool:
-    return Path(file.stem).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _number(file: Path) -> int:

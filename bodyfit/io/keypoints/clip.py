@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from bodyfit.errors import KeypointFileError
-from bodyfit.frame import IMAGE_SUFFIXES
+from bodyfit.image_files import IMAGE_SUFFIXES, list_folder
+from bodyfit.io.frame_folder import natural_order
 from bodyfit.io.keypoints.entry import Entry, attempt, join
 from bodyfit.io.keypoints.source import KeypointFiles, check_size
 from bodyfit.io.keypoints.values import printable
@@ -33,25 +34,32 @@ class ClipKeypoints:
     def __init__(self, files: KeypointFiles, clip: Path, *, first_frame: int | None = None) -> None:
         """The entries of this clip; where some are named after it, others are of other clips and `unused`.
 
-        `first_frame` is the number that the files give to the clip's first frame; None takes what the programs that
-        write such files do: MMPose's demos and YOLO's txt count from 1, the rest from 0. What is wrong with a frame
-        costs that frame. Raises `KeypointFileError` where no entry has a number, or most are of the same frames.
+        Of a folder of frames they are found by the pictures' names, if they have those. `first_frame` is the number
+        that the files give to the clip's first frame; None takes what the programs that write such files do: MMPose's
+        demos and YOLO's txt count from 1, the rest from 0. What is wrong with a frame costs that frame. Raises
+        `KeypointFileError` where no entry has a number, or most are of the same frames.
         """
         self.path, self.clip = files.path, clip
-        numbered = {id(entry): _number(entry, clip) for entry in files.entries}
-        entries = [entry for entry in files.entries if numbered[id(entry)] is not None]
+        self._places = _places(clip) if first_frame is None else {}
+        by_name = files.match(list(self._places)).found
+        numbered: dict[int, int | None] = {id(entry): self._places[file] for file, entry in by_name.items()}
+        if not by_name:
+            self._places = {}
+            numbered = {id(entry): _number(entry, clip) for entry in files.entries}
+        entries = [entry for entry in files.entries if numbered.get(id(entry)) is not None]
         if not entries and files.entries:
             raise KeypointFileError(_why_no_frames(files, clip))
-        ours = [entry for entry in entries if _clip_of(entry) == clip.stem.casefold()] or entries
+        named = [entry for entry in entries if _clip_of(entry) == clip.stem.casefold()]
+        ours = entries if by_name else named or entries
         used, paths = {id(entry) for entry in ours}, {entry.path for entry in ours}
         others = [entry for entry in files.entries if id(entry) not in used]
         # A frame that lost its number is told with the rest of its file; a file without any is another's.
-        lost = [entry for entry in others if entry.path in paths and numbered[id(entry)] is None]
+        lost = [entry for entry in others if entry.path in paths and numbered.get(id(entry)) is None]
         self.unused: tuple[Entry, ...] = tuple(entry for entry in others if entry not in lost)
         self._faults = [fault for entry in (*ours, *lost) for fault in entry.faults]
         by_frame: dict[int, list[Entry]] = defaultdict(list)
         for entry in ours:
-            by_frame[_counted(numbered[id(entry)], entry, first_frame)].append(entry)
+            by_frame[_counted(numbered[id(entry)], entry, 0 if by_name else first_frame)].append(entry)
         self.by_frame: dict[int, Entry] = self._one_each(by_frame)
         """By the frame's number, from 0."""
         if ours and not any(entry.people or not entry.faults for entry in ours):
@@ -78,13 +86,15 @@ class ClipKeypoints:
         entries = self._sized(reader.full_size)
         first, last, found = None, -1, False
         for frame in reader:
-            entry = entries.get(frame.index)
+            number = frame.index if frame.path is None else self._places.get(frame.path, frame.index)
+            entry = entries.get(number)
             first, last = frame.index if first is None else first, frame.index
-            found |= frame.index in self.by_frame
+            found |= number in self.by_frame
             people = () if entry is None else self._people(entry)
             known = entry is not None and (len(entry.people) > 0 or not entry.faults)
             yield Sighting(frame.index, frame.time_s, people, known=known)
-        self._check_numbers(reader, first, last, found)
+        if not self._places:
+            self._check_numbers(reader, first, last, found)
 
     def _one_each(self, by_frame: dict[int, list[Entry]]) -> dict[int, Entry]:
         """The entry of each frame; a frame with two has none. Raises `KeypointFileError` where most have two."""
@@ -162,6 +172,13 @@ def _counted(written: int | None, entry: Entry, first_frame: int | None) -> int:
     """The frame's number, from 0, where there is one."""
     assert written is not None
     return written - (entry.first_frame if first_frame is None else first_frame)
+
+
+def _places(clip: Path) -> dict[Path, int]:
+    """The number of each picture in a folder of frames; empty of any other clip."""
+    if not clip.is_dir():
+        return {}
+    return {file: place for place, file in enumerate(natural_order(list_folder(clip).pictures))}
 
 
 def _number(entry: Entry, clip: Path) -> int | None:
