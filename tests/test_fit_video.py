@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import shown_results
 import torch
+from gltf_reader import Gltf
 
 import bodyfit
 from bodyfit.camera import Camera
@@ -314,3 +315,90 @@ def test_a_film_is_drawn_again_from_its_folder(scripted, clip, tmp_path, capsys)
     assert "--photo" in capsys.readouterr().err
     assert main(["render", str(out / "meadow"), "-o", str(tmp_path / "b.gif"), "--photo", str(clip)]) == 0
     assert len(list(VideoReader(tmp_path / "b.gif"))) == N
+
+
+def test_who_enters_later_starts_later_in_every_file(monkeypatch, walkers, clip, tmp_path, capsys):
+    """All people of a clip share one clock, also of files that are converted, and of a part of a clip."""
+    monkeypatch.setitem(DETECTORS, "late", lambda: Scripted(walkers, {1: range(9)}))
+    out = tmp_path / "out"
+    options = ["--detector", "late", "--focal-px", str(FOCAL), "--no-film"]
+    assert main(["video", str(clip), "-o", str(out), *options]) == 0
+    assert capsys.readouterr().err == ""
+    first, other = out / "meadow/person0", out / "meadow/person1"
+    later = 9 / FPS
+    np.testing.assert_allclose(Gltf(first.with_suffix(".glb")).times(), np.arange(N) / FPS, atol=1e-3)
+    np.testing.assert_allclose(Gltf(other.with_suffix(".glb")).times(), np.arange(9, N) / FPS, atol=1e-3)
+    assert float(np.load(other.with_suffix(".npz"))["start_s"]) == pytest.approx(later, abs=1e-3)
+    rows = [_bvh_rows(path.with_suffix(".bvh")) for path in (first, other)]
+    assert rows[0].shape == rows[1].shape == (N, 75)
+    np.testing.assert_array_equal(rows[1][:9], rows[1][9:10].repeat(9, 0))  # stands still until then
+    assert np.abs(np.diff(rows[1][9:, :3], axis=0)).max(1).min() > 0
+    for name in ("again.glb", "again.bvh", "again.npz"):
+        assert main(["convert", f"{other}.npz", str(tmp_path / name)]) == 0
+    assert Gltf(tmp_path / "again.glb").times()[0] == pytest.approx(later, abs=1e-3)
+    np.testing.assert_array_equal(_bvh_rows(tmp_path / "again.bvh"), rows[1])
+    assert float(np.load(tmp_path / "again.npz")["start_s"]) == pytest.approx(later, abs=1e-3)
+    capsys.readouterr()
+    part = ["--start", "0.4", "--end", "1.3"]
+    assert main(["video", str(clip), "-o", str(out), *options, *part]) == 0
+    assert Gltf(first.with_suffix(".glb")).times()[0] == 0.0
+    assert Gltf(other.with_suffix(".glb")).times()[0] == pytest.approx(later - 0.4, abs=1e-3)
+    assert load_track(other.with_suffix(".npz")).times_s[0] == pytest.approx(later, abs=1e-3)
+
+
+def _bvh_rows(path) -> np.ndarray:
+    rows = path.read_text().partition("Frame Time: ")[2].splitlines()[1:]
+    return np.array([[float(x) for x in row.split()] for row in rows])
+
+
+def test_a_clip_that_falls_to_half_its_rate_keeps_its_times(model, walkers, tmp_path, monkeypatch, capsys):
+    """From 15 frames a second to 7.5, as telephones do in the dusk: every file knows when each body is where."""
+    kept = [*range(10), *range(10, N, 2)]
+    times = np.array(kept) / FPS
+    with VideoWriter(tmp_path / "dusk.mp4", SIZE, FPS) as film:
+        for time_s in times:
+            film.write(np.full((SIZE[1], SIZE[0], 3), 90, np.uint8), float(time_s))
+    monkeypatch.setitem(DETECTORS, "dusk", lambda: Scripted(walkers[:1, kept]))
+    out = tmp_path / "out"
+    options = ["--detector", "dusk", "--focal-px", str(FOCAL), "--no-film"]
+    assert main(["video", str(tmp_path / "dusk.mp4"), "-o", str(out), *options]) == 0
+    err = capsys.readouterr().err
+    assert "person0.bvh: its frames are uneven in time and are interpolated at 15 a second" in err
+    track = load_track(out / "dusk/person0.npz")
+    np.testing.assert_allclose(track.times_s, times, atol=1e-3)
+    assert track.fps == pytest.approx(FPS, rel=1e-3)
+    np.testing.assert_allclose(Gltf(out / "dusk/person0.glb").times(), times, atol=1e-3)
+    x = _bvh_rows(out / "dusk/person0.bvh")[:, 0]
+    assert len(x) == kept[-1] + 1
+    np.testing.assert_allclose(x[kept], track.result.joints[:, 0, 0], atol=1e-5)  # each at its time
+    arrays = np.load(out / "dusk/person0.npz")
+    assert len(arrays["poses"]) == len(x)
+    assert float(arrays["mocap_framerate"]) == pytest.approx(FPS, rel=1e-3)
+    (entry,) = json.loads((out / "summary.json").read_text())["inputs"]
+    assert (entry["even"], entry["clock_fps"]) == (False, pytest.approx(FPS, rel=1e-3))
+
+
+def test_a_folder_of_frames_is_the_clip_that_they_are_of(model, walkers, clip, tracks, tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for frame in VideoReader(clip):
+        Image.fromarray(frame.image).save(folder / f"frame{frame.index + 3}.png")
+    found = bodyfit.fit_video(
+        folder, fps=FPS, model=model, detector=Scripted(walkers, {1: range(10, 16)}), focal_px=FOCAL
+    )
+    for one, other in zip(found, tracks, strict=True):
+        np.testing.assert_array_equal(one.frames, other.frames)
+        np.testing.assert_allclose(one.times_s, other.times_s, atol=1e-4)
+        np.testing.assert_allclose(one.result.joints, other.result.joints, atol=1e-4)
+    monkeypatch.setitem(DETECTORS, "scripted", lambda: Scripted(walkers))
+    out = tmp_path / "out"
+    options = ["-o", str(out), "--detector", "scripted", "--fps", str(FPS), "--end", "0.5"]
+    assert main(["video", str(folder), str(clip), *options]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""  # the rate is the folder's, and the clip beside it keeps its own
+    assert f"{folder}: 2 people in 8 frames" in printed.out
+    assert len(list(VideoReader(out / "frames/overlay.mp4"))) == 8
+    assert main(["render", str(out / "frames"), "-o", str(tmp_path / "again.mp4")]) == 0
+    assert "8 frames" in capsys.readouterr().out

@@ -211,6 +211,19 @@ def test_a_part_of_a_clip(tmp_path):
     assert list(VideoReader(path, start_s=99.0)) == []
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_part_of_an_uneven_clip_has_the_numbers_of_the_whole(tmp_path, suffix):
+    times = np.r_[np.arange(20) / 25, 3 + np.arange(40) / 12.5]
+    path = _copied(_clip(tmp_path / "a.mp4", 60, times=times.tolist()), tmp_path / f"b.{suffix}")
+    whole = {frame.index: frame for frame in VideoReader(path)}
+    for start_s in (0.5, 2.0, 4.9):
+        part = list(VideoReader(path, start_s=start_s))
+        assert len(part) == (times >= start_s - 1e-3).sum()
+        for frame in part:
+            assert frame.time_s == whole[frame.index].time_s
+            assert _number(frame.image) == _number(whole[frame.index].image)
+
+
 @pytest.mark.parametrize("options", [{"start_s": -1.0}, {"start_s": 2.0, "end_s": 1.0}, {"end_s": 0.0}, {"stride": 0}])
 def test_parts_that_cannot_be_are_refused(tmp_path, options):
     with pytest.raises(OptionError):
