@@ -20,12 +20,12 @@ from bodyfit.detect import Detector
 from bodyfit.film import FILM_SIDE_PX, write_film
 from bodyfit.fit.track import Track
 from bodyfit.io import ClipKeypoints, VideoReader
-from bodyfit.io.formats import time_note
+from bodyfit.io.bvh import HELD_S, bvh_start_s
 from bodyfit.pipeline import Lens
 from bodyfit.render import person_color
 from bodyfit.timeline import is_even
 from bodyfit.tracker import TrackerConfig
-from bodyfit.video import fit_watched, look_side_px, watch_clip
+from bodyfit.video import Watched, fit_watched, look_side_px, watch_clip
 
 __all__ = ["ClipWorker"]
 
@@ -100,7 +100,7 @@ class ClipWorker:
                 "to_s": float(watched.times_s[-1]),
                 "damaged_frames": watched.skipped,
                 "cut_short": watched.cut_short,
-                "notes": [*watched.notes, *_time_notes(tracks, files)],
+                "notes": [*watched.notes, *_time_notes(watched, tracks)],
                 **(
                     {"faults": [in_options(fault) for fault in finder.faults]}
                     if isinstance(finder, ClipKeypoints) and finder.faults
@@ -153,14 +153,22 @@ def _person(track: Track, files: Sequence[str], folder: str) -> dict[str, Any]:
     }
 
 
-def _time_notes(tracks: Sequence[Track], files: Sequence[Sequence[str]]) -> list[str]:
-    """What formats without times of their own did to those of the clip, once for each format."""
-    notes: dict[str, str] = {}
-    for track, names in zip(tracks, files, strict=True):
-        for name in names:
-            if (note := time_note(name, track.clock_s, track.fps)) is not None:
-                notes.setdefault(Path(name).suffix, note)
-    return list(notes.values())
+def _time_notes(watched: Watched, tracks: Sequence[Track]) -> list[str]:
+    """What becomes of frame times that are uneven, and whose BVH does not begin with the clip."""
+    notes = []
+    if not all(track.even for track in tracks):
+        notes.append(
+            f"{watched.path}: its frames are uneven in time; .glb has their own times, the motion in .bvh and .npz is "
+            f"interpolated at {watched.clock_fps:.4g} a second (frame_poses and times_s in .npz are the frames' own)"
+        )
+    late = [f"person{track.id}.bvh" for track in tracks if bvh_start_s(track.clock_s) > 0]
+    if late:
+        names = ", ".join(late[:8]) + (" and more" if len(late) > 8 else "")
+        notes.append(
+            f"{watched.path}: {names} begin with the person and not with the clip, {HELD_S:g} s and more later "
+            "(first_s in summary.json): BVH has no start time"
+        )
+    return notes
 
 
 def gaps(track: Track) -> list[tuple[int, int]]:
