@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "bodyfit"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "compiled", "parallel", "rotation", "skeleton", "solve"),
+    ("errors", "environment", "forking", "pickling", "compiled", "parallel", "rotation", "skeleton", "solve"),
     ("frame", "camera", "keypoints", "tracker"),
     ("body",),
     ("fit",),
