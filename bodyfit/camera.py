@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bodyfit.errors import OptionError, check_shape
+from bodyfit.pickling import ByValue
 
 __all__ = [
     "FLIP_YZ",
@@ -32,7 +33,7 @@ FLIP_YZ = (1.0, -1.0, -1.0)
 
 
 @dataclass(frozen=True)
-class Camera:
+class Camera(ByValue):
     """One pinhole camera a person, without distortion; the body's `transl` holds the extrinsics."""
 
     focal_px: Float[Tensor, "B"]

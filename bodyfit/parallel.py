@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -17,15 +18,6 @@ __all__ = ["loops_alone", "run"]
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 
-def _forget_pools() -> None:
-    """A forked child has the pools but not their threads."""
-    _pools.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pools)
-
-
 class _Whole:
     """How many threads torch had before the first of those who are inside `loops_alone` came."""
 
@@ -35,6 +27,23 @@ class _Whole:
 
 
 _given = threading.local()
+
+
+def _begin_child() -> None:
+    """Make the loops, and torch, work in a forked child.
+
+    The pools are there without their threads, a lock may be held by a thread that is not, and GNU OpenMP waits for ever
+    for its threads at the first parallel region: with one thread torch enters none. (torch's own workers do the same.)
+    """
+    _pools.clear()
+    _Whole.lock, _Whole.inside, _Whole.threads = threading.Lock(), 0, 1
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_begin_child)
+if type(multiprocessing.current_process()).__name__ == "ForkProcess":  # its parent may have run torch, if not bodyfit
+    torch.set_num_threads(1)
 
 
 @contextmanager

@@ -563,6 +563,8 @@ def test_ray_gives_what_this_machine_gives_though_a_worker_is_killed(tmp_path, d
     from bodyfit.batch.ray_engine import ray_engine
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ["PYTHONPATH"]]))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    before = set(Path(tempfile.gettempdir()).glob("ray*"))
     names = {*(f"person_slow{i}.png" for i in range(80)), "nobody.png", "raise.png", "abort.png"}
     for name in names:
         batch_fakes.picture(tmp_path / "in" / name)
@@ -584,6 +586,8 @@ def test_ray_gives_what_this_machine_gives_though_a_worker_is_killed(tmp_path, d
     assert len({line.split()[2] for line in (tmp_path / "looked").read_text().splitlines()} - {str(killed[0])}) >= 2
     assert max(looked(tmp_path).values()) >= 2, "nothing was looked at again: was nobody killed?"
     assert (summary.done, summary.no_person, summary.failed) == (80, 1, 2)
+    assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == []
+    assert set(Path(tempfile.gettempdir()).glob("ray*")) <= before
     check_whole(tmp_path / "out", names)
     run_batch([tmp_path / "in"], tmp_path / "local", detector=detector, workers=2)
     mine, theirs = ({entry["item"]: entry for entry in lines(tmp_path / out)} for out in ("local", "out"))

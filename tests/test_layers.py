@@ -11,7 +11,18 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "bodyfit"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "compiled", "parallel", "rotation", "timeline", "skeleton", "solve"),
+    (
+        "errors",
+        "environment",
+        "forking",
+        "pickling",
+        "compiled",
+        "parallel",
+        "rotation",
+        "timeline",
+        "skeleton",
+        "solve",
+    ),
     ("image_files", "frame", "camera", "keypoints", "tracker"),
     ("body",),
     ("fit",),

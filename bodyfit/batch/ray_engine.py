@@ -6,9 +6,13 @@ that looks has a worker process of its own, so that a picture that crashes or ha
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pickle
+import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +22,7 @@ from bodyfit.batch.crew import Crew, Failure
 from bodyfit.batch.items import Item
 from bodyfit.batch.run import Engine
 from bodyfit.batch.stages import Fitting, Looking, fitted
+from bodyfit.environment import environment
 from bodyfit.errors import BodyfitError, OptionError
 from bodyfit.fit.result import FitResult
 from bodyfit.io.params import result_arrays, result_from
@@ -28,6 +33,8 @@ _BLOCK = 16
 """Items that an actor takes at a time, and that are looked at again when it is lost."""
 _FIT_BLOCK = 64
 """Pictures whose people are fitted together."""
+_LONGEST_TEMP = 30
+"""Characters of the temporary folder's path: Ray's sockets lie deep in it, and a socket's path holds 107 at most."""
 _LOOKERS_A_FITTER = 16
 """Looking takes about twenty times as long as fitting."""
 
@@ -73,34 +80,52 @@ def ray_engine(workers: int | None = None, *, address: str | None = None, timeou
     def through(
         items: Sequence[Item], looking: Looking, fitting: Fitting
     ) -> Iterator[tuple[Item, FitResult | Failure | None]]:
-        ours = not ray.is_initialized()
-        if ours:
-            cores = None if address is not None else (workers or os.cpu_count() or 1) + 1
+        with contextlib.ExitStack() as ends:
+            if not ray.is_initialized():
+                ends.enter_context(_started(ray, address, (workers or os.cpu_count() or 1) + 1))
             try:
-                ray.init(
-                    address=address,
-                    num_cpus=cores,
-                    include_dashboard=None if address is not None else False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-                logging.getLogger("ray.data").setLevel(logging.ERROR)
-            except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as fault:
-                why = " ".join(str(fault).split())
-                raise OptionError(f"address='{address}': no Ray cluster can be reached there ({why})") from None
-        try:
-            yield from _answers(ray.data, ray.cluster_resources(), workers, timeout_s, items, looking, fitting)
-        except ray.exceptions.RayError as fault:
-            cause = getattr(fault, "cause", None) or fault.__cause__ or fault
-            raise BodyfitError(
-                f"Ray ended the run ({' '.join(str(cause).split())[-300:]}); "
-                "what is finished is safe: go on with resume=True"
-            ) from fault
-        finally:
-            if ours:
-                ray.shutdown()
+                yield from _answers(ray.data, ray.cluster_resources(), workers, timeout_s, items, looking, fitting)
+            except ray.exceptions.RayError as fault:
+                cause = getattr(fault, "cause", None) or fault.__cause__ or fault
+                raise BodyfitError(
+                    f"Ray ended the run ({' '.join(str(cause).split())[-300:]}); "
+                    "what is finished is safe: go on with resume=True"
+                ) from fault
 
     return through
+
+
+@contextlib.contextmanager
+def _started(ray: Any, address: str | None, cores: int) -> Iterator[None]:
+    """Ray, connected to a cluster or begun here, without usage statistics; of its own it leaves no file behind.
+
+    Raises `OptionError`.
+    """
+    ours = address is None
+    folder = tempfile.mkdtemp(prefix="ray-") if ours and len(tempfile.gettempdir()) <= _LONGEST_TEMP else None
+    # A token of this run's alone, or Ray would write one into the user's home.
+    token = {"RAY_AUTH_TOKEN": secrets.token_hex(32)} if ours and "RAY_AUTH_TOKEN_PATH" not in os.environ else {}
+    try:
+        try:
+            with environment(RAY_USAGE_STATS_ENABLED="0", **token):
+                ray.init(
+                    address=address,
+                    num_cpus=cores if ours else None,
+                    include_dashboard=False if ours else None,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    **({} if folder is None else {"_temp_dir": folder}),
+                )
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as fault:
+            why = " ".join(str(fault).split())
+            what = "Ray does not start here" if ours else f"address={address!r}: no Ray cluster can be reached there"
+            raise OptionError(f"{what} ({why})") from None
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        yield
+    finally:
+        ray.shutdown()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _answers(

@@ -10,12 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bodyfit.errors import OptionError, ShapeError
+from bodyfit.pickling import ByValue
 
 __all__ = ["BodyOutput", "BodyParams", "ParamSize", "complete"]
 
 
 @dataclass(frozen=True)
-class BodyParams(Mapping[str, Tensor]):
+class BodyParams(ByValue, Mapping[str, Tensor]):
     """Parameters of a batch of bodies, named as in smplx; a mapping, so that `model(**params)` works.
 
     Parameters that the model's layout does not have are None and no items of the mapping.
@@ -75,7 +76,7 @@ class BodyParams(Mapping[str, Tensor]):
 
 
 @dataclass(frozen=True)
-class BodyOutput:
+class BodyOutput(ByValue):
     """A batch of posed bodies."""
 
     vertices: Float[Tensor, "B V 3"]

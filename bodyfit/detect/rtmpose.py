@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from bodyfit.detect.base import Detector
+from bodyfit.detect.network import Network, import_onnxruntime
 from bodyfit.detect.topdown import BoxFinder, layout_of, person_from
 from bodyfit.errors import DetectorError
 from bodyfit.frame import Frame
@@ -44,8 +44,8 @@ class RtmposeDetector:
         """
         self._name = str(weights or "balanced")
         path = Path(self._name) if self._name.endswith(".onnx") else _downloaded(self._name)
-        self._session = _session(path)
-        (entry, *others), outputs = self._session.get_inputs(), self._session.get_outputs()
+        self._network = _network(path)
+        (entry, *others), outputs = self._network.inputs, self._network.outputs
         size = entry.shape[-2:]
         if others or len(entry.shape) != 4 or len(outputs) != 2 or not all(type(side) is int for side in size):
             raise DetectorError(f"{path}: not an RTMPose network, which takes (N, 3, H, W) and gives x and y; {_WHERE}")
@@ -76,10 +76,7 @@ class RtmposeDetector:
     def _run(self, crops: Float32[np.ndarray, "N 3 h w"]) -> tuple[np.ndarray, np.ndarray]:
         """(N, K, bins) over x and over y."""
         batches = [crops[i : i + 1] for i in range(len(crops))] if self._one_by_one else [crops]
-        try:
-            outputs = [self._session.run(None, {self._input: batch}) for batch in batches]
-        except Exception as error:  # onnxruntime has an exception for each of its codes, with no common base
-            raise DetectorError(f"{self._path}: the network failed: {error}") from error
+        outputs = [self._network.run(None, {self._input: batch}) for batch in batches]
         x, y = (np.concatenate(part) for part in zip(*outputs, strict=True))
         if x.ndim != 3 or x.shape[:2] != y.shape[:2] or len(x) != len(crops):
             raise DetectorError(f"{self._path}: not an RTMPose network, it gives {x.shape} and {y.shape}; {_WHERE}")
@@ -105,25 +102,20 @@ def _crop(
     return ((crop.astype(np.float32) - _MEAN) / _STD).transpose(2, 0, 1)
 
 
-def _session(path: Path) -> Any:
-    import onnxruntime
-
+def _network(path: Path) -> Network:
     if not path.is_file():
         raise DetectorError(f"{path} is no file; {_WHERE}")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # as in _run
-        raise DetectorError(f"{path}: onnxruntime cannot load it ({str(error)[:200]}); {_WHERE}") from None
+        return Network(path, providers=("CUDAExecutionProvider", "CPUExecutionProvider"))
+    except DetectorError as error:
+        raise DetectorError(f"{error}; {_WHERE}") from None
 
 
 def _downloaded(name: str) -> Path:
     """One of rtmlib's models, from its cache or its server."""
     if name not in _MODELS:
         raise DetectorError(f"rtmpose takes the path of an .onnx file or one of {', '.join(_MODELS)}, got {name!r}")
+    import_onnxruntime()  # before rtmlib does, with its telemetry on
     try:
         import rtmlib  # pyright: ignore[reportMissingImports]
         from rtmlib.tools.file import download_checkpoint  # pyright: ignore[reportMissingImports]

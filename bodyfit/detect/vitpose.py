@@ -11,6 +11,7 @@ import torch
 
 from bodyfit.detect.base import Detector
 from bodyfit.detect.topdown import BoxFinder, layout_of, person_from
+from bodyfit.environment import environment
 from bodyfit.errors import DetectorError
 from bodyfit.frame import Frame
 from bodyfit.keypoints import Keypoints2D
@@ -63,10 +64,11 @@ class VitposeDetector:
 
 def _load(name: str) -> tuple[Any, Any]:
     try:
-        from transformers import (  # pyright: ignore[reportMissingImports]
-            AutoProcessor,
-            VitPoseForPoseEstimation,
-        )
+        with environment(HF_HUB_DISABLE_TELEMETRY="1"):
+            from transformers import (  # pyright: ignore[reportMissingImports]
+                AutoProcessor,
+                VitPoseForPoseEstimation,
+            )
     except ImportError:
         raise DetectorError("vitpose needs transformers: pip install 'bodyfit[vitpose]'") from None
     try:

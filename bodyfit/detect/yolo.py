@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bodyfit.detect.topdown import layout_of, person_from
+from bodyfit.environment import environment
 from bodyfit.errors import DetectorError, OptionError
 from bodyfit.frame import Frame
 from bodyfit.keypoints import Keypoints2D
@@ -30,14 +33,11 @@ class YoloDetector:
         """
         if max_people is not None and max_people < 1:
             raise OptionError(f"max_people must be at least 1, or None for everyone, got {max_people}")
-        try:
-            from ultralytics import YOLO  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise DetectorError(f"yolo needs Ultralytics: pip install ultralytics. Mind: {LICENCE}") from None
-        warnings.warn(LICENCE, stacklevel=2)
         self._name = str(weights or "yolo11n-pose.pt")
+        make = _imported(offline=Path(self._name).exists())
+        warnings.warn(LICENCE, stacklevel=2)
         try:
-            self._model = YOLO(self._name)
+            self._model = make(self._name)
         except Exception as error:  # of the network, the disk or the file
             raise DetectorError(
                 f"YOLO {self._name} cannot be loaded ({error}); offline, give a file: detector='yolo:PATH.pt'"
@@ -65,6 +65,20 @@ class YoloDetector:
         ]
         people.sort(key=lambda person: -_height_px(person))
         return people[: self._max_people]
+
+
+def _imported(*, offline: bool) -> Any:
+    """Ultralytics' class YOLO, with its usage statistics off; `offline` without its look-ups in the network, too."""
+    try:
+        with environment(**({"YOLO_OFFLINE": "true"} if offline else {})):
+            from ultralytics import YOLO  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise DetectorError(f"yolo needs Ultralytics: pip install ultralytics. Mind: {LICENCE}") from None
+    for module in ("ultralytics.utils.events", "ultralytics.hub.utils"):  # where the sender is, in 8.4 and before
+        events = getattr(sys.modules.get(module), "events", None)
+        if events is not None:
+            events.enabled = False
+    return YOLO
 
 
 def _height_px(person: Keypoints2D) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor
 from bodyfit.body.model import BodyParams
 from bodyfit.camera import Camera
 from bodyfit.fit.sufficient import INVALID, LOST, Shortcomings
+from bodyfit.pickling import ByValue
 
 __all__ = ["FitResult", "FitStatus", "FitTrace", "join", "split", "statuses_of", "take"]
 
@@ -39,7 +40,7 @@ class FitStatus(str, Enum):
 
 
 @dataclass(frozen=True)
-class FitTrace:
+class FitTrace(ByValue):
     """How the objective fell, for plotting. Stages weigh differently: compare costs within one."""
 
     cost: Float[Tensor, "B T"]
@@ -50,7 +51,7 @@ class FitTrace:
 
 
 @dataclass(frozen=True)
-class FitResult:
+class FitResult(ByValue):
     """Fitted bodies, one a person, in camera axes (OpenCV) and metres: `model(**params)` lands before the camera."""
 
     params: BodyParams
