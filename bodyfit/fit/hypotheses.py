@@ -99,10 +99,10 @@ def from_components(
     `begun` and `half_cost` are of everybody after the first stage and before the last. All components go through the
     stages between, the best of each person's on to the end if it is better there.
     """
-    means, end = terms.mixture.means, begun.x.shape[1] - terms.model.num_betas
+    means = terms.mixture.means
     each = who.repeat_interleave(len(means))
     starts = begun.select(each)
-    x = torch.cat([starts.x[:, :6], means.repeat(len(who), 1), starts.x[:, end:]], 1)
+    x = terms.layout.put(starts.x, body_pose=means.repeat(len(who), 1))
     tried = descend(terms, stages[1:-1], replace(starts, x=x), seen.select(each))
     cost, best = torch.nan_to_num(tried.cost, nan=torch.inf).view(-1, len(means)).min(1)
     better = (cost < half_cost[who]).nonzero()[:, 0]
