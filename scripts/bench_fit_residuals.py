@@ -30,8 +30,15 @@ def bare_tree(model, betas: Tensor, rotvecs: Tensor) -> PosedTree:
     R_local = so3_exp(rotvecs)
     R_world, joints = forward_kinematics(R_local, model.rest_joints(betas)[:, :n], model.parents[:n])
     features = pose_features(rotvecs[:, 1:], R_local[:, 1:], model.feature_columns)
-    nothing = R_world.new_empty(0)
-    return PosedTree(R_world, joints, nothing, nothing, features, nothing)
+    none = R_world.new_zeros(())
+    return PosedTree(
+        R_world=R_world,
+        joints=joints,
+        axes=none.expand(R_world.shape),
+        bones_dbetas=none.expand(len(betas), n, 3 * betas.shape[1]),
+        features=features,
+        features_dpose=none.expand(*features.shape, 3),
+    )
 
 
 @dataclass(frozen=True)

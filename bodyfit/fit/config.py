@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
 
 from bodyfit.errors import OptionError
 from bodyfit.fit.variables import Block
@@ -148,7 +147,7 @@ class FitConfig:
     """What makes these deviations those that are seen."""
     blocks: tuple[Block, ...] = ()
     """Variables of one's own, for residuals of one's own to depend on (docs/extending.md)."""
-    backend: Literal["auto", "loops", "tensors"] = "auto"
+    backend: str = "auto"
     """What the normal equations are made by: compiled loops on a CPU, torch's operations on any device, or, by "auto",
     loops where they can and operations elsewhere. Residuals without loops always take operations; `FitResult.backend`
     says what it was."""

@@ -97,7 +97,7 @@ class FitResult:
     """The same about the pelvis (0 there), camera axes: what is left of it where the distance does not matter."""
     variables: Variables | None = None
     """Which columns of `covariance` are what; files leave it out."""
-    others: Mapping[str, Float[Tensor, "B N"]] = field(default_factory=dict)
+    others: Mapping[str, Float[Tensor, "B _"]] = field(default_factory=dict)
     """What was found of variables of one's own (`FitConfig.blocks`), by name; files leave it out."""
     backend: str = ""
     """What the normal equations were made by: "loops", "tensors", or "loops and tensors" where some residual has no

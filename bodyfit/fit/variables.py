@@ -188,7 +188,7 @@ class Variables:
         ]
         return torch.cat(blocks, 1)
 
-    def unpack(self, x: Float[Tensor, "*B D"]) -> dict[str, Float[Tensor, "*B N"]]:
+    def unpack(self, x: Float[Tensor, "*B D"]) -> dict[str, Float[Tensor, "*B _"]]:
         """The solver's vector, block by block."""
         return {name: x[..., columns] for name, columns in self.slices.items()}
 
@@ -196,7 +196,7 @@ class Variables:
         """The body's parameters in the solver's vector."""
         return BodyParams(**{name: value for name, value in self.unpack(x).items() if name in _PARAMS})
 
-    def others(self, x: Float[Tensor, "B D"]) -> dict[str, Float[Tensor, "B N"]]:
+    def others(self, x: Float[Tensor, "B D"]) -> dict[str, Float[Tensor, "B _"]]:
         """The blocks that are no parameters of a body."""
         return {name: value for name, value in self.unpack(x).items() if name not in _PARAMS}
 
