@@ -204,9 +204,9 @@ def test_a_block_of_variables(registered, model, people):
     deviation = result.covariance[:, at, at].flatten().sqrt()
     assert (deviation > 1e-3).all()
     assert (deviation < 0.1).all()
-    half = bodyfit.fit(
-        evidence.select(slice(0, 2)), model=model, config=replace(config(scaled_lift=0.5), blocks=(SCALE,))
-    )
+    # Taken out before the dense solve it is the same.
+    settings = replace(config(scaled_lift=0.5), blocks=(replace(SCALE, eliminate=True),))
+    half = bodyfit.fit(evidence.select(slice(0, 2)), model=model, config=settings)
     torch.testing.assert_close(half.others["lift_scale"], result.others["lift_scale"][:2], rtol=1e-4, atol=1e-5)
 
 

@@ -54,7 +54,9 @@ def begin(
     """The first stage from each start, the best of each person's ends."""
     batch, keep = x.shape[:2]
     rows = torch.arange(batch, device=x.device).repeat_interleave(keep)
-    x, summary = minimize(StageObjective(terms, stage, seen.select(rows)), x.flatten(0, 1), stage.lm)
+    x, summary = minimize(
+        StageObjective(terms, stage, seen.select(rows)), x.flatten(0, 1), stage.lm, eliminate=terms.layout.eliminated
+    )
     # One row of costs a person; the first of equals is the better start.
     reached = torch.where(usable, summary.cost.view(batch, keep), torch.inf)
     best = torch.nan_to_num(reached, nan=torch.inf).argmin(1)
@@ -73,7 +75,7 @@ def begin(
 def descend(terms: BodyTerms, stages: Sequence[StageConfig], solved: Solved, seen: Observations) -> Solved:
     """Some more stages."""
     for stage in stages:
-        x, summary = minimize(StageObjective(terms, stage, seen), solved.x, stage.lm)
+        x, summary = minimize(StageObjective(terms, stage, seen), solved.x, stage.lm, eliminate=terms.layout.eliminated)
         solved = replace(
             solved,
             x=x,
