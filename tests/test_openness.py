@@ -61,7 +61,7 @@ class SpineStraight(VariableResidual):
 
     def at(self, variables, seen, stage):
         pose = variables["body_pose"]
-        chosen = torch.zeros_like(pose[0])
+        chosen = pose.new_zeros(pose.shape[1])
         for name in ("spine1", "spine2", "spine3"):
             joint = bodyfit.load_model().skeleton.index(name) - 1
             chosen[3 * joint : 3 * joint + 3] = 1

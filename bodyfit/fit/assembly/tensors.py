@@ -54,7 +54,9 @@ def add_to(
     seen: Observations,
     stage: StageConfig,
 ) -> Normal:
-    """The sum with some residuals; gradient and Hessian in place."""
+    """The sum with some residuals; gradient and Hessian in place. Nobody's is as it is: residuals see at least one."""
+    if len(x) == 0:
+        return normal
     variables, layout, cost = setup.layout.unpack(x), setup.layout, normal.cost
     lists: dict[tuple[int, bool], list[tuple[PointResidual, float]]] = {}
     points = {}
