@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from bodyfit.detect import load_detector
     from bodyfit.errors import BodyfitError
     from bodyfit.fit.config import Calibration, FitConfig, SequenceConfig, StageConfig
-    from bodyfit.fit.fitter import Fitter, fit_keypoints
+    from bodyfit.fit.evidence import Evidence
+    from bodyfit.fit.fitter import Fitter, fit, fit_keypoints
     from bodyfit.fit.result import FitResult, FitStatus, FitTrace
     from bodyfit.fit.sequence import SequenceFitter, fit_sequence
     from bodyfit.fit.track import Track
@@ -46,6 +47,7 @@ _HOME = {
     "CalibratedCamera": "camera",
     "Calibration": "fit.config",
     "Camera": "camera",
+    "Evidence": "fit.evidence",
     "FitConfig": "fit.config",
     "FitResult": "fit.result",
     "FitStatus": "fit.result",
@@ -65,6 +67,7 @@ _HOME = {
     "detect": "detect",
     "evaluate": "evaluate",
     "export": "io.formats",
+    "fit": "fit",
     "fit_frames": "pipeline",
     "fit_image": "pipeline",
     "fit_keypoints": "fit.fitter",
@@ -98,6 +101,7 @@ __all__ = [
     "CalibratedCamera",
     "Calibration",
     "Camera",
+    "Evidence",
     "FitConfig",
     "FitResult",
     "FitStatus",
@@ -118,6 +122,7 @@ __all__ = [
     "detect",
     "evaluate",
     "export",
+    "fit",
     "fit_frames",
     "fit_image",
     "fit_keypoints",

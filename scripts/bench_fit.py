@@ -29,9 +29,9 @@ from torch import Tensor
 import bodyfit
 from bodyfit.camera import Camera
 from bodyfit.evaluate import pa_mpjpe
-from bodyfit.fit.evidence import Evidence
+from bodyfit.fit.evidence import CheckedEvidence
 from bodyfit.fit.fitter import Fitter
-from bodyfit.fit.objective import Observations, StageObjective, pack
+from bodyfit.fit.objective import Observations, StageObjective
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,8 @@ class Case:
     def error_mm(self, x: Tensor) -> Tensor:
         """(B,) PA-MPJPE of the first B people."""
         fitter = self.fitters[torch.float32]
-        x, end = x.float(), x.shape[1] - fitter.model.num_betas
         with torch.no_grad():
-            params = fitter.model.params(
-                betas=x[:, end:], body_pose=x[:, 6:end], global_orient=x[:, 3:6], transl=x[:, :3]
-            )
+            params = fitter.model.params(**fitter.variables.params(x.float()))
             return torch.from_numpy(pa_mpjpe(fitter.model.joints(params), self.truth[: len(x)]).per_item)
 
 
@@ -98,7 +95,7 @@ def make_case(args: argparse.Namespace) -> Case:
     camera = Camera.make(len(xyc), SIZE, focal_px=FOCAL_PX)
     present = (xyc[..., 2] >= fitter.config.min_confidence) & (fitter.trust > 0)
     with torch.no_grad():
-        known = replace(Evidence.of_one_camera(xyc, camera), lift_m=lift)
+        known = replace(CheckedEvidence.of_one_camera(xyc, camera), lift_m=lift)
         starts, _, seen = fitter._starts(known, fitter.observations(known, present))
     return Case(fitters, xyc, lift, starts, seen, truth.joints, truth.vertices)
 
@@ -187,7 +184,7 @@ def run_all(
             m.seconds.append(seconds)
             m.faster.append(seconds / batch)
             m.faster_alone.append(seconds / alone[-1])
-    found["ours"] = Measured(pack(case.ours(everybody).params), ours, [], [])
+    found["ours"] = Measured(case.fitters[torch.float32].variables.pack(case.ours(everybody).params), ours, [], [])
     return found, alone
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.fitter import Fitter
-from bodyfit.fit.objective import Observations, StageObjective, pack
+from bodyfit.fit.objective import Observations, StageObjective
 from bodyfit.skeleton import layout_names
 from bodyfit.solve import minimize
 
@@ -45,11 +45,10 @@ def descend(fitter: Fitter, stages: tuple[StageConfig, ...], x: Tensor, seen: Ob
 
 def from_components(case: Case, x: Tensor) -> list[tuple[Tensor, Tensor]]:
     """The last two stages again, once from the mean of each component of the prior."""
-    fitter, end = case.fitters[torch.float32], x.shape[1] - case.fitters[torch.float32].model.num_betas
+    fitter = case.fitters[torch.float32]
     found = []
     for mean in fitter.terms.mixture.means:
-        start = x.clone()
-        start[:, 6:end] = mean
+        start = fitter.variables.put(x, body_pose=mean)
         found.append(descend(fitter, fitter.config.stages[-2:], start, case.seen))
     return found
 
@@ -62,8 +61,7 @@ def from_mirrored_limbs(case: Case, x: Tensor) -> list[tuple[Tensor, Tensor]]:
     fitter = case.fitters[torch.float32]
     last, names = fitter.config.stages[-1], layout_names("smpl24")
     turning = replace(last, lift=3.0, pose=0.5 * last.pose, lm=replace(last.lm, max_iterations=8, cost_tolerance=1e-2))
-    end = x.shape[1] - fitter.model.num_betas
-    params = fitter.model.params(betas=x[:, end:], body_pose=x[:, 6:end], global_orient=x[:, 3:6], transl=x[:, :3])
+    params = fitter.model.params(**fitter.variables.params(x))
     joints = fitter.model.joints(params)
     found = []
     for root, limb in LIMBS.values():
@@ -94,7 +92,7 @@ def main() -> None:
         times = []
         for _ in range(3):
             begin = time.perf_counter()
-            results[f"{keep} orientation(s)"] = pack(case.ours(everybody).params)
+            results[f"{keep} orientation(s)"] = fitter.variables.pack(case.ours(everybody).params)
             times.append(time.perf_counter() - begin)
         seconds[f"{keep} orientation(s)"] = statistics.median(times)
     fitter.config = default

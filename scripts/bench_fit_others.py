@@ -21,9 +21,10 @@ from bench_fit_residuals import Residuals
 from scipy.optimize import least_squares
 from torch import Tensor
 
-from bodyfit.body.points import PosedTree
+from bodyfit.body.points import PosedPoints
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.objective import BodyTerms, Observations
+from bodyfit.fit.residuals import PointResidual
 from bodyfit.io.model_file import save_model
 
 __all__ = ["OTHERS", "staged"]
@@ -42,7 +43,7 @@ def staged(
     best = torch.nan_to_num(first.cost(x).detach(), nan=torch.inf).view(batch, keep).argmin(1)
     x = x[torch.arange(batch) * keep + best]
     for stage in stages[1:]:
-        x = minimise(Residuals(terms, stage, seen, first.constants), x)
+        x = minimise(Residuals(terms, stage, seen), x)
     return x
 
 
@@ -117,10 +118,10 @@ class MeshResiduals(Residuals):
 
     layer: Any = None
 
-    def _points(self, x: Tensor, tree: PosedTree, betas: Tensor, derive: bool) -> tuple[Tensor, None]:
-        assert not derive
-        end = x.shape[1] - betas.shape[1]
-        posed = self.layer(betas=betas, body_pose=x[:, 6:end], global_orient=x[:, 3:6], transl=x[:, :3])
+    def points(self, residual: PointResidual, x: Tensor) -> tuple[Tensor, PosedPoints | None]:
+        if residual.points(self.terms.setup) is not self.terms.points:
+            return super().points(residual, x)
+        posed = self.layer(**self.terms.layout.params(x))
         return posed.joints[:, : len(self.terms.points)], None
 
 
@@ -148,7 +149,7 @@ def _by_adam_through_mesh(
     layer = smplx_layer(terms)
 
     def through_mesh(problem: Residuals, x: Tensor) -> Tensor:
-        problem = MeshResiduals(problem.terms, problem.stage, problem.seen, problem.constants, layer)
+        problem = MeshResiduals(problem.terms, problem.stage, problem.seen, layer)
         return torch.cat([adam(problem.select(rows), x[rows]) for rows in torch.arange(len(x)).split(64)])
 
     return staged(terms, [stages[0], stages[-1]], x, seen, through_mesh)

@@ -26,8 +26,9 @@ from bodyfit.body.pose_prior import load_pose_prior
 from bodyfit.camera import FLIP_YZ
 from bodyfit.evaluate import pa_mpjpe
 from bodyfit.fit.config import FitConfig
-from bodyfit.fit.priors import AnglePrior, MixturePrior
-from bodyfit.fit.terms import geman_mcclure
+from bodyfit.fit.residuals.bends import AnglePrior
+from bodyfit.fit.residuals.mixture import MixturePrior
+from bodyfit.fit.residuals.robust import geman_mcclure
 from bodyfit.io.model_file import save_model
 
 __all__ = ["Seen", "show_peers", "time_peers"]

@@ -22,7 +22,8 @@ from torch import Tensor
 
 import bodyfit
 from bodyfit.body.points import Points, pose_tree
-from bodyfit.fit.overlap import CapsuleOverlap, SphereOverlap
+from bodyfit.fit.residuals.capsules import CapsuleOverlap
+from bodyfit.fit.residuals.spheres import SphereOverlap
 from bodyfit.solve import LMConfig, Normal, minimize
 
 
@@ -71,9 +72,12 @@ class Separation:
         turned = self.hold_angles * (x - self.start)
         gradient = (rows.mT @ r[..., None])[..., 0] + self.hold_angles * turned
         hessian = rows.mT @ rows + self.hold_angles**2 * torch.eye(x.shape[1]).to(x)
-        term, w2 = self.overlap(tree, self.betas), self.weight**2
-        gradient[:, 3:] += w2 * term.gradient
-        hessian[:, 3:, 3:] += w2 * term.hessian
+        touching, w2 = self.overlap.own_points.place(tree, self.betas), self.weight**2
+        term = self.overlap(touching.positions, self.betas)
+        assert term.rows is not None
+        by_pose = touching.pull_back(term.rows)
+        gradient[:, 3:] += w2 * touching.pull_back(term.force)
+        hessian[:, 3:, 3:] += w2 * by_pose.mT @ by_pose
         return Normal(r.square().sum(1) + turned.square().sum(1) + w2 * term.cost, gradient, hessian)
 
 

@@ -16,7 +16,7 @@ from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.fit.config import FitConfig, StageConfig
-from bodyfit.fit.evidence import Evidence
+from bodyfit.fit.evidence import CheckedEvidence
 from bodyfit.fit.fitter import Fitter, fit_keypoints
 from bodyfit.fit.objective import StageObjective
 from bodyfit.fit.result import FitResult, FitStatus, split
@@ -453,7 +453,7 @@ def test_an_iteration_never_waits_for_the_device(model, xyc):
     fitter = Fitter(model=model, layout=LAYOUT)
     camera = Camera.make(PEOPLE, SIZE, focal_px=FOCAL, dtype=model.dtype)
     present = (xyc[..., 2] > 0) & (fitter.trust > 0)
-    known = Evidence.of_one_camera(xyc, camera)
+    known = CheckedEvidence.of_one_camera(xyc, camera)
     starts, _, seen = fitter._starts(known, fitter.observations(known, present))
     x = starts[:, 0]
     for stage in fitter.config.stages:

@@ -17,10 +17,11 @@ from bodyfit.fit.config import FitConfig, SequenceConfig
 from bodyfit.fit.continuity import agreeing, between, unwrapped
 from bodyfit.fit.fitter import fit_keypoints
 from bodyfit.fit.focal import Focal
-from bodyfit.fit.motion import Motion
+from bodyfit.fit.residuals.motion import Motion
 from bodyfit.fit.result import FitStatus
 from bodyfit.fit.sequence import SequenceFitter, fit_sequence
 from bodyfit.fit.swaps import turned_round
+from bodyfit.fit.variables import Variables
 from bodyfit.io import bvh, export, gltf, rig
 from bodyfit.rotation import so3_exp
 from bodyfit.solve import LMConfig
@@ -218,8 +219,8 @@ def test_frames_turned_round_are_turned_back(model):
     x = torch.cat([params.transl, params.global_orient, params.body_pose, params.betas], 1)
     wrong = x.clone()
     rows = [4, 11, 12, 29]
-    wrong[rows] = turned_round(x[rows], 10)
-    right, which = agreeing(wrong, torch.arange(30) / 8, 10)
+    wrong[rows] = turned_round(x[rows], Variables.of(model))
+    right, which = agreeing(wrong, torch.arange(30) / 8, Variables.of(model))
     assert which.nonzero()[:, 0].tolist() == rows
     torch.testing.assert_close(so3_exp(right[:, 3:6]), so3_exp(x[:, 3:6]), atol=1e-5, rtol=0)
 
@@ -228,7 +229,7 @@ def test_between_keyframes_lies_the_shortest_way(model):
     params = dance(model, 9)
     x = torch.cat([params.transl, params.global_orient, params.body_pose], 1)
     at = torch.tensor([0, 4, 8])
-    filled = between(x[at], at, torch.arange(-1, 10))
+    filled = between(x[at], at, torch.arange(-1, 10), Variables.of(model))
     torch.testing.assert_close(so3_exp(filled[1 + at, 3:6]), so3_exp(x[at, 3:6]), atol=1e-5, rtol=0)
     torch.testing.assert_close(filled[3, :3], (x[0, :3] + x[4, :3]) / 2)
     step = [so3_exp(filled[1 + t, 3:6]).T @ so3_exp(filled[2 + t, 3:6]) for t in range(4)]

@@ -15,9 +15,10 @@ from bodyfit.camera import CalibratedCamera, Camera
 from bodyfit.errors import AssetError
 from bodyfit.fit.config import Calibration, FitConfig, StageConfig
 from bodyfit.fit.fitter import Fitter, fit_keypoints
-from bodyfit.fit.objective import StageObjective, pack
+from bodyfit.fit.objective import StageObjective
 from bodyfit.fit.result import FitResult, FitStatus, split
 from bodyfit.fit.uncertainty import covariance
+from bodyfit.fit.variables import Variables
 from bodyfit.skeleton import LAYOUTS, SMPL
 
 SIZE, FOCAL = (1000, 1000), 1000.0
@@ -86,7 +87,7 @@ def test_it_is_the_inverse_of_half_the_objectives_curvature(model):
     xyc = torch.cat([torch.nan_to_num(exact), known[..., None].to(exact)], 2)
     stage = StageConfig(pose=8**0.5, shape=2.0, sigma_cm=1e4)
     config = FitConfig(stages=(stage,), calibration=EQUAL)
-    x = pack(params)
+    x = Variables.of(model).pack(params)
     objective = objective_at(model, xyc, fit(model, xyc), config)
     C = covariance(objective, x, config)
     steps = 1e-5 * torch.eye(x.shape[1]).to(x)
@@ -107,7 +108,7 @@ def test_a_variance_is_that_of_its_own_terms(model, seen, fitted, more):
     betas' prior have variances of their own, everything else (bends, limits, capsules, a stature, the previous frame)
     that of a keypoint."""
     config = FitConfig(calibration=Calibration(seen=1.3, pose=0.5, shape=2.5))
-    objective, x = objective_at(model, seen, fitted, config), pack(fitted.params)
+    objective, x = objective_at(model, seen, fitted, config), Variables.of(model).pack(fitted.params)
     x[:, SMPL.index("left_knee") * 3 + 3] = -0.7  # bent backwards, beyond its limit
     if more != "keypoints":
         known = {"height_m": x.new_full((PEOPLE,), 1.7), "previous_pose": x[:, 6:75] + 0.1}
@@ -144,7 +145,7 @@ def test_deviations_of_joints_are_those_of_bodies_drawn_from_the_covariance(mode
     assert result.joints_sd_rel_m is not None
     n = 4000
     draws = torch.from_numpy(np.random.default_rng(0).standard_normal((n, 85)))
-    x = pack(result.params) + draws @ torch.linalg.cholesky(result.covariance[0]).mT
+    x = Variables.of(model).pack(result.params) + draws @ torch.linalg.cholesky(result.covariance[0]).mT
     params = model.params(transl=x[:, :3], global_orient=x[:, 3:6], body_pose=x[:, 6:75], betas=x[:, 75:])
     joints, at = model.joints(params)[:, :24], result.joints[:, :24]
     rms = (joints - at).square().sum(2).mean(0).sqrt()

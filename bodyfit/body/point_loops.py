@@ -40,15 +40,17 @@ def tree_room(n_j, n_s, n_f):
 
 @loose
 def pose(x, b, tree, posed):
-    """Forward kinematics of the body with variables x[b] (transl, axis-angles, betas) and what derivatives need."""
-    bones, bones_shape, parents, order, n_f = tree
+    """Forward kinematics of the body with variables x[b], in columns that `tree` tells, and what derivatives need."""
+    bones, bones_shape, parents, order, n_f = tree.bones, tree.bones_shape, tree.parents, tree.order, tree.features
+    column = tree.column
     local, world, left, joints, axes, joints_shape, features, features_dpose = posed
-    n_s = bones_shape.shape[2]
-    end = x.shape[1] - n_s
+    n_s, end = bones_shape.shape[2], tree.betas
     bone = np.empty(3)
-    for at in order:
-        j, p = int(at), int(parents[at])
-        u, v, w = np.float64(x[b, 3 + 3 * j]), np.float64(x[b, 4 + 3 * j]), np.float64(x[b, 5 + 3 * j])
+    for i in range(len(order)):
+        j = int(order[i])
+        p = int(parents[j])
+        at = column[j]
+        u, v, w = np.float64(x[b, at]), np.float64(x[b, at + 1]), np.float64(x[b, at + 2])
         exponential(u, v, w, local, left, j, True)
         for r in range(3):
             total = np.float64(bones[j, r])
@@ -100,12 +102,11 @@ def pose(x, b, tree, posed):
 
 
 @loose
-def place(x, b, points, posed, pieces, positions):
+def place(x, b, tree, points, posed, pieces, positions):
     """The points' `positions` (K, 3), `transl` left out, and their pieces (Q, 3)."""
     piece, bone, weight, offset, offset_shape, answer, joint, response, _, _ = points
     _, world, _, joints, _, _, features, _ = posed
-    n_s, n_f = offset_shape.shape[2], response.shape[2]
-    end = x.shape[1] - n_s
+    n_s, n_f, end = offset_shape.shape[2], response.shape[2], tree.betas
     at = np.empty(3)
     for k in range(len(piece) - 1):
         for r in range(3):
@@ -133,10 +134,9 @@ def point_rows(k, points, tree, posed, pieces, lever, rows):
     `rows` (3, D) are 0 where it is 0, and `lever` (J, 4) is all 0 and stays so.
     """
     piece, bone, weight, _, offset_shape, answer, joint, response, moved, mover = points
-    parents = tree[2]
+    parents, column, end = tree.parents, tree.column, tree.betas
     _, world, _, joints, axes, joints_shape, _, features_dpose = posed
-    n_s, n_f, n_j = offset_shape.shape[2], response.shape[2], len(parents)
-    end = 3 + 3 * n_j
+    n_s, n_f = offset_shape.shape[2], response.shape[2]
     for r in range(3):
         for s in range(n_s):
             rows[r, end + s] = 0
@@ -159,9 +159,9 @@ def point_rows(k, points, tree, posed, pieces, lever, rows):
         u, v, z = lever[i, 0] - w * joints[i, 0], lever[i, 1] - w * joints[i, 1], lever[i, 2] - w * joints[i, 2]
         for c in range(3):  # axis x lever
             a, d, e = axes[i, c], axes[i, 3 + c], axes[i, 6 + c]
-            rows[0, 3 + 3 * i + c] = d * z - e * v
-            rows[1, 3 + 3 * i + c] = e * u - a * z
-            rows[2, 3 + 3 * i + c] = a * v - d * u
+            rows[0, column[i] + c] = d * z - e * v
+            rows[1, column[i] + c] = e * u - a * z
+            rows[2, column[i] + c] = a * v - d * u
         for r in range(4):
             if p >= 0:
                 lever[p, r] += lever[i, r]
@@ -178,4 +178,4 @@ def point_rows(k, points, tree, posed, pieces, lever, rows):
                     v += response[n, 1, f] * by
                     z += response[n, 2, f] * by
                 for r in range(3):
-                    rows[r, 3 + 3 * j + c] += world[i, 3 * r] * u + world[i, 3 * r + 1] * v + world[i, 3 * r + 2] * z
+                    rows[r, column[j] + c] += world[i, 3 * r] * u + world[i, 3 * r + 1] * v + world[i, 3 * r + 2] * z

@@ -23,10 +23,26 @@ class TreeTables(NamedTuple):
     """Parents before children."""
     features: int
     """What pose blend shapes respond to, of a joint: 9 entries of R - I or 4 of a quaternion."""
+    transl: int
+    """The first column of the translation in the solver's vector."""
+    column: Int[np.ndarray, "J"]
+    """That of each joint's axis-angle."""
+    betas: int
+    """That of the betas."""
 
     @classmethod
-    def of(cls, joints: np.ndarray, joints_shape: np.ndarray, parents: tuple[int, ...], features: int) -> TreeTables:
-        """From the rest joints (J, 3) and their derivative by betas (J, 3, S)."""
+    def of(
+        cls,
+        joints: np.ndarray,
+        joints_shape: np.ndarray,
+        parents: tuple[int, ...],
+        features: int,
+        *,
+        transl: int,
+        columns: tuple[int, ...],
+        betas: int,
+    ) -> TreeTables:
+        """From the rest joints (J, 3) and their derivative by betas (J, 3, S), and where variables stand."""
         above = np.array(parents, dtype=np.int64)
         rest = np.concatenate([joints[..., None], joints_shape], 2)
         bones = rest - np.where((above < 0)[:, None, None], 0, rest[above])
@@ -36,6 +52,9 @@ class TreeTables(NamedTuple):
             above,
             np.argsort(depths(parents), kind="stable"),
             features,
+            transl,
+            np.array(columns, dtype=np.int64),
+            betas,
         )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from bodyfit.errors import OptionError
+from bodyfit.fit.variables import Block
 from bodyfit.solve import LMConfig
 
 __all__ = ["Calibration", "FitConfig", "SequenceConfig", "StageConfig"]
@@ -48,8 +50,24 @@ class StageConfig:
     """The same for the detector's 3D keypoints."""
     points_sigma_cm: float = 20.0
     """The same for measured 3D keypoints, of the whole distance."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Weights of other residuals, by name: of one's own (`fit/residuals`), or of "reprojection", which is 1. A residual
+    that is named nowhere weighs what its class says."""
     lm: LMConfig = field(default_factory=LMConfig)
     """When the stage ends."""
+
+    def __post_init__(self) -> None:
+        fixed = sorted(set(self.weights) & {f.name for f in fields(self)})
+        if fixed:
+            raise OptionError(f"{', '.join(fixed)} must be set by keyword, as StageConfig({fixed[0]}=...)")
+        for name, value in self.weights.items():
+            if not (math.isfinite(value) and value >= 0):
+                raise OptionError(f"the weight of {name} must be a finite number of at least 0, got {value}")
+
+    def weight(self, name: str, default: float) -> float:
+        """The weight of a residual: the field of its name, else its entry in `weights`, else its class's."""
+        own = getattr(self, name, None) if name in self.__dataclass_fields__ else None
+        return float(own if own is not None else self.weights.get(name, default))
 
 
 def _smplify_stages() -> tuple[StageConfig, ...]:
@@ -127,6 +145,12 @@ class FitConfig:
     """Whether results say how sure they are: covariance and deviations of joints, for some per cent of the time."""
     calibration: Calibration = field(default_factory=Calibration)
     """What makes these deviations those that are seen."""
+    blocks: tuple[Block, ...] = ()
+    """Variables of one's own, for residuals of one's own to depend on (docs/extending.md)."""
+    backend: str = "auto"
+    """What the normal equations are made by: compiled loops on a CPU, torch's operations on any device, or, by "auto",
+    loops where they can and operations elsewhere. Residuals without loops always take operations; `FitResult.backend`
+    says what it was."""
     batch_size: int = 256
     """People fitted at once; larger batches are split, so that memory stays bounded."""
 
@@ -136,6 +160,8 @@ class FitConfig:
                 raise OptionError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.stages:
             raise OptionError("stages must hold at least one StageConfig")
+        if self.backend not in ("auto", "loops", "tensors"):
+            raise OptionError(f"backend must be 'auto', 'loops' or 'tensors', got {self.backend!r}")
 
     @classmethod
     def smplify(cls) -> FitConfig:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bodyfit.fit.swaps import turned_round
+from bodyfit.fit.variables import Variables
 from bodyfit.rotation import so3_exp
 
 __all__ = ["agreeing", "between", "unwrapped"]
@@ -19,7 +20,7 @@ _CHUNK = 4096
 
 
 def agreeing(
-    x: Float[Tensor, "N D"], times_s: Float[Tensor, "N"], num_betas: int
+    x: Float[Tensor, "N D"], times_s: Float[Tensor, "N"], layout: Variables
 ) -> tuple[Float[Tensor, "N D"], Int[Tensor, "N"]]:
     """Fits of single frames, those turned round that face away from what their neighbours face; and which these are.
 
@@ -28,10 +29,10 @@ def agreeing(
     as much as a turn of one radian.
     """
     n = len(x)
-    both = torch.stack([x, turned_round(x, num_betas)], 1)
+    both = torch.stack([x, turned_round(x, layout)], 1)
     if n < 3:
         return x, torch.zeros(n, dtype=torch.int64, device=x.device)
-    R = so3_exp(both[..., 3:6])
+    R = so3_exp(both[..., layout["global_orient"]])
     cosine = ((R[:-1, :, None] * R[1:, None]).sum((3, 4)) - 1) / 2  # (N - 1, before, after)
     angle = cosine.clamp(-1, 1).acos()
     # A long gap tells little of what came after.
@@ -52,23 +53,25 @@ def agreeing(
     return both[torch.arange(n, device=x.device), picked], picked
 
 
-def between(x: Float[Tensor, "N D"], at: Int[Tensor, "N"], frames: Int[Tensor, "T"]) -> Float[Tensor, "T D"]:
-    """Variables (transl, axis-angles) at `frames` from those at frames `at`, ascending: translations on the straight
-    way, rotations on the shortest; beyond the ends as at the ends."""
+def between(
+    x: Float[Tensor, "N D"], at: Int[Tensor, "N"], frames: Int[Tensor, "T"], layout: Variables
+) -> Float[Tensor, "T D"]:
+    """Variables of a frame at `frames` from those at frames `at`, ascending: rotations on the shortest way, all else on
+    the straight one; beyond the ends as at the ends."""
     if len(frames) > _CHUNK:
-        return torch.cat([between(x, at, some) for some in frames.split(_CHUNK)])
+        return torch.cat([between(x, at, some, layout) for some in frames.split(_CHUNK)])
     after = torch.searchsorted(at, frames).clamp(1, max(len(at) - 1, 1)).clamp(max=len(at) - 1)
     before = (after - 1).clamp_min(0)
     span = (at[after] - at[before]).clamp_min(1)
     share = ((frames - at[before]) / span).clamp(0, 1).to(x.dtype)[:, None]
-    transl = torch.lerp(x[before, :3], x[after, :3], share)
-    R = so3_exp(x[:, 3:].unflatten(1, (-1, 3)))
+    straight = torch.lerp(x[before], x[after], share)
+    R = so3_exp(layout.rotvecs(x))
     way = roma.rotmat_to_rotvec(R[before].mT @ R[after])
     assert isinstance(way, Tensor)
     turned = R[before] @ so3_exp(share[..., None] * way)
     rotvec = roma.rotmat_to_rotvec(turned)
     assert isinstance(rotvec, Tensor)
-    return torch.cat([transl, rotvec.flatten(1)], 1)
+    return layout.put_rotvecs(straight, rotvec)
 
 
 def unwrapped(rotvecs: Float[Tensor, "T J 3"]) -> Float[Tensor, "T J 3"]:

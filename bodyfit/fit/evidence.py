@@ -1,4 +1,4 @@
-"""Everything that is known of the people of a fit, checked and brought into one form.
+"""Everything that is known of the people of a fit: the record that users make, and the same checked and in one form.
 
 Several calibrated cameras become one list of keypoints, camera after camera, in the axes of the first; a person then
 has C x K keypoints, and the objective turns the body's K points into each camera's axes.
@@ -6,9 +6,9 @@ has C x K keypoints, and the objective turns the body's K points into each camer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,10 +18,10 @@ from torch import Tensor
 from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
 from bodyfit.camera import CalibratedCamera, Camera
-from bodyfit.errors import OptionError, check_shape
+from bodyfit.errors import OptionError, ShapeError, check_shape
 from bodyfit.skeleton import layout_names
 
-__all__ = ["Array", "Evidence", "Rig", "beyond_the_picture", "in_the_picture", "one_row_each"]
+__all__ = ["Array", "CheckedEvidence", "Evidence", "Rig", "beyond_the_picture", "in_the_picture", "one_row_each"]
 
 Array: TypeAlias = Float[Tensor, "..."] | Float[np.ndarray, "..."]
 
@@ -65,9 +65,112 @@ class Rig:
         return torch.linalg.solve_ex(A + 1e-9 * torch.eye(3).to(A), b)[0][..., 0], met
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What is known of each person; tensors on the model's device."""
+    """All that is known of some people, or of one person in each frame of a clip; one row each.
+
+    Values that are the same for everybody may be given once: a focal length, a shape, a stature.
+    """
+
+    keypoints: Array | None = None
+    """(B, K, 3): x px, y px (pixel centres at +0.5) and confidence; missing is confidence 0 or NaN. Of C calibrated
+    cameras (B, C, K, 3)."""
+    layout: str | None = None
+    """What the keypoints are: a name of `skeleton.LAYOUTS`; by default that of the measured points."""
+    image_size: tuple[int, int] | None = None
+    """Width and height of the picture, pixels."""
+    focal_px: float | Tensor | None = None
+    """One for all or (B,); by default sqrt(w^2 + h^2)."""
+    principal_point_px: tuple[float, float] | Tensor | None = None
+    """One for all or (B, 2); by default the middle of the picture."""
+    cameras: Sequence[CalibratedCamera] | None = None
+    """Calibrated cameras, instead of these three."""
+    joints3d: Array | None = None
+    """(B, K, 3) metres about any origin, camera axes, NaN where unknown: a detector's lift, a soft term."""
+    points3d: Array | None = None
+    """(B, P, 3) metres in the result's axes, NaN where unknown: measured places of keypoints; enough by themselves."""
+    points3d_layout: str | None = None
+    """What these are; by default the keypoints' layout."""
+    betas: Array | None = None
+    """A known shape, (S,) or (B, S), which is kept."""
+    height_m: float | Array | None = None
+    """A known stature, one for all or (B,)."""
+    previous: BodyParams | None = None
+    """The bodies a moment ago, from which poses do not jump."""
+    more: Mapping[str, Array] = field(default_factory=dict)
+    """What residuals of one's own read (`Observations.more`), by name, one row a person: (B, ...)."""
+
+    def __post_init__(self) -> None:
+        if self.keypoints is None and self.points3d is None:
+            raise OptionError("nothing to fit to: give keypoints, measured 3D points (points3d), or both")
+        if self.layout is None and self.points3d_layout is None:
+            raise OptionError("layout must say what the keypoints are, as in layout='coco17'")
+
+    def __len__(self) -> int:
+        rows = self.keypoints if self.keypoints is not None else self.points3d
+        assert rows is not None
+        return len(rows)
+
+    def _each(self, name: str) -> bool:
+        """Whether a field has one row a person, and not one value for all."""
+        value, n = getattr(self, name), len(self)
+        if name in ("keypoints", "joints3d", "points3d"):
+            return value is not None
+        shape: tuple[int, ...] = tuple(getattr(value, "shape", ()))
+        least = 2 if name in ("principal_point_px", "betas") else 1
+        return name in _PER_PERSON and len(shape) >= least and shape[:1] == (n,)
+
+    def select(self, rows: Tensor | slice | list[int]) -> Evidence:
+        """That of some of the people."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        some: dict[str, Any] = {name: values[name][rows] for name in values if name in _PER_PERSON and self._each(name)}
+        if self.previous is not None:
+            some["previous"] = self.previous.select(rows)
+        some["more"] = {name: value[rows] for name, value in self.more.items()}
+        return Evidence(**values | some)
+
+    @classmethod
+    def cat(cls, parts: Sequence[Evidence]) -> Evidence:
+        """That of several groups of people as that of one. Raises `OptionError` where kinds of evidence, layouts,
+        picture sizes or cameras differ."""
+        first = parts[0]
+        values: dict[str, Any] = {f.name: getattr(first, f.name) for f in fields(cls)}
+        for name in values:
+            several = [getattr(part, name) for part in parts]
+            given = [value is not None for value in several]
+            if any(given) != all(given):
+                raise OptionError(f"{name} is given for some of the people only; give it for all, NaN where unknown")
+            if not any(given) or name == "more":
+                continue
+            if name == "previous":
+                values[name] = BodyParams(**{k: torch.cat([v[k] for v in several]) for k in first.previous or ()})
+            elif name in _PER_PERSON:
+                values[name] = torch.cat([part._rows(name) for part in parts])
+            elif name == "cameras":
+                if any([id(camera) for camera in v] != [id(camera) for camera in several[0]] for v in several):
+                    raise OptionError("cameras differ: put people together that the same cameras see")
+            elif any(value != several[0] for value in several):
+                raise OptionError(f"{name} differs: {', '.join(sorted({str(v) for v in several}))}")
+        if any(set(part.more) != set(first.more) for part in parts):
+            raise OptionError("more must have the same names for all of the people")
+        values["more"] = {name: torch.cat([torch.as_tensor(p.more[name]) for p in parts]) for name in first.more}
+        return cls(**values)
+
+    def _rows(self, name: str) -> Tensor:
+        """A field with one row a person."""
+        value = torch.as_tensor(getattr(self, name))
+        if self._each(name):
+            return value
+        return value.expand(len(self), *value.shape)
+
+
+_PER_PERSON = ("keypoints", "focal_px", "principal_point_px", "joints3d", "points3d", "betas", "height_m")
+"""The fields of `Evidence` that are arrays with one row a person, or one value for all."""
+
+
+@dataclass(frozen=True)
+class CheckedEvidence:
+    """What is known of each person, checked; tensors on the model's device."""
 
     camera: Camera
     """The camera whose axes the result is in: the one, or the first."""
@@ -89,17 +192,19 @@ class Evidence:
     """A known stature."""
     previous: BodyParams | None = None
     """The bodies a moment ago."""
+    more: Mapping[str, Float[Tensor, "B ..."]] = field(default_factory=dict)
+    """What residuals of the user's own read."""
 
     def __len__(self) -> int:
         return len(self.xyc)
 
-    def select(self, rows: Tensor) -> Evidence:
+    def select(self, rows: Tensor) -> CheckedEvidence:
         """That of some people."""
 
         def some(value: Tensor | None) -> Tensor | None:
             return None if value is None else value[rows]
 
-        return Evidence(
+        return CheckedEvidence(
             self.camera.select(rows),
             self.xyc[rows],
             self.target[rows],
@@ -110,16 +215,19 @@ class Evidence:
             some(self.betas),
             some(self.height_m),
             None if self.previous is None else self.previous.select(rows),
+            {name: value[rows] for name, value in self.more.items()},
         )
 
     @classmethod
-    def of_one_camera(cls, xyc: Float[Tensor, "B K 3"], camera: Camera) -> Evidence:
+    def of_one_camera(cls, xyc: Float[Tensor, "B K 3"], camera: Camera) -> CheckedEvidence:
         """Keypoints in one picture each."""
         focal = camera.focal_px[:, None].expand(xyc.shape[:2])
         return cls(camera, xyc, (xyc[..., :2] - camera.principal_point_px[:, None]) / focal[..., None], focal)
 
     @classmethod
-    def of_cameras(cls, xyc: Float[Tensor, "B C K 3"], cameras: Sequence[CalibratedCamera], camera: Camera) -> Evidence:
+    def of_cameras(
+        cls, xyc: Float[Tensor, "B C K 3"], cameras: Sequence[CalibratedCamera], camera: Camera
+    ) -> CheckedEvidence:
         """Keypoints in a picture of each calibrated camera."""
         kept = torch.nan_to_num(xyc[..., :2], nan=0.0, posinf=0.0, neginf=0.0).double().cpu().numpy()
         target = np.stack([camera.normalised(kept[:, c]) for c, camera in enumerate(cameras)], 1)
@@ -154,7 +262,7 @@ def in_the_picture(
     focal_px: float | Tensor | None,
     principal_point_px: tuple[float, float] | Tensor | None,
     cameras: Sequence[CalibratedCamera] | None,
-) -> Evidence:
+) -> CheckedEvidence:
     """The keypoints and their cameras, checked; see `fit_keypoints`. Raises `ShapeError` and `OptionError`."""
     n_k, kind = len(layout_names(layout)), {"dtype": model.dtype, "device": model.device}
     what = f"layout {layout} has {n_k} keypoints of x, y, confidence"
@@ -166,7 +274,7 @@ def in_the_picture(
         xyc = torch.as_tensor(xyc, **kind)
         check_shape("xyc", xyc, (None, n_k, 3), hint=what)
         camera = Camera.make(batch, image_size, focal_px=focal_px, principal_point_px=principal_point_px, **kind)
-        return Evidence.of_one_camera(xyc, camera)
+        return CheckedEvidence.of_one_camera(xyc, camera)
     if focal_px is not None or principal_point_px is not None:
         raise OptionError("calibrated cameras know their focal length and principal point; leave these out")
     if not cameras:
@@ -177,12 +285,12 @@ def in_the_picture(
     K = cameras[0].K
     size = image_size or (round(2 * K[0, 2]), round(2 * K[1, 2]))
     camera = Camera.make(batch, size, focal_px=cameras[0].focal_px, principal_point_px=(K[0, 2], K[1, 2]), **kind)
-    return Evidence.of_cameras(xyc, cameras, camera)
+    return CheckedEvidence.of_cameras(xyc, cameras, camera)
 
 
 def beyond_the_picture(
     model: BodyModel,
-    known: Evidence,
+    known: CheckedEvidence,
     n_keypoints: int,
     n_points: int,
     joints3d: Array | None,
@@ -190,7 +298,8 @@ def beyond_the_picture(
     betas: Array | None,
     height_m: float | Array | None,
     previous: BodyParams | None,
-) -> Evidence:
+    more: Mapping[str, Array] | None = None,
+) -> CheckedEvidence:
     """The same with all else that is known, checked. Raises `ShapeError` and `OptionError`."""
     batch, unknown = len(known), "one 3D point for each keypoint, NaN where unknown"
     kind = {"dtype": model.dtype, "device": model.device}
@@ -212,4 +321,8 @@ def beyond_the_picture(
         previous = model.params(**previous)
         if previous.batch != batch:
             raise OptionError(f"previous has {previous.batch} bodies for {batch} people; give one each")
-    return replace(known, lift_m=lift, points_m=points, betas=shape, height_m=height, previous=previous)
+    own = {name: torch.as_tensor(value, **kind) for name, value in (more or {}).items()}
+    for name, value in own.items():
+        if value.ndim == 0 or len(value) != batch:
+            raise ShapeError(f"more[{name!r}] must have one row a person, ({batch}, ...), got {tuple(value.shape)}")
+    return replace(known, lift_m=lift, points_m=points, betas=shape, height_m=height, previous=previous, more=own)

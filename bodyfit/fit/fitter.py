@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -18,11 +18,12 @@ from bodyfit.body.pose_prior import load_pose_prior
 from bodyfit.camera import CalibratedCamera
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig
-from bodyfit.fit.evidence import Array, Evidence, beyond_the_picture, in_the_picture
+from bodyfit.fit.evidence import Array, CheckedEvidence, Evidence, beyond_the_picture, in_the_picture
 from bodyfit.fit.hypotheses import Solved, begin, descend, from_components
 from bodyfit.fit.initial import Placement, placed_on, starting_orientations, uphill
-from bodyfit.fit.objective import BodyTerms, Observations, StageObjective, pack, unpack
+from bodyfit.fit.objective import BodyTerms, Observations, StageObjective
 from bodyfit.fit.observed import ObservedJoints
+from bodyfit.fit.residuals.reprojection import projected
 from bodyfit.fit.result import FitResult, FitStatus, FitTrace, statuses_of
 from bodyfit.fit.sufficient import (
     BEYOND,
@@ -42,7 +43,7 @@ from bodyfit.fit.uncertainty import Spread, spread
 from bodyfit.parallel import loops_alone
 from bodyfit.skeleton import correspondence, keypoint_trust, layout_names
 
-__all__ = ["Fitter", "fit_keypoints"]
+__all__ = ["Fitter", "fit", "fit_keypoints"]
 
 _RESULTS_AT_ONCE = 1024  # bodies measured together; those of an hour at once would take gigabytes
 
@@ -83,23 +84,40 @@ def fit_keypoints(
     first; without any, in those of points3d. A person who cannot be fitted has a status that says so and NaN
     parameters; the others are not touched. Raises `ShapeError` and `OptionError`.
     """
-    if layout is None:
-        layout = points3d_layout
-    if layout is None:
-        raise OptionError("layout must say what the keypoints are, as in layout='coco17'")
-    fitter = Fitter(model=model, layout=layout, points3d_layout=points3d_layout, config=config, device=device)
-    return fitter(
-        xyc,
+    evidence = Evidence(
+        keypoints=xyc,
+        layout=layout,
         image_size=image_size,
         focal_px=focal_px,
         principal_point_px=principal_point_px,
         cameras=cameras,
         joints3d=joints3d,
         points3d=points3d,
+        points3d_layout=points3d_layout,
         betas=betas,
         height_m=height_m,
         previous=previous,
     )
+    return fit(evidence, model=model, config=config, device=device)
+
+
+def fit(
+    evidence: Evidence,
+    *,
+    model: BodyModel | None = None,
+    config: FitConfig | None = None,
+    device: torch.device | str | None = None,
+) -> FitResult:
+    """Bodies that explain all that is known of them (SMPLify, Bogo et al. 2016), any number of people at once.
+
+    The result is in metres and in the axes of the camera (x right, y down, z forward), of several in those of the
+    first; without any, in those of points3d. A person who cannot be fitted has a status that says so and NaN
+    parameters; the others are not touched. Raises `ShapeError` and `OptionError`.
+    """
+    layout = evidence.layout or evidence.points3d_layout
+    assert layout is not None
+    fitter = Fitter(model=model, layout=layout, points3d_layout=evidence.points3d_layout, config=config, device=device)
+    return fitter.fit(evidence)
 
 
 class Fitter:
@@ -126,7 +144,8 @@ class Fitter:
         prior = load_pose_prior(self.config.pose_prior).of_joints(self.model.body_joints)
         self.points3d_layout = layout if points3d_layout is None else points3d_layout
         other = None if self.points3d_layout == layout else Points(self.model, correspondence(self.points3d_layout))
-        self.terms = BodyTerms(self.model, points, prior, other)
+        self.terms = BodyTerms(self.model, points, prior, other, blocks=self.config.blocks, backend=self.config.backend)
+        self.variables = self.terms.layout
         self.joints = Points(self.model, [{name: 1.0} for name in self.model.skeleton.names[: self.model.body_joints]])
         self.observed = ObservedJoints(points)
         self.observed3d = self.observed if other is None else ObservedJoints(other)
@@ -141,7 +160,30 @@ class Fitter:
     def _tensor(self, value) -> Tensor:
         return torch.as_tensor(value, dtype=self.model.dtype, device=self.model.device)
 
-    @torch.no_grad()
+    def fit(self, evidence: Evidence) -> FitResult:
+        """See `fit`; raises `OptionError` for evidence in other layouts than the fitter's."""
+        return self.fit_checked(*self.checked(evidence))
+
+    def checked(self, evidence: Evidence) -> tuple[CheckedEvidence, Bool[Tensor, "B N"], Bool[Tensor, "B N"]]:
+        """What is known, checked; which keypoints are said to be seen, and which of them have a place."""
+        for name, own in (("layout", self.layout), ("points3d_layout", self.points3d_layout)):
+            given = getattr(evidence, name)
+            if given not in (None, own):
+                raise OptionError(f"the evidence has {name}={given!r}, this Fitter was made for {own!r}; make another")
+        return self.evidence(
+            evidence.keypoints,
+            image_size=evidence.image_size,
+            focal_px=evidence.focal_px,
+            principal_point_px=evidence.principal_point_px,
+            cameras=evidence.cameras,
+            joints3d=evidence.joints3d,
+            points3d=evidence.points3d,
+            betas=evidence.betas,
+            height_m=evidence.height_m,
+            previous=evidence.previous,
+            more=evidence.more,
+        )
+
     def __call__(
         self,
         xyc: Array | None = None,
@@ -155,6 +197,7 @@ class Fitter:
         betas: Array | None = None,
         height_m: float | Array | None = None,
         previous: BodyParams | None = None,
+        more: Mapping[str, Array] | None = None,
         picture_px: Float[Tensor, "B 2"] | None = None,
     ) -> FitResult:
         """See `fit_keypoints`; `picture_px` is the width and height of each person's picture where they differ."""
@@ -169,22 +212,34 @@ class Fitter:
             betas=betas,
             height_m=height_m,
             previous=previous,
+            more=more,
         )
+        return self.fit_checked(known, said, present, picture_px)
+
+    @torch.no_grad()
+    def fit_checked(
+        self,
+        known: CheckedEvidence,
+        said: Bool[Tensor, "B N"],
+        present: Bool[Tensor, "B N"],
+        picture_px: Float[Tensor, "B 2"] | None = None,
+    ) -> FitResult:
+        """The fit of what `evidence` gives."""
         batch = len(known)
         lacking = self.shortcomings(known, said, present, picture_px)
         fit = ~lacking.any()
-        x = known.xyc.new_full((batch, 3 + 3 * self.model.body_joints + self.model.num_betas), torch.nan)
+        x = known.xyc.new_full((batch, self.variables.size), torch.nan)
         cost, iterations = x.new_full((len(x),), torch.nan), torch.zeros(len(x), dtype=torch.int64, device=x.device)
         converged, flipped, far = (torch.zeros_like(fit) for _ in range(3))
         swapped = torch.full_like(iterations, -1)
         columns = [
             stage for stage, config in enumerate(self.config.stages) for _ in range(config.lm.max_iterations + 1)
         ]
-        costs, parts = x.new_full((len(x), len(columns)), torch.nan), []
+        costs, parts, backend = x.new_full((len(x), len(columns)), torch.nan), [], ""
         for rows in fit.nonzero()[:, 0].split(self.config.batch_size):
-            solved, spread_out = self._solve(known.select(rows), present[rows])
+            solved, spread_out, backend = self._solve(known.select(rows), present[rows])
             good = torch.isfinite(solved.cost) & torch.isfinite(solved.x).all(1)
-            far[rows] = good & too_far(solved.x[:, :3])
+            far[rows] = good & too_far(solved.x[:, self.variables["transl"]])
             good &= ~far[rows]
             x[rows] = torch.where(good[:, None], solved.x, torch.nan)
             cost[rows], iterations[rows] = torch.where(far[rows], torch.nan, solved.cost), solved.iterations
@@ -198,7 +253,7 @@ class Fitter:
         trace = FitTrace(costs, torch.tensor(columns, device=x.device))
         spreads = Spread.of_parts(x, self.model.body_joints, parts) if self.config.uncertainty else None
         result = self.result(x, known, present, cost, iterations, flipped, statuses, trace, spreads)
-        result = replace(result, reason=lacking.reasons())
+        result = replace(result, reason=lacking.reasons(), backend=backend)
         return replace(result, swapped=tuple(None if i < 0 else SWAPS[i] for i in swapped.tolist()))
 
     def evidence(
@@ -214,26 +269,40 @@ class Fitter:
         betas: Array | None = None,
         height_m: float | Array | None = None,
         previous: BodyParams | None = None,
-    ) -> tuple[Evidence, Bool[Tensor, "B N"], Bool[Tensor, "B N"]]:
+        more: Mapping[str, Array] | None = None,
+    ) -> tuple[CheckedEvidence, Bool[Tensor, "B N"], Bool[Tensor, "B N"]]:
         """What is known, checked; which keypoints are said to be seen, and which of them have a place."""
         if xyc is None and points3d is None:
             raise OptionError("nothing to fit to: give keypoints (xyc), measured 3D points (points3d), or both")
         batch = len(xyc) if xyc is not None else len(points3d) if points3d is not None else 0
         known = in_the_picture(self.model, self.layout, xyc, batch, image_size, focal_px, principal_point_px, cameras)
         known = beyond_the_picture(
-            self.model, known, len(self.trust), len(self.terms.points3d), joints3d, points3d, betas, height_m, previous
+            self.model,
+            known,
+            len(self.trust),
+            len(self.terms.points3d),
+            joints3d,
+            points3d,
+            betas,
+            height_m,
+            previous,
+            more,
         )
+        return known, *self.visible(known)
+
+    def visible(self, known: CheckedEvidence) -> tuple[Bool[Tensor, "B N"], Bool[Tensor, "B N"]]:
+        """Which keypoints are said to be seen, and which of them have a place. Raises `OptionError` for confidences
+        that are none."""
         confidence = known.xyc[..., 2]
         if bool((torch.isfinite(confidence) & ((confidence > 1.5) | (confidence < 0))).any()):
             raise OptionError("confidences must lie in [0, 1]; scale the third column of xyc")
         trust = self.trust.repeat(confidence.shape[1] // len(self.trust))
         said = (confidence >= self.config.min_confidence) & (trust > 0)
-        present = said & torch.isfinite(known.xyc).all(2)
-        return known, said, present
+        return said, said & torch.isfinite(known.xyc).all(2)
 
     def shortcomings(
         self,
-        known: Evidence,
+        known: CheckedEvidence,
         said: Bool[Tensor, "B N"],
         present: Bool[Tensor, "B N"],
         picture_px: Float[Tensor, "B 2"] | None = None,
@@ -255,7 +324,7 @@ class Fitter:
             spot = several & in_one_place(known.points_m, measured, metres=True)
             enough, collapsed, outside = enough | several, collapsed & ~several, outside & ~several
         if known.previous is not None:
-            before = torch.isfinite(pack(known.previous)).all(1)
+            before = torch.isfinite(self.variables.pack(known.previous)).all(1)
             enough, limb = enough | (present.any(1) & before), limb & ~before
         few = f"fewer than {least} keypoints are visible"
         return Shortcomings(
@@ -274,7 +343,7 @@ class Fitter:
         """Which measured points have a place and are points of the body."""
         return torch.isfinite(points_m).all(2) & torch.tensor(self.terms.points3d.known, device=points_m.device)
 
-    def _observed(self, known: Evidence, present: Bool[Tensor, "B N"]) -> Bool[Tensor, "B J"]:
+    def _observed(self, known: CheckedEvidence, present: Bool[Tensor, "B N"]) -> Bool[Tensor, "B J"]:
         """Which joints keypoints or measured points bear on."""
         observed = self.observed(present.unflatten(1, (-1, len(self.trust))).any(1))
         return observed if known.points_m is None else observed | self.observed3d(self._measured(known.points_m))
@@ -286,7 +355,7 @@ class Fitter:
         rest = torch.cat([zero.new_zeros(1, 3), self.rest_pose[None]], 1).unflatten(1, (-1, 3))
         return self.terms.points3d.place(pose_tree(self.model, zero, rest), zero).positions
 
-    def observations(self, known: Evidence, present: Bool[Tensor, "B N"]) -> Observations:
+    def observations(self, known: CheckedEvidence, present: Bool[Tensor, "B N"]) -> Observations:
         """Evidence as the objective wants it, what is missing zeroed; the depth is not known yet."""
         trust = self.trust.repeat(present.shape[1] // len(self.trust))
         target = torch.where(present[..., None], known.target, 0.0)
@@ -298,7 +367,8 @@ class Fitter:
             weight.new_ones(len(weight)),
             rig=known.rig,
             height_m=known.height_m,
-            shape_known=known.betas is not None,
+            held=() if known.betas is None else ("betas",),
+            more=known.more,
         )
         if known.lift_m is not None:
             lifted = torch.isfinite(known.lift_m).all(2) & (self.trust > 0)
@@ -316,8 +386,9 @@ class Fitter:
         return seen
 
     @loops_alone()
-    def _solve(self, known: Evidence, present: Bool[Tensor, "B N"]) -> tuple[Solved, Spread | None]:
-        """One batch: the first stage from several starts, the other stages from the best; then sides exchanged."""
+    def _solve(self, known: CheckedEvidence, present: Bool[Tensor, "B N"]) -> tuple[Solved, Spread | None, str]:
+        """One batch: the first stage from several starts, the other stages from the best; then sides exchanged. And
+        what the last stage's normal equations were made by."""
         x, usable, seen = self._starts(known, self.observations(known, present))
         begun = begin(self.terms, self.config.stages[0], x, usable, seen)
         half = descend(self.terms, self.config.stages[1:-1], begun, seen)
@@ -328,13 +399,12 @@ class Fitter:
             doubtful = misfit(solved.cost, seen.weight) > self.config.doubtful_components
             who = (doubtful & (solved.swapped < 0)).nonzero()[:, 0]
             solved = from_components(self.terms, self.config.stages, solved, begun, half.cost, seen, who)
-        if not self.config.uncertainty:
-            return solved, None
         last = StageObjective(self.terms, self.config.stages[-1], seen)
-        return solved, spread(last, solved.x, self.joints, self.config)
+        spreads = spread(last, solved.x, self.joints, self.config) if self.config.uncertainty else None
+        return solved, spreads, last.backend(solved.x)
 
     def _starts(
-        self, known: Evidence, seen: Observations
+        self, known: CheckedEvidence, seen: Observations
     ) -> tuple[Float[Tensor, "B H D"], Bool[Tensor, "B H"], Observations]:
         """Starts, which of them can be used, and the observations with their scale at the first usable one's depth."""
         batch, zero = len(known), self.trust.new_zeros(1, self.model.num_betas)
@@ -349,32 +419,32 @@ class Fitter:
             points = self.terms.points3d.place(tree, betas).positions - root[:, None]
             places.append(placed_on(points.expand(batch, -1, -1), seen.points_m, seen.points_weight))
         starts = [
-            pack(
-                BodyParams(
-                    betas=betas.expand(batch, -1),
-                    body_pose=self.rest_pose.expand(batch, -1),
-                    global_orient=roma.rotmat_to_rotvec(place.R),
-                    transl=place.t - root,
-                )
+            self.variables.pack(
+                {
+                    "betas": betas.expand(batch, -1),
+                    "body_pose": self.rest_pose.expand(batch, -1),
+                    "global_orient": roma.rotmat_to_rotvec(place.R),
+                    "transl": place.t - root,
+                }
             )
             for place in places
         ]
         usable = [place.usable for place in places]
         if known.previous is not None:
-            before = pack(known.previous)
+            before = self.variables.pack(known.previous)
             if known.betas is not None:
-                before = torch.cat([before[:, : -betas.shape[1]], known.betas], 1)
+                before = self.variables.put(before, betas=known.betas)
             starts.append(before)
             usable.append(torch.isfinite(before).all(1))
         x, can = torch.stack(starts, 1), torch.stack(usable, 1)
         can &= torch.isfinite(x).all(2)
         x = torch.where(can[..., None], x, 0.0)
         first = x[torch.arange(batch, device=x.device), can.to(torch.int8).argmax(1)]
-        at = (first[:, :3] + root)[:, None]
+        at = (first[:, self.variables["transl"]] + root)[:, None]
         depth = (at if known.rig is None else known.rig.points(at))[..., 2]  # (B, C)
         return x, can, replace(seen, scale_cm=self.scale_cm(depth, known))
 
-    def scale_cm(self, depth_m: Float[Tensor, "B C"], known: Evidence) -> Float[Tensor, "B *N"]:
+    def scale_cm(self, depth_m: Float[Tensor, "B C"], known: CheckedEvidence) -> Float[Tensor, "B *N"]:
         """Centimetres at people of such distances for one unit of normalised coordinates, less where a pixel's noise is
         worth more."""
         depth_cm = 100 * depth_m.clamp_min(0.3).repeat_interleave(len(self.trust), 1)
@@ -382,7 +452,9 @@ class Fitter:
         scale = depth_cm / (1 + pixel_noise.square()).sqrt()
         return scale if known.rig is not None else scale[:, 0]
 
-    def _placements(self, known: Evidence, seen: Observations, points: Float[Tensor, "B K 3"]) -> list[Placement]:
+    def _placements(
+        self, known: CheckedEvidence, seen: Observations, points: Float[Tensor, "B K 3"]
+    ) -> list[Placement]:
         """Where the pictures say that the body stands, turned how; the body's points are about its root."""
         per_view = seen.weight.unflatten(1, (-1, len(self.trust)))
         shown = (per_view > 0).sum(2) >= self.config.min_keypoints  # (B, C)
@@ -422,7 +494,7 @@ class Fitter:
     def result(
         self,
         x: Tensor,
-        known: Evidence,
+        known: CheckedEvidence,
         present: Tensor,
         cost: Tensor,
         iterations: Tensor,
@@ -432,7 +504,7 @@ class Fitter:
         spreads: Spread | None = None,
     ) -> FitResult:
         """Names and errors for the solver's variables."""
-        params = self.model.params(**unpack(x, self.model.num_betas))
+        params = self.model.params(**self.variables.params(x))
         rows = torch.arange(len(x), device=x.device).split(_RESULTS_AT_ONCE)
         off = [self._off_px(params.select(r), known.select(r), present[r]) for r in rows]
         joints = [self.model.joints(params.select(r)) for r in rows]
@@ -451,18 +523,20 @@ class Fitter:
             iterations=iterations,
             flipped=flipped,
             trace=trace,
+            variables=self.variables,
+            others=self.variables.others(x),
             covariance=None if spreads is None else spreads.covariance,
             joints_sd_m=None if spreads is None else spreads.joints_sd_m,
             joints_sd_rel_m=None if spreads is None else spreads.joints_sd_rel_m,
             observed_joints=self._observed(known, present),
         )
 
-    def _off_px(self, params: BodyParams, known: Evidence, present: Tensor) -> Float[Tensor, "B"]:
+    def _off_px(self, params: BodyParams, known: CheckedEvidence, present: Tensor) -> Float[Tensor, "B"]:
         """How far confident keypoints are from the body's, in the mean."""
         tree = pose_tree(self.model, params.betas, self.model.full_pose(params)[:, : self.model.body_joints])
         points = self.terms.points.place(tree, params.betas).positions + params.transl[:, None]
         points = points if known.rig is None else known.rig.points(points)
-        off = points[..., :2] / points[..., 2:].clamp_min(0.01) - known.target
+        off = projected(points)[0] - known.target
         distance = known.focal_px * off.norm(dim=2)
         sure = present & (known.xyc[..., 2] >= 0.5)
         return torch.where(sure, distance, 0.0).sum(1) / sure.sum(1)  # 0 / 0 = NaN where there is none

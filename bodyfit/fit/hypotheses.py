@@ -54,7 +54,9 @@ def begin(
     """The first stage from each start, the best of each person's ends."""
     batch, keep = x.shape[:2]
     rows = torch.arange(batch, device=x.device).repeat_interleave(keep)
-    x, summary = minimize(StageObjective(terms, stage, seen.select(rows)), x.flatten(0, 1), stage.lm)
+    x, summary = minimize(
+        StageObjective(terms, stage, seen.select(rows)), x.flatten(0, 1), stage.lm, eliminate=terms.layout.eliminated
+    )
     # One row of costs a person; the first of equals is the better start.
     reached = torch.where(usable, summary.cost.view(batch, keep), torch.inf)
     best = torch.nan_to_num(reached, nan=torch.inf).argmin(1)
@@ -73,7 +75,7 @@ def begin(
 def descend(terms: BodyTerms, stages: Sequence[StageConfig], solved: Solved, seen: Observations) -> Solved:
     """Some more stages."""
     for stage in stages:
-        x, summary = minimize(StageObjective(terms, stage, seen), solved.x, stage.lm)
+        x, summary = minimize(StageObjective(terms, stage, seen), solved.x, stage.lm, eliminate=terms.layout.eliminated)
         solved = replace(
             solved,
             x=x,
@@ -99,10 +101,10 @@ def from_components(
     `begun` and `half_cost` are of everybody after the first stage and before the last. All components go through the
     stages between, the best of each person's on to the end if it is better there.
     """
-    means, end = terms.mixture.means, begun.x.shape[1] - terms.model.num_betas
+    means = terms.mixture.means
     each = who.repeat_interleave(len(means))
     starts = begun.select(each)
-    x = torch.cat([starts.x[:, :6], means.repeat(len(who), 1), starts.x[:, end:]], 1)
+    x = terms.layout.put(starts.x, body_pose=means.repeat(len(who), 1))
     tried = descend(terms, stages[1:-1], replace(starts, x=x), seen.select(each))
     cost, best = torch.nan_to_num(tried.cost, nan=torch.inf).view(-1, len(means)).min(1)
     better = (cost < half_cost[who]).nonzero()[:, 0]

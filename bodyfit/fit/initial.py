@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bodyfit.camera import FLIP_YZ
-from bodyfit.fit.terms import geman_mcclure
+from bodyfit.fit.residuals.reprojection import reprojected
 from bodyfit.rotation import exp_and_left_jacobian, hat, so3_exp
 from bodyfit.solve import LMConfig, Normal, minimize
 
@@ -64,21 +64,14 @@ class RigidPlacement:
         """Normal equations of the robust reprojection error."""
         R, left = exp_and_left_jacobian(x[:, 3:])
         turned = self.points_m @ R.mT
-        p = turned + x[:, None, :3]
-        z = p[..., 2].clamp_min(0.1)
-        uv = p[..., :2] / z[..., None]
-        s = self.sigma[:, None, None]
-        r = (uv - self.target) / s
-        rho, robust = geman_mcclure(r, 1.0)
-        behind = ((p[..., 2] < 0.1) & (self.weight > 0)).any(1)
-        cost = torch.where(behind, torch.inf, (self.weight.square()[..., None] * rho).sum((1, 2)))
-        by_point = torch.cat(
-            [torch.eye(3, dtype=p.dtype, device=p.device).expand(*p.shape, 3), -hat(turned) @ left[:, None]], -1
-        )
-        factor = self.weight[..., None] * robust.sqrt()
-        rows = (factor / s / z[..., None])[..., None] * (by_point[:, :, :2] - uv[..., None] * by_point[:, :, 2:])
-        rows, r = rows.flatten(1, 2), (factor * r).flatten(1)
-        return Normal(cost, (rows.mT @ r[..., None])[..., 0], rows.mT @ rows)
+        scale = self.sigma.reciprocal()[:, None]
+        term = reprojected(turned + x[:, None, :3], self.target, self.weight, scale, 1.0)
+        assert term.stiffness is not None
+        by_angle = -hat(turned) @ left[:, None]  # (B, K, 3, 3)
+        eye = torch.eye(3, dtype=x.dtype, device=x.device).expand_as(by_angle)
+        J = torch.cat([eye, by_angle], -1).flatten(1, 2)  # (B, 3K, 6)
+        pulled = (term.stiffness @ J.unflatten(1, (-1, 3))).flatten(1, 2)
+        return Normal(term.cost, (J.mT @ term.force.flatten(1)[..., None])[..., 0], J.mT @ pulled)
 
 
 def translation_for(

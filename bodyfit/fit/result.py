@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from bodyfit.body.model import BodyParams
 from bodyfit.camera import Camera
 from bodyfit.fit.sufficient import INVALID, LOST, Shortcomings
+from bodyfit.fit.variables import Variables
 from bodyfit.pickling import ByValue
 
 __all__ = ["FitResult", "FitStatus", "FitTrace", "join", "split", "statuses_of", "take"]
@@ -86,14 +87,22 @@ class FitResult(ByValue):
     trace: FitTrace | None = None
     """Cost by stage and step; files leave it out."""
     covariance: Float[Tensor, "B D D"] | None = None
-    """Of transl (3, metres), global_orient (3, radians), body_pose (P, radians) and betas (S), in this order: expected
-    squares and products of their errors (`fit/uncertainty.py`). 0 for betas that were given, NaN for who was not
-    fitted; files leave it out. It knows of the valley that the fit ended in and not of others."""
+    """Of transl (3, metres), global_orient (3, radians), body_pose (P, radians) and betas (S), in the columns that
+    `variables` tells, and of variables of one's own: expected squares and products of their errors
+    (`fit/uncertainty.py`). 0 for betas that were given, NaN for who was not fitted; files leave it out. It knows of the
+    valley that the fit ended in and not of others."""
     joints_sd_m: Float[Tensor, "B N"] | None = None
     """How far the first N of `joints`, those of the body, may be from where they are: the root of the expected squared
     distance in space, metres. Mostly the person's distance, which one camera tells by size alone."""
     joints_sd_rel_m: Float[Tensor, "B N"] | None = None
     """The same about the pelvis (0 there), camera axes: what is left of it where the distance does not matter."""
+    variables: Variables | None = None
+    """Which columns of `covariance` are what; files leave it out."""
+    others: Mapping[str, Float[Tensor, "B _"]] = field(default_factory=dict)
+    """What was found of variables of one's own (`FitConfig.blocks`), by name; files leave it out."""
+    backend: str = ""
+    """What the normal equations were made by: "loops", "tensors", or "loops and tensors" where some residual has no
+    loops; empty where nothing was fitted. Files leave it out."""
     observed_joints: Bool[Tensor, "B N"] | None = None
     """Which of the first N of `joints` keypoints or measured points bear on; the others are where the priors put them,
     as are the legs of somebody whose legs are not in the picture."""
@@ -132,6 +141,7 @@ def take(result: FitResult, rows: slice | list[int]) -> FitResult:
         flipped=result.flipped[rows],
         swapped=None if result.swapped is None else of(result.swapped),
         trace=None if result.trace is None else replace(result.trace, cost=result.trace.cost[rows]),
+        others={name: value[rows] for name, value in result.others.items()},
         covariance=None if result.covariance is None else result.covariance[rows],
         joints_sd_m=None if result.joints_sd_m is None else result.joints_sd_m[rows],
         joints_sd_rel_m=None if result.joints_sd_rel_m is None else result.joints_sd_rel_m[rows],
@@ -161,6 +171,7 @@ def join(results: Sequence[FitResult]) -> FitResult:
             first.camera.image_size,
         ),
         trace=None,
+        others={name: torch.cat([result.others[name] for result in results]) for name in first.others},
         **{name: together(name) for name in (*names, "covariance", "joints_sd_m", "joints_sd_rel_m")},
         **{name: together(name) for name in ("observed_joints", "reason")},
     )

@@ -14,10 +14,9 @@ from bodyfit.camera import default_focal_px
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig, SequenceConfig
 from bodyfit.fit.continuity import agreeing, between, unwrapped
-from bodyfit.fit.evidence import Evidence
+from bodyfit.fit.evidence import CheckedEvidence, Evidence
 from bodyfit.fit.fitter import Array, Fitter
 from bodyfit.fit.focal import Focal
-from bodyfit.fit.objective import pack
 from bodyfit.fit.result import FitResult, FitStatus, statuses_of
 from bodyfit.fit.sides import EXCHANGED, orders_of, reordered, steady_sides
 from bodyfit.fit.sufficient import BEYOND, IN_ONE_PLACE, NOTHING, Shortcomings
@@ -29,11 +28,11 @@ __all__ = ["SequenceFitter", "fit_sequence"]
 
 
 def fit_sequence(
-    xyc: Array,
+    xyc: Array | Evidence,
     *,
-    layout: str,
-    image_size: tuple[int, int],
     fps: float,
+    layout: str | None = None,
+    image_size: tuple[int, int] | None = None,
     focal_px: float | None = None,
     principal_point_px: tuple[float, float] | None = None,
     joints3d: Array | None = None,
@@ -42,7 +41,10 @@ def fit_sequence(
     sequence: SequenceConfig | None = None,
     device: torch.device | str | None = None,
 ) -> FitResult:
-    """The body of one person through a clip of a standing camera: one shape, smooth motion, one result a frame.
+    """The body of one person through a clip of standing cameras: one shape, smooth motion, one result a frame.
+
+    Takes an `Evidence` whose rows are frames, of one camera or several, with measured points, a known shape or stature
+    where there are any; or, of one camera, its fields.
 
     xyc: (T, K, 3): x px, y px and confidence of each keypoint of `layout` in each frame; missing is confidence 0 or
     NaN, and a frame may have none. fps: frames a second. The rest as in `fit_keypoints`, one camera for all frames;
@@ -52,15 +54,24 @@ def fit_sequence(
     between frames with some is filled by the motion (status "filled"); before the first and after the last it is
     "unobservable", its parameters NaN. Raises `ShapeError` and `OptionError`.
     """
-    fitter = SequenceFitter(layout=layout, model=model, config=config, sequence=sequence, device=device)
-    return fitter(
-        xyc,
-        image_size=image_size,
-        fps=fps,
-        focal_px=focal_px,
-        principal_point_px=principal_point_px,
-        joints3d=joints3d,
-    )
+    own = {
+        "layout": layout,
+        "image_size": image_size,
+        "focal_px": focal_px,
+        "principal_point_px": principal_point_px,
+        "joints3d": joints3d,
+    }
+    if isinstance(xyc, Evidence):
+        twice = [name for name, value in own.items() if value is not None]
+        if twice:
+            raise OptionError(f"{', '.join(twice)} must be given in the Evidence, not beside it")
+        evidence = xyc
+    else:
+        evidence = Evidence(keypoints=xyc, **own)
+    settings = {"model": model, "config": config, "sequence": sequence, "device": device}
+    layout = evidence.layout or evidence.points3d_layout
+    assert layout is not None
+    return SequenceFitter(layout=layout, points3d_layout=evidence.points3d_layout, **settings).fit(evidence, fps=fps)
 
 
 class SequenceFitter:
@@ -70,6 +81,7 @@ class SequenceFitter:
         self,
         *,
         layout: str,
+        points3d_layout: str | None = None,
         model: BodyModel | None = None,
         config: FitConfig | None = None,
         sequence: SequenceConfig | None = None,
@@ -80,11 +92,9 @@ class SequenceFitter:
         last = replace(config.stages[-1], lm=self.sequence.keyframe_lm)
         # What single frames are tried for in vain, the other frames tell.
         alone = replace(config, stages=(*config.stages[:-1], last), uncertainty=False, swaps=False, components=False)
-        self.frames = Fitter(layout=layout, model=model, config=alone, device=device)
+        self.frames = Fitter(layout=layout, points3d_layout=points3d_layout, model=model, config=alone, device=device)
         self.config, self.model = config, self.frames.model
 
-    @loops_alone()
-    @torch.no_grad()
     def __call__(
         self,
         xyc: Array,
@@ -96,26 +106,41 @@ class SequenceFitter:
         joints3d: Array | None = None,
     ) -> FitResult:
         """See `fit_sequence`."""
-        if not (math.isfinite(fps) and fps > 0):
-            raise OptionError(f"fps must be the frames a second, a positive number, got {fps}")
-        found_focal = focal_px is None and self.sequence.focal_frames > 0
-        if found_focal:
-            guess = Focal(default_focal_px(image_size), self.focal_precision(xyc))
-            more = {"principal_point_px": principal_point_px, "joints3d": joints3d}
-            focal_px = self.focal(xyc, image_size=image_size, fps=fps, believed=guess, **more).px
-        known, said, present = self.frames.evidence(
-            xyc,
+        evidence = Evidence(
+            keypoints=xyc,
+            layout=self.frames.layout,
             image_size=image_size,
             focal_px=focal_px,
             principal_point_px=principal_point_px,
             joints3d=joints3d,
         )
+        return self.fit(evidence, fps=fps)
+
+    @loops_alone()
+    @torch.no_grad()
+    def fit(self, evidence: Evidence, *, fps: float) -> FitResult:
+        """See `fit_sequence`; the rows of the evidence are frames."""
+        if not (math.isfinite(fps) and fps > 0):
+            raise OptionError(f"fps must be the frames a second, a positive number, got {fps}")
+        if evidence.previous is not None:
+            raise OptionError("previous is for single frames; in a clip each frame goes on from the one before")
+        focal_px, xyc, size = evidence.focal_px, evidence.keypoints, evidence.image_size
+        found_focal = focal_px is None and self.sequence.focal_frames > 0 and evidence.cameras is None
+        if found_focal and xyc is not None and size is not None:
+            guess = Focal(default_focal_px(size), self.focal_precision(xyc))
+            point = evidence.principal_point_px
+            assert not isinstance(point, Tensor)
+            more = {"principal_point_px": point, "joints3d": evidence.joints3d}
+            focal_px = self.focal(xyc, image_size=size, fps=fps, believed=guess, **more).px
+        known, said, present = self.frames.checked(replace(evidence, focal_px=focal_px))
+        if known.betas is not None and bool((known.betas != known.betas[:1]).any()):
+            raise OptionError("betas must be the same in all frames: a person has one shape")
         lacking = self.frames.shortcomings(known, said, present)
         # What lies in one place or beyond the picture tells of nobody; too little by itself may be enough in a clip.
         present = present & ~(lacking.found[IN_ONE_PLACE] | lacking.found[BEYOND])[:, None]
-        found = _Found.nothing(known, lacking, self.model)
+        found = _Found.nothing(known, lacking, self.frames.variables.size)
         as_given = known, present
-        if self.config.swaps:
+        if self.config.swaps and known.rig is None:
             known, present, found.exchanged = self._steadied(known, present, fps)
         starts = self._starts(known, present, fps)
         if starts is not None:
@@ -155,15 +180,15 @@ class SequenceFitter:
         exchanged = torch.full_like(present[:, 0], -1, dtype=torch.int64)
         if self.config.swaps:
             known, present, exchanged = self._steadied(known, present, fps)
-        keys = self._keyframes(present, fps)
+        keys = self._keyframes(known, present, fps)
         some = torch.linspace(0, len(keys) - 1, min(len(keys), self.sequence.focal_frames)).round().long()
         x, at = self._alone(known, keys[some.to(keys.device)])
         if len(x) == 0:
             return believed
-        end = x.shape[1] - self.model.num_betas
+        frames, shared = self.frames.variables.split(x)
         still = {"motion": 0.0, "swaps": self.config.swaps}
         sample = Window(self.frames, self.sequence, known.select(at), present[at], exchanged[at], fps, **still)
-        return sample.focal(x[:, :end], x[:, end:].median(0).values, believed)
+        return sample.focal(frames, shared.median(0).values, believed)
 
     def focal_precision(self, *tracks: Array) -> float:
         """Of the prior of the focal length of a clip that shows these tracks."""
@@ -171,8 +196,8 @@ class SequenceFitter:
         return self.sequence.focal**2 * max(frames, 1)
 
     def _steadied(
-        self, known: Evidence, present: Bool[Tensor, "T K"], fps: float
-    ) -> tuple[Evidence, Bool[Tensor, "T K"], Int[Tensor, "T"]]:
+        self, known: CheckedEvidence, present: Bool[Tensor, "T K"], fps: float
+    ) -> tuple[CheckedEvidence, Bool[Tensor, "T K"], Int[Tensor, "T"]]:
         """The evidence with its sides as they go on from frame to frame, and whose were exchanged for it."""
         seen, orders = self.frames.observations(known, present), orders_of(self.frames.exchanges)
         rows = present.any(1).nonzero()[:, 0]
@@ -182,35 +207,31 @@ class SequenceFitter:
         return *reordered(known, present, orders, picture, lift), picture
 
     def _starts(
-        self, known: Evidence, present: Bool[Tensor, "T K"], fps: float
-    ) -> tuple[Float[Tensor, "R N"], Float[Tensor, "S"], Int[Tensor, "R"]] | None:
+        self, known: CheckedEvidence, present: Bool[Tensor, "T K"], fps: float
+    ) -> tuple[Float[Tensor, "R N"], Float[Tensor, "M"], Int[Tensor, "R"]] | None:
         """Poses and places for the frames from the first that shows something to the last, from fits of keyframes, and
-        a shape; None where nothing can be fitted."""
-        end = 3 + 3 * self.model.body_joints
-        x, keys = self._alone(known, self._keyframes(present, fps))
+        those that all share; None where nothing can be fitted."""
+        layout = self.frames.variables
+        x, keys = self._alone(known, self._keyframes(known, present, fps))
         if len(x) == 0:
             return None
-        x, _ = agreeing(x, keys / fps, self.model.num_betas)
-        seen_at = present.any(1).nonzero()[:, 0]
+        x, _ = agreeing(x, keys / fps, layout)
+        seen_at = shown_in(known, present).nonzero()[:, 0]
         rows = torch.arange(int(seen_at[0]), int(seen_at[-1]) + 1, device=x.device)
-        return between(x[:, :end], keys, rows), x[:, end:].median(0).values, rows
+        frames, shared = layout.split(x)
+        return between(frames, keys, rows, layout), shared.median(0).values, rows
 
-    def _alone(self, known: Evidence, keys: Int[Tensor, "N"]) -> tuple[Float[Tensor, "M D"], Int[Tensor, "M"]]:
+    def _alone(self, known: CheckedEvidence, keys: Int[Tensor, "N"]) -> tuple[Float[Tensor, "M D"], Int[Tensor, "M"]]:
         """Fits of single frames, of those of `keys` that can be fitted, and which these are."""
-        alone = self.frames(
-            known.xyc[keys],
-            image_size=known.camera.image_size,
-            focal_px=known.camera.focal_px[keys],
-            principal_point_px=known.camera.principal_point_px[keys],
-            joints3d=None if known.lift_m is None else known.lift_m[keys],
-        )
-        x = pack(alone.params)
+        some = known.select(keys)
+        alone = self.frames.fit_checked(some, *self.frames.visible(some))
+        x = self.frames.variables.pack({**alone.params, **alone.others})
         good = torch.isfinite(x).all(1)
         return x[good], keys[good]
 
-    def _keyframes(self, present: Bool[Tensor, "T K"], fps: float) -> Int[Tensor, "N"]:
+    def _keyframes(self, known: CheckedEvidence, present: Bool[Tensor, "T K"], fps: float) -> Int[Tensor, "N"]:
         """Of every so many frames the one that shows most; none where nothing can be fitted."""
-        shown = present.sum(1)
+        shown = shown_in(known, present)
         step = max(1, round(fps * self.sequence.keyframe_s))
         padded = torch.nn.functional.pad(shown, (0, -len(shown) % step)).view(-1, step)
         most = padded.argmax(1) + step * torch.arange(len(padded), device=shown.device)
@@ -219,9 +240,9 @@ class SequenceFitter:
     def _solve(
         self,
         x: Float[Tensor, "R N"],
-        z: Float[Tensor, "S"],
+        z: Float[Tensor, "M"],
         rows: Int[Tensor, "R"],
-        known: Evidence,
+        known: CheckedEvidence,
         present: Bool[Tensor, "T K"],
         fps: float,
         found: _Found,
@@ -232,6 +253,7 @@ class SequenceFitter:
         whose motion does not matter, and each window goes on from the last two frames of the one before.
         """
         size, overlap, n = self.sequence.window, self.sequence.overlap, len(rows)
+        layout = self.frames.variables
         if n > size:
             spread = torch.linspace(0, n - 1, size // 2, device=rows.device).round().long()
             at = rows[spread]
@@ -261,15 +283,20 @@ class SequenceFitter:
                 motion=self.sequence.motion,
                 swaps=self.config.swaps,
                 held=held,
-                shape_known=n > size,
+                shared_held=n > size,
             )
             x[ahead], z, summary = window.solve(x[ahead], z)
             kept = slice(held, held + last - done)
-            betas = z.expand(last - done, -1)
-            found.put(rows[done:last], torch.cat([x[done:last], betas], 1), window, kept, summary)
+            found.put(rows[done:last], layout.join(x[done:last], z), window, kept, summary)
             done = last
-        x[:, 3:6] = unwrapped(x[:, None, 3:6])[:, 0]
-        found.x[rows, 3:6] = x[:, 3:6]
+        root = layout["global_orient"]
+        found.x[rows, root] = unwrapped(x[:, None, root])[:, 0]
+
+
+def shown_in(known: CheckedEvidence, present: Bool[Tensor, "T K"]) -> Int[Tensor, "T"]:
+    """How many keypoints, of all cameras, and measured points there are in each frame."""
+    shown = present.sum(1)
+    return shown if known.points_m is None else shown + torch.isfinite(known.points_m).all(2).sum(1)
 
 
 @dataclass
@@ -284,9 +311,9 @@ class _Found:
     status: list[FitStatus]
 
     @classmethod
-    def nothing(cls, known: Evidence, lacking: Shortcomings, model: BodyModel) -> _Found:
+    def nothing(cls, known: CheckedEvidence, lacking: Shortcomings, size: int) -> _Found:
         """Nothing yet."""
-        x = known.xyc.new_full((len(known), 3 + 3 * model.body_joints + model.num_betas), torch.nan)
+        x = known.xyc.new_full((len(known), size), torch.nan)
         count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         nobody = torch.zeros_like(count, dtype=torch.bool)
         status = statuses_of(nobody, nobody, lacking)
@@ -299,6 +326,6 @@ class _Found:
         self.x[rows], self.iterations[rows] = x, summary.iterations
         self.cost[rows], self.exchanged[rows] = window.costs(x, kept), window.exchanged[kept]
         ended = FitStatus.CONVERGED if summary.converged else FitStatus.MAX_STEPS
-        shown = window.present[kept].any(1)
+        shown = shown_in(window.known, window.present)[kept] > 0
         for row, there in zip(rows.tolist(), shown.tolist(), strict=True):
             self.status[row] = ended if there else FitStatus.FILLED

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bodyfit.fit.evidence import Evidence
+from bodyfit.fit.evidence import CheckedEvidence
+from bodyfit.fit.residuals.robust import geman_mcclure
 from bodyfit.fit.swaps import SWAPS
-from bodyfit.fit.terms import geman_mcclure
 
 __all__ = ["EXCHANGED", "centred_by", "expected_sides", "orders_of", "reordered", "steady_sides"]
 
@@ -45,12 +45,12 @@ def orders_of(single: Int[Tensor, "3 K"]) -> Int[Tensor, "E K"]:
 
 
 def reordered(
-    known: Evidence,
+    known: CheckedEvidence,
     present: Bool[Tensor, "T K"],
     orders: Int[Tensor, "E K"],
     picture: Int[Tensor, "T"],
     lift: Int[Tensor, "T"],
-) -> tuple[Evidence, Bool[Tensor, "T K"]]:
+) -> tuple[CheckedEvidence, Bool[Tensor, "T K"]]:
     """The same with each frame's keypoints, and its lift, read in one of the orders; -1 for as they are."""
     own = torch.arange(orders.shape[1], device=orders.device)
     every = torch.cat([orders, own[None]])  # -1 is the last

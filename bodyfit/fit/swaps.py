@@ -14,9 +14,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bodyfit.fit.config import FitConfig
-from bodyfit.fit.evidence import Evidence
+from bodyfit.fit.evidence import CheckedEvidence
 from bodyfit.fit.hypotheses import Solved, descend
 from bodyfit.fit.objective import BodyTerms, Observations
+from bodyfit.fit.variables import Variables
 from bodyfit.rotation import so3_exp
 from bodyfit.skeleton import SMPL, layout_names, mirrored_rows
 
@@ -76,18 +77,18 @@ def misfit(cost: Float[Tensor, "B"], weight: Float[Tensor, "B K"]) -> Float[Tens
     return cost / weight.square().sum(1).clamp_min(1e-12)
 
 
-def turned_round(x: Float[Tensor, "B D"], num_betas: int) -> Float[Tensor, "B D"]:
+def turned_round(x: Float[Tensor, "B D"], layout: Variables) -> Float[Tensor, "B D"]:
     """The solver's variables of bodies that face the other way where they stand, in the mirrored pose.
 
     From afar their silhouettes are the same: what was a front is a back.
     """
-    end = x.shape[1] - num_betas
-    pose = x[:, 6:end].unflatten(1, (-1, 3))
+    values = layout.unpack(x)
+    pose = values["body_pose"].unflatten(1, (-1, 3))
     rows = mirrored_rows(SMPL.names[1 : 1 + pose.shape[1]])
     mirrored = (pose[:, rows] * pose.new_tensor([1.0, -1.0, -1.0])).flatten(1)
     about_y = torch.diag(x.new_tensor([-1.0, 1.0, -1.0]))
-    orient = roma.rotmat_to_rotvec(so3_exp(x[:, 3:6]) @ about_y)
-    return torch.cat([x[:, :3], orient, mirrored, x[:, end:]], 1)
+    orient = roma.rotmat_to_rotvec(so3_exp(values["global_orient"]) @ about_y)
+    return layout.put(x, global_orient=orient, body_pose=mirrored)
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Exchanged:
     """Of each keypoint."""
     orders: Int[Tensor, "E K"]
     """Of `exchanges`."""
-    observe: Callable[[Evidence, Tensor], Observations]
+    observe: Callable[[CheckedEvidence, Tensor], Observations]
     """Evidence, and which keypoints are there, as the objective wants it."""
 
     def __call__(
@@ -108,7 +109,7 @@ class Exchanged:
         solved: Solved,
         begun: Solved,
         half_cost: Float[Tensor, "B"],
-        known: Evidence,
+        known: CheckedEvidence,
         present: Bool[Tensor, "B K"],
         seen: Observations,
     ) -> tuple[Solved, Observations]:
@@ -136,7 +137,7 @@ class Exchanged:
             # At the same scale, for costs to compare.
             now = replace(self.observe(other, shown), scale_cm=seen.scale_cm[who])
             if name == "body":
-                start = replace(start, x=turned_round(start.x, self.terms.model.num_betas))
+                start = replace(start, x=turned_round(start.x, self.terms.layout))
             start = replace(start, swapped=torch.full_like(start.swapped, swap))
             start = descend(self.terms, stages[1:-1], start, now)
             rows = (start.cost < _HOPE * half_cost[who]).nonzero()[:, 0]

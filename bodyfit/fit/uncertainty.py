@@ -10,11 +10,11 @@ misspecified models (Huber 1967; White 1982),
 with s the variance of a weighted residual of each group of terms:
 
 - pose: the mixture. Its deviation is 1, so s is its squared weight, halved because its cost is half a Mahalanobis
-  distance.
+  distance (`Residual.variance`).
 - shape: the betas' prior. Their deviation is 1, so s is its squared weight.
-- seen: all other terms, with s = `noise_cm` squared. A keypoint errs by `noise_cm`, and the weights of the others say
-  how precise they are beside a keypoint: with the default weights a pose moves 0.1 rad from the previous frame's, a
-  stature is known to 2 mm, and an angle goes 0.04 rad beyond its limit, as often as a keypoint is 2 cm off.
+- all other groups (seen, motion, contact): s is `noise_cm` squared. A keypoint errs by `noise_cm`, and the weights of
+  the others say how precise they are beside a keypoint: with the default weights a pose moves 0.1 rad from the previous
+  frame's, a stature is known to 2 mm, and an angle goes 0.04 rad beyond its limit, as often as a keypoint is 2 cm off.
 
 Factors near 1 (`Calibration`) were calibrated on people of known pose. Where the three agree C is s H^-1.
 """
@@ -67,15 +67,15 @@ def _halves(
     objective: StageObjective, x: Float[Tensor, "B D"], config: FitConfig
 ) -> tuple[Float[Tensor, "B D D"], Float[Tensor, "B D D"]]:
     """W and M of C = W^T M W: W = L^-1 with H = L L^T, and M between the least and the largest s."""
-    stage, factor = objective.stage, config.calibration
-    s_seen = factor.seen * config.noise_cm**2
-    s_pose, s_shape = 0.5 * factor.pose * stage.pose**2, factor.shape * stage.shape**2
-    H, end = objective.normal(x).hessian, x.shape[1] - objective.terms.model.num_betas
-    # The blocks of the two priors, as what they are more than s_seen H.
-    of_pose, of_shape = objective.prior_hessians(x)
+    s_seen = config.calibration.seen * config.noise_cm**2
+    H = objective.normal(x).hessian
+    # Those of the priors, as what they are more than s_seen H.
     more = torch.zeros_like(H)
-    more[:, 6:end, 6:end] = (s_pose - s_seen) * of_pose
-    more[:, end:, end:] = torch.diag_embed((s_shape - s_seen) * of_shape)
+    for name, weight in objective.weights.items():
+        residual = objective.terms.residual(name)
+        if residual.group in ("pose", "shape"):
+            s = residual.variance * getattr(config.calibration, residual.group) * weight**2
+            more += (s - s_seen) * objective.hessian_of(name, x)
     # The solver's own floor: a direction that nothing tells of has a large variance and not an infinite one.
     H = H.double()
     diagonal = H.diagonal(dim1=1, dim2=2)
@@ -83,8 +83,8 @@ def _halves(
     L = torch.linalg.cholesky_ex(H)[0]
     unit = torch.eye(L.shape[1], dtype=L.dtype, device=L.device)
     W = torch.linalg.solve_triangular(L, unit.expand_as(L), upper=False).to(x.dtype)
-    if objective.seen.shape_known:
-        W[:, :, end:] = 0
+    for columns in objective.held:
+        W[:, :, columns] = 0
     M = W @ more @ W.mT
     M.diagonal(dim1=1, dim2=2).add_(s_seen)
     return W, M
@@ -99,9 +99,9 @@ def covariance(objective: StageObjective, x: Float[Tensor, "B D"], config: FitCo
 def spread(objective: StageObjective, x: Float[Tensor, "B D"], joints: Points, config: FitConfig) -> Spread:
     """The covariance and each joint's deviation at solutions of a stage; `joints` are the body's, the root first."""
     W, M = _halves(objective, x, config)
-    tree = objective.tree(x)
-    J = joints.place(tree, x[:, x.shape[1] - objective.terms.model.num_betas :]).jacobian()
-    rows = (J.flatten(1, 2) @ W.mT).unflatten(1, (-1, 3))
+    tree, layout = objective.tree(x), objective.terms.layout
+    J = joints.place(tree, x[:, layout["betas"]]).jacobian()
+    rows = (J.flatten(1, 2) @ W[:, :, list(layout.point_columns)].mT).unflatten(1, (-1, 3))
     by_M = (rows.flatten(1, 2) @ M).unflatten(1, (-1, 3))
 
     def deviation(rows: Float[Tensor, "B J 3 D"], by_M: Float[Tensor, "B J 3 D"]) -> Float[Tensor, "B J"]:

@@ -2,6 +2,7 @@
 
 from bodyfit.solve.banded import BandedArrow, solve_banded_arrow
 from bodyfit.solve.chain import ChainNormal, ChainProblem, ChainSummary, minimize_chain
+from bodyfit.solve.elimination import solve_eliminated
 from bodyfit.solve.lm import LMConfig, LMSummary, Normal, Problem, minimize
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "minimize",
     "minimize_chain",
     "solve_banded_arrow",
+    "solve_eliminated",
 ]

@@ -36,8 +36,8 @@ class BandedArrow:
     diagonal: Float[Tensor, "T N N"]
     """D_t."""
     bands: tuple[Float[Tensor, "_ G E E"], ...]
-    """bands[k - 1][t] couples link t + k (rows) with link t (columns), the N / E blocks on the diagonal; it has
-    max(T - k, 0) of them."""
+    """bands[k - 1][t] couples the first G E variables of link t + k (rows) with those of link t (columns), the G blocks
+    on the diagonal; it has max(T - k, 0) of them."""
     border: Float[Tensor, "T N M"]
     """C_t; M may be 0."""
     corner: Float[Tensor, "M M"]
@@ -49,9 +49,10 @@ class BandedArrow:
         out = (self.diagonal @ x[..., None])[..., 0] + self.border @ z
         for k, band in enumerate(self.bands, 1):
             if len(band):
-                parts = x.unflatten(1, band.shape[1:3])[..., None]
-                out[k:] += (band @ parts[:-k]).flatten(1)
-                out[:-k] += (band.mT @ parts[k:]).flatten(1)
+                moved = slice(band.shape[1] * band.shape[2])
+                parts = x[:, moved].unflatten(1, band.shape[1:3])[..., None]
+                out[k:, moved] += (band @ parts[:-k]).flatten(1)
+                out[:-k, moved] += (band.mT @ parts[k:]).flatten(1)
         return out, torch.einsum("tnm,tn->m", self.border, x) + self.corner @ z
 
     def dense(self) -> Float[Tensor, "D D"]:
@@ -63,8 +64,8 @@ class BandedArrow:
             blocks[t, :, t] = self.diagonal[t]
             for k, band in enumerate(self.bands, 1):
                 if t + k < n_t:
-                    coupling = torch.block_diag(*band[t])
-                    blocks[t + k, :, t], blocks[t, :, t + k] = coupling, coupling.T
+                    coupling, moved = torch.block_diag(*band[t]), slice(band.shape[1] * band.shape[2])
+                    blocks[t + k, moved, t, moved], blocks[t, moved, t + k, moved] = coupling, coupling.T
         side = self.border.flatten(0, 1)
         out[: n_t * n, n_t * n :], out[n_t * n :, : n_t * n] = side, side.T
         out[n_t * n :, n_t * n :] = self.corner
@@ -83,7 +84,7 @@ class BandedArrow:
             entries, size = band.cpu().numpy(), band.shape[2]
             for row in range(size):
                 for column in range(size):
-                    out[:-k, column::size, k * n + row - column] += entries[:, :, row, column]
+                    out[:-k, column : size * band.shape[1] : size, k * n + row - column] += entries[:, :, row, column]
         return out.reshape(n_t * n, width).T
 
 

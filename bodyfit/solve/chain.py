@@ -61,6 +61,8 @@ def minimize_chain(
     problem: ChainProblem, x: Float[Tensor, "T N"], z: Float[Tensor, "M"], config: LMConfig
 ) -> tuple[Float[Tensor, "T N"], Float[Tensor, "M"], ChainSummary]:
     """The minimiser from a start; damping, acceptance and end as in `minimize`, for the whole chain at once."""
+    from bodyfit.solve.lm_loops import damping_factor
+
     at = problem.normal(x, z)
     damping, trace, converged = config.damping, [at.cost], False
     while len(trace) <= config.max_iterations and not converged and damping <= config.damping_max:
@@ -74,8 +76,7 @@ def minimize_chain(
         gained = at.cost - tried.cost
         if gained > 0:  # false for a cost that is no number
             converged = gained < config.cost_tolerance * abs(at.cost)
-            good = gained / foretold
-            damping *= config.damping_down if good > 0.75 else 1.0 if good > 0.25 else config.damping_up**0.5
+            damping *= damping_factor(gained, foretold, config.damping_down, config.damping_up)
             damping = max(damping, 1e-9)
             x, z, at = x - dx, z - dz, tried
         else:

@@ -6,6 +6,7 @@ factors, tries, and keeps per item what got better.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bodyfit.parallel import run
+from bodyfit.solve.elimination import solve_eliminated
 
 __all__ = ["LMConfig", "LMSummary", "Normal", "Problem", "minimize"]
 
@@ -98,8 +100,14 @@ class _State:
 
 
 @torch.no_grad()
-def minimize(problem: Problem, x: Float[Tensor, "B D"], config: LMConfig) -> tuple[Float[Tensor, "B D"], LMSummary]:
-    """The minimiser from each start; an item whose objective is not finite at the start is left where it is."""
+def minimize(
+    problem: Problem, x: Float[Tensor, "B D"], config: LMConfig, *, eliminate: Sequence[slice] = ()
+) -> tuple[Float[Tensor, "B D"], LMSummary]:
+    """The minimiser from each start; an item whose objective is not finite at the start is left where it is.
+
+    `eliminate`: columns of variables that are coupled to all others but not to each other's, which are taken out before
+    what is left is solved densely (`elimination`).
+    """
     at = problem.normal(x)
     own = torch.contiguous_format
     at = Normal(*(t.clone(memory_format=own) for t in (at.cost, at.gradient, at.hessian)))
@@ -126,16 +134,18 @@ def minimize(problem: Problem, x: Float[Tensor, "B D"], config: LMConfig) -> tup
                 break
             if len(going) < 0.85 * len(alive):  # finished items cost as much as others: drop them
                 alive, problem, state = alive[going], problem.select(going), state.select(going)
-        _step(problem, state, config)
+        _step(problem, state, config, eliminate)
         trace[iteration + 1].index_copy_(0, alive, state.at.cost)
     converged = out_done & torch.isfinite(out_cost)
     return out_x, LMSummary(out_cost, out_iterations, converged, trace.cummin(0).values.T)
 
 
-def _step(problem: Problem, state: _State, config: LMConfig) -> None:
+def _step(problem: Problem, state: _State, config: LMConfig, eliminate: Sequence[slice] = ()) -> None:
     """One trial step for every item, kept where it lowers the objective."""
-    here = state.x.is_cpu and state.x.dtype in (torch.float32, torch.float64)
-    (_step_by_loops if here else _step_by_tensors)(problem, state, config)
+    if state.x.is_cpu and state.x.dtype in (torch.float32, torch.float64) and not eliminate:
+        _step_by_loops(problem, state, config)
+    else:
+        _step_by_tensors(problem, state, config, eliminate)
 
 
 def _step_by_loops(problem: Problem, state: _State, config: LMConfig) -> None:
@@ -153,7 +163,7 @@ def _step_by_loops(problem: Problem, state: _State, config: LMConfig) -> None:
     run(judge, len(x), *new, foretold, *rules, float(config.damping_max), *kept, grain=16 * _GRAIN)
 
 
-def _step_by_tensors(problem: Problem, state: _State, config: LMConfig) -> None:
+def _step_by_tensors(problem: Problem, state: _State, config: LMConfig, eliminate: Sequence[slice] = ()) -> None:
     """On any device; nothing here waits for it."""
     cost, gradient, hessian = state.at.cost, state.at.gradient, state.at.hessian
     diagonal = hessian.diagonal(dim1=1, dim2=2)
@@ -161,11 +171,14 @@ def _step_by_tensors(problem: Problem, state: _State, config: LMConfig) -> None:
     added = torch.addcmul(floor, state.damping[:, None], diagonal)
     damped = hessian.clone()
     damped.diagonal(dim1=1, dim2=2).add_(added)
-    factor, info = torch.linalg.cholesky_ex(damped)
-    descent = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
+    if eliminate:
+        descent, definite = solve_eliminated(damped, gradient, eliminate)
+    else:
+        factor, info = torch.linalg.cholesky_ex(damped)
+        descent, definite = torch.cholesky_solve(gradient[..., None], factor)[..., 0], info == 0
     foretold = (descent * torch.addcmul(gradient, added, descent)).sum(1)  # what the quadratic model would gain
     # A step that is no number foretells none.
-    usable = (info == 0) & torch.isfinite(foretold) & ~state.done
+    usable = definite & torch.isfinite(foretold) & ~state.done
     trial_x = torch.where(usable[:, None], state.x - descent, state.x)
     trial = problem.normal(trial_x)
     gained = cost - trial.cost

@@ -11,7 +11,14 @@ import numpy as np
 
 from bodyfit.compiled import loose
 
-__all__ = ["judge", "propose"]
+__all__ = ["damping_factor", "judge", "propose"]
+
+
+@loose
+def damping_factor(gained, foretold, down, up):
+    """The factor of the damping after a step that lowered the objective by `gained`, where the quadratic model said
+    `foretold`: `down` after a good step, the root of `up` after a poor one."""
+    return down if gained > 0.75 * foretold else 1.0 if gained > 0.25 * foretold else math.sqrt(up)
 
 
 @loose
@@ -113,7 +120,7 @@ def judge(
                 x[b, i], gradient[b, i] = tried[b, i], trial_gradient[b, i]
                 for j in range(n):
                     hessian[b, i, j] = trial_hessian[b, i, j]
-            by = down if gained > 0.75 * foretold[b] else 1.0 if gained > 0.25 * foretold[b] else math.sqrt(up)
+            by = damping_factor(gained, foretold[b], down, up)
             done[b] = gained < tolerance * max(before, 1e-12)
         else:
             by = up

@@ -1,23 +1,27 @@
-"""The interpenetration terms: capsules that should not overlap, and SMPLify's spheres inside them.
-
-Their gradients act on pose alone, so that bodies do not get thin to avoid touching.
-"""
+"""Interpenetration: capsules about the body's parts that should not overlap."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bodyfit.body.capsules import Capsules, may_touch
 from bodyfit.body.model import BodyModel
-from bodyfit.body.points import Points, PosedTree
-from bodyfit.fit.priors import Quadratic
+from bodyfit.body.point_tables import PointTables
+from bodyfit.body.points import Points
+from bodyfit.fit.config import StageConfig
+from bodyfit.fit.observations import Observations
+from bodyfit.fit.residuals.base import PointResidual, PointTerm, Vector
+from bodyfit.fit.setup import Setup
 
-__all__ = ["CapsuleOverlap", "SphereOverlap"]
+__all__ = ["CapsuleOverlap"]
 
 
 _ON_TRUNK: dict[str, tuple[tuple[float, float], ...]] = {
@@ -32,7 +36,23 @@ _ON_TRUNK: dict[str, tuple[tuple[float, float], ...]] = {
 it, arms press on it, and thighs fold onto it."""
 
 
-class CapsuleOverlap:
+class Arrays(NamedTuple):
+    """What the loops read."""
+
+    weight: float
+    points: PointTables
+    first: np.ndarray
+    second: np.ndarray
+    sampled: np.ndarray
+    share: np.ndarray
+    corners: np.ndarray
+    radius: np.ndarray
+    radius_shape: np.ndarray
+    where: np.ndarray
+    curved: int
+
+
+class CapsuleOverlap(PointResidual):
     """By how far capsules run into each other: residuals max(0, r_i + r_j - d), d the distance of the axes, in cm.
 
     It is felt from the first touch and pulls in proportion to the depth, where the paper's spheres of a third of the
@@ -42,6 +62,8 @@ class CapsuleOverlap:
     `cover` widens the radii, for the mean distance of the skin from the axis leaves half of the skin outside: 1 for
     real people, who press flesh on flesh, more to clear a mesh.
     """
+
+    name, group, compiled, centred, feels_shape = "interpenetration", "contact", True, True, False
 
     def __init__(self, model: BodyModel, *, cover: float = 1.0, curvature_pairs: int = 8) -> None:
         capsules = Capsules.of(model)
@@ -59,7 +81,7 @@ class CapsuleOverlap:
         sides = [names.index(f"{side}_trunk") for side in ("left", "right")]
         # The starts of the axes, their ends, the points along the limbs.
         ends = [(c, along) for along in (0.0, 1.0) for c in range(n)]
-        self.points = Points(model, [capsules.axis(c, t) for c, t in ends + [s[:2] for s in samples]])
+        self.own_points = Points(model, [capsules.axis(c, t) for c, t in ends + [s[:2] for s in samples]])
         kind = {"dtype": model.dtype, "device": model.device}
         self.pairs = torch.tensor(pairs, device=model.device).T
         self.sampled = torch.tensor([c for c, *_ in samples], device=model.device)
@@ -75,22 +97,82 @@ class CapsuleOverlap:
         self.radius = torch.as_tensor(cover * capsules.radius_m, **kind)
         self.radius_shape = torch.as_tensor(cover * capsules.radius_shape, **kind)
 
-    def __call__(self, tree: PosedTree, betas: Float[Tensor, "B S"]) -> Quadratic:
-        """The term by the axis-angles of the joints, root first; betas do not feel it.
+    @classmethod
+    def of(cls, setup: Setup) -> CapsuleOverlap:
+        """Of the fit's body."""
+        return cls(setup.model)
 
-        The gradient is that of every pair; the Hessian's stand-in is Gauss-Newton over the few that overlap most.
-        """
-        placed = self.points.place(tree, betas)
-        r, slope, weights = self.residuals(placed.positions, self.radius + betas @ self.radius_shape.T)
+    def points(self, setup: Setup) -> Points:
+        """The ends of the capsules' axes and points along the limbs."""
+        return self.own_points
+
+    def at(
+        self, points_m: Float[Tensor, "B K 3"], variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig
+    ) -> PointTerm:
+        """The term: the force is that of every pair, the curvature Gauss-Newton's over the few that overlap most."""
+        return self(points_m, variables["betas"])
+
+    def __call__(self, points_m: Float[Tensor, "B K 3"], betas: Float[Tensor, "B S"]) -> PointTerm:
+        """The term at posed points, of capsules as thick as betas say."""
+        r, slope, weights = self.residuals(points_m, self.radius + betas @ self.radius_shape.T)
         push = (r[..., None] * weights)[..., None] * slope[:, :, None]
-        force = torch.zeros_like(placed.positions).index_add(1, self.where.flatten(), push.flatten(1, 2))
+        force = torch.zeros_like(points_m).index_add(1, self.where.flatten(), push.flatten(1, 2))
         top, which = r.topk(min(self.curvature_pairs, r.shape[1]), dim=1)
         rows = torch.arange(len(r), device=r.device)[:, None]
         pull = (weights[rows, which] * (top > 0)[..., None])[..., None] * slope[rows, which][:, :, None]
-        forces = r.new_zeros(*which.shape, len(self.points), 3)
-        forces.scatter_add_(2, self.where[which][..., None].expand(-1, -1, -1, 3), pull)
-        jacobian = placed.pull_back(forces)
-        return Quadratic(r.square().sum(1), placed.pull_back(force), jacobian.mT @ jacobian)
+        by_points = self._spread(pull, self.where[which])
+        return PointTerm(r.square().sum(1), force, rows=by_points)
+
+    def _spread(self, pull: Float[Tensor, "B N 5 3"], where: Int[Tensor, "*B N 5"]) -> Float[Tensor, "B N K 3"]:
+        """Derivatives by the five points of each pair as derivatives by all points."""
+        out = pull.new_zeros(*pull.shape[:2], len(self.own_points), 3)
+        return out.scatter_add_(2, where.expand(len(pull), -1, -1)[..., None].expand(-1, -1, -1, 3), pull)
+
+    def vector(
+        self,
+        points_m: Float[Tensor, "B K 3"],
+        variables: Mapping[str, Tensor],
+        seen: Observations,
+        stage: StageConfig,
+        *,
+        derive: bool = True,
+    ) -> Vector:
+        """One residual for each pair of parts that could touch."""
+        r, slope, weights = self.residuals(points_m, self.radius + variables["betas"].detach() @ self.radius_shape.T)
+        if not derive:
+            return Vector(r)
+        pull = ((r > 0)[..., None] * weights)[..., None] * slope[:, :, None]
+        return Vector(r, by_points=self._spread(pull, self.where))
+
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Arrays:
+        """For the loops."""
+        return self._tables._replace(weight=weight)
+
+    @cached_property
+    def _tables(self) -> Arrays:
+        first, second = self.pairs.contiguous().numpy()
+        return Arrays(
+            0.0,
+            points=self.own_points.tables,
+            first=first,
+            second=second,
+            sampled=self.sampled.numpy(),
+            share=self.share.numpy(),
+            corners=self.corners.numpy(),
+            radius=self.radius.contiguous().numpy(),
+            radius_shape=self.radius_shape.contiguous().numpy(),
+            where=self.where.contiguous().numpy(),
+            curved=self.curvature_pairs,
+        )
+
+    @staticmethod
+    def none(setup: Setup) -> Arrays:
+        """For loops where the term weighs nothing: making capsules costs as much as a fit of one person."""
+        none, few = np.zeros(0, np.int64), np.zeros(0, str(setup.model.dtype).removeprefix("torch."))
+        n_s = setup.model.num_betas
+        return Arrays(
+            0.0, setup.points.tables, none, none, none, few, none, few, few.reshape(0, n_s), none.reshape(0, 5), 0
+        )
 
     def residuals(
         self, points: Float[Tensor, "B K 3"], radius: Float[Tensor, "B C"]
@@ -150,53 +232,3 @@ def _closest(
     t = ((uv * s + vw) / vv).clamp(0, 1)
     s = ((uv * t - uw) / uu).clamp(0, 1)
     return s, t, w + s[..., None] * u - t[..., None] * v
-
-
-class SphereOverlap:
-    """SMPLify's own term, for comparison with the paper: exp(-|ci - cj|^2 / (si^2 + sj^2)) over spheres i and j that
-    fill the capsules, s a third of the radius (Bogo et al. 2016, E_sp)."""
-
-    def __init__(self, model: BodyModel, *, curvature_pairs: int = 8) -> None:
-        capsules = Capsules.of(model)
-        self.curvature_pairs = curvature_pairs
-        entries, radius, slope, part = [], [], [], []
-        for c in range(len(capsules.names)):
-            count = max(2, int(np.ceil(capsules.length_m[c] / (1.2 * capsules.radius_m[c]))) + 1)
-            for t in np.linspace(0, 1, count):
-                entries.append(capsules.axis(c, t))
-                radius.append(capsules.radius_m[c])
-                slope.append(capsules.radius_shape[c])
-                part.append(capsules.names[c])
-        pairs = [(i, j) for i, j in combinations(range(len(part)), 2) if part[i] != part[j]]
-        pairs = [(i, j) for i, j in pairs if not may_touch(part[i], part[j])]
-        self.first, self.second = torch.tensor(pairs, device=model.device).T
-        self.points = Points(model, entries)
-        self.radius = torch.as_tensor(np.array(radius), dtype=model.dtype, device=model.device)
-        self.radius_shape = torch.as_tensor(np.array(slope), dtype=model.dtype, device=model.device)
-
-    def __call__(self, tree: PosedTree, betas: Float[Tensor, "B S"]) -> Quadratic:
-        """The term by the axis-angles of the joints, root first; betas do not feel it.
-
-        The gradient is that of every pair; the Hessian's stand-in is Gauss-Newton over the few that overlap most.
-        """
-        placed = self.points.place(tree, betas)
-        centres = placed.positions
-        s2 = ((self.radius + betas @ self.radius_shape.T) / 3).square()
-        s2_pair = s2[:, self.first] + s2[:, self.second]
-        apart = centres[:, self.first] - centres[:, self.second]
-        value = (-apart.square().sum(2) / s2_pair).exp()
-        # Half the gradient of exp(-d^2 / S) by the first centre is -(value / S) d.
-        push = -(value / s2_pair)[..., None] * apart
-        force = torch.zeros_like(centres).index_add(1, self.first, push).index_add(1, self.second, -push)
-        gradient = placed.pull_back(force)
-        n = min(self.curvature_pairs, value.shape[1])
-        top, which = value.topk(n, dim=1)
-        # The residual is exp(-d^2 / 2S), its derivative by the first centre -residual d / S.
-        rows = torch.arange(len(value), device=value.device)[:, None]
-        pull = -(top.sqrt() / s2_pair[rows, which])[..., None] * apart[rows, which]
-        forces = centres.new_zeros(*which.shape, centres.shape[1], 3)
-        items = torch.arange(n, device=value.device)[None]
-        forces[rows, items, self.first[which]] = pull
-        forces[rows, items, self.second[which]] = -pull
-        jacobian = placed.pull_back(forces)
-        return Quadratic(value.sum(1), gradient, jacobian.mT @ jacobian)

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel
+from bodyfit.fit.variables import Variables
 from bodyfit.rotation import exp_and_left_jacobian, inverse_left_jacobian
 
 __all__ = ["Motion", "MotionQuadratic"]
@@ -37,7 +38,8 @@ _POWER, _POWER_TRANSL = 0.1, 0.5
 
 @dataclass(frozen=True)
 class MotionQuadratic:
-    """The term about the current motion, by frame, for the variables transl (3) and the joints' axis-angles (3 J)."""
+    """The term about the current motion, by frame, for the translation and the joints' axis-angles, in their columns'
+    order (`Variables.motion_size`)."""
 
     cost: Float[Tensor, "S"]
     """Of each frame but the first and last."""
@@ -51,8 +53,9 @@ class MotionQuadratic:
 class Motion:
     """The term for one model and frame rate."""
 
-    def __init__(self, model: BodyModel, fps: float, tail: float) -> None:
-        names = model.skeleton.names[: model.body_joints]
+    def __init__(self, model: BodyModel, fps: float, tail: float, layout: Variables | None = None) -> None:
+        layout = Variables.of(model) if layout is None else layout
+        names = [model.skeleton.names[j] for b in layout.blocks if b.kind == "rotations" for j in b.joints]
         sigma = [_SIGMA.get(name) or _SIGMA[name.split("_")[-1]] for name in names]
         per_triple = torch.tensor([_SIGMA_TRANSL, *sigma], dtype=model.dtype, device=model.device)
         # A frame's share of the integral over time: at any frame rate the same motion is as smooth.

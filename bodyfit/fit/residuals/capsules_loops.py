@@ -1,4 +1,4 @@
-"""Capsules that run into each other, one person at a time, compiled by numba; the equations are those of `overlap`."""
+"""Capsules that run into each other, one person at a time, compiled by numba; the equations are those of `capsules`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _closest(p, i, j, n):
 def _on_slab(p, at, corners, share):
     """Sets `share` (5): of the four corners in the point of the trunk's slab that is nearest; its squared distance.
 
-    As `overlap._on_slab`: four triangles about the middle, the foot in one of them, on a side or on a line inward.
+    As `capsules._on_slab`: four triangles about the middle, the foot in one of them, on a side or on a line inward.
     """
     tiny, best = 1e-30, np.inf
     middle = (
@@ -76,18 +76,17 @@ def _on_slab(p, at, corners, share):
 
 
 @loose
-def _touching(x, b, capsules, p, found, share, slope):
+def _touching(x, b, betas, capsules, p, found, share, slope):
     """The residuals that are not 0: their number; how deep and which (`found`), and how the way between the nearest
     points is a sum of points (`share`, `slope`)."""
     first, second, sampled, part = capsules.first, capsules.second, capsules.sampled, capsules.share
     corners, radius, radius_shape = capsules.corners, capsules.radius, capsules.radius_shape
     n, n_s, count = len(radius), radius_shape.shape[1], 0
-    end = x.shape[1] - n_s
     r, half = np.empty(n), np.empty(n)
     for c in range(n):
         r[c] = radius[c]
         for s in range(n_s):
-            r[c] += np.float64(radius_shape[c, s]) * x[b, end + s]
+            r[c] += np.float64(radius_shape[c, s]) * x[b, betas + s]
         u = _between(p, c, c + n)
         half[c] = 0.5 * math.sqrt(_dot(u, u))
     trunk = 0.5 * (r[corners[0]] + r[corners[3]])
@@ -124,18 +123,18 @@ def _touching(x, b, capsules, p, found, share, slope):
 
 
 @loose
-def overlap(x, b, capsules, tree, posed, weight, lever, rows, row, t, H, g):
+def overlap(x, b, capsules, tree, posed, lever, rows, row, t, H, g):
     """Adds the term to H, its lower triangle, and g; returns it. `rows` (3, D) and `lever` are 0 and stay so.
 
     The gradient is that of every pair; the Hessian's stand-in is Gauss-Newton over the few that overlap most.
     """
     points, where, curved = capsules.points, capsules.where, capsules.curved
-    moved, mover = points.moved, points.mover
-    n_j, w2, cost = len(tree.parents), weight * weight, 0.0
+    moved, mover, column = points.moved, points.mover, tree.column
+    w2, cost = capsules.weight * capsules.weight, 0.0
     pieces, p = np.empty((len(points.bone), 3)), np.empty((len(points.piece) - 1, 3))
     found, share, slope = np.empty((len(where), 2)), np.empty((len(where) + 1, 5)), np.empty((len(where) + 1, 3))
-    place(x, b, points, posed, pieces, p)
-    count = _touching(x, b, capsules, p, found, share, slope)
+    place(x, b, tree, points, posed, pieces, p)
+    count = _touching(x, b, tree.betas, capsules, p, found, share, slope)
     for e in range(count):
         deeper = 0
         for other in range(count):
@@ -150,11 +149,12 @@ def overlap(x, b, capsules, tree, posed, weight, lever, rows, row, t, H, g):
             point_rows(k, points, tree, posed, pieces, lever, rows)
             u, v, z = share[e, m] * slope[e, 0], share[e, m] * slope[e, 1], share[e, m] * slope[e, 2]
             for n in range(moved[k], moved[k + 1]):
-                for a in range(3 + 3 * mover[n], 6 + 3 * mover[n]):
+                at = column[mover[n]]
+                for a in range(at, at + 3):
                     row[a] += u * rows[0, a] + v * rows[1, a] + z * rows[2, a]
                     rows[0, a] = rows[1, a] = rows[2, a] = 0
         cost += w2 * r * r
-        for a in range(3, 3 + 3 * n_j):
+        for a in range(len(g)):
             g[a] += w2 * r * row[a]
             if deeper < curved and row[a] != 0:
                 t[0] = w2 * row[a]

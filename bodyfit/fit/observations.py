@@ -1,0 +1,61 @@
+"""What was seen of people, as the residuals read it: what is missing is 0 with weight 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bodyfit.fit.evidence import Rig
+
+__all__ = ["Observations"]
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What was seen of each person, ready for the residuals."""
+
+    target: Float[Tensor, "B CK 2"]
+    """Normalised picture coordinates (x px - cx) / f; 0 where missing."""
+    weight: Float[Tensor, "B CK"]
+    """Confidence; 0 where missing."""
+    scale_cm: Float[Tensor, "B *N"]
+    """Centimetres at the person for one unit of normalised coordinates: 100 x the starting depth in metres; one a
+    person, or one a keypoint."""
+    rig: Rig | None = None
+    """Where several cameras stand; keypoints are then those of camera after camera."""
+    lift_m: Float[Tensor, "B K 3"] | None = None
+    """3D keypoints in camera axes about any origin; 0 where unknown."""
+    lift_weight: Float[Tensor, "B K"] | None = None
+    """Their confidence; 0 where unknown."""
+    points_m: Float[Tensor, "B P 3"] | None = None
+    """Measured 3D keypoints in camera axes; 0 where unknown."""
+    points_weight: Float[Tensor, "B P"] | None = None
+    """1 where they are known, else 0."""
+    height_m: Float[Tensor, "B"] | None = None
+    """Known statures."""
+    previous_pose: Float[Tensor, "B A"] | None = None
+    """Body angles a moment ago."""
+    held: tuple[str, ...] = ()
+    """Blocks of variables that stay where they start: the betas of a shape that is known."""
+    more: Mapping[str, Float[Tensor, "B ..."]] = field(default_factory=dict)
+    """What residuals of the user's own read, by a name of theirs; one row a person."""
+
+    def select(self, index: Tensor) -> Observations:
+        """Some of the people."""
+
+        def some(value: Any) -> Any:
+            return value[index] if isinstance(value, Tensor) else value
+
+        values: dict[str, Any] = {f.name: some(getattr(self, f.name)) for f in fields(self)}
+        values["more"] = {name: value[index] for name, value in self.more.items()}
+        return Observations(**values)
+
+    def replace_rows(self, rows: Int[Tensor, "N"], others: Observations) -> Observations:
+        """Replace the keypoints and the lift of some people by those of `others`, in a new record."""
+        names = ("target", "weight", "lift_m", "lift_weight")
+        own = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return replace(self, **{name: v.index_copy(0, rows, getattr(others, name)) for name, v in own.items()})

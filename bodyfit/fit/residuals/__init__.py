@@ -1,0 +1,86 @@
+"""The residuals of a fit: one file and one class a term, registered by name.
+
+To add one, write a subclass of `PointResidual` or `VariableResidual` and `register` it (docs/extending.md).
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from bodyfit.errors import OptionError
+from bodyfit.fit.residuals.base import (
+    BlockTerm,
+    PointResidual,
+    PointTerm,
+    Quadratic,
+    Residual,
+    VariableResidual,
+    Vector,
+)
+from bodyfit.fit.residuals.bends import AnglePrior
+from bodyfit.fit.residuals.capsules import CapsuleOverlap
+from bodyfit.fit.residuals.focal import FocalPrior
+from bodyfit.fit.residuals.lift import Lift
+from bodyfit.fit.residuals.limits import LimitPrior
+from bodyfit.fit.residuals.measured import MeasuredPoints
+from bodyfit.fit.residuals.mixture import MixturePrior
+from bodyfit.fit.residuals.previous import PreviousPose
+from bodyfit.fit.residuals.reprojection import Reprojection
+from bodyfit.fit.residuals.shape import ShapePrior
+from bodyfit.fit.residuals.spheres import SphereOverlap
+from bodyfit.fit.residuals.stature import HeightTerm
+
+__all__ = [
+    "RESIDUALS",
+    "BlockTerm",
+    "PointResidual",
+    "PointTerm",
+    "Quadratic",
+    "Residual",
+    "VariableResidual",
+    "Vector",
+    "register",
+    "unregister",
+]
+
+RESIDUALS: dict[str, type[Residual]] = {
+    residual.name: residual
+    for residual in (
+        Reprojection,
+        Lift,
+        MeasuredPoints,
+        MixturePrior,
+        AnglePrior,
+        LimitPrior,
+        CapsuleOverlap,
+        SphereOverlap,
+        ShapePrior,
+        PreviousPose,
+        HeightTerm,
+        FocalPrior,
+    )
+}
+"""Name -> residual, in the order in which they are added up."""
+
+_BUILT_IN = frozenset(RESIDUALS)
+_Kind = TypeVar("_Kind", bound=type[Residual])
+
+
+def register(residual: _Kind) -> _Kind:
+    """Add a residual of one's own, under its name; a class decorator. Raises `OptionError` for a name that is taken by
+    another class or a group that covariances do not have."""
+    name, groups = residual.name, ("seen", "pose", "shape", "motion", "contact")
+    taken = RESIDUALS.get(name)
+    if taken is not None and taken is not residual:
+        raise OptionError(f"there is a residual {name} already ({taken.__module__}.{taken.__name__}); choose a name")
+    if residual.group not in groups:
+        raise OptionError(f"the group of residual {name} must be one of {', '.join(groups)}, got {residual.group!r}")
+    RESIDUALS[name] = residual
+    return residual
+
+
+def unregister(name: str) -> None:
+    """Take a residual of one's own out again. Raises `OptionError` for one that is not there or comes with bodyfit."""
+    if name not in RESIDUALS or name in _BUILT_IN:
+        raise OptionError(f"there is no residual {name} of your own")
+    del RESIDUALS[name]

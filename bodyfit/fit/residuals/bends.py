@@ -1,0 +1,81 @@
+"""Elbows and knees that bend backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bodyfit.fit.config import StageConfig
+from bodyfit.fit.observations import Observations
+from bodyfit.fit.residuals.base import Quadratic, VariableResidual, Vector
+from bodyfit.fit.setup import Setup
+from bodyfit.skeleton import SMPL
+
+__all__ = ["AnglePrior"]
+
+_BENDS = (("left_elbow", 1, 1.0), ("right_elbow", 1, -1.0), ("left_knee", 0, -1.0), ("right_knee", 0, -1.0))
+"""Joint, axis of its axis-angle, and the sign that bends backwards: +y, -y, -x, -x."""
+_STEEPEST = 4.0
+"""Radians beyond which the exponential grows no more, for float32's sake."""
+
+
+class Arrays(NamedTuple):
+    """What the loops read."""
+
+    weight: float
+    column: np.ndarray
+    sign: np.ndarray
+
+
+class AnglePrior(VariableResidual):
+    """Residuals 10 exp(s theta) at elbows and knees, which grow fast where the limb bends backwards (Bogo et al. 2016,
+    E_a)."""
+
+    name, group, compiled, blocks = "angle", "contact", True, ("body_pose",)
+
+    def __init__(self, *, dtype: torch.dtype, device: torch.device) -> None:
+        columns = [3 * (SMPL.index(joint) - 1) + axis for joint, axis, _ in _BENDS]  # body_pose leaves the root out
+        self.index = torch.tensor(columns, device=device)
+        self.sign = torch.tensor([sign for *_, sign in _BENDS], dtype=dtype, device=device)
+
+    @classmethod
+    def of(cls, setup: Setup) -> AnglePrior:
+        """The same joints of every body."""
+        return cls(dtype=setup.model.dtype, device=setup.model.device)
+
+    def _residuals(self, pose: Float[Tensor, "B N"]) -> Float[Tensor, "B E"]:
+        return 10 * (self.sign * pose[:, self.index]).clamp(max=_STEEPEST).exp()
+
+    def __call__(self, pose: Float[Tensor, "B N"]) -> Quadratic:
+        """The term; its Hessian is diagonal."""
+        squared = self._residuals(pose).square()
+        gradient = torch.zeros_like(pose).index_copy(1, self.index, self.sign * squared)
+        return Quadratic(squared.sum(1), gradient, torch.zeros_like(pose).index_copy(1, self.index, squared))
+
+    def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
+        """The term."""
+        return self(variables["body_pose"])
+
+    def vector(
+        self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig, *, derive: bool = True
+    ) -> Vector:
+        """The residuals."""
+        pose = variables["body_pose"]
+        r = self._residuals(pose)
+        rows = r.new_zeros(*r.shape, pose.shape[1])
+        rows[:, torch.arange(r.shape[1], device=r.device), self.index] = (self.sign * r).detach()
+        return Vector(r, by_variables=rows)
+
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Arrays:
+        """For the loops."""
+        return Arrays(weight, *self._tables)
+
+    @cached_property
+    def _tables(self) -> tuple[np.ndarray, ...]:
+        return self.index.numpy(), self.sign.numpy()

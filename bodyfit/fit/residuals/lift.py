@@ -1,0 +1,153 @@
+"""A detector's 3D lift: keypoints in camera axes about any origin and of about the body's size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bodyfit.body.points import Points
+from bodyfit.fit.config import StageConfig
+from bodyfit.fit.observations import Observations
+from bodyfit.fit.residuals.base import PointResidual, PointTerm, Vector
+from bodyfit.fit.residuals.robust import geman_mcclure, saturated
+from bodyfit.fit.setup import Setup
+
+__all__ = ["SIZES", "Lift", "centred_distance"]
+
+SIZES = 1.5
+"""How many times larger or smaller than the body a lift may be."""
+
+
+@dataclass(frozen=True)
+class _Centred:
+    """Residuals r = p - mean(p) - s (q - mean(q)) in centimetres, and what their derivative by the points is made of.
+
+    Both sides have their weighted mean moved to the origin, and the keypoints q are given the size s = <p, q> / <q, q>
+    that brings them nearest to the body's points p, kept within `SIZES`. That is linear in p, so that the Jacobian is
+    exact (variable projection, Golub & Pereyra 1973): 100 (p_kc - sum of share_m p_mc - q_kc sum of dual_md p_md).
+    """
+
+    r: Float[Tensor, "B K 3"]
+    share: Float[Tensor, "B K 1"]
+    q: Float[Tensor, "B K 3"]
+    """About its mean; 0 where the size is at its bound."""
+    dual: Float[Tensor, "B K 3"]
+
+    @classmethod
+    def of(
+        cls, points_m: Float[Tensor, "B K 3"], target_m: Float[Tensor, "B K 3"], weight: Float[Tensor, "B K"]
+    ) -> _Centred:
+        w2 = weight.square()[..., None]
+        share = w2 / w2.sum(1, keepdim=True).clamp_min(1e-12)
+        both = torch.stack([points_m, target_m])
+        p, q = both - (share * both).sum(2, keepdim=True)
+        dual = share * q
+        dual = dual / (dual * q).sum((1, 2), keepdim=True).clamp_min(1e-12)
+        size = (dual * p).sum((1, 2), keepdim=True)
+        kept = size.clamp(1 / SIZES, SIZES)
+        free = (kept == size).to(p.dtype)
+        return cls(100 * (p - kept * q), share, free * q, free * dual)
+
+    def shared(self) -> Float[Tensor, "B 4 K 3"]:
+        """The four sums over points that all residuals share, by each point: the mean (3), and the size."""
+        mean = self.share[:, None] * torch.eye(3, dtype=self.r.dtype, device=self.r.device)[:, None]
+        return torch.cat([mean, self.dual[:, None]], 1)
+
+    def taken(self) -> Float[Tensor, "B K 3 4"]:
+        """How much of each of these a residual has taken off."""
+        eye = torch.eye(3, dtype=self.r.dtype, device=self.r.device).expand(*self.r.shape, 3)
+        return torch.cat([eye, self.q[..., None]], 3)
+
+
+def centred_distance(
+    points_m: Float[Tensor, "B K 3"],
+    target_m: Float[Tensor, "B K 3"],
+    weight: Float[Tensor, "B K"],
+    sigma_cm: float,
+) -> PointTerm:
+    """Robust distances, centimetres, to 3D keypoints of any origin and size; the weight is squared in the sum."""
+    c, w2 = _Centred.of(points_m, target_m, weight), weight.square()[..., None]
+    rho, robust = geman_mcclure(c.r, sigma_cm)
+    stiff = 1e4 * w2 * robust  # of each coordinate by itself
+    shared, taken = c.shared().flatten(2), c.taken().flatten(1, 2)  # (B, 4, 3K), (B, 3K, 4)
+    weighted = (stiff.flatten(1)[..., None] * taken).mT
+    push = (0.01 * stiff * c.r).flatten(1)[:, None]
+    force = torch.baddbmm(push, push @ taken, shared, alpha=-1)
+    left = torch.baddbmm(weighted, weighted @ taken, shared, alpha=-0.5)
+    coupling = left.unflatten(2, (-1, 3)), shared.unflatten(2, (-1, 3))
+    cost = (w2 * rho).sum((1, 2))
+    return PointTerm(cost, force.view_as(points_m), stiff.diag_embed(), coupling=coupling)
+
+
+class Arrays(NamedTuple):
+    """What the loops read."""
+
+    weight: float
+    target_m: np.ndarray
+    confidence: np.ndarray
+    sigma: float
+
+
+class Lift(PointResidual):
+    """Distances to the lift after both are centred and the lift is given the body's size."""
+
+    name, group, compiled, centred = "lift", "seen", True, True
+
+    @classmethod
+    def of(cls, setup: Setup) -> Lift:
+        """Nothing of its own."""
+        return cls()
+
+    def points(self, setup: Setup) -> Points:
+        """The layout's."""
+        return setup.points
+
+    def applies(self, seen: Observations) -> bool:
+        """Whether there is a lift."""
+        return seen.lift_m is not None and seen.lift_weight is not None
+
+    def at(
+        self, points_m: Float[Tensor, "B K 3"], variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig
+    ) -> PointTerm:
+        """The term."""
+        assert seen.lift_m is not None
+        assert seen.lift_weight is not None
+        return centred_distance(points_m, seen.lift_m, seen.lift_weight, stage.lift_sigma_cm)
+
+    def vector(
+        self,
+        points_m: Float[Tensor, "B K 3"],
+        variables: Mapping[str, Tensor],
+        seen: Observations,
+        stage: StageConfig,
+        *,
+        derive: bool = True,
+    ) -> Vector:
+        """Each coordinate saturated."""
+        assert seen.lift_m is not None
+        assert seen.lift_weight is not None
+        c = _Centred.of(points_m, seen.lift_m, seen.lift_weight)
+        r, slope = saturated(c.r, stage.lift_sigma_cm)
+        weight, n_k = seen.lift_weight[..., None], points_m.shape[1]
+        if not derive:
+            return Vector((weight * r).flatten(1))
+        one = torch.eye(3 * n_k, dtype=r.dtype, device=r.device).view(3 * n_k, n_k, 3)
+        rows = one - torch.einsum("brm,bmkc->brkc", c.taken().flatten(1, 2), c.shared())
+        return Vector((weight * r).flatten(1), by_points=100 * (weight * slope).flatten(1)[..., None, None] * rows)
+
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Arrays:
+        """For the loops; empty where there is no lift."""
+        there = weight > 0 and seen.lift_m is not None and seen.lift_weight is not None
+        target = seen.lift_m if there else seen.weight.new_empty(0, 0, 3)
+        confidence = seen.lift_weight if there else seen.weight.new_empty(0, 0)
+        assert target is not None
+        assert confidence is not None
+        kind = seen.weight.dtype
+        target, confidence = (v.to(kind).contiguous().numpy() for v in (target, confidence))
+        return Arrays(weight, target, confidence, float(stage.lift_sigma_cm))

@@ -1,0 +1,68 @@
+"""Angles beyond the limits of their joints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bodyfit.body.pose_prior import PosePrior
+from bodyfit.fit.config import StageConfig
+from bodyfit.fit.observations import Observations
+from bodyfit.fit.residuals.base import Quadratic, VariableResidual, Vector
+from bodyfit.fit.setup import Setup
+
+__all__ = ["LimitPrior"]
+
+
+class Arrays(NamedTuple):
+    """What the loops read."""
+
+    weight: float
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+class LimitPrior(VariableResidual):
+    """Residuals of the angles beyond the joint limits, in radians."""
+
+    name, group, compiled, blocks = "limits", "contact", True, ("body_pose",)
+
+    def __init__(self, prior: PosePrior, *, dtype: torch.dtype, device: torch.device) -> None:
+        self.lower = torch.as_tensor(prior.limits_lower, dtype=dtype, device=device)
+        self.upper = torch.as_tensor(prior.limits_upper, dtype=dtype, device=device)
+
+    @classmethod
+    def of(cls, setup: Setup) -> LimitPrior:
+        """Of the fit's prior."""
+        return cls(setup.prior, dtype=setup.model.dtype, device=setup.model.device)
+
+    def __call__(self, pose: Float[Tensor, "B N"]) -> Quadratic:
+        """The term; its Hessian is diagonal."""
+        beyond = pose - pose.clamp(self.lower, self.upper)
+        return Quadratic(beyond.square().sum(1), beyond, (beyond != 0).to(pose.dtype))
+
+    def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
+        """The term."""
+        return self(variables["body_pose"])
+
+    def vector(
+        self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig, *, derive: bool = True
+    ) -> Vector:
+        """The residuals."""
+        pose = variables["body_pose"]
+        beyond = pose - pose.clamp(self.lower, self.upper)
+        return Vector(beyond, by_variables=(beyond != 0).to(pose).diag_embed())
+
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Arrays:
+        """For the loops."""
+        return Arrays(weight, *self._tables)
+
+    @cached_property
+    def _tables(self) -> tuple[np.ndarray, ...]:
+        return self.lower.numpy(), self.upper.numpy()

@@ -1,0 +1,168 @@
+"""Keypoints in pictures: where the body's points are seen, against where the detector saw them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bodyfit.body.points import Points
+from bodyfit.errors import OptionError
+from bodyfit.fit.config import StageConfig
+from bodyfit.fit.observations import Observations
+from bodyfit.fit.residuals.base import BlockTerm, PointResidual, PointTerm, Vector
+from bodyfit.fit.residuals.focal import FOCAL
+from bodyfit.fit.residuals.robust import geman_mcclure, saturated
+from bodyfit.fit.setup import Setup
+
+__all__ = ["NEAR_M", "Reprojection", "projected", "reprojected"]
+
+NEAR_M = 0.1
+"""The near plane: points are taken for no nearer to the camera than this, and nobody is seen before it."""
+
+
+def projected(points_cam_m: Float[Tensor, "*B 3"]) -> tuple[Float[Tensor, "*B 2"], Float[Tensor, "*B 1"]]:
+    """Normalised picture coordinates (x / z, y / z) and 1 / z, of depths not below the near plane."""
+    inverse = points_cam_m[..., 2:].clamp_min(NEAR_M).reciprocal()
+    return points_cam_m[..., :2] * inverse, inverse
+
+
+def _slopes(uv: Float[Tensor, "*B 2"], by_unit: Float[Tensor, "*B 1"]) -> Float[Tensor, "*B 2 3"]:
+    """Derivative of uv by the point, times z and the unit's size over z."""
+    eye = torch.eye(2, dtype=uv.dtype, device=uv.device) * by_unit[..., None]
+    return torch.cat([eye, -(uv * by_unit)[..., None]], -1)
+
+
+def reprojected(
+    points_cam_m: Float[Tensor, "B K 3"],
+    target: Float[Tensor, "B K 2"],
+    weight: Float[Tensor, "B K"],
+    scale: Float[Tensor, "B #K"],
+    sigma: float,
+) -> PointTerm:
+    """The robust reprojection error of points in a camera's axes.
+
+    `target` are normalised picture coordinates, (x px - cx) / f; `scale` turns them into the residual's unit, that of
+    `sigma`. The weight is squared in the sum. The cost is infinite where a weighted point is not before the camera, so
+    that a step there is refused.
+    """
+    uv, inverse = projected(points_cam_m)
+    scale, w2 = scale[..., None], weight.square()[..., None]
+    r = (uv - target) * scale
+    rho, robust = geman_mcclure(r, sigma)
+    slopes = _slopes(uv, scale * inverse)
+    pulled = (w2 * robust)[..., None] * slopes
+    behind = ((points_cam_m[..., 2] < NEAR_M) & (weight > 0)).any(1)
+    cost = torch.where(behind, torch.inf, (w2 * rho).sum((1, 2)))
+    return PointTerm(cost, (pulled.mT @ r[..., None])[..., 0], pulled.mT @ slopes)
+
+
+class Arrays(NamedTuple):
+    """What the loops read."""
+
+    weight: float
+    target: np.ndarray
+    confidence: np.ndarray
+    scale_cm: np.ndarray
+    R: np.ndarray
+    t: np.ndarray
+    sigma: float
+
+
+class Reprojection(PointResidual):
+    """Robust distances in the picture of each camera, in centimetres at the person."""
+
+    name, group, weight, compiled = "reprojection", "seen", 1.0, True
+
+    @classmethod
+    def of(cls, setup: Setup) -> Reprojection:
+        """Nothing of its own."""
+        return cls()
+
+    def points(self, setup: Setup) -> Points:
+        """The layout's."""
+        return setup.points
+
+    def has_loops(self, setup: Setup) -> bool:
+        """Where the focal length is no variable."""
+        return FOCAL.name not in setup.layout
+
+    def at(
+        self, points_m: Float[Tensor, "B K 3"], variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig
+    ) -> PointTerm:
+        """The term, in every camera's axes turned back to the first's."""
+        scale = seen.scale_cm if seen.scale_cm.ndim == 2 else seen.scale_cm[:, None]
+        if FOCAL.name in variables:
+            return self._zoomed(points_m, variables[FOCAL.name].exp(), seen, scale, stage.sigma_cm)
+        if seen.rig is None:
+            return reprojected(points_m, seen.target, seen.weight, scale, stage.sigma_cm)
+        n_c, R = len(seen.rig.R), seen.rig.R[:, None]
+        term = reprojected(seen.rig.points(points_m), seen.target, seen.weight, scale, stage.sigma_cm)
+        assert term.stiffness is not None
+        force, stiffness = (value.unflatten(1, (n_c, -1)) for value in (term.force, term.stiffness))
+        return PointTerm(term.cost, (force[..., None, :] @ R)[..., 0, :].sum(1), (R.mT @ stiffness @ R).sum(1))
+
+    def _zoomed(
+        self,
+        points_m: Float[Tensor, "B K 3"],
+        zoom: Float[Tensor, "B 1"],
+        seen: Observations,
+        scale: Float[Tensor, "B #K"],
+        sigma: float,
+    ) -> PointTerm:
+        """Of a focal length e^phi times that of the observations: (e^phi u - target) scale is the residual of a camera
+        without phi that sees target e^-phi at scale e^phi."""
+        if seen.rig is not None:
+            raise OptionError("the focal length is a variable for one camera; calibrated cameras know theirs")
+        target, scale = seen.target / zoom[..., None], scale * zoom
+        term = reprojected(points_m, target, seen.weight, scale, sigma)
+        uv, inverse = projected(points_m)
+        r, by_phi = (uv - target) * scale[..., None], uv * scale[..., None]
+        factor = seen.weight.square()[..., None] * geman_mcclure(r, sigma)[1]
+        gradient, hessian = ((factor * v * by_phi).sum((1, 2))[:, None] for v in (r, by_phi))
+        mixed = _slopes(uv, scale[..., None] * inverse).mT @ (factor * by_phi)[..., None]  # (B, K, 3, 1)
+        return replace(term, blocks={FOCAL.name: BlockTerm(gradient, hessian[..., None], mixed)})
+
+    def vector(
+        self,
+        points_m: Float[Tensor, "B K 3"],
+        variables: Mapping[str, Tensor],
+        seen: Observations,
+        stage: StageConfig,
+        *,
+        derive: bool = True,
+    ) -> Vector:
+        """c r / sqrt(1 + r^2 / sigma^2): its square is the cost, but for points that are not before the camera."""
+        in_view = points_m if seen.rig is None else seen.rig.points(points_m)
+        scale = (seen.scale_cm if seen.scale_cm.ndim == 2 else seen.scale_cm[:, None])[..., None]
+        uv, inverse = projected(in_view)
+        r, slope = saturated((uv - seen.target) * scale, stage.sigma_cm)
+        weight = seen.weight[..., None]
+        if not derive:
+            return Vector((weight * r).flatten(1))
+        by_own = (weight * slope)[..., None] * _slopes(uv, scale * inverse)  # (B, CK, 2, 3)
+        if seen.rig is not None:
+            by_own = (by_own.unflatten(1, (len(seen.rig.R), -1)) @ seen.rig.R[:, None]).flatten(1, 2)
+        n_k = points_m.shape[1]
+        one = torch.eye(n_k, dtype=r.dtype, device=r.device).repeat(in_view.shape[1] // n_k, 1)
+        rows = by_own[:, :, :, None] * one[:, None, :, None]  # (B, CK, 2, K, 3)
+        return Vector((weight * r).flatten(1), by_points=rows.flatten(1, 2))
+
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Arrays:
+        """For the loops."""
+        scale = seen.scale_cm if seen.scale_cm.ndim == 2 else seen.scale_cm[:, None]
+        target, confidence, scale = (_plain(v, seen.weight) for v in (seen.target, seen.weight, scale))
+        if seen.rig is None:
+            R, t = np.eye(3, dtype=target.dtype)[None], np.zeros((1, 3), target.dtype)
+        else:
+            R, t = _plain(seen.rig.R, seen.weight), _plain(seen.rig.t, seen.weight)
+        return Arrays(weight, target, confidence, scale, R, t, float(stage.sigma_cm))
+
+
+def _plain(value: Tensor, like: Tensor) -> np.ndarray:
+    return value.to(like.dtype).contiguous().numpy()

@@ -1,0 +1,60 @@
+"""The objective of some frames of one person together: each frame's own, the variables they share, and the motion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bodyfit.fit.objective import StageObjective
+from bodyfit.fit.residuals.motion import Motion
+from bodyfit.solve import BandedArrow, ChainNormal
+
+__all__ = ["SequenceObjective"]
+
+
+@dataclass(frozen=True)
+class SequenceObjective:
+    """The objective of a window: that of each frame, with what frames share in common, and that of the motion; a
+    `solve.ChainProblem` over the variables of each frame and those that frames share (`Variables.split`)."""
+
+    frames: StageObjective
+    motion: Motion | None
+    """None where frames do not follow each other."""
+    weight: float
+    """Of the motion, squared in the sum."""
+    held: int = 0
+    """So many first frames stay as they are."""
+    chunk: int = 256
+    """Frames whose derivatives are made at once."""
+
+    def normal(self, x: Float[Tensor, "T N"], z: Float[Tensor, "M"]) -> ChainNormal:
+        """Cost and normal equations."""
+        n, w2, layout = x.shape[1], self.weight**2, self.frames.terms.layout
+        rows = torch.arange(len(x), device=x.device).split(self.chunk)
+        parts = [self.frames.select(r).normal(layout.join(x[r], z)) for r in rows]
+        cost = torch.cat([p.cost for p in parts])
+        gradient, hessian = torch.cat([p.gradient for p in parts]), torch.cat([p.hessian for p in parts])
+        gradient, shared = gradient[:, :n], gradient[:, n:]
+        diagonal, border = hessian[:, :n, :n].contiguous(), hessian[:, :n, n:].contiguous()
+        total, bands = cost.double().sum(), ()
+        if self.motion is not None:
+            moves, moved = self.motion(x[:, : layout.motion_size]), slice(layout.motion_size)
+            gradient[:, moved] += w2 * moves.gradient
+            _on_triples(diagonal[:, moved, moved]).add_(moves.blocks[0], alpha=w2)
+            bands = tuple(w2 * block for block in moves.blocks[1:])
+            total = total + w2 * moves.cost.double().sum()
+        # The first frames held where they are.
+        gradient[: self.held] = 0
+        diagonal[: self.held] = torch.eye(n, dtype=x.dtype, device=x.device)
+        for rows in (*bands, border):
+            rows[: self.held] = 0
+        system = BandedArrow(diagonal, bands, border, hessian[:, n:, n:].sum(0))
+        return ChainNormal(float(total), gradient, shared.sum(0), system)
+
+
+def _on_triples(matrix: Float[Tensor, "T N N"]) -> Float[Tensor, "T G 3 3"]:
+    """A view of the 3 x 3 blocks on the diagonal."""
+    return matrix.unflatten(2, (-1, 3)).unflatten(1, (-1, 3)).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)

@@ -1,0 +1,27 @@
+"""What the residuals of a fit are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bodyfit.body.model import BodyModel
+from bodyfit.body.points import Points
+from bodyfit.body.pose_prior import PosePrior
+from bodyfit.fit.variables import Variables
+
+__all__ = ["Setup"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A model, the points that are looked at, a prior, and the table of variables: the same for everybody."""
+
+    model: BodyModel
+    points: Points
+    """Those of the keypoint layout."""
+    points3d: Points
+    """Those of the layout of measured points; the same object where that is the same layout."""
+    prior: PosePrior
+    """Of the model's body joints."""
+    layout: Variables
+    """Which columns of the solver's vector are what."""

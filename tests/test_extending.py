@@ -1,0 +1,44 @@
+"""What docs/extending.md teaches works as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import bodyfit
+from bodyfit.detect import DETECTORS
+from bodyfit.fit.residuals import RESIDUALS, unregister
+from bodyfit.io.formats import EXPORTS
+
+PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+
+
+@pytest.fixture
+def tables():
+    """The tables that the page adds to, as they were afterwards."""
+    before = set(RESIDUALS)
+    yield
+    for name in set(RESIDUALS) - before:
+        unregister(name)
+    DETECTORS.pop("nobody", None)
+    EXPORTS.pop(".xyz", None)
+
+
+def test_the_snippets_run_one_after_another(tables, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    snippets = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(snippets) == 6
+    for snippet in snippets:
+        exec(compile(snippet, "docs/extending.md", "exec"), names)
+        if "wrist" in names and "said" not in names:
+            names["said"] = capsys.readouterr().out
+    assert names["said"] == "3.30 m, by loops and tensors\n"
+    assert float(names["size"]) == pytest.approx(2, rel=0.03)
+    assert 0 < float(names["deviation"]) < 0.1
+    assert names["detector"].detect([None]) == [[]]
+    rows = (tmp_path / "joints.xyz").read_text().splitlines()
+    assert len(rows) == names["result"].joints.shape[1]
+    assert bodyfit.FitConfig().blocks == ()
