@@ -500,13 +500,18 @@ def test_keypoint_files_take_the_detectors_place(tmp_path, capsys):
     (person,) = batch_fakes.FakeDetector().detect([read_item(str(pictures / "a.png"))])[0]
     said = {"pose_keypoints_2d": convert_keypoints(person.xyc, "coco17", "openpose25")[0].ravel().tolist()}
     files.mkdir()
-    for name, people in (("a", [said]), ("b", [said, said]), ("empty", []), ("faulty", [said, {}])):
+    for name, people in (
+        ("a", [said]),
+        ("b", [said, said]),
+        ("empty", []),
+        ("faulty", [said, {"pose_keypoints_2d": ["x"] * 75}]),
+    ):
         (files / f"{name}_keypoints.json").write_text(json.dumps({"people": people}))
     out = tmp_path / "out"
     given = ["batch", str(pictures), "-o", str(out), "--workers", "1", "--keypoints"]
     assert main([*given, str(files)]) == 1
     err = capsys.readouterr().err
-    assert "faulty_keypoints.json: person 1: no pose_keypoints_2d" in err
+    assert "faulty_keypoints.json: person 1: pose_keypoints_2d: value 0 is text" in err
     assert "no keypoints for lacking.png" in err
     found = {Path(entry["item"]).stem: entry for entry in lines(out)}
     assert {name: entry["status"] for name, entry in found.items()} == {

@@ -20,6 +20,7 @@ import typer
 from moving import motion
 from pages import PAGES, ROOT, commands, python, spans
 from PIL import Image
+from test_points3d import trc
 
 import bodyfit
 from bodyfit.cli.main import app, main
@@ -75,11 +76,12 @@ def seen(camera: bodyfit.Camera, points: torch.Tensor) -> torch.Tensor:
 
 
 def _write_arrays(folder: Path, model: bodyfit.BodyModel, params: bodyfit.BodyParams, size: tuple[int, int]) -> None:
-    """The .npy and .npz files that docs/how-it-works.md and docs/sequence.md read."""
+    """The .npy, .npz and .trc files that docs/how-it-works.md, sequence.md and files.md read."""
     camera, out = bodyfit.Camera.make(8, size, focal_px=1000.0), model(**params)
     points, landmarks = (model.keypoints(out, layout) for layout in ("openpose25", "mediapipe33"))
     np.save(folder / "keypoints.npy", seen(camera, points))
     np.save(folder / "points3d.npy", points)
+    trc(folder / "walk.trc", model.keypoints(out, "halpe26").double().numpy() * (1, -1, -1))
     np.save(folder / "track.npy", seen(camera, landmarks))
     np.save(folder / "lift.npy", landmarks)
     K = np.array([[1000.0, 0, 500], [0, 1000, 500], [0, 0, 1]])
@@ -174,7 +176,7 @@ def test_every_call_and_class_in_the_text_is_there(page):
             continue
         name, arguments = match.groups()
         first = name.split(".")[0]
-        is_class = re.match(r"[A-Z][a-z]\w+", name) and name not in ("True", "False", "None")
+        is_class = re.match(r"(?:[A-Z][a-z0-9]+){2,}|[A-Z][a-z]\w*\.", name)
         if not (arguments or is_class or (first in OBJECTS and "." in name)):
             continue
         if first == "model":
