@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from bodyfit.detect.blazepose import Blazepose, Landmarks
+from bodyfit.detect.closeup import head_region
 from bodyfit.detect.landmarks import Landmarker
 from bodyfit.detect.looks import consensus, mirrored
 from bodyfit.detect.mediapipe import keypoints_from
@@ -154,8 +155,11 @@ def region(xyc: Float[np.ndarray, "17 3"]) -> Roi:
     """The square in which the landmark network expects a person with these keypoints of COCO's.
 
     Centred between the hips, turned with the trunk. Its side is 1.25 times the circle that holds the person: at least
-    4.1 trunks, so that unseen legs have their place, and what the farthest keypoint needs.
+    4.1 trunks, so that unseen legs have their place, and what the farthest keypoint needs. Where no hip is seen, the
+    head says where they are: a close-up lies in the upper part of a square that is larger than the picture.
     """
+    if (large := head_region(xyc)) is not None:
+        return large
     point = dict(zip(_COCO, xyc, strict=True))
     hips, shoulders = (0.5 * (point[f"left_{part}"] + point[f"right_{part}"])[:2] for part in ("hip", "shoulder"))
     seen = xyc[xyc[:, 2] > 0.2, :2]

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from bodyfit.detect.closeup import close_up, connected
 from bodyfit.detect.multipose import Proposal
 from bodyfit.detect.similarity import COCO_ROWS, as_coco, closeness
 from bodyfit.keypoints import Keypoints2D
@@ -25,6 +26,7 @@ _BEYOND = {
     "ankle": ("ankle", "heel", "big_toe"),
 }
 """What moves with a joint of a limb."""
+_LOWER = [i for i, n in enumerate(_LANDMARKS) if any(part in n for part in ("hip", "knee", "ankle", "heel", "toe"))]
 _SURE, _FAR, _NEAR = 0.3, 0.1, 0.5
 """Confidence of a proposal's point that can contradict; closeness (`similarity`) of points that lie apart, together."""
 
@@ -50,7 +52,7 @@ def believable(proposal: Proposal, agreement: float, visible: float) -> bool:
 def as_proposed(proposal: Proposal) -> Keypoints2D:
     """The proposal alone, in MediaPipe's layout: without lift, and without hands, feet and mouth."""
     xyc = np.zeros((len(_LANDMARKS), 3), np.float32)
-    xyc[COCO_ROWS] = proposal.xyc
+    xyc[COCO_ROWS] = connected(proposal.xyc)
     xyc[:, 2] = np.clip(xyc[:, 2], 0, 1)
     return Keypoints2D("mediapipe33", xyc, score=min(1.0, max(0.0, proposal.score)), box=proposal.box)
 
@@ -61,10 +63,16 @@ def reconciled(person: Keypoints2D, proposal: Proposal, neighbours: Sequence[Pro
     A limb's point that lies on the same joint of a neighbour, or on its twin of the other side, while the proposal
     sees it elsewhere is taken from the proposal; what hangs on it is dropped. One that merely lies elsewhere keeps a
     third of its confidence. Where the proposal has left and right the other way round all limbs keep half: either
-    network may be wrong, and a fit that tries both orders should not be sure.
+    network may be wrong, and a fit that tries both orders should not be sure. Where the proposal sees nothing from the
+    hips down, what the landmarks say of it is a guess, which in a close-up lies within the picture and looks sure.
     """
     xyc = person.xyc.copy()
     lift = None if person.lift_m is None else person.lift_m.copy()
+    if close_up(proposal.xyc):
+        xyc[_LOWER, 2] = 0
+        if lift is not None:
+            lift[_LOWER] = np.nan
+        person = replace(person, xyc=xyc.copy(), lift_m=lift)
     seen, height = as_coco(xyc), proposal.height_px
     close = closeness(seen, proposal.xyc, height)
     if _turned(seen, proposal, height):

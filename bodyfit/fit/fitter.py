@@ -23,6 +23,7 @@ from bodyfit.fit.hypotheses import Solved, begin, descend, from_components
 from bodyfit.fit.initial import Placement, placed_on, starting_orientations, uphill
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective
 from bodyfit.fit.observed import ObservedJoints
+from bodyfit.fit.partial import PartialBody
 from bodyfit.fit.residuals.reprojection import projected
 from bodyfit.fit.result import FitResult, FitStatus, FitTrace, statuses_of
 from bodyfit.fit.sufficient import (
@@ -41,7 +42,7 @@ from bodyfit.fit.sufficient import (
 from bodyfit.fit.swaps import SWAPS, Exchanged, exchanges, misfit
 from bodyfit.fit.uncertainty import Spread, spread
 from bodyfit.parallel import loops_alone
-from bodyfit.skeleton import correspondence, keypoint_trust, layout_names
+from bodyfit.skeleton import SMPL, correspondence, keypoint_trust, layout_names
 
 __all__ = ["Fitter", "fit", "fit_keypoints"]
 
@@ -147,6 +148,7 @@ class Fitter:
         self.terms = BodyTerms(self.model, points, prior, other, blocks=self.config.blocks, backend=self.config.backend)
         self.variables = self.terms.layout
         self.joints = Points(self.model, [{name: 1.0} for name in self.model.skeleton.names[: self.model.body_joints]])
+        self.partial = PartialBody(points, names, self._tensor(prior.mean), self.variables)
         self.observed = ObservedJoints(points)
         self.observed3d = self.observed if other is None else ObservedJoints(other)
         self.trust = self._tensor([t * k for t, k in zip(keypoint_trust(layout), points.known, strict=True)])
@@ -155,7 +157,8 @@ class Fitter:
         )
         self.rest_pose = self._tensor(prior.mean)
         self.exchanges = exchanges(layout).to(self.model.device)
-        self.exchanged = Exchanged(self.terms, self.config, self.trust, self.exchanges, self.observations)
+        observe = self.observations, self.partial.shows_trunk
+        self.exchanged = Exchanged(self.terms, self.config, self.trust, self.exchanges, *observe)
 
     def _tensor(self, value) -> Tensor:
         return torch.as_tensor(value, dtype=self.model.dtype, device=self.model.device)
@@ -226,6 +229,7 @@ class Fitter:
     ) -> FitResult:
         """The fit of what `evidence` gives."""
         batch = len(known)
+        known, present = self.partial.without_guesses(known, present)
         lacking = self.shortcomings(known, said, present, picture_px)
         fit = ~lacking.any()
         x = known.xyc.new_full((batch, self.variables.size), torch.nan)
@@ -383,7 +387,7 @@ class Fitter:
         if known.previous is not None:
             pose = known.previous.body_pose
             seen = replace(seen, previous_pose=torch.where(torch.isfinite(pose), pose, self.rest_pose))
-        return seen
+        return self.partial.weighed(seen) if known.rig is None and known.points_m is None else seen
 
     @loops_alone()
     def _solve(self, known: CheckedEvidence, present: Bool[Tensor, "B N"]) -> tuple[Solved, Spread | None, str]:
@@ -400,6 +404,9 @@ class Fitter:
             who = (doubtful & (solved.swapped < 0)).nonzero()[:, 0]
             solved = from_components(self.terms, self.config.stages, solved, begun, half.cost, seen, who)
         last = StageObjective(self.terms, self.config.stages[-1], seen)
+        if known.previous is None and not (legs := self.shows_legs(known, present)).all():
+            x = self.partial.at_rest(solved.x, legs)
+            solved = replace(solved, x=x, cost=torch.where(legs, solved.cost, last.normal(x).cost))
         spreads = spread(last, solved.x, self.joints, self.config) if self.config.uncertainty else None
         return solved, spreads, last.backend(solved.x)
 
@@ -430,6 +437,11 @@ class Fitter:
             for place in places
         ]
         usable = [place.usable for place in places]
+        if known.rig is None and seen.points_m is None:
+            points = self.terms.points.place(tree, betas).positions - root[:, None]
+            if (heads := self.partial.starts(seen, betas, root, self._up(seen, points))) is not None:
+                starts.insert(0, heads[0])  # residuals are scaled by the depth of the first that can be used
+                usable.insert(0, heads[1])
         if known.previous is not None:
             before = self.variables.pack(known.previous)
             if known.betas is not None:
@@ -443,6 +455,11 @@ class Fitter:
         at = (first[:, self.variables["transl"]] + root)[:, None]
         depth = (at if known.rig is None else known.rig.points(at))[..., 2]  # (B, C)
         return x, can, replace(seen, scale_cm=self.scale_cm(depth, known))
+
+    def shows_legs(self, known: CheckedEvidence, present: Bool[Tensor, "B N"]) -> Bool[Tensor, "B"]:
+        """On whose legs keypoints or measured points bear."""
+        legs = [i for i, name in enumerate(SMPL.names[: self.model.body_joints]) if "knee" in name or "ankle" in name]
+        return self._observed(known, present)[:, legs].any(1)
 
     def scale_cm(self, depth_m: Float[Tensor, "B C"], known: CheckedEvidence) -> Float[Tensor, "B *N"]:
         """Centimetres at people of such distances for one unit of normalised coordinates, less where a pixel's noise is

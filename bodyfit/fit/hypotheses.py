@@ -53,20 +53,25 @@ def begin(
 ) -> Solved:
     """The first stage from each start, the best of each person's ends."""
     batch, keep = x.shape[:2]
-    rows = torch.arange(batch, device=x.device).repeat_interleave(keep)
-    x, summary = minimize(
-        StageObjective(terms, stage, seen.select(rows)), x.flatten(0, 1), stage.lm, eliminate=terms.layout.eliminated
-    )
+    none = ~usable.any(1)
+    tried = torch.cat([usable[:, :1] | none[:, None], usable[:, 1:]], 1).flatten().nonzero()[:, 0]
+    objective = StageObjective(terms, stage, seen.select(tried // keep))
+    ends, summary = minimize(objective, x.flatten(0, 1)[tried], stage.lm, eliminate=terms.layout.eliminated)
     # One row of costs a person; the first of equals is the better start.
-    reached = torch.where(usable, summary.cost.view(batch, keep), torch.inf)
-    best = torch.nan_to_num(reached, nan=torch.inf).argmin(1)
-    chosen = torch.arange(batch, device=x.device) * keep + best
+    reached = summary.cost.new_full((batch * keep,), torch.inf)
+    reached[tried] = torch.where(usable.flatten()[tried], torch.nan_to_num(summary.cost, nan=torch.inf), torch.inf)
+    best = reached.view(batch, keep).argmin(1)
+    row = torch.zeros(batch * keep, dtype=torch.int64, device=x.device)
+    row[tried] = torch.arange(len(tried), device=x.device)
+    chosen = row[torch.arange(batch, device=x.device) * keep + best]
+    iterations = torch.zeros_like(row)
+    iterations[tried] = summary.iterations
     return Solved(
-        x[chosen],
+        ends[chosen],
         summary.cost[chosen],
         summary.converged[chosen],
-        summary.iterations.view(batch, keep).sum(1),
-        best > 0,
+        iterations.view(batch, keep).sum(1),
+        best != usable.to(torch.int8).argmax(1),
         torch.full_like(best, -1),
         summary.trace[chosen],
     )

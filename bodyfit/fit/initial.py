@@ -28,6 +28,8 @@ class Start:
     """Root rotations."""
     t: Float[Tensor, "B H 3"]
     """Where the root joint lies, camera axes, metres."""
+    cost: Float[Tensor, "B H"]
+    """Of the robust reprojection error."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def starting_orientations(
     t = x[:, :3].unflatten(0, (batch, n_g))
     order = _best_first(cost, R)[:, :keep]
     rows = torch.arange(batch, device=order.device)[:, None]
-    return Start(R[rows, order], t[rows, order])
+    return Start(R[rows, order], t[rows, order], cost[rows, order])
 
 
 def _best_first(cost: Float[Tensor, "B G"], R: Float[Tensor, "B G 3 3"]) -> Tensor:

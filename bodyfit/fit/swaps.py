@@ -103,6 +103,8 @@ class Exchanged:
     """Of `exchanges`."""
     observe: Callable[[CheckedEvidence, Tensor], Observations]
     """Evidence, and which keypoints are there, as the objective wants it."""
+    shows_trunk: Callable[[Observations], Tensor]
+    """Who may have been seen from behind for from before, (B,); not who shows little but a face."""
 
     def __call__(
         self,
@@ -148,7 +150,9 @@ class Exchanged:
         return solved, seen
 
     def _possible(self, name: str, seen: Observations) -> Bool[Tensor, "B"]:
-        """Whether people can be tried so: without a lift a picture hardly tells a front from a back."""
-        if seen.lift_weight is not None:
-            return (seen.lift_weight > 0).sum(1) >= (self.config.min_keypoints if name == "body" else 0)
-        return torch.full_like(seen.weight[:, 0], name != "body", dtype=torch.bool)
+        """Whether people can be tried so: without a lift, or of a face, backs hardly pass for fronts."""
+        if name != "body":
+            return torch.ones_like(seen.weight[:, 0], dtype=torch.bool)
+        if seen.lift_weight is None:
+            return torch.zeros_like(seen.weight[:, 0], dtype=torch.bool)
+        return ((seen.lift_weight > 0).sum(1) >= self.config.min_keypoints) & self.shows_trunk(seen)
