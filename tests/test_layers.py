@@ -11,7 +11,18 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "bodyfit"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "environment", "forking", "pickling", "compiled", "parallel", "rotation", "skeleton", "solve"),
+    (
+        "errors",
+        "environment",
+        "forking",
+        "pickling",
+        "loop_cache",
+        "compiled",
+        "parallel",
+        "rotation",
+        "skeleton",
+        "solve",
+    ),
     ("frame", "camera", "keypoints", "tracker"),
     ("body",),
     ("fit",),
