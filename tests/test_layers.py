@@ -16,6 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "environment",
         "forking",
         "pickling",
+        "loop_cache",
         "compiled",
         "parallel",
         "rotation",
