@@ -111,6 +111,20 @@ def tiny_assets(kind: str, *, posedirs: str = "dense", seed: int = 0):
     )
 
 
+@pytest.fixture
+def tables():
+    """The tables that other people's code may add to, put back afterwards as they were."""
+    from bodyfit.detect import DETECTORS
+    from bodyfit.fit.residuals import RESIDUALS
+    from bodyfit.io.formats import EXPORTS
+
+    before = [(table, dict(table)) for table in (DETECTORS, RESIDUALS, EXPORTS)]
+    yield
+    for table, entries in before:
+        table.clear()
+        table.update(entries)
+
+
 @pytest.fixture(scope="session")
 def tiny_path(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("bodies") / "tiny.npz"

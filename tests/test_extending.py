@@ -8,22 +8,8 @@ from pathlib import Path
 import pytest
 
 import bodyfit
-from bodyfit.detect import DETECTORS
-from bodyfit.fit.residuals import RESIDUALS, unregister
-from bodyfit.io.formats import EXPORTS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
-
-
-@pytest.fixture
-def tables():
-    """The tables that the page adds to, as they were afterwards."""
-    before = set(RESIDUALS)
-    yield
-    for name in set(RESIDUALS) - before:
-        unregister(name)
-    DETECTORS.pop("nobody", None)
-    EXPORTS.pop(".xyz", None)
 
 
 def test_the_snippets_run_one_after_another(tables, monkeypatch, tmp_path, capsys):

@@ -129,7 +129,7 @@ def bodyfit_orient(about_x, yaw):
 
 
 @pytest.fixture(params=[WristOnPlane, SpineStraight, ScaledLift], ids=lambda kind: kind.name)
-def registered(request):
+def registered(request, tables):
     register(request.param)
     yield request.param
     unregister(request.param.name)

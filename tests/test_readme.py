@@ -99,7 +99,7 @@ def with_code() -> list[Any]:
 
 
 @pytest.mark.parametrize("page", with_code())
-def test_python_runs_from_the_top_of_a_page_to_its_end(page, folder, tmp_path, monkeypatch):
+def test_python_runs_from_the_top_of_a_page_to_its_end(page, folder, tmp_path, monkeypatch, tables):
     for path in folder.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
@@ -132,6 +132,7 @@ OBJECTS = {
 }
 """What a variable of a reader's holds."""
 ROOMS = ("bodyfit", "bodyfit.render", "bodyfit.detect", "bodyfit.errors", "bodyfit.io")
+ROOMS += ("bodyfit.fit.evidence", "bodyfit.fit.objective", "bodyfit.fit.residuals", "bodyfit.fit.variables")
 """Where a name is looked for."""
 
 

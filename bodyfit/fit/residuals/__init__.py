@@ -67,16 +67,21 @@ _Kind = TypeVar("_Kind", bound=type[Residual])
 
 
 def register(residual: _Kind) -> _Kind:
-    """Add a residual of one's own, under its name; a class decorator. Raises `OptionError` for a name that is taken by
-    another class or a group that covariances do not have."""
+    """Add a residual of one's own, under its name; a class decorator. The same class defined again, as in a notebook,
+    takes the place of the one before. Raises `OptionError` for a name that is taken by another class, or a group that
+    covariances do not have."""
     name, groups = residual.name, ("seen", "pose", "shape", "motion", "contact")
     taken = RESIDUALS.get(name)
-    if taken is not None and taken is not residual:
-        raise OptionError(f"there is a residual {name} already ({taken.__module__}.{taken.__name__}); choose a name")
+    if taken is not None and _where(taken) != _where(residual):
+        raise OptionError(f"there is a residual {name} already ({_where(taken)}); choose another name")
     if residual.group not in groups:
         raise OptionError(f"the group of residual {name} must be one of {', '.join(groups)}, got {residual.group!r}")
     RESIDUALS[name] = residual
     return residual
+
+
+def _where(residual: type[Residual]) -> str:
+    return f"{residual.__module__}.{residual.__qualname__}"
 
 
 def unregister(name: str) -> None:
