@@ -7,7 +7,7 @@ that are held out are judged, unless `--split train` asks for those that setting
     python scripts/bench_clips.py CLIPS [--frames 120] [--split held-out|train] [--layouts mediapipe33,...]
     python scripts/bench_clips.py CLIPS --speed           # fit time at T = 60, 240, 960
     python scripts/bench_clips.py CLIPS --focal           # the focal length found from wrong guesses
-    python scripts/bench_clips.py CLIPS --statistics      # how joints accelerate: fit/motion.py's table
+    python scripts/bench_clips.py CLIPS --statistics      # how joints accelerate: fit/residuals/motion.py's table
 """
 
 from __future__ import annotations

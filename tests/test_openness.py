@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -245,6 +246,27 @@ def test_a_clip_takes_what_a_person_takes(model, people):
     assert torch.equal(measured.params.betas, moved.betas)
     off = (measured.joints - model.joints(moved)).norm(dim=2)
     assert off.mean() < 0.02
+
+
+def test_a_clip_of_several_cameras(model, people):
+    """What one camera does not tell, the depth, two do, through time as in single frames."""
+    params, _, _ = people
+    frames = 6
+    moved = model.params(**{k: v[:1].expand(frames, -1) for k, v in params.items()})
+    points, turn = model.keypoints(moved, LAYOUT).nan_to_num().numpy(), np.array([[0.0, 0, -1], [0, 1, 0], [1, 0, 0]])
+    K, middle = np.array([[FOCAL, 0, 500], [0, FOCAL, 500], [0, 0, 1]]), np.array([0, 0, 3.5])
+    cameras = [
+        bodyfit.CalibratedCamera(K=K, R=np.eye(3), t=np.zeros(3)),
+        bodyfit.CalibratedCamera(K=K, R=turn, t=middle - turn @ middle),
+    ]
+    xy = np.stack([camera.project(points) for camera in cameras], 1)
+    keypoints = np.concatenate([xy, np.ones((*xy.shape[:3], 1))], 3)
+    evidence = bodyfit.Evidence(keypoints=keypoints, layout=LAYOUT, cameras=cameras)
+    result = bodyfit.fit_sequence(evidence, fps=30.0, model=model)
+    assert all(status.ok for status in result.status)
+    assert result.keypoints.shape == (frames, 2, 25, 3)
+    off = (result.joints - model.joints(moved)).norm(dim=2)
+    assert off.mean() < 0.03
 
 
 def test_evidence_is_put_together_and_taken_apart(model, people):
