@@ -10,17 +10,19 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
-from scipy.ndimage import gaussian_filter
+from jaxtyping import Bool, Float, Int, UInt8
+from scipy.ndimage import gaussian_filter, uniform_filter1d
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel
 from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, VideoError
+from bodyfit.fit.result import FitStatus
 from bodyfit.fit.track import Track
 from bodyfit.frame import Frame
 from bodyfit.io import VideoReader, VideoWriter
 from bodyfit.render.color import Color, person_color
+from bodyfit.render.hatch import hatch_bodies
 from bodyfit.render.shade import draw_over, is_closed
 from bodyfit.render.stage import Stage
 
@@ -61,8 +63,8 @@ def write_film(
     """Write an mp4 (with the clip's sound) or a gif of tracks over the frames of their clip; returns how many frames.
 
     `reader` gives the frames, made smaller or not. Each is shown at its own time and none is left out, also where
-    nobody is. Who is filled in by the motion is drawn paler. Raises `VideoError` where the clip is another one than the
-    tracks', `OptionError` and `OutputError`.
+    nobody is. Who is filled in by the motion is drawn paler, who is poor is hatched. Raises `VideoError` where the clip
+    is another one than the tracks', `OptionError` and `OutputError`.
     """
     for track in tracks:
         (w, h), (tw, th) = reader.full_size, track.result.camera.image_size
@@ -87,7 +89,8 @@ def write_film(
     return written
 
 
-_Body: TypeAlias = "tuple[Float[Tensor, 'V 3'], Color]"
+_Body: TypeAlias = "tuple[Float[Tensor, 'V 3'], Color, bool]"
+"""Vertices, colour, and whether it is hatched."""
 
 
 class _Shot:
@@ -95,6 +98,7 @@ class _Shot:
 
     def __init__(self, tracks: Sequence[Track], model: BodyModel, reader: VideoReader, side_view: bool) -> None:
         self._tracks, self._model = tracks, model
+        self._poor = [_poor_rows(track) for track in tracks]
         self._closed = is_closed(model.faces, model.v_template)
         self._first_s = np.array([track.times_s[0] for track in tracks])
         self._last_s = np.array([track.times_s[-1] for track in tracks])
@@ -123,7 +127,7 @@ class _Shot:
             paler = (_pale(red), _pale(green), _pale(blue))
             vertices = self._vertices(track, [row for row in rows if row is not None])
             for i, points in zip(there, vertices, strict=True):
-                cast[i].append((points, color if track.seen[rows[i]] else paler))
+                cast[i].append((points, color if track.seen[rows[i]] else paler, bool(self._poor[k][rows[i]])))
         return cast
 
     def draw(self, frame: Frame, bodies: Sequence[_Body]) -> UInt8[np.ndarray, "H W 3"]:
@@ -140,8 +144,8 @@ class _Shot:
         """The view from the side. Shadows by rays would take longer than all the rest of the film: here the ground only
         darkens below people, the less the higher they are."""
         room = self._room.copy()
-        people = [(stage.to_camera(vertices), color) for vertices, color in bodies]
-        for vertices, _ in bodies:
+        people = [(stage.to_camera(vertices), color, poor) for vertices, color, poor in bodies]
+        for vertices, _, _ in bodies:
             some = vertices[::3].clone()
             ground = float(stage.pivot_m[1]) + stage.floor_m
             near = torch.exp(-(ground - some[:, 1]).clamp(min=0) / _SHADOW_M).numpy()
@@ -157,7 +161,11 @@ class _Shot:
         camera: Camera,
         opacity: float = 1.0,
     ) -> None:
-        draw_over(picture, bodies, self._model.faces, camera, opacity=opacity, shadows=False, closed=self._closed)
+        people = [(vertices, color) for vertices, color, _ in bodies]
+        poor = [place for place, body in enumerate(bodies) if body[2]]
+        before, faces = picture.copy() if poor else picture, self._model.faces
+        draw_over(picture, people, faces, camera, opacity=opacity, shadows=False, closed=self._closed)
+        hatch_bodies(picture, before, people, poor, faces, camera)
 
     def _sample(self) -> list[Float[Tensor, "V 3"]]:
         """Where people are in the clip: a few vertices in a few frames. Frames that the motion fills, and the twentieth
@@ -197,6 +205,14 @@ def _darken(room: UInt8[np.ndarray, "h w 3"], xy_px: Float[np.ndarray, "N 2"], w
     kept = 1 - _DARKEST * float(weight.max()) / max(float(dark.max()), 1e-9) * dark
     part = room[_CELL_PX * y0 : _CELL_PX * y1, _CELL_PX * x0 : _CELL_PX * x1]
     part[:] = part * kept.repeat(_CELL_PX, 0).repeat(_CELL_PX, 1)[: part.shape[0], : part.shape[1], None]
+
+
+def _poor_rows(track: Track) -> Bool[np.ndarray, "T"]:
+    """The frames of a track that are hatched: all of a poor one, else those amid a second of which most are poor."""
+    poor = np.array([status is FitStatus.POOR for status in track.result.status])
+    if track.poor:
+        return np.ones_like(poor)
+    return uniform_filter1d(poor.astype(np.float64), max(1, round(track.fps))) > 0.5
 
 
 def _pale(part: float) -> float:

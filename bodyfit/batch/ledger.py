@@ -14,9 +14,12 @@ from typing import Any, TypeGuard
 from bodyfit.errors import AssetError, OptionError, OutputError
 from bodyfit.io.atomic import is_temporary
 
-__all__ = ["DONE", "FAILED", "NO_PERSON", "Ledger", "is_hopeless", "recorded", "stopped_by"]
+__all__ = ["DONE", "FAILED", "NO_PERSON", "POOR", "WITH_FILE", "Ledger", "is_hopeless", "recorded", "stopped_by"]
 
-DONE, NO_PERSON, FAILED = "done", "no_person", "failed"
+DONE, POOR, NO_PERSON, FAILED = "done", "poor", "no_person", "failed"
+"""With a body at least; with bodies none of which is to be relied on; with nobody; without a body."""
+WITH_FILE = (DONE, POOR)
+"""What has a file of people."""
 
 _NAME = "status.jsonl"
 _LOCK = ".bodyfit-batch.lock"
@@ -97,7 +100,7 @@ class Ledger:
     def _know(self, entry: Mapping[str, Any]) -> None:
         """What an earlier run finished, if its result is still there, and whole: after a power cut it may be empty."""
         name, status = str(entry["item"]), sys.intern(str(entry["status"]))
-        if status == DONE:
+        if status in WITH_FILE:
             try:
                 whole = os.stat(self.path.parent / str(entry["file"])).st_size > 0
             except (OSError, ValueError, KeyError):

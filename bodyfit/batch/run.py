@@ -13,11 +13,11 @@ from typing import Any
 
 from bodyfit.batch.crew import Crew, Failure
 from bodyfit.batch.items import Item, LeftOut, find_items
-from bodyfit.batch.ledger import DONE, FAILED, NO_PERSON, Ledger, is_hopeless, stopped_by
+from bodyfit.batch.ledger import DONE, FAILED, NO_PERSON, POOR, WITH_FILE, Ledger, is_hopeless, stopped_by
 from bodyfit.batch.stages import Fitting, Looking, fitted
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.errors import OptionError, OutputError
-from bodyfit.fit.result import FitResult
+from bodyfit.fit.result import FitResult, FitStatus, take
 from bodyfit.io.atomic import write_atomically
 from bodyfit.io.keypoints import KeypointFiles
 from bodyfit.io.params import save
@@ -53,6 +53,8 @@ class BatchSummary:
     """Files in folders that are no pictures by their names and first bytes, hidden ones included."""
     left_out_names: tuple[str, ...] = ()
     """The first of these."""
+    poor: int = 0
+    """Of those with a body, with none that is to be relied on."""
 
 
 def run_batch(
@@ -68,17 +70,19 @@ def run_batch(
     keypoints: KeypointFiles | None = None,
     lens: Lens | None = None,
     timeout_s: float = 120.0,
+    keep_poor: bool = True,
     engine: Engine | None = None,
     progress: Callable[[int, int, dict[str, Any] | None], None] | None = None,
 ) -> BatchSummary:
     """Fit everyone in the pictures that files, folders (searched to the bottom) and addresses name.
 
     OUT/status.jsonl gets a line for each item as it ends: done (with the file of its people, `load_result` reads it),
-    no_person or failed (why); OUT/batch.json the counts and the folders. `resume` goes on with what has no line there;
-    `retry_failed` also takes what failed once more, and the newer line counts. `workers` processes look for people
-    (default: one a core); a picture that kills its worker twice, or takes longer than `timeout_s`, costs itself alone.
-    `tta` and `keypoints` (files in the detector's place, by the pictures' names) are as in `bodyfit fit`.
-    `progress(finished, items, entry)` is called after each. Ctrl-C ends it with `interrupted`.
+    poor (the same, where no body is to be relied on), no_person or failed (why); a line says which people are poor, and
+    why; without `keep_poor` these are not written. OUT/batch.json the counts and the folders. `resume` goes on with
+    what has no line there; `retry_failed` also takes what failed once more, and the newer line counts. `workers`
+    processes look for people (default: one a core); a picture that kills its worker twice, or takes longer than
+    `timeout_s`, costs itself alone. `tta` and `keypoints` (files in the detector's place, by the pictures' names) are
+    as in `bodyfit fit`. `progress(finished, items, entry)` is called after each. Ctrl-C ends it with `interrupted`.
 
     Raises `OptionError` (another run is on, a run is there already), `ImageError` (nothing to do) and `OutputError`
     (disk full, folder gone): what is finished is safe then.
@@ -100,11 +104,11 @@ def run_batch(
         items, folders = find_items([str(path) for path in paths], out, _folders(out), left_out)
         if keypoints is not None and not keypoints.match([Path(item.source) for item in items]).found:
             raise OptionError(f"{keypoints.path} has keypoints of none of the {len(items)} pictures; names must match")
-        skip = (DONE, NO_PERSON) if retry_failed else (DONE, NO_PERSON, FAILED)
+        skip = (*WITH_FILE, NO_PERSON) if retry_failed else (*WITH_FILE, NO_PERSON, FAILED)
         todo = [item for item in items if ledger.finished.get(item.source) not in skip]
         about = {"folders": {name: folder for folder, name in folders.items()}, "items": len(items)}
         _write(out / _ABOUT, about)
-        run = _Run(ledger, out, len(items), len(items) - len(todo), progress, keypoints)
+        run = _Run(ledger, out, len(items), len(items) - len(todo), progress, keypoints, keep_poor)
         interrupted = False
         if todo:
             fitting = Fitting(load_model() if model is None else model, lens)
@@ -112,7 +116,8 @@ def run_batch(
         became = Counter(ledger.finished.get(item.source) for item in items)
         summary = BatchSummary(
             items=len(items),
-            done=became[DONE],
+            done=became[DONE] + became[POOR],
+            poor=became[POOR],
             no_person=became[NO_PERSON],
             failed=became[FAILED],
             skipped=run.skipped,
@@ -148,6 +153,7 @@ class _Run:
     skipped: int
     progress: Callable[[int, int, dict[str, Any] | None], None] | None
     keypoints: KeypointFiles | None = None
+    keep_poor: bool = True
     finished: int = 0
 
     def through(self, answers: Iterator[tuple[Item, FitResult | Failure | None]]) -> bool:
@@ -171,10 +177,19 @@ class _Run:
             return {"status": NO_PERSON}
         if isinstance(answer, Failure):
             return {"status": FAILED, "why": answer.why}
+        poor = {
+            i: why for i, (s, why) in enumerate(zip(answer.status, answer.reason, strict=True)) if s is FitStatus.POOR
+        }
+        about: dict[str, Any] = {"poor": poor} if poor else {}
+        if poor and not self.keep_poor:
+            kept = [i for i in range(len(answer)) if i not in poor]
+            if not kept:
+                return {"status": FAILED, "why": _poor_words(poor)} | about
+            answer = take(answer, kept)
         good = [status.ok for status in answer.status]
         if not any(good):
             reasons = dict.fromkeys(reason for reason in answer.reason if reason)
-            return {"status": FAILED, "why": f"no body can be placed: {'; '.join(reasons)}"}
+            return {"status": FAILED, "why": f"no body can be placed: {'; '.join(reasons)}"} | about
         self.ledger.check_in_place()
         try:
             save(answer, self.out / item.target)
@@ -185,14 +200,20 @@ class _Run:
             return {"status": FAILED, "why": str(fault)}
         errors = [round(float(e), 2) if e == e else None for e in answer.reprojection_error_px]
         faults = () if self.keypoints is None else self.keypoints.faults(Path(item.source))
-        about = {"faults": list(faults)} if faults else {}  # of people who could not be read beside these
-        return {"status": DONE, "people": sum(good), "file": item.target, "reprojection_error_px": errors} | about
+        about |= {"faults": list(faults)} if faults else {}  # of people who could not be read beside these
+        status = DONE if sum(good) > len(poor) or not self.keep_poor else POOR
+        return {"status": status, "people": sum(good), "file": item.target, "reprojection_error_px": errors} | about
 
     def _record(self, entry: dict[str, Any]) -> None:
         self.ledger.record(entry)
         self.finished += 1
         if self.progress:
             self.progress(self.skipped + self.finished, self.total, entry)
+
+
+def _poor_words(poor: dict[int, str | None]) -> str:
+    """What to say of a picture all of whose bodies are poor and left out."""
+    return "no body of it is to be relied on: " + "; ".join(f"person {number}: {why}" for number, why in poor.items())
 
 
 def _folders(out: Path) -> dict[str, str]:

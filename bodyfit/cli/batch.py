@@ -55,6 +55,7 @@ def batch(
     tta: finding.TtaOption = False,
     keypoints: finding.KeypointsOption = None,
     keypoint_layout: finding.KeypointLayoutOption = None,
+    keep_poor: common.KeepPoorOption = True,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
@@ -62,8 +63,8 @@ def batch(
     """Fit everyone in folders of pictures, any number; a run that was stopped goes on with --resume.
 
     OUT gets a file of everyone's parameters for each picture (photos/a.jpg.npz, for load_result, bodyfit view and
-    bodyfit render) and a line in status.jsonl: done, no_person or failed, and why. A line stands for a result that is
-    there: after a crash, or kill -9, --resume does what has no line.
+    bodyfit render) and a line in status.jsonl: done, poor (no body is to be relied on), no_person or failed, and why. A
+    line stands for a result that is there: after a crash, or kill -9, --resume does what has no line.
 
     Examples:
         bodyfit batch photos/ -o out --workers 2
@@ -71,8 +72,8 @@ def batch(
         bodyfit batch s3://bucket/photos -o out --engine ray --address auto
         bodyfit batch photos/ -o out --keypoints openpose_out/
 
-    Exit code: 0 all are done or show nobody, 1 some failed (or people in a keypoint file could not be read) or nothing
-    more could be written, 2 wrong use.
+    Exit code: 0 all are done or show nobody, 1 some failed or have only poor bodies (or people in a keypoint file could
+    not be read) or nothing more could be written, 2 wrong use.
     """
     lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
     by = finding.Finding(detector=detector, tta=tta, keypoints=keypoints, layout=keypoint_layout)
@@ -98,8 +99,9 @@ def batch(
         def tell(finished: int, items: int, entry: dict[str, Any] | None) -> None:
             nonlocal faulty
             advance("" if entry is None else Path(entry["item"]).name, finished, items)
-            if entry is not None and (verbose or entry["status"] == "failed"):
-                why = f": {in_options(entry['why'])}" if "why" in entry else ""
+            if entry is not None and (verbose or entry["status"] in ("failed", "poor")):
+                poor = "; ".join(f"person {number}: {reason}" for number, reason in entry.get("poor", {}).items())
+                why = f": {in_options(entry['why'])}" if "why" in entry else f": {poor}" if poor else ""
                 print(f"{entry['item']}: {entry['status']}{why}", file=sys.stderr, flush=True)
             for fault in entry.get("faults", ()) if entry is not None else ():
                 faulty += 1
@@ -118,6 +120,7 @@ def batch(
                 keypoints=files,
                 lens=Lens(**lens),
                 timeout_s=timeout_s,
+                keep_poor=keep_poor,
                 engine=chosen,
                 progress=tell,
             )
@@ -136,7 +139,7 @@ def batch(
     if summary.interrupted:
         common.error(f"stopped by Ctrl-C; go on with --resume, what is finished is in {out}", label="bodyfit")
         return common.INTERRUPTED
-    return common.SOME_FAILED if summary.failed or faulty else common.OK
+    return common.SOME_FAILED if summary.failed or summary.poor or faulty else common.OK
 
 
 def _files(path: Path, layout: str | None) -> KeypointFiles:
@@ -153,7 +156,8 @@ def _words(summary: Any, out: Path) -> str:
     rate = new / summary.seconds if summary.seconds > 0 else 0.0
     pictures = "1 picture" if summary.items == 1 else f"{summary.items} pictures"
     before = f", {summary.skipped} of them before" if summary.skipped else ""
+    poor = f" ({summary.poor} with poor bodies only)" if summary.poor else ""
     return (
-        f"{pictures}: {summary.done} done, {summary.no_person} without a person, {summary.failed} failed"
+        f"{pictures}: {summary.done} done{poor}, {summary.no_person} without a person, {summary.failed} failed"
         f"{before}; {summary.seconds:.1f} s, {rate:.1f} a second -> {out}"
     )

@@ -32,6 +32,7 @@ __all__ = [
     "Gender",
     "GenderOption",
     "JsonOption",
+    "KeepPoorOption",
     "ModelOption",
     "OutOption",
     "VerboseOption",
@@ -64,6 +65,9 @@ GenderOption = Annotated[Gender, typer.Option("--gender", help="Which of the mod
 DeviceOption = Annotated[
     str,
     typer.Option("--device", help='Where to compute: "cpu", "cuda" or "cuda:1". A GPU pays for hundreds of people.'),
+]
+KeepPoorOption = Annotated[
+    bool, typer.Option("--keep-poor/--drop-poor", help="Write and draw bodies that are not to be relied on, or not.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output instead of lines.")]
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Tell more; show tracebacks of internal errors.")]

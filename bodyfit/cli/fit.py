@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bodyfit.cli import common, finding, interrupt
-from bodyfit.cli.runs import failed, finish, folder_names, one_input
+from bodyfit.cli.runs import failed, finish, folder_names, one_input, say_poor
 from bodyfit.cli.wording import in_options
 from bodyfit.errors import ImageError
 
@@ -34,6 +34,7 @@ def fit(
     tta: finding.TtaOption = False,
     keypoints: finding.KeypointsOption = None,
     keypoint_layout: finding.KeypointLayoutOption = None,
+    keep_poor: common.KeepPoorOption = True,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
@@ -51,8 +52,11 @@ def fit(
         bodyfit fit photo.jpg -o out --focal-mm 24 --sensor-mm 36 --json
         bodyfit fit photos/ --keypoints openpose_out/ -o out
 
-    Exit code: 0 every input gave a body, 1 some did not (or people in a keypoint file could not be read), 2 wrong use
-    (also where no input names a picture).
+    A body that explains its keypoints badly, or is improbable, is poor: it is drawn hatched, and the line of its person
+    says why. --drop-poor leaves such bodies out.
+
+    Exit code: 0 every input gave a body, 1 some did not, or only poor ones (or people in a keypoint file could not be
+    read), 2 wrong use (also where no input names a picture).
     """
     lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
     by = finding.Finding(detector=detector, tta=tta, keypoints=keypoints, layout=keypoint_layout)
@@ -75,6 +79,7 @@ def fit(
             model=common.chosen_model(model, gender, device),
             detector_name=by.name,
             lens=Lens(**lens),
+            keep_poor=keep_poor,
         )
         interrupted = _each(worker, pictures, entries, advance, quiet=as_json, verbose=verbose)
     summary = worker.summary(entries, seconds=time.perf_counter() - start, interrupted=interrupted)
@@ -151,3 +156,4 @@ def _tell(entry: dict[str, Any], folder: Path) -> None:
     people = "1 person" if len(good) == 1 else f"{len(good)} people"
     seconds = sum(entry["seconds"].values())
     common.say(f"{entry['input']}: {people}, off by {errors}, {seconds:.1f} s -> {folder}")
+    say_poor(entry)

@@ -14,10 +14,10 @@ from bodyfit import io, render
 from bodyfit.body.model import BodyModel
 from bodyfit.camera import Camera
 from bodyfit.cli.common import plain
-from bodyfit.cli.runs import emptied_folder, run_summary, timed
+from bodyfit.cli.runs import emptied_folder, poor_words, run_summary, timed
 from bodyfit.detect import Detector
 from bodyfit.fit.fitter import Fitter
-from bodyfit.fit.result import FitResult
+from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.frame import Frame, read_image
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.pipeline import Lens, fit_detections
@@ -41,6 +41,8 @@ class Worker:
     """Its name."""
     lens: Lens
     """What the user said of it."""
+    keep_poor: bool = True
+    """Whether poor bodies are drawn and written; without, they are only told of."""
     fitters: dict[str, Fitter] = field(default_factory=dict)
     """Made with the first picture, used again for the others."""
 
@@ -54,7 +56,7 @@ class Worker:
         with timed(seconds, "fit"):
             results = fit_detections([frame], [people], model=self.model, lens=self.lens, fitters=self.fitters)[0]
         with timed(seconds, "mesh"), torch.no_grad():
-            bodies = {i: self.model(**r.params).vertices[0] for i, r in enumerate(results) if r.status[0].ok}
+            bodies = {i: self.model(**r.params).vertices[0] for i, r in enumerate(results) if self._wanted(r)}
         files: list[str] = []
         if bodies:
             target = emptied_folder(self.out, folder, _OURS)
@@ -78,6 +80,11 @@ class Worker:
         }
         return plain(entry)
 
+    def _wanted(self, result: FitResult) -> bool:
+        """Whether a person's body is drawn and written."""
+        status = result.status[0]
+        return status.ok and (self.keep_poor or status is not FitStatus.POOR)
+
     def summary(self, entries: list[dict[str, Any]], *, seconds: float, interrupted: bool) -> dict[str, Any]:
         """What goes into summary.json."""
         return run_summary(self.model, self.detector_name, entries, seconds=seconds, interrupted=interrupted)
@@ -98,10 +105,13 @@ class Worker:
                 cameras,
                 keypoints=[r.keypoints[0] for r in good],
                 layout=good[0].layout,
+                poor=[place for place, result in enumerate(good) if result.status[0] is FitStatus.POOR],
             )
         }
         for i, vertices in bodies.items():
-            pictures[f"person{i}_side.png"] = render.side_view(vertices, faces, color=render.person_color(i))
+            pictures[f"person{i}_side.png"] = render.side_view(
+                vertices, faces, color=render.person_color(i), poor=results[i].status[0] is FitStatus.POOR
+            )
         return pictures
 
     def _save(
@@ -150,10 +160,13 @@ def _box_px(vertices: Tensor, camera: Camera) -> tuple[float, ...]:
 
 
 def _verdict(results: list[FitResult]) -> tuple[str, str | None]:
-    """The input's status and, if there is no body, why."""
+    """The input's status and, if there is no good body, why."""
     if not results:
         return "nobody", "nobody was found in the picture"
-    if any(r.status[0].ok for r in results):
+    if any(r.status[0].ok and r.status[0] is not FitStatus.POOR for r in results):
         return "ok", None
+    poor = [(i, r.reason[0]) for i, r in enumerate(results) if r.status[0] is FitStatus.POOR]
+    if poor:
+        return "poor", poor_words(poor)
     reasons = dict.fromkeys(reason for result in results for reason in result.reason if reason)
     return "failed", f"no body can be placed: {'; '.join(reasons)}"

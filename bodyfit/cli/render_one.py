@@ -14,7 +14,7 @@ from bodyfit import io, render
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.camera import Camera
 from bodyfit.errors import AssetError, OptionError
-from bodyfit.fit.result import FitResult
+from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.frame import read_image
 from bodyfit.show.find import Failure, Found
 
@@ -34,6 +34,10 @@ class _People:
     bodies: tuple[tuple[Tensor, render.Paint], ...]
     joints: tuple[Tensor, ...]
     camera: Camera
+
+    def poor(self) -> list[int]:
+        """Places of those who are hatched."""
+        return [i for i, result in enumerate(self.results) if result.status[0] is FitStatus.POOR]
 
 
 @dataclass
@@ -175,6 +179,7 @@ class Drawer:
             layout=people.results[0].layout,
             joints=people.joints if self.skeleton else None,
             opacity=self.opacity,
+            poor=people.poor(),
         )
 
     def _seen(self, result: FitResult) -> Tensor:
@@ -189,16 +194,21 @@ class Drawer:
         faces, size = people.model.faces, self._size(people)
         if view == "turn":
             path = self._path(found, "turn.gif")
-            pictures = render.turntable(people.bodies, faces, frames=self.frames, size=size, grid_m=self.grid_m)
+            pictures = render.turntable(
+                people.bodies, faces, frames=self.frames, size=size, grid_m=self.grid_m, poor=people.poor()
+            )
             io.save_gif(path, pictures, fps=min(max(self.frames / 3, 8.0), 25.0))
             return path
-        picture = render.studio(people.bodies, faces, view=view, size=size, grid_m=self.grid_m)
+        picture = render.studio(people.bodies, faces, view=view, size=size, grid_m=self.grid_m, poor=people.poor())
         return self._save(found, f"{view}.png", picture)
 
     def _row(self, image: np.ndarray, overlay: np.ndarray, people: _People) -> list[np.ndarray]:
         """The photograph, the overlay, the side and the top, all of one height."""
         side = (_SHEET_PX * 3 // 4, _SHEET_PX) if len(people.bodies) == 1 else (_SHEET_PX, _SHEET_PX)
-        views = [render.studio(people.bodies, people.model.faces, view=v, size=side) for v in ("side", "top")]
+        views = [
+            render.studio(people.bodies, people.model.faces, view=v, size=side, poor=people.poor())
+            for v in ("side", "top")
+        ]
         return [_thumbnail(image), _thumbnail(overlay), *views]
 
     def _save_maps(self, found: Found, people: _People) -> list[Path]:

@@ -24,7 +24,9 @@ __all__ = [
     "finish",
     "folder_names",
     "one_input",
+    "poor_words",
     "run_summary",
+    "say_poor",
     "timed",
 ]
 
@@ -71,6 +73,20 @@ def one_input(worker: Worker, path: Path, folder: str, verbose: bool) -> dict[st
 def failed(path: Path, status: str, message: str) -> dict[str, Any]:
     """The entry of an input that gave nothing."""
     return {"input": str(path), "status": status, "message": message, "people": [], "files": []}
+
+
+def poor_words(people: Sequence[tuple[int, str | None]]) -> str:
+    """What to say of an input all of whose bodies are poor: each person's number with the reason."""
+    reasons = "; ".join(f"person {number}: {reason}" for number, reason in people)
+    return f"no body of it is to be relied on ({reasons})"
+
+
+def say_poor(entry: dict[str, Any]) -> None:
+    """A line on standard output for each poor person of an input; where all are, the error has said it."""
+    for person in entry["people"] if entry["status"] == "ok" else ():
+        if person["status"] == "poor":
+            dropped = "" if person["files"] else ", not written"
+            common.say(f"  person {person['person']}: poor{dropped}: {person['reason']}")
 
 
 def emptied_folder(out: Path, name: str, ours: re.Pattern[str]) -> Path:

@@ -11,7 +11,7 @@ import typer
 
 from bodyfit.cli import common, finding, interrupt
 from bodyfit.cli.clip_files import ClipFiles
-from bodyfit.cli.runs import failed, finish, folder_names, one_input
+from bodyfit.cli.runs import failed, finish, folder_names, one_input, say_poor
 from bodyfit.errors import OptionError, VideoError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def video(
         int | None,
         typer.Option("--first-frame", min=0, help="Their number of a clip's first frame; 0, of MMPose's demos 1."),
     ] = None,
+    keep_poor: common.KeepPoorOption = True,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
@@ -74,7 +75,11 @@ def video(
         bodyfit video frames/ --fps 30 -o out
         bodyfit video clip.mp4 --keypoints openpose_out/ -o out
 
-    Exit code: 0 every clip gave a body, 1 some did not (or people in a keypoint file could not be read), 2 wrong use.
+    Frames whose body explains its keypoints badly, or is improbable, are poor; so is a person most of whose frames are.
+    The film draws them hatched, and the line of a poor person says why. --drop-poor leaves such people out.
+
+    Exit code: 0 every clip gave a body, 1 some did not, or only poor ones (or people in a keypoint file could not be
+    read), 2 wrong use.
     """
     lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
     by = finding.Finding(detector=detector, keypoints=keypoints, layout=keypoint_layout)
@@ -110,6 +115,7 @@ def video(
             fps_of_folders=any(clip.is_dir() for clip in clips),
             tracker=TrackerConfig(max_gap_s=max_gap_s),
             film=film,
+            keep_poor=keep_poor,
             progress=tell,
         )
         interrupted = _each(worker, clips, entries, quiet=as_json, verbose=verbose)
@@ -168,15 +174,17 @@ def _tell_damage(entry: dict[str, Any], clip: Path) -> None:
 
 def _tell(entry: dict[str, Any], folder: Path) -> None:
     """Lines on standard output for a clip that gave a body."""
-    if entry["status"] != "ok":
+    written = [person for person in entry["people"] if person["files"]]
+    if not written:
         return
-    n, seconds = len(entry["people"]), sum(entry["seconds"].values())
+    n, seconds = len(written), sum(entry["seconds"].values())
     people = "1 person" if n == 1 else f"{n} people"
     frames = "1 frame" if entry["frames"] == 1 else f"{entry['frames']} frames"
     common.say(f"{entry['input']}: {people} in {frames}, {seconds:.1f} s -> {folder}")
-    for person in entry["people"]:
+    for person in written:
         filled = person["frames"] - person["frames_seen"]
         gaps = f", {filled} of them filled in" if filled else ""
         error = person["reprojection_error_px"]
         off = "" if error is None else f", off by {error:.1f} px"
         common.say(f"  person {person['person']}: frames {person['first_frame']} to {person['last_frame']}{gaps}{off}")
+    say_poor(entry)

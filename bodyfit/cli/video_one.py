@@ -14,7 +14,7 @@ import numpy as np
 from bodyfit import io
 from bodyfit.body.model import BodyModel
 from bodyfit.cli.common import plain
-from bodyfit.cli.runs import emptied_folder, run_summary, timed
+from bodyfit.cli.runs import emptied_folder, poor_words, run_summary, timed
 from bodyfit.cli.wording import in_options
 from bodyfit.detect import Detector
 from bodyfit.film import FILM_SIDE_PX, write_film
@@ -54,6 +54,8 @@ class ClipWorker:
     """How people are told apart."""
     film: bool
     """Whether the film is drawn."""
+    keep_poor: bool
+    """Whether people most of whose frames are poor are written and drawn; without, they are only told of."""
     progress: Callable[[str, int, int | None], None]
     """Told of each step."""
 
@@ -74,23 +76,25 @@ class ClipWorker:
         seen_anyone = bool(watched.trails)
         # Of an hour trails take as much memory as the tracks, which hold their keypoints.
         watched = replace(watched, trails=[])
-        files: list[list[str]] = []
-        if tracks:
+        wanted = [track for track in tracks if self.keep_poor or not track.poor]
+        files: dict[int, list[str]] = {}
+        if wanted:
             target = emptied_folder(self.out, folder, _OURS)
             with timed(seconds, "save"):
-                for done, track in enumerate(tracks):
-                    self.progress("saving", done, len(tracks))
-                    files.append(self._save(track, target))
+                for done, track in enumerate(wanted):
+                    self.progress("saving", done, len(wanted))
+                    files[track.id] = self._save(track, target)
             if self.film:
                 with timed(seconds, "film"):
                     shown = VideoReader(clip, **part, max_side_px=FILM_SIDE_PX)
-                    write_film(target / "overlay.mp4", shown, tracks, self.model, progress=self.progress)
+                    write_film(target / "overlay.mp4", shown, wanted, self.model, progress=self.progress)
+        status, message = _verdict(tracks, seen_anyone)
         return plain(
             {
                 "input": clip,
                 **({} if part == self.part else {"part": part}),
-                "status": "ok" if tracks else "failed" if seen_anyone else "nobody",
-                "message": None if tracks else _why_nobody(seen_anyone),
+                "status": status,
+                "message": message,
                 "image_size": watched.size,
                 "fps": watched.fps,
                 "frames": len(watched.frames),
@@ -106,8 +110,8 @@ class ClipWorker:
                     if isinstance(finder, ClipKeypoints) and finder.faults
                     else {}
                 ),
-                "people": [_person(track, names, folder) for track, names in zip(tracks, files, strict=True)],
-                "files": [f"{folder}/overlay.mp4"] if tracks and self.film else [],
+                "people": [_person(track, files.get(track.id, []), folder) for track in tracks],
+                "files": [f"{folder}/overlay.mp4"] if wanted and self.film else [],
                 "seconds": seconds,
             }
         )
@@ -136,7 +140,8 @@ def _person(track: Track, files: Sequence[str], folder: str) -> dict[str, Any]:
     statuses = Counter(status.value for status in result.status)
     return {
         "person": track.id,
-        "status": statuses.most_common(1)[0][0],
+        "status": "poor" if track.poor else Counter(s for s in statuses.elements() if s != "poor").most_common(1)[0][0],
+        "reason": track.reason if track.poor else None,
         "statuses": dict(statuses),
         "first_frame": int(track.frames[0]),
         "last_frame": int(track.frames[-1]),
@@ -178,7 +183,12 @@ def gaps(track: Track) -> list[tuple[int, int]]:
     return [(int(track.frames[a]), int(track.frames[b - 1])) for a, b in zip(starts, ends, strict=True)]
 
 
-def _why_nobody(seen_anyone: bool) -> str:
+def _verdict(tracks: Sequence[Track], seen_anyone: bool) -> tuple[str, str | None]:
+    """The clip's status and, if there is no good body, why."""
+    if any(not track.poor for track in tracks):
+        return "ok", None
+    if tracks:
+        return "poor", poor_words([(track.id, track.reason) for track in tracks])
     if seen_anyone:
-        return "too little of the people is visible to place a body"
-    return "nobody was found in the clip"
+        return "failed", "too little of the people is visible to place a body"
+    return "nobody", "nobody was found in the clip"

@@ -151,6 +151,8 @@ class FitConfig:
     """What the normal equations are made by: compiled loops on a CPU, torch's operations on any device, or, by "auto",
     loops where they can and operations elsewhere. Residuals without loops always take operations; `FitResult.backend`
     says what it was."""
+    quality: bool = True
+    """Whether fits that are not to be relied on get the status `poor` and a reason (`fit/quality.py`)."""
     batch_size: int = 256
     """People fitted at once; larger batches are split, so that memory stays bounded."""
 

@@ -24,6 +24,7 @@ from bodyfit.fit.initial import Placement, placed_on, starting_orientations, uph
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective
 from bodyfit.fit.observed import ObservedJoints
 from bodyfit.fit.partial import PartialBody
+from bodyfit.fit.quality import Quality
 from bodyfit.fit.residuals.reprojection import projected
 from bodyfit.fit.result import FitResult, FitStatus, FitTrace, statuses_of
 from bodyfit.fit.sufficient import (
@@ -155,6 +156,7 @@ class Fitter:
         self.trunk = self._tensor(
             [1.0 if any(p in n for p in _TRUNK) else 0.4 if any(p in n for p in _HEAD) else 0.15 for n in names]
         )
+        self.quality = Quality(self.terms, layout, self.trust, self.config)
         self.rest_pose = self._tensor(prior.mean)
         self.exchanges = exchanges(layout).to(self.model.device)
         observe = self.observations, self.partial.shows_trunk
@@ -256,9 +258,11 @@ class Fitter:
         statuses = statuses_of(placed, converged, lacking)
         trace = FitTrace(costs, torch.tensor(columns, device=x.device))
         spreads = Spread.of_parts(x, self.model.body_joints, parts) if self.config.uncertainty else None
-        result = self.result(x, known, present, cost, iterations, flipped, statuses, trace, spreads)
-        result = replace(result, reason=lacking.reasons(), backend=backend)
-        return replace(result, swapped=tuple(None if i < 0 else SWAPS[i] for i in swapped.tolist()))
+        points = self.points(x)
+        result = self.result(x, points, known, present, cost, iterations, flipped, statuses, trace, spreads)
+        swaps = tuple(None if i < 0 else SWAPS[i] for i in swapped.tolist())
+        result = replace(result, reason=lacking.reasons(), backend=backend, swapped=swaps)
+        return self.quality(result, points, known, present) if self.config.quality else result
 
     def evidence(
         self,
@@ -508,9 +512,14 @@ class Fitter:
         known = has_hip & has_shoulder & (up.norm(dim=1) > 1e-4)
         return torch.where(known[:, None], up, uphill(points[..., 1], seen.target, seen.weight * self.trunk))
 
+    def points(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B K 3"]:
+        """The body's keypoints at the solver's variables, metres, in the axes of the first camera."""
+        return torch.cat([self._points(self.model.params(**self.variables.params(some))) for some in _parts(x)])
+
     def result(
         self,
         x: Tensor,
+        points: Float[Tensor, "B K 3"],
         known: CheckedEvidence,
         present: Tensor,
         cost: Tensor,
@@ -520,10 +529,10 @@ class Fitter:
         trace: FitTrace | None = None,
         spreads: Spread | None = None,
     ) -> FitResult:
-        """Names and errors for the solver's variables."""
+        """Names and errors for the solver's variables and the body's `points` there."""
         params = self.model.params(**self.variables.params(x))
-        rows = torch.arange(len(x), device=x.device).split(_RESULTS_AT_ONCE)
-        off = [self._off_px(params.select(r), known.select(r), present[r]) for r in rows]
+        rows = _parts(torch.arange(len(x), device=x.device))
+        off = [self._off_px(points[r], known.select(r), present[r]) for r in rows]
         joints = [self.model.joints(params.select(r)) for r in rows]
         ok = torch.isfinite(x).all(1)
         return FitResult(
@@ -548,12 +557,19 @@ class Fitter:
             observed_joints=self._observed(known, present),
         )
 
-    def _off_px(self, params: BodyParams, known: CheckedEvidence, present: Tensor) -> Float[Tensor, "B"]:
-        """How far confident keypoints are from the body's, in the mean."""
+    def _points(self, params: BodyParams) -> Float[Tensor, "B K 3"]:
         tree = pose_tree(self.model, params.betas, self.model.full_pose(params)[:, : self.model.body_joints])
-        points = self.terms.points.place(tree, params.betas).positions + params.transl[:, None]
+        return self.terms.points.place(tree, params.betas).positions + params.transl[:, None]
+
+    def _off_px(self, points: Float[Tensor, "B K 3"], known: CheckedEvidence, present: Tensor) -> Float[Tensor, "B"]:
+        """How far confident keypoints are from the body's, in the mean."""
         points = points if known.rig is None else known.rig.points(points)
         off = projected(points)[0] - known.target
         distance = known.focal_px * off.norm(dim=2)
         sure = present & (known.xyc[..., 2] >= 0.5)
         return torch.where(sure, distance, 0.0).sum(1) / sure.sum(1)  # 0 / 0 = NaN where there is none
+
+
+def _parts(rows: Tensor) -> tuple[Tensor, ...]:
+    """The rows, as many at a time as are measured together."""
+    return rows.split(_RESULTS_AT_ONCE)

@@ -26,6 +26,8 @@ class FitStatus(str, Enum):
     CONVERGED = "converged"
     MAX_STEPS = "max_steps"
     """Usable, but the last stage ran out of steps before the objective settled."""
+    POOR = "poor"
+    """There is a body, and it is not to be relied on: `reason` says why (`fit/quality.py`)."""
     FILLED = "filled"
     """Of a clip: nothing is seen in the frame; the body is where the motion before and after puts it."""
     UNOBSERVABLE = "unobservable"
@@ -36,8 +38,8 @@ class FitStatus(str, Enum):
 
     @property
     def ok(self) -> bool:
-        """Whether the parameters can be used."""
-        return self in (FitStatus.CONVERGED, FitStatus.MAX_STEPS, FitStatus.FILLED)
+        """Whether there is a body; whether it is a good one, `poor` says."""
+        return self not in (FitStatus.UNOBSERVABLE, FitStatus.INVALID_INPUT)
 
 
 @dataclass(frozen=True)

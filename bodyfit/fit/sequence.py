@@ -91,7 +91,8 @@ class SequenceFitter:
         self.sequence = SequenceConfig() if sequence is None else sequence
         last = replace(config.stages[-1], lm=self.sequence.keyframe_lm)
         # What single frames are tried for in vain, the other frames tell.
-        alone = replace(config, stages=(*config.stages[:-1], last), uncertainty=False, swaps=False, components=False)
+        less = {"uncertainty": False, "quality": False, "swaps": False, "components": False}
+        alone = replace(config, stages=(*config.stages[:-1], last), **less)
         self.frames = Fitter(layout=layout, points3d_layout=points3d_layout, model=model, config=alone, device=device)
         self.config, self.model = config, self.frames.model
 
@@ -146,13 +147,15 @@ class SequenceFitter:
         if starts is not None:
             x, z, rows = starts
             self._solve(x, z, rows, known, present, fps, found)
+        points = self.frames.points(found.x)
         result = self.frames.result(
-            found.x, *as_given, found.cost, found.iterations, found.flipped, tuple(found.status)
+            found.x, points, *as_given, found.cost, found.iterations, found.flipped, tuple(found.status)
         )
         swapped = tuple(None if i < 0 else EXCHANGED[i] for i in found.exchanged.tolist())
         source = "found" if found_focal else "guess" if focal_px is None else "given"
         reasons = (None if s.ok else r or NOTHING for s, r in zip(found.status, lacking.reasons(), strict=True))
-        return replace(result, swapped=swapped, focal_source=source, reason=tuple(reasons))
+        result = replace(result, swapped=swapped, focal_source=source, reason=tuple(reasons))
+        return self.frames.quality(result, points, known, present) if self.config.quality else result
 
     @torch.no_grad()
     def focal(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from bodyfit.errors import OptionError, ShapeError, check_shape
-from bodyfit.fit.result import FitResult
+from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.timeline import is_even
 
 __all__ = ["Track"]
@@ -65,6 +66,23 @@ class Track:
     def even(self) -> bool:
         """Whether the rows follow each other in steps of 1 / fps."""
         return is_even(self.times_s, self.fps)
+
+    @property
+    def poor(self) -> bool:
+        """Whether most of the frames that show the person have poor bodies."""
+        return self.poor_frames > int(self.seen.sum()) / 2
+
+    @property
+    def poor_frames(self) -> int:
+        """How many frames have poor bodies."""
+        return sum(status is FitStatus.POOR for status in self.result.status)
+
+    @property
+    def reason(self) -> str | None:
+        """Why most of the poor frames are poor, in words; None where none is."""
+        rows = zip(self.result.status, self.result.reason, strict=True)
+        reasons = Counter(why for status, why in rows if status is FitStatus.POOR and why)
+        return reasons.most_common(1)[0][0] if reasons else None
 
     def __len__(self) -> int:
         return len(self.result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from bodyfit.camera import Camera, flip_yz
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.render.color import person_color
+from bodyfit.render.hatch import hatch_bodies
 from bodyfit.render.lines import draw_keypoints, draw_skeleton
 from bodyfit.render.scene import NEAR_M, Paint
 from bodyfit.render.shade import draw_over
@@ -34,13 +35,15 @@ def overlay(
     joints: Sequence[Float[Tensor, "J 3"]] | None = None,
     opacity: float = 0.88,
     shadows: bool = True,
+    poor: Collection[int] = (),
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The bodies over the photograph at its full resolution, nearer ones before farther ones.
 
     `bodies` are (vertices in camera axes, paint) pairs; `camera` holds one camera, or one a body; `keypoints` are
     x px, y px, confidence of each person in `layout`; `joints` are each body's in camera axes, metres, of which the
     body's (SMPL's 24, or 22 to the wrists of more) are drawn as a skeleton. `shadows`: bodies darken each other and
-    themselves. A body that is not finite, behind the camera or outside the picture is left out (`undrawn` says who).
+    themselves. `poor`: places in `bodies` of those whose fit is not to be relied on (`FitStatus.POOR`), which are
+    hatched. A body that is not finite, behind the camera or outside the picture is left out (`undrawn` says who).
     Raises `OptionError`, also for a mesh without faces.
     """
     check_shape("image", image, (None, None, 3))
@@ -55,6 +58,7 @@ def overlay(
         raise OptionError(f"joints must be one array a body, got {len(joints)} for {len(bodies)} bodies")
     picture = np.array(image)  # a copy
     draw_over(picture, bodies, faces, camera, opacity=opacity, shadows=shadows)
+    hatch_bodies(picture, image, bodies, poor, faces, camera)
     for i, points in enumerate(joints or ()):
         draw_skeleton(picture, _in_picture(points, camera.select([i if len(camera.focal_px) > 1 else 0])))
     if keypoints is not None and layout is not None:
@@ -70,15 +74,16 @@ def side_view(
     size: tuple[int, int] = (480, 640),
     color: Paint = _FIRST,
     stage: Stage | None = None,
+    poor: bool = False,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The body from its left, as if it faced the camera: a quarter turn about the camera's vertical axis.
 
     Vertices in camera axes; `size` is width and height. The body fills the picture, on a ground at its lowest point;
-    with a `stage`, made of all frames of a clip, it stays in scale, and the size is the stage's.
+    with a `stage`, made of all frames of a clip, it stays in scale, and the size is the stage's. `poor`: hatched.
     """
     check_shape("vertices", vertices_cam, (None, 3), hint="give one body at a time, out.vertices[0]")
     stage = Stage.around(vertices_cam, view="side", size=size) if stage is None else stage
-    return stage.draw([(vertices_cam, color)], faces)
+    return stage.draw([(vertices_cam, color)], faces, poor=(0,) if poor else ())
 
 
 def top_view(

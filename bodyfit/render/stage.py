@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.render.color import Color
 from bodyfit.render.ground import Floor, paint_ground
+from bodyfit.render.hatch import hatch_bodies
 from bodyfit.render.light import light_of_vertices, openness, sky_directions
 from bodyfit.render.scene import Paint, gather
 from bodyfit.render.shade import box_px, draw_scene
@@ -99,16 +100,18 @@ class Stage:
         backdrop: Color = _BACKDROP,
         grid_m: float | None = None,
         rays: int | None = None,
+        poor: Collection[int] = (),
     ) -> UInt8[np.ndarray, "h w 3"]:
         """The people, (vertices in camera axes, paint), on the ground of the studio.
 
         grid_m: the distance of faint lines on the ground. rays: how many directions of the sky, and half as many of
         the key light, shadows are made of; 24 are enough for films, 64 for a picture (None: fewer where it is small).
-        Who is not finite is left out.
+        poor: places in `bodies` of those who are hatched, see `overlay`. Who is not finite is left out.
         """
         if grid_m is not None and not grid_m > 0:
             raise OptionError(f"grid_m must be a distance in metres, or None for no lines, got {grid_m:g}")
-        scene = gather([(self.to_camera(v), paint) for v, paint in bodies], faces, self.camera)
+        people = [(self.to_camera(v), paint) for v, paint in bodies]
+        scene = gather(people, faces, self.camera)
         width, height = self.camera.image_size
         if scene is None:
             return self._ground(backdrop, grid_m, None)
@@ -123,7 +126,9 @@ class Stage:
         points = scene.in_picture()
         box = box_px(points, scene.faces, (width, height))
         if box is not None:
+            before = picture.copy() if poor else picture
             draw_scene(picture, scene, points, box, light, 1.0)
+            hatch_bodies(picture, before, people, poor, faces, self.camera)
         return picture
 
     def turned(self, yaw_deg: float) -> Stage:
@@ -161,9 +166,11 @@ def studio(
     view: str | tuple[float, float] = "side",
     size: tuple[int, int] = (480, 640),
     grid_m: float | None = None,
+    poor: Collection[int] = (),
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """People (vertices in camera axes, paint) on a ground in soft light, from a side or from above (`VIEWS`)."""
-    return Stage.around([v for v, _ in bodies], view=view, size=size).draw(bodies, faces, grid_m=grid_m)
+    """People (vertices in camera axes, paint) on a ground in soft light, from a side or from above (`VIEWS`); `poor`
+    are places of those who are hatched, see `overlay`."""
+    return Stage.around([v for v, _ in bodies], view=view, size=size).draw(bodies, faces, grid_m=grid_m, poor=poor)
 
 
 def turntable(
@@ -174,13 +181,17 @@ def turntable(
     size: tuple[int, int] = (480, 640),
     pitch_deg: float = 7.0,
     grid_m: float | None = None,
+    poor: Collection[int] = (),
 ) -> list[UInt8[np.ndarray, "h w 3"]]:
-    """People (vertices in camera axes, paint) as they turn once about the vertical; the first frame is the front."""
+    """People (vertices in camera axes, paint) as they turn once about the vertical; the first frame is the front.
+
+    `poor` are places of those who are hatched, see `overlay`.
+    """
     if frames < 1:
         raise OptionError(f"frames must be at least 1, got {frames}")
     stage = Stage.around([v for v, _ in bodies], view=(0.0, pitch_deg), size=size, all_round=True)
     angles = [360 * k / frames for k in range(frames)]
-    return [stage.turned(yaw).draw(bodies, faces, grid_m=grid_m, rays=48) for yaw in angles]
+    return [stage.turned(yaw).draw(bodies, faces, grid_m=grid_m, rays=48, poor=poor) for yaw in angles]
 
 
 def _turn(points: Float[np.ndarray, "N 3"], yaw_deg: float) -> Float[np.ndarray, "N 3"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -13,9 +14,10 @@ from torch import Tensor
 from bodyfit.body.measure import Measurements
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.errors import OptionError
+from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.show.find import Person
 
-__all__ = ["Models", "Numbers", "Shown", "numbers"]
+__all__ = ["Models", "Numbers", "Shown", "numbers", "overall_status"]
 
 
 class Models:
@@ -44,7 +46,9 @@ class Numbers:
     """What there is to say of a person in figures; of a clip, means over its rows."""
 
     status: str
-    """The fit's, or in a clip the worst that occurs."""
+    """The fit's, or in a clip the worst that occurs, `poor` only where most frames are."""
+    reason: str | None
+    """Why there is no body, or none to rely on, in words."""
     ok: bool
     """Whether the body can be used."""
     error_px: float
@@ -80,13 +84,14 @@ class Shown:
 def numbers(person: Person, model: BodyModel, vertices: Float[Tensor, "N V 3"], rows: Sequence[int]) -> Numbers:
     """The numbers of a person, whose vertices in some `rows` of the result are given (camera axes, metres)."""
     result = person.result
-    status = next((s for s in result.status if not s.ok), max(result.status, key=lambda s: s.value == "max_steps"))
+    status, reason = overall_status(result)
     heights = _heights_px(person, vertices, rows)
     errors = result.reprojection_error_px[list(rows)].numpy()
     columns = () if result.joints_sd_rel_m is None else result.joints_sd_rel_m.unbind(1)
     spread = {name: _mean(sd.numpy()) for name, sd in zip(model.skeleton.names, columns, strict=False)}  # the body's
     return Numbers(
         status=status.value,
+        reason=reason,
         ok=status.ok,
         error_px=_mean(result.reprojection_error_px.numpy()),
         error_percent=_mean(100 * errors / np.where(heights > 0, heights, np.nan)),
@@ -96,6 +101,17 @@ def numbers(person: Person, model: BodyModel, vertices: Float[Tensor, "N V 3"], 
         measurements=_measurements(model, result.params.betas[:1]),
         joints_sd_m={name: sd for name, sd in spread.items() if np.isfinite(sd)},
     )
+
+
+def overall_status(result: FitResult) -> tuple[FitStatus, str | None]:
+    """The status that stands for all rows, and its reason."""
+    poor = [i for i, status in enumerate(result.status) if status is FitStatus.POOR]
+    if 2 * len(poor) > sum(status is not FitStatus.FILLED for status in result.status):
+        reasons = Counter(reason for i in poor if (reason := result.reason[i]))
+        return FitStatus.POOR, next((reason for reason, _ in reasons.most_common(1)), None)
+    rest = [(s, reason) for s, reason in zip(result.status, result.reason, strict=True) if s is not FitStatus.POOR]
+    failed = next(((s, reason) for s, reason in rest if not s.ok), None)
+    return failed or (max((s for s, _ in rest), key=lambda s: s is FitStatus.MAX_STEPS), None)
 
 
 def _measurements(model: BodyModel, betas: Float[Tensor, "1 S"]) -> dict[str, float]:

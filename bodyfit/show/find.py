@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from bodyfit.batch.ledger import DONE, recorded
+from bodyfit.batch.ledger import WITH_FILE, recorded
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult, split
 from bodyfit.frame import IMAGE_SUFFIXES
@@ -167,7 +167,7 @@ class _Records:
         out = out.absolute()
         if out not in self._batches:
             entries = recorded(out)
-            done = {out / str(entry.get("file")): entry for entry in entries if entry["status"] == DONE}
+            done = {out / str(entry.get("file")): entry for entry in entries if entry["status"] in WITH_FILE}
             self._batches[out] = done if entries else None
         return self._batches[out]
 

@@ -81,7 +81,7 @@ def read_results(folder: str | Path) -> Results:
     failures += [
         Failure(str(entry.get("input", "?")), str(entry.get("message") or entry.get("status")))
         for entry in (known_entries(summary) if top == here else ())
-        if entry.get("status") not in ("ok", None)
+        if entry.get("status") not in ("ok", None) and not (entry.get("status") == "poor" and entry.get("files"))
     ]
     entries = recorded(folder) if folder.is_dir() else []
     failures += [Failure(str(e["item"]), str(e.get("why"))) for e in entries if e["status"] == FAILED]
@@ -102,7 +102,7 @@ def _scene(found: Found, people: tuple[Person, ...]) -> Scene:
         source = None
     listed = found.said.get("people")
     notes += [
-        f"person {person.get('person')} has no body ({person.get('status')})"
+        f"person {person.get('person')} has no body ({person.get('reason') or person.get('status')})"
         for person in (listed if isinstance(listed, list) else ())
         if isinstance(person, dict) and not person.get("files")
     ]

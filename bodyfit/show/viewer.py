@@ -15,12 +15,14 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from bodyfit.errors import ImageError, OptionError
+from bodyfit.fit.result import FitStatus
 from bodyfit.frame import IMAGE_SUFFIXES, read_image
 from bodyfit.render import person_color
 from bodyfit.show.backdrop import VIEWS, Backdrop
-from bodyfit.show.bodies import Models
+from bodyfit.show.bodies import Models, overall_status
 from bodyfit.show.edits import PersonEdits
 from bodyfit.show.film import Film
+from bodyfit.show.find import Person
 from bodyfit.show.folder import Results, Scene
 
 if TYPE_CHECKING:
@@ -97,7 +99,7 @@ class Viewer:
                 )
                 for i, edits in enumerate(self.edits)
             ]
-            self._notes = list(self.scene.notes)
+            self._notes = [*self.scene.notes, *_poor_notes(self.scene)]
             camera = self.scene.people[0].result.camera
             self.backdrop = Backdrop(self.server.scene, self._reach(), camera, self._photograph())
             self._about = [self.backdrop]
@@ -179,7 +181,8 @@ class Viewer:
         self.shown: list[Any] = []
         with gui.add_folder("People") as folder:
             for edits in self.edits:
-                box = gui.add_checkbox(f"person {edits.person.number}", True)
+                poor = " (poor)" if _poor_reason(edits.person) is not None else ""
+                box = gui.add_checkbox(f"person {edits.person.number}{poor}", True)
                 box.on_update(self._setter(edits))
                 self.shown.append(box)
         return folder
@@ -346,6 +349,18 @@ def _with_bodies(results: Results) -> list[Scene]:
     if not scenes:
         raise OptionError(f"{results.folder}: nobody in it has a body, every fit failed; fit other pictures")
     return scenes
+
+
+def _poor_notes(scene: Scene) -> list[str]:
+    """Who is not to be relied on, and why."""
+    reasons = [(person.number, _poor_reason(person)) for person in scene.people]
+    return [f"person {number} is poor: {reason}" for number, reason in reasons if reason is not None]
+
+
+def _poor_reason(person: Person) -> str | None:
+    """Why a person's fit is poor; None where it is not."""
+    status, reason = overall_status(person.result)
+    return (reason or "explained badly") if status is FitStatus.POOR else None
 
 
 def _frames(scene: Scene) -> range:

@@ -18,7 +18,7 @@ _SOURCES = {
     "found": "found from the clip",
     "guess": "a guess; distance and size hang on it",
 }
-_PILLS = {"converged": "", "max_steps": " fair"}
+_PILLS = {"converged": "", "max_steps": " fair", "filled": " fair"}
 _GIRTHS = ("chest", "waist", "hip", "neck", "upper_arm", "thigh", "arm_length", "leg_length", "inseam")
 
 
@@ -36,7 +36,7 @@ def overview(results: Results, shown: Sequence[Sequence[Shown]]) -> str:
             ]
             rows.append(
                 f'<tr><td><a href="#s{i}">{escape(scene.name)}</a></td><td>{_swatch(one)}{one.person.number}</td>'
-                f"<td>{_pill(n)}</td>" + "".join(f'<td class="n">{cell}</td>' for cell in cells) + "</tr>\n"
+                f"<td>{_pill(n)}{_reason(n)}</td>" + "".join(f'<td class="n">{cell}</td>' for cell in cells) + "</tr>\n"
             )
     heads = "".join(f'<th class="n">{head}</th>' for head in ("error", "of height", "height", "distance"))
     return (
@@ -55,7 +55,7 @@ def card(one: Shown | None, poster: str | None, scene: Scene, *, bodies: str = "
     stage = _stage(shown, f"{name} of {scene.name}, to turn", poster, "photo", clip=scene.fps > 0) if shown else ""
     return f"""<article class="card">{stage}<div>
 <h3>{_swatch(one)}{name} {_pill(one.numbers)}</h3>
-{_figures(one)}</div>
+{_reason(one.numbers)}{_figures(one)}</div>
 <div>{_measured(one.numbers, unfold=len(scene.people) == 1)}{_joints(one.numbers)}</div></article>
 """
 
@@ -145,6 +145,10 @@ def _height(n: Numbers) -> str:
 
 def _pill(n: Numbers) -> str:
     return f'<span class="pill{_PILLS.get(n.status, " bad")}">{n.status.replace("_", " ")}</span>'
+
+
+def _reason(n: Numbers) -> str:
+    return f'<small class="why">{escape(n.reason)}</small>\n' if n.reason else ""
 
 
 def _swatch(one: Shown) -> str:
