@@ -252,12 +252,9 @@ def fitted(
             xyc = np.stack([person[4].xyc for person in some])
             result = fitter(xyc, **given)
             known, _, present = fitter.evidence(xyc, **given)
-            columns = (
-                fitter.quality.features(result, fitter.points(pack(result.params)), known, present)
-                .columns()
-                .double()
-                .numpy()
-            )
+            known, present = fitter.partial.without_guesses(known, present)
+            points = fitter.points(fitter.variables.pack(result.params))
+            columns = fitter.quality.features(result, points, known, present).columns().double().numpy()
             for i, (kind, held, _, _, _, truth, visible) in enumerate(some):
                 if result.status[i].ok:
                     wrong, error = is_wrong(result.joints[i, :24].numpy(), truth, visible)

@@ -89,24 +89,24 @@ NO_LIFT = 1.83
 """What stands for the misfit of a lift that is not there: that of right fits."""
 
 LANDMARKS = Weights(
-    bias=-3.80,
-    poor=-2.21,
+    bias=-3.78,
+    poor=-2.24,
     terms={
-        "misfit": Weight(0.27, 0.04),
-        "pose": Weight(0.81, 1.33),
-        "lift": Weight(1.90, NO_LIFT),
-        "unconfirmed": Weight(2.93, 0.07),
-        "confidence": Weight(-1.53, 0.69),
+        "misfit": Weight(0.39, 0.04),
+        "pose": Weight(0.83, 1.37),
+        "lift": Weight(1.78, NO_LIFT),
+        "unconfirmed": Weight(2.51, 0.07),
+        "confidence": Weight(-1.63, 0.69),
     },
 )
 """Of mediapipe33, the layout of the detectors that ship, whose lift and whose confidences mean something."""
 OTHERS = Weights(
-    bias=-3.48,
-    poor=-0.07,
+    bias=-3.32,
+    poor=-0.13,
     terms={
-        "misfit": Weight(0.58, 0.50),
-        "pose": Weight(1.91, 1.22),
-        "lift": Weight(1.90, NO_LIFT),
+        "misfit": Weight(0.66, 0.54),
+        "pose": Weight(2.05, 1.44),
+        "lift": Weight(1.78, NO_LIFT),
         "unconfirmed": Weight(0.0, 0.0),
         "confidence": Weight(0.0, 0.0),
     },
