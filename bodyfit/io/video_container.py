@@ -145,7 +145,8 @@ def open_container(path: Path) -> av.container.InputContainer:
 
     try:
         if not path.exists():
-            raise VideoError(f"{path} does not exist")
+            link = f"is a link to {path.readlink()}, which does not exist" if path.is_symlink() else "does not exist"
+            raise VideoError(f"{path} {link}")
         if not path.is_file():
             raise VideoError(f"{path} is no file; give a clip")
         if path.stat().st_size == 0:
