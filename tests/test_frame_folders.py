@@ -141,7 +141,7 @@ def test_an_animated_picture_is_a_clip_with_its_own_times(tmp_path, suffix):
     assert (reader.skipped, reader.has_sound) == (0, False)
     np.testing.assert_allclose(frames[0].image[:8, :8].mean((0, 1)), (230, 20, 20), atol=3)
     assert [frame.index for frame in VideoReader(path, start_s=0.16, end_s=0.29)] == [2, 3]
-    with pytest.raises(VideoError, match="leave fps out"):
+    with pytest.raises(VideoError, match="leave out fps"):
         VideoReader(path, fps=10)
 
 

@@ -290,6 +290,9 @@ def test_pictures_sounds_and_folders_are_no_clips(tmp_path):
         VideoReader(tmp_path / "p.png")
     with pytest.raises(VideoError, match="folder"):
         VideoReader(tmp_path)
+    (tmp_path / "link.mp4").symlink_to("nowhere.mp4")
+    with pytest.raises(VideoError, match=r"link to nowhere\.mp4, which does not exist"):
+        VideoReader(tmp_path / "link.mp4")
     with av.open(str(tmp_path / "s.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=48000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 2048), np.int16), format="s16", layout="stereo")

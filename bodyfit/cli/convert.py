@@ -153,7 +153,7 @@ def convert(
         return common.OK
     if facts["note"]:
         common.error(facts["note"], label="note")
-    what = "1 body" if facts["bodies"] == 1 else f"{facts['bodies']} frames at {facts['fps']:g} fps"
+    what = "1 body" if facts["bodies"] == 1 else _frames(facts)
     common.say(
         f"{source}: {what} of {facts['model']}, {facts['gender']} -> {new}"
         f" ({facts['bytes'] / 2**20:.1f} MiB; {facts['placing']})"
@@ -225,6 +225,11 @@ def _export(
         "placing": str(Placing(is_up, unit.value)),
         "bytes": new.stat().st_size,
     }
+
+
+def _frames(facts: dict[str, Any]) -> str:
+    """How many frames went in; their rate where they have one."""
+    return f"{facts['bodies']} frames{'' if facts['note'] else ' at {:g} fps'.format(facts['fps'])}"
 
 
 def _convert_model(model: str, new: Path, layout: Layout, gender: common.Gender, as_json: bool) -> int:

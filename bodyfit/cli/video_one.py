@@ -48,8 +48,6 @@ class ClipWorker:
     """What the user said of it."""
     part: dict[str, Any]
     """`fps`, `start_s`, `end_s` and `stride` of `VideoReader`; `fps` for clips that have none of their own."""
-    fps_of_folders: bool
-    """Whether there are folders of frames among the clips."""
     tracker: TrackerConfig
     """How people are told apart."""
     film: bool
@@ -58,6 +56,8 @@ class ClipWorker:
     """Whether people most of whose frames are poor are written and drawn; without, they are only told of."""
     progress: Callable[[str, int, int | None], None]
     """Told of each step."""
+    fps_of_folders: bool = False
+    """Whether there are folders of frames among the clips."""
 
     def part_of(self, clip: Path) -> dict[str, Any]:
         """`part` for one clip: beside folders of frames, `fps` is theirs alone."""

@@ -69,8 +69,8 @@ class ContainerSource:
         self._elementary = container.format.name in _ELEMENTARY
         if fps is not None and not self._elementary:
             raise VideoError(
-                f"{self.path} says itself when its frames are shown; leave fps out, it is for folders of frames and "
-                "for streams without times"
+                f"{self.path} says itself when its frames are shown; leave out fps={fps:g}, which is for folders of "
+                "frames and for streams without times"
             )
         self._index = stream.index
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
@@ -145,7 +145,8 @@ def open_container(path: Path) -> av.container.InputContainer:
 
     try:
         if not path.exists():
-            raise VideoError(f"{path} does not exist")
+            link = f"is a link to {path.readlink()}, which does not exist" if path.is_symlink() else "does not exist"
+            raise VideoError(f"{path} {link}")
         if not path.is_file():
             raise VideoError(f"{path} is no file; give a clip")
         if path.stat().st_size == 0:

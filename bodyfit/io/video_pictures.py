@@ -67,7 +67,7 @@ class AnimationSource:
         if self._kind == "TIFF" and fps is None:
             raise VideoError(f"{path} holds pages that no times go with; say how many are shown a second: fps=30")
         if self._kind != "TIFF" and fps is not None:
-            raise VideoError(f"{path} says itself when its frames are shown; leave fps out")
+            raise VideoError(f"{path} says itself when its frames are shown; leave out fps={fps:g}")
         damage, shown_s, sizes = Damage(), [], []
         for picture, seconds in self._pictures(damage):
             shown_s.append(1 / fps if fps is not None else seconds)
