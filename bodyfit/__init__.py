@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bodyfit.io.amass import load_amass
     from bodyfit.io.formats import export
     from bodyfit.io.keypoints import load_keypoints, save_keypoints
+    from bodyfit.io.motions import Motion, load_motion, load_motions
     from bodyfit.io.params import load_result, save
     from bodyfit.io.track import load_track, save_track
     from bodyfit.keypoints import Keypoints2D, convert_keypoints
@@ -49,6 +50,7 @@ _HOME = {
     "Interpenetration": "body.interpenetration",
     "Keypoints2D": "keypoints",
     "LMConfig": "solve",
+    "Motion": "io.motions",
     "PosePrior": "body.pose_prior",
     "StageConfig": "fit.config",
     "Track": "fit.track",
@@ -63,6 +65,8 @@ _HOME = {
     "load_keypoints": "io.keypoints",
     "load_amass": "io.amass",
     "load_model": "body.model",
+    "load_motion": "io.motions",
+    "load_motions": "io.motions",
     "load_pose_prior": "body.pose_prior",
     "load_result": "io.params",
     "load_track": "io.track",
@@ -87,6 +91,7 @@ __all__ = [
     "Interpenetration",
     "Keypoints2D",
     "LMConfig",
+    "Motion",
     "PosePrior",
     "StageConfig",
     "Track",
@@ -102,6 +107,8 @@ __all__ = [
     "load_amass",
     "load_keypoints",
     "load_model",
+    "load_motion",
+    "load_motions",
     "load_pose_prior",
     "load_result",
     "load_track",
