@@ -230,14 +230,15 @@ def _every_frame(recording: Recording, path: Path) -> Recording:
     recording = rows_of(recording, rows)
     frames = frames[rows]
     step = int(np.gcd.reduce(np.diff(frames))) if len(frames) > 1 else 1
-    every = np.arange(frames[0], frames[-1] + 1, step) if (frames[-1] - frames[0]) // step < 1 << 31 else None
-    if every is None or len(every) > _MAX_FILLED * len(frames) + 1000:
+    count = int(frames[-1] - frames[0]) // step + 1
+    if count > _MAX_FILLED * len(frames) + 1000:
         raise AssetError(f"{path}: person {recording.person}'s {len(frames)} frames are numbered up to {frames[-1]}")
     recording = replace(recording, fps=recording.fps / step)
-    if len(every) == len(frames):
+    missing = count - len(frames)
+    if not missing:
         return recording
-    missing = len(every) - len(frames)
     note = f"{missing} frames without person {recording.person} are filled in from those before and after"
+    every = frames[0] + step * np.arange(count)
     return replace(_filled(recording, frames, every), notes=(*recording.notes, note))
 
 
