@@ -8,12 +8,14 @@ import json
 import pickle
 from functools import cache
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 import torch
 import trimesh
 from conftest import tiny_assets
+from fuzz_files import motion_values, other_types
 from gltf_reader import Gltf
 from scipy.spatial.transform import Rotation
 
@@ -786,6 +788,32 @@ def test_damaged_motion_is_refused_by_name(tmp_path, smpl, changes, says):
         load_motion(dumped(tmp_path / "v.pkl", {1: vibe_track(walk(smpl)) | changes}), model=smpl)
 
 
+def raised(call) -> str | None:
+    """The words of the `AssetError` that a call ends with."""
+    try:
+        call()
+    except AssetError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
+@pytest.mark.parametrize("name", motion_values())
+def test_anything_at_any_place_is_read_or_refused_by_name(tmp_path, name):
+    """Also a dict where an array should be, a word, no number at all."""
+    random, model, path = Random(name), flat("smplx"), tmp_path / "odd.pkl"
+    value, refused = motion_values()[name], 0
+    path.write_bytes(pickle.dumps(value))
+    load_motions(path, model)
+    for _ in range(30):
+        path.write_bytes(pickle.dumps(other_types(value, random)))
+        for trajectory in ("world", "camera"):
+            error = raised(lambda which=trajectory: load_motions(path, model, trajectory=which))
+            refused += error is not None
+            assert error is None or (error.startswith(f"{path}: ") and error.isprintable())
+    assert refused > 5
+
+
 # The command.
 
 
@@ -835,6 +863,14 @@ def test_a_person_that_cannot_be_written_costs_one_file(run, tmp_path, smpl):
     assert err.startswith("error: person 1: ")
     assert "person 2: 6 frames" in out
     assert (tmp_path / "a_2.bvh").is_file()
+
+
+def test_info_tells_what_a_file_of_motion_holds(run, tmp_path, smpl):
+    path = dumped(tmp_path / "vibe_output.pkl", {1: vibe_track(walk(smpl)), 2: vibe_track(walk(smpl, 1))})
+    code, out, err = run("info", path, "--json")
+    facts = json.loads(out)
+    assert (code, err, facts["kind"], facts["program"]) == (0, "", "motion", "VIBE")
+    assert [(one["person"], one["frames"], one["joints"]) for one in facts["people"]] == [("1", T, 24), ("2", T, 24)]
 
 
 def test_every_layout_is_listed_in_the_docs():

@@ -60,7 +60,8 @@ class FileArrays:
             self.fail(f"{key} has shape {array.shape}, more numbers than any body model needs; refused")
         if not (as_filed and array.dtype.str in (np.dtype(np.float32).str, np.dtype(np.float64).str)):
             try:
-                array = array.astype(np.float64)
+                with np.errstate(invalid="ignore", over="ignore"):
+                    array = array.astype(np.float64)
             except (TypeError, ValueError, OverflowError):
                 self.fail(f"{key} is not numeric")
         if not np.isfinite(array).all():

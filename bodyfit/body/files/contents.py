@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import mmap
@@ -56,6 +57,8 @@ def read_contents(
     except AssetError as error:
         raise AssetError(f"{path}: {error}") from None
     except OSError as error:
+        if head and error.errno == errno.EINVAL:  # a damaged file sends a reader to a place that there is not
+            raise AssetError(f"{path}: damaged; fetch the file again") from None
         raise AssetError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (MemoryError, OverflowError, RecursionError) as error:
         raise AssetError(f"{path}: refused, it asks for too much: {type(error).__name__}") from None
@@ -151,11 +154,12 @@ def _damage(error: Exception, head: bytes) -> str:
     if head[:2] != b"PK" and head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
         begin = " ".join(head[:60].decode("ascii").split())
         return f"text ({begin!a}) and neither an npz nor a pickle nor any other file of arrays"
-    if isinstance(error, KeyError) and error.args and isinstance(error.args[0], int):
-        return "neither an npz nor a pickle nor any other file of arrays"
     if isinstance(error, EOFError):
         return "cut short; fetch the file again"
-    return f"damaged or unsafe: {words or type(error).__name__}"
+    if isinstance(error, KeyError) and error.args and isinstance(error.args[0], int):  # no such opcode
+        known = head[:1] == b"\x80" or compressed.compression_of(head) or head[:6] == npy.MAGIC
+        return "damaged; fetch the file again" if known else "neither an npz nor a pickle nor any other file of arrays"
+    return f"damaged ({words or type(error).__name__}); fetch the file again"
 
 
 def _printable(value: Any) -> str:

@@ -46,7 +46,8 @@ def _read(file: MotionFile) -> list[Recording]:
     if not file.is_folder:
         return list(_people(file, "", file.value, None))
     frames = numbered(file.value)
-    return joined(person for name, at in frames.items() for person in _people(file, name, file.value[name], at))
+    people = (person for name, at in frames.items() for person in _people(file, name, file.value[name], at))
+    return joined(people, file.path)
 
 
 def _people(file: MotionFile, name: str, frame: Any, at: int | None) -> Iterator[Recording]:

@@ -10,7 +10,7 @@ from bodyfit.body.files.contents import read_contents
 from bodyfit.body.files.limits import MOTION_LIMITS
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.body.record import GENDERS
-from bodyfit.errors import AssetError, OptionError
+from bodyfit.errors import AssetError, BodyfitError, OptionError
 from bodyfit.io.motions.formats import MOTION_FORMATS, format_of
 from bodyfit.io.motions.motion import Motion
 from bodyfit.io.motions.posing import posed
@@ -148,14 +148,21 @@ def _listed(people: list[Recording]) -> str:
 
 
 def recordings_of(file: MotionFile) -> list[Recording]:
-    """Everyone in a file. Raises `AssetError`, naming it, where it is in no known layout."""
-    layout = format_of(file)
+    """Everyone in a file. Raises `AssetError`, naming it, where it is in no known layout or is damaged."""
+    try:
+        layout = format_of(file)
+        found = [] if layout is None else layout.read(file)
+    except BodyfitError:
+        raise
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        # A file may have anything at any place where its program has a dict, a list or an array.
+        words = ascii(str(error)[:120])[1:-1]
+        raise AssetError(f"{file.path}: damaged, or of a version that is not known ({words})") from error
     if layout is None:
         known = ", ".join(layout.name for layout in MOTION_FORMATS)
         raise AssetError(
             f"{file.path}: neither a body model nor motion in a known layout ({_begin(file)}); known are {known}"
         )
-    found = layout.read(file)
     if not found or any(len(person.poses) == 0 for person in found):
         raise AssetError(f"{file.path}: nobody is in it")
     return found

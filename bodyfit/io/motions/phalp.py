@@ -29,7 +29,7 @@ def _matches(file: MotionFile) -> bool:
 
 
 def _read(file: MotionFile) -> list[Recording]:
-    found = joined(_people(file))
+    found = joined(_people(file), file.path)
     if not found:
         file.part(file.value).fail("nobody is tracked in it")
     return found

@@ -142,21 +142,24 @@ def _pose_params(
         if has_fingers:  # whole angles
             given[name] = given[name] - model.hand_means[row].double().cpu()
         else:
-            given[name] = _hand(recording, side, model, notes)
+            given[name] = _hand(recording, side, row, model, notes)
     _say_left_out(recording, model, notes)
     return given
 
 
-def _hand(recording: Recording, side: str, model: BodyModel, notes: list[str]) -> torch.Tensor:
-    """Angles about the mean hand, or coefficients; the mean hand where the file has none."""
+def _hand(recording: Recording, side: str, row: int, model: BodyModel, notes: list[str]) -> torch.Tensor:
+    """(T, 45) angles about the mean hand, which is where a hand is that the file has not."""
     values = recording.hands.get(side)
-    if values is not None and values.shape[1] < 45 and is_open(model):
-        if np.abs(values).max(initial=0) > _STILL:
-            notes.append(
-                f"the hands are {values.shape[1]} components of MANO's, which {model.name} has not: they are relaxed"
-            )
-        values = None
-    return torch.zeros(len(recording.poses), 45) if values is None else torch.from_numpy(values)
+    if values is None:
+        return torch.zeros(len(recording.poses), 45)
+    if values.shape[1] == 45:
+        return torch.from_numpy(values)
+    if not is_open(model):
+        return torch.from_numpy(values) @ model.hand_components[row, : values.shape[1]].double().cpu()
+    if np.abs(values).max(initial=0) > _STILL:
+        count = values.shape[1]
+        notes.append(f"the hands are {count} components of MANO's, which {model.name} has not: they are relaxed")
+    return torch.zeros(len(recording.poses), 45)
 
 
 def _say_left_out(recording: Recording, model: BodyModel, notes: list[str]) -> None:
@@ -243,20 +246,25 @@ def _every_frame(recording: Recording, path: Path) -> Recording:
 
 
 def _filled(recording: Recording, frames: Int[np.ndarray, "N"], every: Int[np.ndarray, "T"]) -> Recording:
-    def turn(rotations: Rotation) -> Rotation:
-        return Slerp(frames, rotations)(every)
-
-    def straight(table: np.ndarray) -> np.ndarray:
-        return np.stack([np.interp(every, frames, column) for column in table.T], 1)
-
-    poses = np.stack([turn(Rotation.from_rotvec(joint)).as_rotvec() for joint in recording.poses.transpose(1, 0, 2)], 1)
-    pivot = recording.pivot
+    """A recording of some frames in every frame between."""
+    poses = [_turns(Rotation.from_rotvec(joint), frames, every).as_rotvec() for joint in recording.poses.swapaxes(0, 1)]
+    pivot, expression = recording.pivot, recording.expression
     return replace(
         recording,
-        poses=poses,
-        trans=straight(recording.trans),
-        pivot=None if pivot is None else turn(Rotation.from_matrix(pivot)).as_matrix(),
-        expression=None if recording.expression is None else straight(recording.expression),
-        hands={side: straight(hand) for side, hand in recording.hands.items()},
+        poses=np.stack(poses, 1),
+        trans=_straight(recording.trans, frames, every),
+        pivot=None if pivot is None else _turns(Rotation.from_matrix(pivot), frames, every).as_matrix(),
+        expression=None if expression is None else _straight(expression, frames, every),
+        hands={side: _straight(hand, frames, every) for side, hand in recording.hands.items()},
         frames=every,
     )
+
+
+def _turns(rotations: Rotation, frames: Int[np.ndarray, "N"], every: Int[np.ndarray, "T"]) -> Rotation:
+    return Slerp(frames, rotations)(every)
+
+
+def _straight(
+    table: Float[np.ndarray, "N C"], frames: Int[np.ndarray, "N"], every: Int[np.ndarray, "T"]
+) -> Float[np.ndarray, "T C"]:
+    return np.stack([np.interp(every, frames, column) for column in table.T], 1)

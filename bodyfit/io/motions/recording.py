@@ -50,7 +50,7 @@ class Recording:
     are taken as the model's."""
     expression: Float[np.ndarray, "T E"] | None = None
     """Coefficients of expression."""
-    hands: Mapping[str, Float[np.ndarray, "T L"]] = field(default_factory=dict)
+    hands: Mapping[str, Float[np.ndarray, "T _"]] = field(default_factory=dict)
     """By side, for fingers that `joints` lacks: 45 angles about the mean hand, or fewer coefficients of components."""
     frames: Int[np.ndarray, "T"] | None = None
     """The clip's frame of each row; None for one after another."""

@@ -46,14 +46,14 @@ def _matches(file: MotionFile) -> bool:
 def _read(file: MotionFile) -> list[Recording]:
     """People by track where the clip was tracked, else by their place in each picture."""
     if file.is_folder:
-        return joined(_frames(file, {name: _results(value) for name, value in file.value.items()}))
+        return joined(_frames(file, {name: _results(value) for name, value in file.value.items()}), file.path)
     results = _results(file.value)
     if _is_frame(results):
         return list(_people(file, results, ""))
     tracks = file.value.get("sequence_results")
     if isinstance(tracks, dict) and tracks:
         return [_track(file, str(person), track) for person, track in tracks.items() if isinstance(track, dict)]
-    return joined(_frames(file, results))
+    return joined(_frames(file, results), file.path)
 
 
 def _frames(file: MotionFile, frames: dict[str, Any]) -> Iterator[Recording]:

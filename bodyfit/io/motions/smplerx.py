@@ -37,7 +37,7 @@ def _read(file: MotionFile) -> list[Recording]:
     folder = file.path if file.is_folder else file.path.parent
     cameras = {name: _camera(folder.parent / "meta" / f"{Path(name).stem}.json") for name in files}
     size = _size([camera for camera in cameras.values() if camera])
-    return joined(_frames(file, files, cameras, size))
+    return joined(_frames(file, files, cameras, size), file.path)
 
 
 def _frames(

@@ -29,7 +29,7 @@ def _matches(file: MotionFile) -> bool:
 def _read(file: MotionFile) -> list[Recording]:
     if not file.is_folder:
         return [_recording(file, "", file.value)]
-    return joined(_frames(file))
+    return joined(_frames(file), file.path)
 
 
 def _frames(file: MotionFile) -> Iterator[Recording]:
@@ -46,12 +46,16 @@ def _frames(file: MotionFile) -> Iterator[Recording]:
 def _recording(file: MotionFile, name: str, value: Any) -> Recording:
     part = file.part(value, name)
     found = named(part, program="SMPLify-X", axes="camera", other_axes=("y_up",))
-    turn = np.repeat(np.eye(3)[None], len(found.poses), 0)
+    count = len(found.poses)
+    turn = np.zeros((1, 3))
     if part.has("camera_rotation"):
-        turn = Rotation.from_rotvec(rotation_vectors(part, "camera_rotation", 1)[:, 0]).as_matrix()
+        turn = rotation_vectors(part, "camera_rotation", 1)[:, 0]
+    if len(turn) not in (1, count):
+        part.fail(f"camera_rotation has {len(turn)} rows, and there are {count} frames")
+    turn = Rotation.from_rotvec(np.repeat(turn, count // len(turn), 0)).as_matrix()
     poses = found.poses.copy()
     poses[:, 0] = (Rotation.from_matrix(turn) * Rotation.from_rotvec(poses[:, 0])).as_rotvec()
-    trans = (turn @ found.trans[:, :, None])[:, :, 0] + columns(part, "camera_translation", 3, len(poses))
+    trans = (turn @ found.trans[:, :, None])[:, :, 0] + columns(part, "camera_translation", 3, count)
     space = "smplx" if len(found.joints) != 24 else "smpl"
     return replace(found, poses=poses, trans=trans, pivot=turn, space=space)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bodyfit.errors import AssetError
 from bodyfit.io.motions.recording import Recording
 
 __all__ = ["NOBODY_SAYS", "apart", "joined", "numbered", "rows_of"]
@@ -16,30 +18,39 @@ __all__ = ["NOBODY_SAYS", "apart", "joined", "numbered", "rows_of"]
 NOBODY_SAYS = "nobody says who is whom from frame to frame: people are numbered in each frame's order"
 
 
-def joined(pieces: Iterable[Recording]) -> list[Recording]:
-    """Recordings with one motion a person, of pieces that each hold a frame or a few, in the order that people come."""
+def joined(pieces: Iterable[Recording], path: Path) -> list[Recording]:
+    """Recordings with one motion a person, of pieces that each hold a frame or a few, in the order that people come.
+
+    Raises `AssetError`, naming the file, where one person's pieces are of different bodies.
+    """
     people: dict[str, list[Recording]] = {}
     for piece in pieces:
         people.setdefault(piece.person, []).append(piece)
-    return [_one(parts) for parts in people.values()]
+    return [_one(parts, path) for parts in people.values()]
 
 
-def _one(parts: list[Recording]) -> Recording:
+def _one(parts: list[Recording], path: Path) -> Recording:
     """One person's pieces one after another; what not all of them have is left out."""
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
 
-    def together(name: str) -> Any:
-        tables = [getattr(part, name) for part in parts]
-        same = all(table is not None for table in tables) and len({table.shape[1:] for table in tables}) == 1
-        return np.concatenate(tables) if same else None
-
     sides = set.intersection(*(set(part.hands) for part in parts))
-    hands = {side: np.concatenate([part.hands[side] for part in parts]) for side in sides}
+    hands = {side: _together([part.hands[side] for part in parts]) for side in sorted(sides)}
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
-    tables = {name: together(name) for name in ("poses", "trans", "pivot", "betas", "expression", "frames")}
-    return replace(first, **tables, hands=hands, notes=notes)
+    names = ("poses", "trans", "pivot", "betas", "expression", "frames")
+    tables = {name: _together([getattr(part, name) for part in parts]) for name in names}
+    if tables["poses"] is None:
+        raise AssetError(f"{path}: the frames of person {first.person} are of bodies with different joints")
+    there = {side: hand for side, hand in hands.items() if hand is not None}
+    return replace(first, **tables, hands=there, notes=notes)
+
+
+def _together(tables: list[np.ndarray | None]) -> np.ndarray | None:
+    """Tables one after another; None unless all are there with the same columns."""
+    there = [table for table in tables if table is not None]
+    same = len(there) == len(tables) and len({table.shape[1:] for table in there}) == 1
+    return np.concatenate(there) if same else None
 
 
 def rows_of(recording: Recording, rows: Any) -> Recording:
