@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bodyfit.io.amass import load_amass, save_amass
     from bodyfit.io.formats import export
     from bodyfit.io.keypoints import load_keypoints, save_keypoints
+    from bodyfit.io.motions import Motion, load_motion, load_motions
     from bodyfit.io.params import load_result, save
     from bodyfit.io.points3d import Points3D, load_points3d
     from bodyfit.io.track import load_track, save_track
@@ -57,6 +58,7 @@ _HOME = {
     "Interpenetration": "body.interpenetration",
     "Keypoints2D": "keypoints",
     "LMConfig": "solve",
+    "Motion": "io.motions",
     "Points3D": "io.points3d",
     "PosePrior": "body.pose_prior",
     "SequenceConfig": "fit.config",
@@ -79,6 +81,8 @@ _HOME = {
     "load_detector": "detect",
     "load_keypoints": "io.keypoints",
     "load_model": "body.model",
+    "load_motion": "io.motions",
+    "load_motions": "io.motions",
     "load_points3d": "io.points3d",
     "load_pose_prior": "body.pose_prior",
     "load_result": "io.params",
@@ -111,6 +115,7 @@ __all__ = [
     "Interpenetration",
     "Keypoints2D",
     "LMConfig",
+    "Motion",
     "Points3D",
     "PosePrior",
     "SequenceConfig",
@@ -134,6 +139,8 @@ __all__ = [
     "load_detector",
     "load_keypoints",
     "load_model",
+    "load_motion",
+    "load_motions",
     "load_points3d",
     "load_pose_prior",
     "load_result",

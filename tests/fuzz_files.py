@@ -1,10 +1,13 @@
-"""Damaged and hostile model files, made from whole ones; run as a program it reads them and reports what happened."""
+"""Damaged and hostile files of models and motion, made from whole ones; run as a program it reads them and reports what
+happened."""
 
 from __future__ import annotations
 
 import codecs
+import gzip
 import io
 import json
+import pickle
 import pickletools
 import random
 import re
@@ -18,12 +21,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from conftest import tiny_assets
 from official_files import FORMS, body_arrays
 
 from bodyfit.body.assets import load_assets
-from bodyfit.errors import AssetError
+from bodyfit.body.model import BodyModel
+from bodyfit.errors import AssetError, OptionError
+from bodyfit.io.motions import load_motions
 
-__all__ = ["Mutator", "main", "seeds"]
+__all__ = ["Mutator", "main", "motion_seeds", "motion_values", "other_types", "seeds"]
 
 LIMIT_S = 10
 """For one file, on a busy machine."""
@@ -55,6 +63,122 @@ def seeds(folder: Path) -> dict[str, bytes]:
     return made
 
 
+def motion_values(frames: int = 3) -> dict[str, Any]:
+    """What small files of motion hold, by a name of the file."""
+    n, rng = frames, np.random.default_rng(0)
+    pose = 0.1 * rng.standard_normal((n, 72)).astype(np.float32)
+    eyes, ones, shape = np.tile(np.eye(3), (n, 24, 1, 1)), np.ones((n, 4), np.float32), np.zeros((n, 10), np.float32)
+    trans = ones[:, :3]
+    named = {"global_orient": pose[:, :3], "body_pose": pose[:, 3:66], "transl": trans, "betas": shape}
+    hands = {"left_hand_pose": np.zeros((n, 12)), "right_hand_pose": np.zeros((n, 45)), "expression": shape}
+    whole = {"pose": np.zeros((n, 165)), "shape": shape, "trans": trans}
+    seen = {"tid": [1, 2], "smpl": [], "camera": [trans[0], trans[0]], "size": [[9, 16]] * 2, "tracked_time": [0, 1]}
+    seen["smpl"] = [{"global_orient": eyes[0, :1], "body_pose": eyes[0, 1:], "betas": shape[0]}] * 2
+    person = {
+        "id": 0,
+        "Rh": [[0.0, 0.1, 0.2]],
+        "Th": [[0.0, 0.0, 1.0]],
+        "poses": pose[:1].tolist(),
+        "shapes": [[0.0] * 10],
+    }
+    lists = {"frame_id": list(range(n)), "smpl_thetas": list(pose), "smpl_betas": list(shape), "cam_trans": list(trans)}
+    pictures = {"0.png": {"smpl_thetas": pose, "smpl_betas": shape, "cam_trans": trans}}
+    parts = {"root_orient": pose[:, :3], "pose_body": pose[:, 3:66], "trans": trans, "pose_hand": np.zeros((n, 90))}
+    return {
+        "vibe": {1: {"pose": pose, "betas": shape, "orig_cam": ones, "frame_ids": np.arange(n)}},
+        "pare": {"pred_pose": eyes, "pred_shape": shape, "pred_cam": trans, "orig_cam": ones},
+        "wham": {0: {"pose": pose, "trans": trans, "pose_world": pose, "trans_world": trans, "betas": shape}},
+        "romp": {"results": pictures, "sequence_results": {}},
+        "tracked": {"results": pictures, "sequence_results": {1: lists}},
+        "phalp": {"0.jpg": seen | {"time": 0}, "1.jpg": seen | {"time": 1}},
+        "tram": {"pred_rotmat": eyes, "pred_trans": trans[:, None], "pred_shape": shape, "frame": np.arange(n)},
+        "gvhmr": {"smpl_params_global": named, "smpl_params_incam": named},
+        "prompthmr": {"people": {1: {"frames": np.arange(n), "smplx_world": whole, "smplx_cam": whole}}},
+        "easymocap": [person, person | {"id": 1}],
+        "aist": {"smpl_poses": pose, "smpl_trans": trans, "smpl_scaling": np.ones(1)},
+        "motionx": np.zeros((n, 322), np.float32),
+        "smplcodec": {"codecVersion": 2, "smplVersion": 2, "gender": 0, "bodyPose": pose[:, :66].reshape(n, 22, 3)},
+        "3dpw": {"poses": [pose, pose], "trans": [trans, trans], "betas": [shape[0], shape[0]], "genders": ["m", "f"]},
+        "amass": {"poses": pose, "trans": trans, "betas": shape[0], "mocap_framerate": np.array(30.0)},
+        "prior": parts,
+        "smplifyx": named | hands | {"camera_translation": trans, "camera_rotation": np.eye(3)[None]},
+        "smplx": named | hands | {"jaw_pose": np.zeros((n, 3))},
+    }
+
+
+def motion_seeds() -> dict[str, bytes]:
+    """A small file of motion in every container that there is."""
+    values = motion_values()
+    made = {f"{name}.pkl": pickle.dumps(values[name], 2) for name in ("aist", "phalp", "wham")}
+    made |= {"vibe.pkl": pickle.dumps(values["vibe"], 4), "vibe.pkl.gz": gzip.compress(pickle.dumps(values["vibe"], 4))}
+    made["easymocap.json"] = json.dumps(values["easymocap"]).encode()
+    tensors = {k: {n: torch.from_numpy(v) for n, v in part.items()} for k, part in values["gvhmr"].items()}
+    moved = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in values["tram"].items()}
+    for name, save in (
+        ("new.pt", lambda file: torch.save(tensors, file)),
+        ("old.pt", lambda file: torch.save(tensors, file, _use_new_zipfile_serialization=False)),
+        ("hps_track_0.npy", lambda file: np.save(file, moved)),
+        ("motionx.npy", lambda file: np.save(file, values["motionx"])),
+        ("romp.npz", lambda file: np.savez(file, **values["romp"])),
+        ("amass.npz", lambda file: np.savez(file, **values["amass"])),
+        ("joblib.pkl", lambda file: _joblib(values["vibe"][1], file)),
+    ):
+        file = io.BytesIO()
+        save(file)
+        made[name] = file.getvalue()
+    return made
+
+
+def _joblib(track: dict[str, np.ndarray], file: io.BytesIO) -> None:
+    """As joblib writes: after the opcodes of each array its numbers."""
+    dtype = (
+        b"cnumpy\ndtype\n(X\x02\x00\x00\x00f4\x89\x88tR(K\x03X\x01\x00\x00\x00<NNN"
+        + b"J\xff\xff\xff\xff" * 2
+        + b"K\x00tb"
+    )
+    file.write(b"\x80\x02}K\x01}(")
+    for key, array in track.items():
+        file.write(
+            b"X" + struct.pack("<I", len(key)) + key.encode() + b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81}("
+        )
+        shape = b"(" + b"".join(b"K" + bytes([axis]) for axis in array.shape) + b"t"
+        for name, value in (("shape", shape), ("order", b"X\x01\x00\x00\x00C"), ("dtype", dtype)):
+            file.write(b"X" + struct.pack("<I", len(name)) + name.encode() + value)
+        file.write(b"ub" + array.astype("<f4").tobytes())
+    file.write(b"us.")
+
+
+def other_types(value: Any, random: random.Random) -> Any:
+    """The same value with something of another type or shape at one place inside it."""
+    odd = (
+        None,
+        3,
+        -1,
+        2.5,
+        "x",
+        "",
+        [],
+        {},
+        (),
+        [1, "a"],
+        {"a": 1},
+        True,
+        np.zeros(0),
+        np.zeros((2, 3)),
+        np.array("w"),
+    )
+    odd += (np.array([None, 1], object), np.full((3, 72), np.nan), np.zeros((3, 24, 3, 3)), 10**30, float("nan"), b"z")
+    if random.random() < 0.25 or not isinstance(value, (dict, list)) or not value:
+        return random.choice(odd)
+    if isinstance(value, list):
+        at = random.randrange(len(value))
+        return [other_types(part, random) if i == at else part for i, part in enumerate(value)]
+    key = random.choice(list(value))
+    if random.random() < 0.1:
+        return {k: part for k, part in value.items() if k != key}
+    return {k: other_types(part, random) if k == key else part for k, part in value.items()}
+
+
 class Mutator:
     """Draws damaged files from whole ones, the same for the same seed."""
 
@@ -77,8 +201,13 @@ class Mutator:
     @staticmethod
     def _places(data: bytes) -> list[int]:
         """Where a file says what it is rather than numbers: a pickle's opcodes, a zip's and its arrays' headers."""
-        if data[:2] != b"PK":
-            return [place for _, _, place in pickletools.genops(data) if place is not None]
+        if data[:2] != b"PK" and data[:6] != b"\x93NUMPY":
+            places = []
+            try:  # a file of joblib's or torch's goes on with something else, and JSON is none at all
+                places += [place for _, _, place in pickletools.genops(data) if place is not None]
+            except Exception:
+                places += range(min(len(data), 400))
+            return places
         marks = re.finditer(rb"PK\x01\x02|PK\x03\x04|PK\x05\x06|\x93NUMPY", data)
         return [at for mark in marks for at in range(mark.start(), min(mark.start() + 90, len(data)))]
 
@@ -180,16 +309,33 @@ def _too_slow(*_: Any) -> None:
     raise TimeoutError(f"more than {LIMIT_S} s")
 
 
-def main(count: int, seed: int, keep: Path) -> dict[str, Any]:
-    """Read so many damaged files; what came of it, the files that went wrong left in `keep`."""
+class _Moved:
+    """Reads a file of motion onto a body."""
+
+    def __init__(self) -> None:
+        self.model = BodyModel(tiny_assets("smplx"))
+
+    def __call__(self, path: Path) -> Any:
+        return load_motions(path, self.model)
+
+
+def main(count: int, seed: int, keep: Path, kind: str = "models") -> dict[str, Any]:
+    """Read so many damaged files of models or motion; what came of it, the files that went wrong left in `keep`."""
     watching = False
     ran: list[str] = []
     report: dict[str, Any] = {"files": 0, "read": 0, "refused": 0, "wrong": [], "slowest_s": 0.0}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        whole = seeds(folder)
-        for form in FORMS.values():  # they are whole, and what reading them imports is not a damaged file's doing
-            load_assets(folder / form.file)
+        # The seeds are whole, and what reading them imports is not a damaged file's doing.
+        if kind == "models":
+            whole, read = seeds(folder), load_assets
+            for form in FORMS.values():
+                load_assets(folder / form.file)
+        else:
+            whole, read = motion_seeds(), _Moved()
+            for name, data in whole.items():
+                (folder / name).write_bytes(data)
+                read(folder / name)
         for codec in ("raw_unicode_escape", "unicode_escape", "latin-1", "utf-16", "cp437"):
             codecs.lookup(codec)
         sys.addaudithook(lambda event, _: ran.append(event) if watching and event in DANGEROUS else None)
@@ -202,11 +348,16 @@ def main(count: int, seed: int, keep: Path) -> dict[str, Any]:
             watching = True
             signal.alarm(LIMIT_S)
             try:
-                load_assets(path)
+                read(path)
                 report["read"] += 1
-            except AssetError as error:
+            except (AssetError, OptionError) as error:
                 report["refused"] += 1
-                if not str(error).startswith(f"{path}: ") or not str(error).isprintable() or len(str(error)) > 600:
+                named = str(error).startswith(f"{path}: ")
+                if (
+                    not (named or isinstance(error, OptionError))
+                    or not str(error).isprintable()
+                    or len(str(error)) > 600
+                ):
                     wrong = f"says {str(error)!a:.300}"
             except BaseException as error:
                 wrong = f"raised {error!r:.300}"
@@ -226,4 +377,4 @@ def main(count: int, seed: int, keep: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))))
+    print(json.dumps(main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:])))

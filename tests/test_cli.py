@@ -425,7 +425,7 @@ def test_random_is_the_library_and_measures_what_it_writes(run, tmp_path):
         np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0), np.ptp(vertices[i].numpy(), axis=0), atol=1e-5)
     with np.load(tmp_path / "bodies.npz") as saved:
         assert np.array_equal(saved["betas"], bodies.betas.numpy())
-        assert np.array_equal(saved["trans"], bodies.transl.numpy())
+        assert np.array_equal(saved["transl"], bodies.transl.numpy())
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,14 @@ def test_convert_writes_a_clean_npz_of_a_pickle(run, tmp_path):
         (["{model}", "new.txt", "--layout", "smplx"], "smplx reads .npz and .pkl"),
         (["{star}", "new.npz", "--layout", "smplx"], "smplx has no STAR model"),
         (["{flame}", "new.pkl", "--layout", "smplx"], "from a folder only"),
-        (["{result}", "new.npz"], "person.npz holds parameters and does not say of which model; name it"),
+        (["{result}", "new.npz", "--person", "3"], "person.npz has no person 3; there are 0"),
+        (["{web}", "new.npz", "--model", "open"], "page.pkl: a web page (HTML): the download failed or needs a login"),
+        (["{pointer}", "new.glb", "--model", "open"], "pointer.pkl: a Git LFS pointer"),
+        (
+            ["{text}", "new.glb", "--model", "open"],
+            "notes.pkl: text ('just some words') and neither an npz nor a pickle",
+        ),
+        (["{arrays}", "new.glb"], "arrays.npz: neither a body model nor motion in a known layout (it holds spam)"),
         (["{result}", "new.npz", "--layout", "smplx"], "--layout: not for this conversion, person.npz holds bodies"),
         (["{result}", "new.stl", "--model", "open"], "the ending must be one of .glb"),
         (["{result}", "new.glb", "--model", "open", "--frame", "1"], "there is no 1"),
@@ -244,6 +251,11 @@ def test_a_mistake_is_one_line_and_no_file(run, tmp_path, monkeypatch, arguments
     forms = {"model": "SMPL npz", "star": "STAR npz", "flame": "FLAME pkl"}
     names = {key: str(write(tmp_path, form)[0]) for key, form in forms.items()}
     np.savez(tmp_path / "person.npz", poses=np.zeros((1, 72)), trans=np.zeros((1, 3)), betas=np.zeros((1, 10)))
+    np.savez(tmp_path / "arrays.npz", spam=np.zeros(3))
+    names |= {"web": "page.pkl", "pointer": "pointer.pkl", "text": "notes.pkl", "arrays": "arrays.npz"}
+    (tmp_path / "page.pkl").write_text("<html>login required</html>")
+    (tmp_path / "pointer.pkl").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 247101\n")
+    (tmp_path / "notes.pkl").write_text("just some words")
     before = sorted(tmp_path.rglob("*"))
     code, out, err = run("convert", *[a.format(**names, result="person.npz") for a in arguments])
     assert (code, out) == (2, "")

@@ -210,6 +210,96 @@ def test_amass_comes_back_on_bodies_of_other_kinds(tmp_path, body, hands, name, 
         assert not found.params["left_hand_pose"].any()
 
 
+def as_amass_reads(model: BodyModel, file, hands: dict | None = None) -> torch.Tensor:
+    """Joints by AMASS's keys alone, as programs that know no others put them into the model."""
+    poses = torch.from_numpy(file["poses"])
+    given = {"betas": file["betas"], "transl": file["trans"], **(hands or {})}
+    return model.joints(
+        model.params(
+            global_orient=poses[:, :3],
+            body_pose=poses[:, 3:],
+            **{key: torch.as_tensor(value) for key, value in given.items()},
+        )
+    )
+
+
+@pytest.mark.parametrize("name", ["open", "open-x"])
+def test_programs_that_read_amass_see_fits_and_random_bodies_stand(tmp_path, name):
+    """z up, in the camera's place: x to the right, y away from it; and ours read the same people."""
+    model = load_model(name, dtype=torch.float64)
+    bodies = motion(model, 4)
+    save(fitted(model, bodies), tmp_path / "person0.npz", fps=FPS)
+    want = model.joints(bodies).numpy() @ np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # of camera axes
+    with np.load(tmp_path / "person0.npz", allow_pickle=False) as file:
+        extra = {k: file[k] for k in (*dict(model.kind.poses), "expression") if k in file.files and k != "body_pose"}
+        found = as_amass_reads(model, file, extra)
+        assert (str(file["up_axis"]), str(file["axes"])) == ("z", "camera")
+        np.testing.assert_array_equal(file["global_orient"], bodies.global_orient.float())
+    np.testing.assert_allclose(found, want, atol=2e-5)
+    head, foot = (found[:, model.skeleton.index(joint)] for joint in ("head", "left_foot"))
+    assert (head - foot)[:, 2].min() > 1  # metres up
+    got = load_amass(tmp_path / "person0.npz", model)
+    np.testing.assert_allclose(model.joints(got.params), in_file(model.joints(bodies)), atol=2e-5)
+    assert got.fps == FPS
+    random = bodyfit.random_bodies(3, model=load_model(name), seed=0)
+    save_params(random, tmp_path / "bodies.npz", model=load_model(name))
+    with np.load(tmp_path / "bodies.npz", allow_pickle=False) as file:
+        assert (str(file["up_axis"]), str(file["axes"]), str(file["model_name"])) == ("z", "y_up", name)
+        extra = {k: file[k] for k in (*dict(model.kind.poses), "expression") if k in file.files and k != "body_pose"}
+        found = as_amass_reads(model, file, extra)
+    upright = load_model(name).joints(random).numpy()
+    np.testing.assert_allclose(found @ y_up_from("z_up").T, upright, atol=2e-5)
+    got = load_amass(tmp_path / "bodies.npz", load_model(name))
+    np.testing.assert_allclose(load_model(name).joints(got.params), upright, atol=2e-5)
+    back = read_bodies(tmp_path / "bodies.npz")
+    assert (back.model.name, back.axes) == (name, "y_up")
+    assert torch.equal(back.params.global_orient, random.global_orient)
+
+
+def as_version_1(path: Path) -> None:
+    """What version 0.1.0 wrote: poses and trans in the axes of the bodies, and no word of any."""
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file.files}
+    arrays["poses"][:, :3], arrays["trans"] = arrays["global_orient"], arrays["transl"]
+    for key in ("global_orient", "transl", "up_axis", "axes"):
+        del arrays[key]
+    np.savez(path, **arrays | {"bodyfit_format": np.array(1)})
+
+
+def test_files_of_version_0_1_0_are_read_as_they_were_meant(run, tmp_path, body):
+    bodies = motion(body, 3)
+    result = fitted(body, bodies)
+    save(result, tmp_path / "person0.npz", fps=FPS)
+    new = load_amass(tmp_path / "person0.npz", body)
+    as_version_1(tmp_path / "person0.npz")
+    old = load_amass(tmp_path / "person0.npz", body)
+    np.testing.assert_allclose(body.joints(old.params), body.joints(new.params), atol=1e-5)
+    back = bodyfit.load_result(tmp_path / "person0.npz")
+    assert torch.equal(back.params.global_orient, result.params.global_orient)
+    assert torch.equal(back.params.transl, result.params.transl)
+    random = bodyfit.random_bodies(3, model=load_model("open"), seed=0)
+    save_params(random, tmp_path / "bodies.npz", "neutral", model=load_model("open"))
+    as_version_1(tmp_path / "bodies.npz")
+    want = load_model("open").joints(random)
+    got = load_amass(tmp_path / "bodies.npz", load_model("open"))
+    np.testing.assert_allclose(load_model("open").joints(got.params), want, atol=1e-5)
+    again = read_bodies(tmp_path / "bodies.npz", model="open")
+    assert torch.equal(again.params.betas, random.betas)
+    code, out, err = run("convert", tmp_path / "person0.npz", tmp_path / "a.bvh")
+    assert (code, err) == (0, "")
+    assert "3 frames at 25 fps of open" in out
+
+
+def test_parameters_without_a_model_say_that_they_are_y_up(tmp_path, body):
+    bodies = motion(body, 2)
+    save_params(bodies, tmp_path / "a.npz", fps=FPS)
+    with np.load(tmp_path / "a.npz") as file:
+        assert str(file["up_axis"]) == "y"
+        np.testing.assert_array_equal(file["poses"][:, :3], bodies.global_orient)
+    found = load_amass(tmp_path / "a.npz", body)
+    np.testing.assert_allclose(body.joints(found.params), body.joints(bodies), atol=1e-9)
+
+
 def write_amass(path: Path, **changes) -> Path:
     arrays = {
         "poses": np.full((3, 156), 0.1),

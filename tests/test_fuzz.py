@@ -1,4 +1,4 @@
-"""Damaged and hostile model files: one error each, soon, in little memory, and nothing of them is run."""
+"""Damaged and hostile files of models and motion: one error each, soon, in little memory; nothing of them is run."""
 
 from __future__ import annotations
 
@@ -29,10 +29,19 @@ GROWN_MIB = 1500
 """Resident memory that a file may cost: 1 GiB is the reader's own limit, and arrays are checked in float64."""
 
 
-def fuzz(count: int, seed: int, folder: Path) -> dict:
+def fuzz(count: int, seed: int, folder: Path, kind: str = "models") -> dict:
     """A process of its own, so that its memory can be measured and a crash is seen."""
     env = {**os.environ, "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-X", "faulthandler", str(HERE / "fuzz_files.py"), str(count), str(seed), str(folder)]
+    command = [
+        sys.executable,
+        "-X",
+        "faulthandler",
+        str(HERE / "fuzz_files.py"),
+        str(count),
+        str(seed),
+        str(folder),
+        kind,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder, timeout=3600)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
@@ -51,10 +60,17 @@ def test_damaged_files_are_refused_or_read(tmp_path):
     assert_harmless(fuzz(300, 1, tmp_path), 300)
 
 
+def test_damaged_motion_is_refused_or_read(tmp_path):
+    """Most damage of a motion is to its numbers, which no reader can know; half of it is seen."""
+    report = fuzz(250, 1, tmp_path, "motions")
+    assert_harmless(report, 250)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["models", "motions"])
 @pytest.mark.parametrize("seed", range(2, 6))
-def test_many_damaged_files_are_refused_or_read(tmp_path, seed):
-    assert_harmless(fuzz(2500, seed, tmp_path), 2500)
+def test_many_damaged_files_are_refused_or_read(tmp_path, seed, kind):
+    assert_harmless(fuzz(2500, seed, tmp_path, kind), 2500)
 
 
 def test_the_same_seed_damages_the_same_way(tmp_path):

@@ -87,8 +87,11 @@ def test_amass_tools_can_read_a_fit_without_pickle(tmp_path):
     with np.load(tmp_path / "person.npz", allow_pickle=False) as file:
         arrays = {key: file[key] for key in file.files}
     assert arrays["poses"].shape == (3, 72)
-    np.testing.assert_array_equal(arrays["poses"][:, :3], result.params.global_orient)
-    np.testing.assert_array_equal(arrays["trans"], result.params.transl)
+    np.testing.assert_array_equal(arrays["poses"][:, 3:], result.params.body_pose)
+    np.testing.assert_array_equal(arrays["global_orient"], result.params.global_orient)
+    np.testing.assert_array_equal(arrays["transl"], result.params.transl)
+    assert (str(arrays["up_axis"]), str(arrays["axes"])) == ("z", "camera")
+    assert "allow_pickle" not in arrays
     assert arrays["betas"].shape == (3, 10)
     assert str(arrays["gender"]) == "female"
     assert float(arrays["mocap_framerate"]) == 30

@@ -27,8 +27,10 @@ class FileArrays:
     """The file."""
     values: Mapping[str, Any]
     """As read."""
+    where: str = ""
+    """Which part of the file they are, for errors: "person 3"."""
 
-    def has(self, *keys: str) -> bool:
+    def has(self, *keys: Any) -> bool:
         """Whether all of them are there and have been read."""
         return all(key in self.values and not isinstance(self.values[key], UnreadObjects) for key in keys)
 
@@ -38,7 +40,7 @@ class FileArrays:
 
     def fail(self, message: str) -> NoReturn:
         """Raise `AssetError` with the file's name."""
-        raise AssetError(f"{self.path}: {message}")
+        raise AssetError(f"{self.path}: {self.where}{': ' if self.where else ''}{message}")
 
     def numbers(
         self, key: str, shape: tuple[int | None, ...], layout: str = "", *, as_filed: bool = False
@@ -58,7 +60,8 @@ class FileArrays:
             self.fail(f"{key} has shape {array.shape}, more numbers than any body model needs; refused")
         if not (as_filed and array.dtype.str in (np.dtype(np.float32).str, np.dtype(np.float64).str)):
             try:
-                array = array.astype(np.float64)
+                with np.errstate(invalid="ignore", over="ignore"):
+                    array = array.astype(np.float64)
             except (TypeError, ValueError, OverflowError):
                 self.fail(f"{key} is not numeric")
         if not np.isfinite(array).all():

@@ -17,6 +17,9 @@ from bodyfit.errors import AssetError
 __all__ = ["read_body"]
 
 _NEEDED = ("v_template", "shapedirs", "J_regressor", "weights", "kintree_table")
+_OF_MOTION = ("poses", "trans", "pose", "smpl_poses", "smpl_trans", "global_orient", "body_pose", "root_orient")
+_OF_MOTION += ("pose_body", "pred_pose", "pred_rotmat", "smpl_params_global", "bodyPose", "results")
+"""Keys of files of motion, which some take for a model's."""
 _ROUNDING = 1e-12
 """Of weights in float64; those that were once made to sum to 1 are left as they are, so that files can be read back."""
 _SHORT = 20
@@ -31,12 +34,15 @@ def read_body(path: Path, *, name: str, gender: str) -> BodyAssets:
     """
     values = read_archive(path)
     missing = [key for key in _NEEDED if key not in values]
-    if {"poses", "trans"} <= values.keys():
+    if missing and (poses := [key for key in _OF_MOTION if key in values]):
         raise AssetError(
-            f"{path}: a result (poses and shapes of bodies) and no body model; bodyfit info tells about it"
+            f"{path}: poses and shapes of bodies ({', '.join(poses[:3])}) and no body model; bodyfit info tells about "
+            "it, bodyfit convert reads it"
         )
     if missing or not ({"f", "faces"} & values.keys()):
-        raise AssetError(f"{path}: not an SMPL-format body, it lacks {', '.join(missing or ['f'])}")
+        holds = ", ".join(ascii(key[:30])[1:-1] for key in list(values)[:5])
+        has = f"; it holds {holds}" if holds and len(missing) == len(_NEEDED) else ""
+        raise AssetError(f"{path}: not an SMPL-format body, it lacks {', '.join(missing or ['f'])}{has}")
     file = FileArrays(path, values)
     try:
         return _checked(file, name, gender)

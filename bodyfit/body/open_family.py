@@ -15,10 +15,18 @@ from bodyfit.body.archive import asset_path, read_archive
 from bodyfit.body.kinds import KINDS, Kind
 from bodyfit.body.record import BodyAssets, HandSpace, Landmarks, PoseBlocks
 
-__all__ = ["OPEN_KINDS", "open_body"]
+__all__ = ["OPEN_KINDS", "is_open", "open_body"]
 
 OPEN_KINDS = {"open": "smpl", "open-h": "smplh", "open-x": "smplx"}
 """What `load_model` calls them, and their layouts."""
+_VERTICES = 13492
+"""No published body has as many."""
+
+
+def is_open(body: Any) -> bool:
+    """Whether a `BodyModel` or `BodyAssets` is of the family, also one that was written to a file and read again: whose
+    betas and expression it takes."""
+    return body.name in OPEN_KINDS or len(body.v_template) == _VERTICES
 
 
 def open_body(name: str, gender: str) -> BodyAssets:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,12 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bodyfit.cli import common
+from bodyfit.cli.convert_source import BODY_MODEL, MARKERS, Held, what_is
 from bodyfit.cli.marker_source import bodies_of_markers
-from bodyfit.errors import OptionError
+from bodyfit.errors import BodyfitError, OptionError
 
 if TYPE_CHECKING:
     from bodyfit.body.record import BodyAssets
     from bodyfit.io import Bodies
+    from bodyfit.io.motions.recording import MotionFile
 
 __all__ = ["convert"]
 
@@ -49,6 +54,13 @@ class Unit(str, Enum):
     CM = "cm"
 
 
+class Trajectory(str, Enum):
+    """Which motion is taken of a file that has both."""
+
+    WORLD = "world"
+    CAMERA = "camera"
+
+
 class PoseShapes(str, Enum):
     """What becomes of pose blend shapes."""
 
@@ -61,8 +73,9 @@ def convert(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help='Bodies: a result (.npz), motion in AMASS\'s layout or markers (.trc, .c3d). Or a model: "open", '
-            '"open-h" or "open-x" (shipped), or a model file (.npz, .pkl) or folder of them.',
+            help="Bodies: a result (.npz), motion in AMASS's layout or by another program (VIBE, ROMP, 4D-Humans, "
+            "WHAM, GVHMR, EasyMocap and more: docs/files.md), a file or a folder of frames, or markers (.trc, .c3d). "
+            "Or a model: open, open-h or open-x (shipped), or a model file (.npz, .pkl) or folder of them.",
         ),
     ],
     new: Annotated[
@@ -98,10 +111,26 @@ def convert(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Body that the parameters pose; a fit knows its own.")
+        str | None,
+        typer.Option(
+            "--model", help="Body that is moved; a fit knows its own, else it is the open one with SOURCE's joints."
+        ),
+    ] = None,
+    person: Annotated[
+        str | None,
+        typer.Option("--person", help="One person of several, by SOURCE's number; of all, a file each if left out."),
+    ] = None,
+    trajectory: Annotated[
+        Trajectory | None,
+        typer.Option(
+            "--trajectory", help="Of a SOURCE with both: motion in the world (if left out) or before the camera."
+        ),
     ] = None,
     axes: Annotated[
-        Axes | None, typer.Option("--axes", help="Axes of SOURCE, where it does not say: AMASS's are z_up.")
+        Axes | None,
+        typer.Option(
+            "--axes", help="Axes of SOURCE, where it does not say: AMASS's are z_up, other programs' their own."
+        ),
     ] = None,
     layout: Annotated[
         Layout | None,
@@ -120,45 +149,95 @@ def convert(
     Bodies go to Blender, game engines and browsers with skeleton, skin and motion (.glb, .usd), to motion editors
     (.bvh), to AMASS's tools (.npz), to anything as a mesh (.obj, .ply); a model's own body stands in the T-pose there.
     To markers a body is fitted first, by their names.
-    Pickles are read without running anything of them. Nothing that is written needs a pickle to be read, but for the
-    models that smplx itself reads from pickles only (SMPL and FLAME).
+    Of several people in one file each gets a file, NEW with their number. What had to be assumed or left out is told in
+    notes. Files of others, pickles too, are read without running anything of them. Nothing that is written needs a
+    pickle to be read, but for the models that smplx itself reads from pickles only (SMPL and FLAME).
 
     Examples:
         bodyfit convert out/photo/person0.npz person.ply --up z --unit cm
         bodyfit convert out/clip/person0.npz dance.glb
         bodyfit convert walk_poses.npz walk.bvh --model open-h
         bodyfit convert markers.trc walk.bvh
+        bodyfit convert wham_output.pkl dance.glb --fps 30
+        bodyfit convert output/smpl walk.bvh --person 0
         bodyfit convert SMPL_NEUTRAL.pkl neutral.npz
         bodyfit convert open-x models --layout smplx --gender female
 
-    Exit code: 0 all went well, 2 the source cannot be read or the file not be written.
+    Exit code: 0 all went well, 1 some of several people could not be written, 2 the source cannot be read or nothing be
+    written.
     """
-    from bodyfit.io import EXPORTS, holds_bodies, is_points3d
+    from bodyfit.io import EXPORTS
 
-    is_bodies = holds_bodies(Path(source)) or is_points3d(source)
     of_bodies = {"--frame": frame, "--fps": fps, "--model": model, "--axes": axes}
+    of_bodies |= {"--person": person, "--trajectory": trajectory}
     of_files = {"--up": up, "--unit": unit, "--pose-shapes": pose_shapes, "--tolerance-mm": tolerance_mm}
-    if is_bodies:
-        _refuse({"--layout": layout}, f"{source} holds bodies")
-        bodies = _bodies(source, model, axes, gender)
-    elif new.suffix.lower() in EXPORTS and new.suffix.lower() != ".npz":
-        _refuse(of_bodies | {"--layout": layout}, f"{source} is a body model")
-        bodies = _rest(source, gender)
+    held = what_is(source)
+    if held is BODY_MODEL:
+        if new.suffix.lower() in EXPORTS and new.suffix.lower() != ".npz":
+            _refuse(of_bodies | {"--layout": layout}, f"{source} is a body model")
+            people = [_rest(source, gender)]
+        else:
+            _refuse(of_bodies | of_files, f"{source} is a body model")
+            return _convert_model(source, new, layout or Layout.BODYFIT, gender, as_json)
     else:
-        _refuse(of_bodies | of_files, f"{source} is a body model")
-        return _convert_model(source, new, layout or Layout.BODYFIT, gender, as_json)
-    facts = _export(bodies, new, frame, fps, up, unit, pose_shapes, tolerance_mm)
+        _refuse({"--layout": layout}, f"{source} holds bodies")
+        people = _people(source, held, model, axes, person, trajectory, fps, gender)
+    targets = _targets(new, people)
+    options = (frame, up, unit, pose_shapes, tolerance_mm)
+    return _export_all(source, people, targets, as_json, lambda bodies, target: _export(bodies, target, *options))
+
+
+def _targets(new: Path, people: list[Bodies]) -> list[Path]:
+    """A file for each person: NEW, or NEW with their number."""
+    if len(people) == 1:
+        return [new]
+    words = [re.sub(r"[^\w.-]+", "_", one.person)[:60] for one in people]
+    names = [f"{new.stem}_{word}{new.suffix}" for word in words]
+    if len(set(names)) < len(names):
+        names = [f"{new.stem}_{i}{new.suffix}" for i in range(len(people))]
+    return [new.with_name(name) for name in names]
+
+
+def _export_all(
+    source: str,
+    people: list[Bodies],
+    targets: list[Path],
+    as_json: bool,
+    write: Callable[[Bodies, Path], dict[str, Any]],
+) -> int:
+    """Write everyone; what cannot be written costs one person of several."""
+    told: list[dict[str, Any]] = []
+    for bodies, target in zip(people, targets, strict=True):
+        try:
+            facts = write(bodies, target)
+        except BodyfitError as fault:
+            if len(people) == 1:
+                raise
+            common.error(f"person {bodies.person}: {fault}")
+            told.append({"person": bodies.person, "error": str(fault)})
+            continue
+        told.append(facts)
+        if not as_json:
+            _say(source, bodies, target, facts, several=len(people) > 1)
     if as_json:
+        facts = told[0] if len(told) == 1 else {"people": told}
         common.say(json.dumps(common.plain({"source": source} | facts), indent=2))
-        return common.OK
+    failed = sum("error" in facts for facts in told)
+    return common.OK if not failed else common.WRONG_USE if failed == len(told) else common.SOME_FAILED
+
+
+def _say(source: str, bodies: Bodies, target: Path, facts: dict[str, Any], *, several: bool) -> None:
     if facts["note"]:
         common.error(facts["note"], label="note")
     what = "1 body" if facts["bodies"] == 1 else _frames(facts)
+    who = f" person {bodies.person}:" if several else ""
+    of = "" if bodies.program == "bodyfit" else f" ({bodies.program})"
     common.say(
-        f"{source}: {what} of {facts['model']}, {facts['gender']} -> {new}"
+        f"{source}{of}:{who} {what} of {facts['model']}, {facts['gender']} -> {target}"
         f" ({facts['bytes'] / 2**20:.1f} MiB; {facts['placing']})"
     )
-    return common.OK
+    for note in bodies.notes:
+        common.say(f"  note: {note}")
 
 
 def _refuse(options: dict[str, Any], why: str) -> None:
@@ -168,12 +247,31 @@ def _refuse(options: dict[str, Any], why: str) -> None:
         raise OptionError(f"{', '.join(given)}: not for this conversion, {why}")
 
 
-def _bodies(source: str, model: str | None, axes: Axes | None, gender: common.Gender) -> Bodies:
-    from bodyfit.io import is_points3d, read_bodies
+def _people(
+    source: str,
+    held: MotionFile | Held,
+    model: str | None,
+    axes: Axes | None,
+    person: str | None,
+    trajectory: Trajectory | None,
+    fps: float | None,
+    gender: common.Gender,
+) -> list[Bodies]:
+    from bodyfit.io import read_people
 
-    if is_points3d(source):
-        return bodies_of_markers(Path(source), model, axes and axes.value, gender)
-    return read_bodies(source, model=model, axes=axes and axes.value)
+    if held is MARKERS:
+        _refuse({"--person": person, "--trajectory": trajectory}, f"{source} holds markers")
+        found = bodies_of_markers(Path(source), model, axes and axes.value, gender)
+        return [found if fps is None else replace(found, fps=fps)]
+    return read_people(
+        source,
+        model=model,
+        axes=axes and axes.value,
+        person=person,
+        trajectory=trajectory.value if trajectory else "world",
+        fps=fps,
+        file=None if isinstance(held, Held) else held,
+    )
 
 
 def _rest(source: str, gender: common.Gender) -> Bodies:
@@ -188,7 +286,6 @@ def _export(
     bodies: Bodies,
     new: Path,
     frame: int | None,
-    fps: float | None,
     up: Up | None,
     unit: Unit | None,
     pose_shapes: PoseShapes | None,
@@ -197,14 +294,14 @@ def _export(
     from bodyfit.io import Placing, export
     from bodyfit.io.formats import time_note
 
-    rate, unit = bodies.fps if fps is None else fps, unit or Unit.M
+    unit = unit or Unit.M
     times_s = bodies.times_s if frame is None else None
     export(
         bodies.params,
         new,
         model=bodies.model,
         frame=frame,
-        fps=rate,
+        fps=bodies.fps,
         times_s=times_s,
         axes=bodies.axes,
         up=up and up.value,
@@ -217,13 +314,16 @@ def _export(
     return {
         "file": new,
         "bodies": count,
-        "fps": rate if count > 1 else None,
+        "fps": bodies.fps if count > 1 else None,
         "start_s": 0.0 if times_s is None else float(times_s[0]),
-        "note": None if times_s is None else time_note(new, times_s, rate),
+        "note": None if times_s is None else time_note(new, times_s, bodies.fps),
         "model": bodies.model.name,
         "gender": bodies.model.gender,
         "placing": str(Placing(is_up, unit.value)),
         "bytes": new.stat().st_size,
+        "program": bodies.program,
+        "person": bodies.person,
+        "notes": list(bodies.notes),
     }
 
 

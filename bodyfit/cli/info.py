@@ -37,7 +37,8 @@ def info(
     file: Annotated[
         Path | None,
         typer.Argument(
-            help='A model (.npz, .pkl, "open-x"), a result (.npz) or a folder of models; left out: the installation.'
+            help='A model (.npz, .pkl, "open-x"), a result (.npz), motion by a program that convert reads, or a folder '
+            "of models; left out: the installation."
         ),
     ] = None,
     as_json: common.JsonOption = False,
@@ -132,7 +133,7 @@ def _contents(file: Path) -> dict[str, Any]:
         raise AssetError(f"{file} is a picture; bodyfit fit {file} -o OUT fits bodies to it")
     if file.suffix.lower() in _CLIPS:
         raise AssetError(f"{file} is a clip; bodyfit video {file} -o OUT fits bodies to it")
-    for reader in (_fit, _parameters):
+    for reader in (_fit, _parameters, _motion):
         found = _attempt(reader, file)
         if found is not None:
             return found
@@ -189,6 +190,30 @@ def _parameters(file: Path) -> dict[str, Any] | None:
     }
 
 
+def _motion(file: Path) -> dict[str, Any] | None:
+    """Motion by another program; None for a body model."""
+    from bodyfit.cli.convert_source import Held, what_is
+    from bodyfit.io.motions.load import recordings_of
+
+    held = what_is(str(file))
+    if isinstance(held, Held):
+        return None
+    found = recordings_of(held)
+    people = [
+        {
+            "person": one.person,
+            "frames": len(one.poses),
+            "joints": len(one.joints),
+            "betas": 0 if one.betas is None else one.betas.shape[1],
+            "frames_per_second": one.fps or None,
+            "axes": one.axes,
+            "gender": one.gender,
+        }
+        for one in found
+    ]
+    return {"kind": "motion", "program": found[0].program, "people": people}
+
+
 def _models(folder: Path) -> dict[str, Any]:
     """The models of a folder in smplx's layout, and of each that cannot be used why."""
     from bodyfit.body.folders import model_files
@@ -202,8 +227,10 @@ def _models(folder: Path) -> dict[str, Any]:
         except BodyfitError as fault:
             entry["unusable"] = str(fault)
         found.append(entry)
+    if not found and (motion := _attempt(_motion, folder)) is not None:
+        return motion
     if not found:
-        raise AssetError(f"{folder} is a folder with no model in it; give a model file or a result")
+        raise AssetError(f"{folder} is a folder with no model and no motion in it; give a model file or a result")
     return {"kind": "folder of models", "models": found}
 
 

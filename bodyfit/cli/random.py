@@ -69,7 +69,7 @@ def random(
     common.output_folder(out)
     body = common.chosen_model(model, gender, "cpu")
     params = bodyfit.random_bodies(n, model=body, seed=seed, pose=pose.value, heights=span, floor=floor)
-    io.save_params(params, out / "bodies.npz", body.gender)
+    io.save_params(params, out / "bodies.npz", model=body)
     names = [f"body{i:0{len(str(n - 1))}d}" for i in range(n)]
     table = _measured(params, body)
     _save_table(out / "measurements.csv", names, table)

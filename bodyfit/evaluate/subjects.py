@@ -149,6 +149,10 @@ def _from_parameters(path: Path, arrays: Mapping[str, Any], wanted: Wanted, mode
         raise OptionError(f"{path} holds parameters and does not say of which model; name it (open, or an SMPL file)")
     poses = array(path, "poses", arrays["poses"], (None, None))
     n, width = poses.shape
+    trans = array(path, "trans", arrays["trans"], (n, 3))
+    if {"bodyfit_format", "global_orient", "transl"} <= arrays.keys():  # ours; its poses and trans are AMASS's, z up
+        poses = np.concatenate([array(path, "global_orient", arrays["global_orient"], (n, 3)), poses[:, 3:]], 1)
+        trans = array(path, "transl", arrays["transl"], (n, 3))
     if width not in _WIDTHS:
         raise AssetError(f"{path}: poses has {width} columns, expected {', '.join(map(str, _WIDTHS))}")
     gender = str(arrays.get("gender", "neutral")).removeprefix("b").strip("'")  # bytes, in clips of old
@@ -168,7 +172,7 @@ def _from_parameters(path: Path, arrays: Mapping[str, Any], wanted: Wanted, mode
         extra = [name for name, _ in body.kind.poses if name in arrays]
         parts |= {name: array(path, name, arrays[name], (n, None)) for name in [*extra, "expression"] if name in arrays}
     parts |= {
-        "transl": array(path, "trans", arrays["trans"], (n, 3)),
+        "transl": trans,
         "betas": np.broadcast_to(betas, (n, betas.shape[1])),
     }
     params = body.params(**{k: torch.from_numpy(np.array(v)) for k, v in parts.items()})

@@ -1,12 +1,13 @@
 """Results to files and back."""
 
-from bodyfit.io.amass import Motion, load_amass, save_amass
+from bodyfit.io.amass import load_amass, save_amass
 from bodyfit.io.atomic import write_atomically
-from bodyfit.io.bodies import Bodies, holds_bodies, read_bodies
+from bodyfit.io.bodies import Bodies, holds_bodies, read_bodies, read_people
 from bodyfit.io.formats import EXPORTS, export
 from bodyfit.io.keypoints import ClipKeypoints, KeypointFiles, load_keypoints, save_keypoints
 from bodyfit.io.mesh import save_glb, save_obj, save_ply
 from bodyfit.io.model_file import save_model
+from bodyfit.io.motions import MOTION_FORMATS, Motion, load_motion, load_motions
 from bodyfit.io.params import load_result, save, save_params
 from bodyfit.io.picture import save_array, save_depth, save_gif, save_labels, save_picture
 from bodyfit.io.placing import Placing
@@ -18,6 +19,7 @@ from bodyfit.io.video_writer import VideoWriter
 
 __all__ = [
     "EXPORTS",
+    "MOTION_FORMATS",
     "Bodies",
     "BodyPoints",
     "ClipKeypoints",
@@ -33,10 +35,13 @@ __all__ = [
     "known_entries",
     "load_amass",
     "load_keypoints",
+    "load_motion",
+    "load_motions",
     "load_points3d",
     "load_result",
     "load_track",
     "read_bodies",
+    "read_people",
     "save",
     "save_amass",
     "save_array",

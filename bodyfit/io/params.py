@@ -1,4 +1,9 @@
-"""Parameters as npz files: AMASS's keys, so that its tools read them, and what else a fit knows; no pickle in them."""
+"""Parameters as npz files: AMASS's keys, so that its tools read them, and what else a fit knows; no pickle in them.
+
+Two sets of axes are in a file, and it names both. `poses` and `trans` are AMASS's, z up (`up_axis`), so that programs
+that read AMASS see people stand. `global_orient` and `transl` are exactly what they were, in the axes that `axes`
+names: the camera's of a fit, whose joints are in them too. Files of format 1 have `poses` and `trans` in those axes.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from bodyfit.body.model import BodyParams
-from bodyfit.camera import Camera
+from bodyfit.body.model import BodyModel, BodyParams
+from bodyfit.camera import Camera, y_up_from
 from bodyfit.errors import AssetError
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.io.atomic import write_atomically
@@ -29,13 +36,14 @@ __all__ = [
     "write_arrays",
 ]
 
-FORMAT_VERSION = 1
-"""Raised when a reader of the last version could not read the file."""
+FORMAT_VERSION = 2
+"""Raised when a reader of the last version could not read the file, or would misread it."""
 
 _TENSORS = ("joints", "keypoints", "objective", "reprojection_error_px", "iterations", "flipped")
 _TEXTS = ("layout", "model_name", "gender", "focal_source")
 _SOMETIMES = ("joints_sd_m", "joints_sd_rel_m", "observed_joints")  # where a fit has them; its covariance is left out
 _PARAMS = ("poses", "trans", "betas")
+_ROOT = ("global_orient", "transl")  # from format 2 on
 _EXTRA = tuple(f.name for f in fields(BodyParams) if f.default is None)  # of hands and face, where a layout has them
 MOTION = ("poses", "trans", *_EXTRA)
 """Keys that hold a motion, a row a frame."""
@@ -45,18 +53,21 @@ _KEYS = ("focal_px", "principal_point_px", "image_size", "status", *_PARAMS, *_T
 
 
 def save(result: FitResult, path: str | Path, *, fps: float = 0.0) -> None:
-    """Write a fit as npz, all of it in camera axes (x right, y down, z forward) and metres.
+    """Write a fit as npz, in metres.
 
-    AMASS's keys: poses (B, 72) axis-angle, root first, (B, 66) where the hands have parameters of their own, which
-    follow under their names; trans (B, 3); betas (B, 10); gender; mocap_framerate (`fps`, 0 for people of one picture).
-    AMASS's own clips have z up. The covariance and the trace of the costs are left out. Raises `OutputError`.
+    AMASS's keys, z up: poses (B, 72) axis-angle, root first, (B, 66) where the hands have parameters of their own,
+    which follow under their names; trans (B, 3); betas (B, 10); gender; mocap_framerate (`fps`, 0 for people of one
+    picture). The camera is at the origin there and looks along y. The rest is in camera axes (x right, y down, z
+    forward): global_orient (B, 3), transl (B, 3), joints. The covariance and the trace of the costs are left out.
+    Raises `OutputError`.
     """
     write_arrays(path, result_arrays(result, fps))
 
 
 def result_arrays(result: FitResult, fps: float) -> dict[str, np.ndarray]:
     """What `save` writes, by key."""
-    arrays = _amass(result.params, result.gender, fps)
+    pelvis = result.joints[:, 0] - result.params.transl
+    arrays = _amass(result.params, result.gender, fps, "camera", pelvis)
     arrays |= {name: _numpy(getattr(result, name)) for name in _TENSORS}
     arrays |= {name: _numpy(value) for name in _SOMETIMES if (value := getattr(result, name)) is not None}
     arrays |= {name: np.array(getattr(result, name)) for name in _TEXTS}
@@ -70,12 +81,20 @@ def result_arrays(result: FitResult, fps: float) -> dict[str, np.ndarray]:
     return arrays
 
 
-def save_params(params: BodyParams, path: str | Path, gender: str = "neutral", *, fps: float = 0.0) -> None:
-    """Write bodies without a picture (random ones, say) as npz with AMASS's keys, axes as they come.
+def save_params(
+    params: BodyParams, path: str | Path, gender: str = "neutral", *, fps: float = 0.0, model: BodyModel | None = None
+) -> None:
+    """Write bodies without a picture (random ones, say) as npz with AMASS's keys; their own axes are taken to be y up.
 
+    model: whose parameters they are. The file then has its name and gender, and AMASS's poses and trans are z up.
+    Without it nobody knows where the root joint is that a body is turned about: they are y up, as `up_axis` says.
     Raises `OutputError`.
     """
-    write_arrays(path, _amass(params, gender, fps))
+    pelvis = None if model is None else model.rest_joints(model.coefficients(params))[:, 0]
+    arrays = _amass(params, gender if model is None else model.gender, fps, "y_up", pelvis)
+    if model is not None:
+        arrays["model_name"] = np.array(model.name)
+    write_arrays(path, arrays)
 
 
 def load_result(path: str | Path) -> FitResult:
@@ -99,18 +118,21 @@ def result_from(path: Path, arrays: dict[str, np.ndarray]) -> FitResult:
         raise AssetError(f"{path}: format {version}, this bodyfit reads up to {FORMAT_VERSION}; install a newer one")
     if missing:
         raise AssetError(f"{path}: a damaged fit, it lacks {', '.join(missing)}")
+    root = _ROOT if int(version) > 1 else ()
+    if lacks := [key for key in root if key not in arrays]:
+        raise AssetError(f"{path}: a damaged fit, it lacks {', '.join(lacks)}")
     _check(path, arrays)
     extra = [key for key in _EXTRA if key in arrays]
     sure = [key for key in _SOMETIMES if key in arrays]
-    keys = (*_PARAMS, *_TENSORS, *extra, *sure, "focal_px", "principal_point_px")
+    keys = (*_PARAMS, *root, *_TENSORS, *extra, *sure, "focal_px", "principal_point_px")
     tensor = {key: torch.from_numpy(arrays[key]) for key in keys}
     width, height = (int(n) for n in arrays["image_size"])
     return FitResult(
         params=BodyParams(
             betas=tensor["betas"],
             body_pose=tensor["poses"][:, 3:].contiguous(),
-            global_orient=tensor["poses"][:, :3].contiguous(),
-            transl=tensor["trans"],
+            global_orient=tensor["global_orient"] if root else tensor["poses"][:, :3].contiguous(),
+            transl=tensor["transl" if root else "trans"],
             **{key: tensor[key] for key in extra},
         ),
         camera=Camera(tensor["focal_px"], tensor["principal_point_px"], (width, height)),
@@ -132,16 +154,40 @@ def result_from(path: Path, arrays: dict[str, np.ndarray]) -> FitResult:
     )
 
 
-def _amass(params: BodyParams, gender: str, fps: float) -> dict[str, np.ndarray]:
+def _amass(
+    params: BodyParams, gender: str, fps: float, axes: str, pelvis: Float[Tensor, "B 3"] | None
+) -> dict[str, np.ndarray]:
+    """AMASS's keys, z up where the root joint's place at rest (`pelvis`) is known, and the root in its own axes."""
+    orient, trans = _numpy(params.global_orient), _numpy(params.transl)
+    up = "y"
+    if pelvis is not None:
+        up = "z"
+        turn = y_up_from("z_up").T @ y_up_from(axes)
+        rest = _numpy(pelvis).astype(np.float64)
+        trans = ((trans + rest) @ turn.T - rest).astype(trans.dtype)
+        orient = _turned(orient, turn)
     return {
         "bodyfit_format": np.array(FORMAT_VERSION),
-        "poses": _numpy(torch.cat([params.global_orient, params.body_pose], 1)),
-        "trans": _numpy(params.transl),
+        "poses": np.concatenate([orient, _numpy(params.body_pose)], 1),
+        "trans": trans,
+        "up_axis": np.array(up),
+        "global_orient": _numpy(params.global_orient),
+        "transl": _numpy(params.transl),
+        "axes": np.array(axes),
         "betas": _numpy(params.betas),
         "gender": np.array(gender),
         "mocap_framerate": np.array(float(fps)),
         **{key: _numpy(params[key]) for key in _EXTRA if key in params},
     }
+
+
+def _turned(orient: Float[np.ndarray, "B 3"], turn: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "B 3"]:
+    """Axis-angles after a rotation of the axes; of failed fits NaN."""
+    out = np.full_like(orient, np.nan)
+    good = np.isfinite(orient).all(1)
+    if good.any():
+        out[good] = (Rotation.from_matrix(turn) * Rotation.from_rotvec(orient[good])).as_rotvec()
+    return out
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:
@@ -152,7 +198,8 @@ def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
     """Write an npz, whole or not at all. Raises `OutputError`."""
     # In memory first: on a full disk numpy's archive would complain again, on its own, when it is collected.
     archive = BytesIO()
-    np.savez(archive, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
+    assert not any(array.dtype.hasobject for array in arrays.values())  # numpy would pickle them
+    np.savez(archive, **arrays)  # pyright: ignore[reportArgumentType]
     with write_atomically(path) as temporary:
         temporary.write_bytes(archive.getbuffer())
 
@@ -188,6 +235,7 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
         "keypoints": (n, None, 3) if arrays["keypoints"].ndim < 4 else (n, None, None, 3),
         **{key: (n, None) for key in (*_EXTRA, *_SOMETIMES) if key in arrays},
         **({"reason": (n,)} if "reason" in arrays else {}),
+        **{key: (n, 3) for key in _ROOT if key in arrays},
         **dict.fromkeys(("objective", "reprojection_error_px", "iterations", "flipped"), (n,)),
         **dict.fromkeys(_TEXTS, ()),
     }

@@ -1,0 +1,38 @@
+"""AIST++, in the units of its own scale and with y up, and EDGE, which writes the same keys in metres with z up."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bodyfit.io.motions.parts import columns, rotation_vectors
+from bodyfit.io.motions.recording import MotionFile, MotionFormat, Recording
+from bodyfit.skeleton import SMPL
+
+__all__ = ["FORMAT"]
+
+_FPS, _EDGE_FPS = 60.0, 30.0
+
+
+def _matches(file: MotionFile) -> bool:
+    return isinstance(file.value, dict) and {"smpl_poses", "smpl_trans"} <= file.value.keys()
+
+
+def _read(file: MotionFile) -> list[Recording]:
+    part = file.part(file.value)
+    poses = rotation_vectors(part, "smpl_poses", 24)
+    trans = columns(part, "smpl_trans", 3, len(poses))
+    if not part.has("smpl_scaling"):  # EDGE, whose trans is where the root joint is
+        rate = "the file does not say its frame rate, EDGE's is 30"
+        return [
+            Recording(
+                poses, SMPL, trans, "z_up", "EDGE", anchor="pelvis", fps=_EDGE_FPS, other_axes=("y_up",), notes=(rate,)
+            )
+        ]
+    scale = part.numbers("smpl_scaling", (None,) * len(part.shape("smpl_scaling"))).ravel()
+    if len(scale) != 1 or scale[0] <= 0:
+        part.fail(f"smpl_scaling must be one positive number, got {np.array2string(scale[:4])}")
+    rate = "the file does not say its frame rate, AIST++'s is 60"
+    return [Recording(poses, SMPL, trans / scale, "y_up", "AIST++", fps=_FPS, other_axes=("z_up",), notes=(rate,))]
+
+
+FORMAT = MotionFormat("AIST++, EDGE", _matches, _read, "pkl with smpl_poses, smpl_trans")

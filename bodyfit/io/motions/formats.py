@@ -1,0 +1,52 @@
+"""The registry of motion files by other programs: a line a layout, the first that matches counts."""
+
+from __future__ import annotations
+
+from bodyfit.io.motions import (
+    aist,
+    amass,
+    body_prior,
+    easymocap,
+    gvhmr,
+    motionx,
+    phalp,
+    prompthmr,
+    romp,
+    smplcodec,
+    smplerx,
+    smplifyx,
+    smplx_named,
+    threedpw,
+    tram,
+    vibe,
+    wham,
+)
+from bodyfit.io.motions.recording import MotionFile, MotionFormat
+
+__all__ = ["MOTION_FORMATS", "format_of"]
+
+MOTION_FORMATS: tuple[MotionFormat, ...] = (
+    wham.FORMAT,
+    vibe.FORMAT,
+    vibe.PICTURES,
+    romp.FORMAT,
+    phalp.FORMAT,
+    tram.FORMAT,
+    gvhmr.FORMAT,
+    prompthmr.FORMAT,
+    easymocap.FORMAT,
+    aist.FORMAT,
+    motionx.FORMAT,
+    smplcodec.FORMAT,
+    threedpw.FORMAT,
+    amass.FORMAT,
+    body_prior.FORMAT,
+    smplifyx.FORMAT,
+    smplerx.FORMAT,
+    smplx_named.FORMAT,
+)
+
+
+def format_of(file: MotionFile) -> MotionFormat | None:
+    """The layout of a file, or of a folder of frames; None where it is in none that is known."""
+    return next((layout for layout in MOTION_FORMATS if layout.matches(file)), None)

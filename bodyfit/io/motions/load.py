@@ -1,0 +1,202 @@
+"""Motion files of other programs, read: found out what they are, put on a body."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bodyfit.body.files.contents import read_contents
+from bodyfit.body.files.limits import MOTION_LIMITS
+from bodyfit.body.model import BodyModel, load_model
+from bodyfit.body.record import GENDERS
+from bodyfit.errors import AssetError, BodyfitError, OptionError
+from bodyfit.io.motions.formats import MOTION_FORMATS, format_of
+from bodyfit.io.motions.motion import Motion
+from bodyfit.io.motions.posing import posed
+from bodyfit.io.motions.recording import MotionFile, Recording
+
+__all__ = ["TRAJECTORIES", "chosen", "load_motion", "load_motions", "motion_file", "moved", "recordings_of"]
+
+TRAJECTORIES = ("world", "camera")
+"""Which motion is taken of a file that has both."""
+_DEFAULT_FPS = 30.0
+"""Of a clip whose file does not say."""
+_ENDINGS = (".npz", ".npy", ".pkl", ".json", ".pt", ".pth", ".smpl")
+_MAX_FILES = 100_000
+_IGNORED = (
+    *(
+        "verts",
+        "vertices",
+        "smpl_vertices",
+        "verts_camed_org",
+        "joints3d",
+        "joints2d",
+        "smpl_joints3d",
+        "smpl_joints2d",
+    ),
+    *("3d_joints", "2d_joints", "appe", "embedding", "uv", "mask", "masks", "loca", "net_outputs", "pj2d", "pj2d_org"),
+    *("keypoints_2d", "vitpose", "prhmr_img_feats", "features", "markers", "markers_latent", "marker_data", "labels"),
+    *(
+        "markers_obs",
+        "markers_sim",
+        "params_pred",
+        "full_pose",
+        "j3d_all54",
+        "j3d_h36m17",
+        "rendered_image",
+        "spec_calib",
+    ),
+)
+"""Keys of what nobody needs here and what would fill the memory: meshes, joints, features, pictures."""
+
+
+def load_motion(
+    path: str | Path,
+    person: str | int | None = None,
+    model: BodyModel | str | Path | None = None,
+    *,
+    axes: str | None = None,
+    trajectory: str = "world",
+    fps: float | int | None = None,
+) -> Motion:
+    """One person's motion out of a file by another program, on a body: `docs/files.md` lists the programs.
+
+    path: the file, or a folder of a file a frame. person: by the file's own number or name, as `load_motions` tells
+    them; needed where there are several. model: the body that is moved, or what `load_model` takes; by default the open
+    one that has the joints of the file. axes: the file's ("camera", "y_up", "z_up"), where it does not say and the
+    program's usual ones are wrong. trajectory: of a file with both, the motion in the "world" or before the "camera".
+    fps: frames a second where the file does not say; 30 if left out. Nothing of the file is run; what had to be assumed
+    or left out is in the result's `notes`. Raises `AssetError`, naming the file, and `OptionError`.
+    """
+    file = motion_file(Path(path), trajectory)
+    people = chosen(recordings_of(file), None if person is None else str(person), file.path)
+    if len(people) > 1:
+        raise OptionError(f"{path} has {len(people)} people: choose one by person ({_listed(people)})")
+    return moved(file.path, people, model, axes=axes, fps=fps)[0][0]
+
+
+def load_motions(
+    path: str | Path,
+    model: BodyModel | str | Path | None = None,
+    *,
+    axes: str | None = None,
+    trajectory: str = "world",
+    fps: float | int | None = None,
+) -> list[Motion]:
+    """Everyone's motion in a file by another program; arguments as of `load_motion`."""
+    file = motion_file(Path(path), trajectory)
+    return [motion for motion, _ in moved(file.path, recordings_of(file), model, axes=axes, fps=fps)]
+
+
+def moved(
+    path: Path,
+    people: list[Recording],
+    model: BodyModel | str | Path | None,
+    *,
+    axes: str | None = None,
+    fps: float | int | None = None,
+) -> list[tuple[Motion, BodyModel]]:
+    """Recordings, each on its body. model: as for `load_motion`."""
+    bodies: dict[tuple[str, str, int], BodyModel] = {}
+    found = []
+    for person in people:
+        body, notes = (model, ()) if isinstance(model, BodyModel) else _body(person, model, bodies)
+        motion = posed(_with_rate(person, fps), body, path, axes=axes)
+        found.append((replace(motion, notes=(*notes, *motion.notes)), body))
+    return found
+
+
+def _with_rate(person: Recording, fps: float | int | None) -> Recording:
+    if fps is not None:
+        return replace(person, fps=float(fps))
+    if person.fps or len(person.poses) < 2:
+        return person
+    note = f"the file does not say its frame rate: {_DEFAULT_FPS:g} a second are taken"
+    return replace(person, fps=_DEFAULT_FPS, notes=(*person.notes, note))
+
+
+def _body(
+    person: Recording, source: str | Path | None, loaded: dict[tuple[str, str, int], BodyModel]
+) -> tuple[BodyModel, tuple[str, ...]]:
+    """The body for a recording, with as many betas as the file has; each is loaded once."""
+    notes: tuple[str, ...] = ()
+    if source is None:
+        names = person.joints.names
+        hands = bool(person.hands) or any("index1" in name for name in names)
+        face = "jaw" in names or person.expression is not None
+        source = "open-x" if face else "open-h" if hands else "open"
+        notes = (f"moved is {source}, bodyfit's own body; model= takes another",)
+    gender = person.gender if person.gender in GENDERS else "neutral"
+    betas = 10 if person.betas is None else max(10, person.betas.shape[1])
+    key = (str(source), gender, betas)
+    if key not in loaded:
+        loaded[key] = load_model(source, gender=gender, num_betas=betas)
+    return loaded[key], notes
+
+
+def chosen(people: list[Recording], person: str | None, path: Path) -> list[Recording]:
+    """The one of that number or name, or all. Raises `OptionError`."""
+    found = [one for one in people if person is None or one.person == person]
+    if not found:
+        raise OptionError(f"{path} has no person {person}; there are {_listed(people)}")
+    return found
+
+
+def _listed(people: list[Recording]) -> str:
+    return ", ".join(one.person for one in people[:20]) + (" and more" if len(people) > 20 else "")
+
+
+def recordings_of(file: MotionFile) -> list[Recording]:
+    """Everyone in a file. Raises `AssetError`, naming it, where it is in no known layout or is damaged."""
+    try:
+        layout = format_of(file)
+        found = [] if layout is None else layout.read(file)
+    except BodyfitError:
+        raise
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        # A file may have anything at any place where its program has a dict, a list or an array.
+        words = ascii(str(error)[:120])[1:-1]
+        raise AssetError(f"{file.path}: damaged, or of a version that is not known ({words})") from error
+    if layout is None:
+        known = ", ".join(layout.name for layout in MOTION_FORMATS)
+        raise AssetError(
+            f"{file.path}: neither a body model nor motion in a known layout ({_begin(file)}); known are {known}"
+        )
+    if not found or any(len(person.poses) == 0 for person in found):
+        raise AssetError(f"{file.path}: nobody is in it")
+    return found
+
+
+def _begin(file: MotionFile) -> str:
+    """What a file holds, in some words."""
+    value = file.value
+    if file.is_folder:
+        return f"a folder of {len(value)} files" if value else "a folder without files of motion"
+    if isinstance(value, dict):
+        keys = [ascii(str(key)[:40])[1:-1] for key in list(value)[:6]]
+        return f"it holds {', '.join(keys)}" if keys else "it holds nothing"
+    shape = getattr(value, "shape", None)
+    return f"it holds an array of shape {shape}" if shape is not None else f"it holds a {type(value).__name__}"
+
+
+def motion_file(path: Path, trajectory: str = "world") -> MotionFile:
+    """What a file holds, or the files of a folder. Raises `AssetError`, naming it."""
+    if trajectory not in TRAJECTORIES:
+        raise OptionError(f"trajectory must be one of {', '.join(TRAJECTORIES)}, got {trajectory!r}")
+    if path.is_dir():
+        return MotionFile(path, _folder(path), is_folder=True, trajectory=trajectory)
+    if not path.is_file():
+        raise AssetError(f"{path}: no such file; give a motion file or a folder of frames")
+    return MotionFile(path, read_contents(path, MOTION_LIMITS, ignored=_IGNORED), trajectory=trajectory)
+
+
+def _folder(path: Path) -> dict[str, Any]:
+    """The contents of a folder's files by their paths below it: of those in it, else of those in its folders."""
+    for pattern in ("*", "*/*"):
+        files = sorted(p for p in path.glob(pattern) if p.suffix.lower() in _ENDINGS and p.is_file())
+        if len(files) > _MAX_FILES:
+            raise AssetError(f"{path}: more than {_MAX_FILES} files")
+        if files:
+            return {p.relative_to(path).as_posix(): read_contents(p, MOTION_LIMITS, ignored=_IGNORED) for p in files}
+    return {}

@@ -1,0 +1,46 @@
+"""Motion-X: one table of SMPL-X's parameters, 322 columns."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bodyfit.io.motions.recording import MotionFile, MotionFormat, Recording
+from bodyfit.skeleton import SMPLX, Skeleton
+
+__all__ = ["FORMAT"]
+
+_COLUMNS = 322
+_FPS = 30.0
+_FINGERS = SMPLX.names[25:]
+_JOINTS = Skeleton(
+    names=(*SMPLX.names[:22], *_FINGERS, "jaw"),
+    parents=(*SMPLX.parents[:22], *(p if p < 22 else p - 3 for p in SMPLX.parents[25:]), 15),
+)
+"""The order of its columns: body, left and right hand, jaw."""
+
+
+def _matches(file: MotionFile) -> bool:
+    return isinstance(file.value, np.ndarray) and file.value.ndim == 2 and file.value.shape[1] == _COLUMNS
+
+
+def _read(file: MotionFile) -> list[Recording]:
+    part = file.part({"the table": file.value})
+    table = part.numbers("the table", (None, _COLUMNS))
+    return [
+        Recording(
+            poses=table[:, :159].reshape(-1, 53, 3),
+            joints=_JOINTS,
+            trans=table[:, 309:312],
+            axes="y_up",
+            program="Motion-X",
+            betas=table[:, 312:],
+            space="smplx",
+            expression=table[:, 159:209],
+            fps=_FPS,
+            other_axes=("z_up", "camera"),
+            notes=("the file does not say its frame rate, Motion-X's is 30",),
+        )
+    ]
+
+
+FORMAT = MotionFormat("Motion-X", _matches, _read, "npy of (T, 322)")
