@@ -117,15 +117,17 @@ class _Steps:
     def _filled(self, result: FitResult) -> tuple[Bool[Tensor, "T"], FitResult]:
         """The frames that could not be fitted from those before and after."""
         p = result.params
-        x = torch.cat([p.transl, p.global_orient, p.body_pose], 1)
+        layout = self.fitter.variables
+        x = layout.pack(p)
         good = torch.isfinite(x).all(1) & torch.tensor([s.ok for s in result.status], device=x.device)
         at, rows = good.nonzero()[:, 0], torch.arange(len(x), device=x.device)
         if len(at) == 0:
             raise OptionError("no frame of these points can be fitted with a body")
-        x = torch.where(good[:, None], x, between(x[at], at, rows))
-        x[:, 3:6] = unwrapped(x[:, None, 3:6])[:, 0]
+        x = torch.where(good[:, None], x, between(x[at], at, rows, layout))
+        turned = layout["global_orient"]
+        x[:, turned] = unwrapped(x[:, None, turned])[:, 0]
         model, betas = self.fitter.model, p.betas[at[:1]].expand(len(x), -1)
-        params = model.params(betas=betas, transl=x[:, :3], global_orient=x[:, 3:6], body_pose=x[:, 6:])
+        params = model.params(**{**layout.params(x), "betas": betas})
         status = tuple(s if ok else FitStatus.FILLED for s, ok in zip(result.status, good.tolist(), strict=True))
         joints = torch.cat([model.joints(params.select(some)) for some in rows.split(1024)])
         return ~good, replace(result, params=params, status=status, joints=joints)
