@@ -16,6 +16,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "environment",
         "forking",
         "pickling",
+        "names",
+        "loop_cache",
         "compiled",
         "parallel",
         "rotation",
