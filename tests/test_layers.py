@@ -16,6 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "environment",
         "forking",
         "pickling",
+        "names",
         "loop_cache",
         "compiled",
         "parallel",
