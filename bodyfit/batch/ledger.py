@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 
 from bodyfit.errors import AssetError, OptionError, OutputError
 from bodyfit.io.atomic import is_temporary
+from bodyfit.names import as_path, as_text
 
 __all__ = ["DONE", "FAILED", "NO_PERSON", "POOR", "WITH_FILE", "Ledger", "is_hopeless", "recorded", "stopped_by"]
 
@@ -41,7 +42,7 @@ class Ledger:
         import filelock
 
         self.path, self.finished = out / _NAME, dict[str, str]()
-        """Status by item, of which a million may be held."""
+        """Status by the item's name as text, of which a million may be held."""
         self._lock = filelock.FileLock(out / _LOCK)
         try:
             self._lock.acquire(blocking=False)
@@ -99,10 +100,10 @@ class Ledger:
 
     def _know(self, entry: Mapping[str, Any]) -> None:
         """What an earlier run finished, if its result is still there, and whole: after a power cut it may be empty."""
-        name, status = str(entry["item"]), sys.intern(str(entry["status"]))
+        name, status = as_text(str(entry["item"])), sys.intern(str(entry["status"]))
         if status in WITH_FILE:
             try:
-                whole = os.stat(self.path.parent / str(entry["file"])).st_size > 0
+                whole = os.stat(as_path(str(entry["file"]), self.path.parent)).st_size > 0
             except (OSError, ValueError, KeyError):
                 whole = False
             if not whole:
@@ -125,7 +126,8 @@ class Ledger:
     def record(self, entry: Mapping[str, Any]) -> None:
         """Add the line of an item: `item`, `status` and what else is known. Raises `OutputError`."""
         self.check_in_place()
-        line = (json.dumps(entry, ensure_ascii=True, allow_nan=False) + "\n").encode()
+        text = {key: as_text(value) if isinstance(value, str) else value for key, value in entry.items()}
+        line = (json.dumps(text, ensure_ascii=True, allow_nan=False) + "\n").encode()
         end = os.lseek(self._file, 0, os.SEEK_CUR)
         try:
             written = os.write(self._file, line)
@@ -135,7 +137,7 @@ class Ledger:
             os.ftruncate(self._file, end)  # no half line
             os.lseek(self._file, end, os.SEEK_SET)
             raise stopped_by(self.path.parent, error) from error
-        self.finished[entry["item"]] = entry["status"]
+        self.finished[text["item"]] = text["status"]
 
 
 def recorded(out: Path) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from bodyfit.fit.result import FitResult, FitStatus, take
 from bodyfit.io.atomic import write_atomically
 from bodyfit.io.keypoints import KeypointFiles
 from bodyfit.io.params import save
+from bodyfit.names import as_path, as_text
 from bodyfit.pipeline import Lens
 
 __all__ = ["BatchSummary", "Engine", "local_engine", "run_batch"]
@@ -105,15 +106,15 @@ def run_batch(
         if keypoints is not None and not keypoints.match([Path(item.source) for item in items]).found:
             raise OptionError(f"{keypoints.path} has keypoints of none of the {len(items)} pictures; names must match")
         skip = (*WITH_FILE, NO_PERSON) if retry_failed else (*WITH_FILE, NO_PERSON, FAILED)
-        todo = [item for item in items if ledger.finished.get(item.source) not in skip]
-        about = {"folders": {name: folder for folder, name in folders.items()}, "items": len(items)}
+        todo = [item for item in items if ledger.finished.get(as_text(item.source)) not in skip]
+        about = {"folders": {as_text(name): as_text(folder) for folder, name in folders.items()}, "items": len(items)}
         _write(out / _ABOUT, about)
         run = _Run(ledger, out, len(items), len(items) - len(todo), progress, keypoints, keep_poor)
         interrupted = False
         if todo:
             fitting = Fitting(load_model() if model is None else model, lens)
             interrupted = run.through(engine(todo, Looking(detector, tta, keypoints), fitting))
-        became = Counter(ledger.finished.get(item.source) for item in items)
+        became = Counter(ledger.finished.get(as_text(item.source)) for item in items)
         summary = BatchSummary(
             items=len(items),
             done=became[DONE] + became[POOR],
@@ -221,7 +222,10 @@ def _folders(out: Path) -> dict[str, str]:
     path = out / _ABOUT
     try:
         named = json.loads(path.read_bytes())["folders"]
-        return {str(folder): str(name) for name, folder in named.items()}
+        return {
+            str(folder) if "://" in str(folder) else str(as_path(str(folder))): as_path(str(name), out).name
+            for name, folder in named.items()
+        }
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -229,7 +233,6 @@ def _folders(out: Path) -> dict[str, str]:
 
 
 def _write(path: Path, about: dict[str, Any]) -> None:
-    # In ASCII: a folder's name may be no text at all.
     text = json.dumps(about, indent=2)
     with write_atomically(path) as temporary:
         temporary.write_text(text + "\n", encoding="ascii")

@@ -19,6 +19,7 @@ import typer
 from bodyfit.cli.interrupt import EXIT_CODE, at_once
 from bodyfit.cli.wording import in_options
 from bodyfit.errors import OptionError, OutputError
+from bodyfit.names import as_text
 
 if TYPE_CHECKING:
     from bodyfit.body.model import BodyModel
@@ -40,7 +41,9 @@ __all__ = [
     "chosen_model",
     "error",
     "internal_error",
+    "lose_output",
     "output_folder",
+    "output_lost",
     "plain",
     "progress_bar",
     "say",
@@ -79,17 +82,42 @@ def as_help(command: Callable[..., Any]) -> str:
     return "\n\n".join("\b\n" + p if "\n    " in p else " ".join(p.split("\n")) for p in paragraphs)
 
 
+class _Output:
+    """Of the process."""
+
+    lost = False
+
+
 def say(line: str) -> None:
-    """One line on standard output; a reader that has gone away (head, say) does not stop the work."""
+    """One line on standard output; a reader that has gone away (head, say) or a full disk does not stop the work."""
     try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (it stays open until the end)
+        print(as_text(line), flush=True)
+    except OSError as fault:
+        lose_output(fault)
+
+
+def lose_output(fault: OSError) -> None:
+    """Go on without standard output; that it is lost is told, unless it was closed by who read it."""
+    if not isinstance(fault, BrokenPipeError):
+        _Output.lost = True
+        error(f"standard output cannot be written: {fault.strerror or fault}")
+    with contextlib.suppress(OSError, ValueError):  # what waits in its buffer goes nowhere, now and at the end
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (it stays open until the end)
+
+
+def output_lost() -> bool:
+    """Whether something that was to be said could not be written; asked once."""
+    lost, _Output.lost = _Output.lost, False
+    return lost
 
 
 def error(message: str, *, label: str = "error") -> None:
     """One line on standard error, with options for what the library calls its arguments."""
-    print(f"{label}: {' '.join(in_options(message).split())}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody is left to tell
+        print(as_text(f"{label}: {' '.join(in_options(message).split())}"), file=sys.stderr, flush=True)
 
 
 def internal_error(fault: BaseException, verbose: bool, *, about: str = "") -> str:
@@ -98,7 +126,8 @@ def internal_error(fault: BaseException, verbose: bool, *, about: str = "") -> s
     hint = "" if verbose else " (a fault in bodyfit; -v shows where)"
     error(f"{about}{message}{hint}", label="internal error")
     if verbose:
-        traceback.print_exception(fault, file=sys.stderr)
+        with contextlib.suppress(OSError):
+            traceback.print_exception(fault, file=sys.stderr)
     return f"internal error: {message}"
 
 
@@ -145,11 +174,11 @@ def _device(name: str) -> str:
 def plain(value: Any) -> Any:
     """Values that JSON can hold: no NaN, no paths, no numpy; numbers to six digits, which is all that is known."""
     if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {as_text(str(k)): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if isinstance(value, Path | str):
-        return os.fsencode(value).decode("utf-8", "backslashreplace")  # a file's name may be no text at all
+        return as_text(value)
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value

@@ -72,15 +72,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
-    # Torch's threads else spin while they wait, and a fit of one person on a busy machine takes seconds instead of 0.2.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     verbose = "-v" in arguments or "--verbose" in arguments
     if "" in arguments:  # as a path it would be the folder where one stands
         common.error("an argument is empty; is it a variable of the shell that is not set?")
         return common.WRONG_USE
     with interrupt.heard():
-        return _run(arguments, verbose)
+        code = _run(arguments, verbose)
+    if verbose:
+        _tell_compiled()
+    return common.SOME_FAILED if common.output_lost() and code == common.OK else code
 
 
 def _run(arguments: Sequence[str], verbose: bool) -> int:
@@ -104,8 +105,28 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
             hint = f"see: {_help_line(arguments)}" if dashed is None else f"the file {dashed} is given as ./{dashed}"
             common.error(f"{usage()} ({hint})")
             return common.WRONG_USE
+        if isinstance(error, OSError) and _output_fails():
+            return common.OK
         common.internal_error(error, verbose)
         return common.SOME_FAILED
+
+
+def _output_fails() -> bool:
+    """Whether what typer printed (help, say) still waits for a standard output that does not take it."""
+    try:
+        sys.stdout.flush()
+    except OSError as fault:
+        common.lose_output(fault)
+        return True
+    return False
+
+
+def _tell_compiled() -> None:
+    """How long the compiler took, if it has run."""
+    compiled = sys.modules.get("bodyfit.compiled")
+    loops, seconds = compiled.compiled_so_far() if compiled is not None else (0, 0.0)
+    if loops:
+        common.error(f"compiled {loops} loops in {seconds:.1f} s", label="note")
 
 
 def _interrupted() -> int:

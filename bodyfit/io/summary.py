@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from bodyfit.io.atomic import write_atomically
+from bodyfit.names import as_path, as_text
 
 __all__ = ["known_entries", "write_json", "write_summary"]
 
@@ -37,7 +38,7 @@ def write_summary(out: str | Path, summary: Mapping[str, Any]) -> dict[str, Any]
     earlier = []
     for entry in known_entries(_read(path)):
         folders = _folders(entry)
-        if folders and not folders & anew and all((path.parent / folder).is_dir() for folder in folders):
+        if folders and not folders & anew and all(as_path(folder, path.parent).is_dir() for folder in folders):
             earlier.append(entry)
     whole = {**summary, "earlier": earlier}
     write_json(path, whole)
@@ -80,8 +81,8 @@ def _plain(value: Any) -> Any:
         return {str(_plain(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, (str, Path)):
+        return as_text(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value

@@ -19,6 +19,7 @@ from bodyfit.fit.result import FitResult, split
 from bodyfit.frame import IMAGE_SUFFIXES
 from bodyfit.io import known_entries, load_result, load_track
 from bodyfit.io.params import read_arrays
+from bodyfit.names import as_path, as_text
 
 __all__ = ["Failure", "Found", "Person", "find_results", "read_summary"]
 
@@ -138,16 +139,15 @@ class _Records:
         """
         for top in (place, *place.parents[:2]):
             try:
-                entry = self._summary(top).get(place.relative_to(top).as_posix())
+                entry = self._summary(top).get(as_text(place.relative_to(top).as_posix()))
             except AssetError:
                 if needed:
                     raise
                 continue
             if entry is not None:
-                given = Path(str(entry["input"])) if entry.get("input") else None
-                if given is not None and not given.exists() and (top / given).exists():
-                    given = top / given
-                return given, entry
+                given = str(entry.get("input") or "")
+                places = [as_path(given), as_path(given, top)] if given else []
+                return next((path for path in places if path.exists()), *places[:1] or [None]), entry
         return None, {}
 
     def is_batch(self, file: Path) -> bool:
@@ -160,14 +160,14 @@ class _Records:
         """The picture of a batch's result, by the batch's record in a folder above."""
         file = file.absolute()
         entry = next((entry for out in file.parents if (entry := (self.batch(out) or {}).get(file))), {})
-        return (Path(str(entry["item"])) if entry else None), entry
+        return (as_path(str(entry["item"])) if entry else None), entry
 
     def batch(self, out: Path) -> dict[Path, dict[str, Any]] | None:
         """Entries of a batch with people by their files; None where there is no batch."""
         out = out.absolute()
         if out not in self._batches:
             entries = recorded(out)
-            done = {out / str(entry.get("file")): entry for entry in entries if entry["status"] in WITH_FILE}
+            done = {as_path(str(entry.get("file")), out): entry for entry in entries if entry["status"] in WITH_FILE}
             self._batches[out] = done if entries else None
         return self._batches[out]
 
@@ -199,7 +199,7 @@ def _files(given: Path, records: _Records) -> Iterator[Path]:
         if not files:
             raise OptionError(f"{given}: nobody in its pictures has a body")
     else:
-        people = [path for path in given.rglob("person*.npz") if _PERSON.fullmatch(path.name)]
+        people = [path for path in given.rglob("person*.npz") if _PERSON.fullmatch(path.name) and path.is_file()]
         files = sorted(people, key=lambda path: (path.parent, _number(path)))
     if not files:
         raise OptionError(

@@ -19,6 +19,7 @@ from bodyfit.camera import flip_yz
 from bodyfit.errors import ImageError
 from bodyfit.frame import IMAGE_SUFFIXES, read_image
 from bodyfit.io import write_atomically
+from bodyfit.names import as_text
 from bodyfit.render import person_color
 from bodyfit.show.bodies import Models, Shown, numbers
 from bodyfit.show.find import Person
@@ -47,7 +48,7 @@ def write_page(results: Results, path: str | Path, *, title: str | None = None, 
 
     Raises `OutputError`, and `AssetError` where a body model that results name is missing.
     """
-    text = page(results, title=title, models=models).encode("utf-8", "backslashreplace")  # names may be no text
+    text = as_text(page(results, title=title, models=models)).encode()
     with write_atomically(path) as temporary:
         temporary.write_bytes(text)
     return len(text)

@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from bodyfit.errors import ImageError, OptionError
 from bodyfit.fit.result import FitStatus
 from bodyfit.frame import IMAGE_SUFFIXES, read_image
+from bodyfit.names import as_text
 from bodyfit.render import person_color
 from bodyfit.show.backdrop import VIEWS, Backdrop
 from bodyfit.show.bodies import Models, overall_status
@@ -73,7 +74,7 @@ class Viewer:
         self.server.scene.set_up_direction("-y")
         self.server.gui.configure_theme(show_logo=False, show_share_button=False)
         self.server.scene.world_axes.visible = False
-        names = [scene.name for scene in self.scenes]
+        names = [as_text(scene.name) for scene in self.scenes]
         labels = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names)]
         self.picture = self.server.gui.add_dropdown("picture", labels, visible=len(labels) > 1)
         self.picture.on_update(lambda event: self._show(labels.index(event.target.value)))
