@@ -159,7 +159,8 @@ def fitted(tmp_path_factory):
 def test_fit_writes_what_it_promises(fitted):
     done, out = fitted
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    # The first run of all tells what it waits for.
+    assert [line for line in done.stderr.splitlines() if "compiles its loops" not in line] == []
     names = sorted(path.stem for path in SAMPLES.glob("*.jpg"))
     assert len(done.stdout.strip().splitlines()) == len(names)
     summary = json.loads((out / "summary.json").read_text())

@@ -55,6 +55,7 @@ def folder(tmp_path_factory) -> Path:
     with VideoWriter(folder / "clip.mp4", image.size, fps=fps) as clip:
         for i in range(8):
             clip.write(np.roll(np.asarray(image), 2 * i, 1), i / fps)
+    _write_gvhmr(folder / "hmr4d_results.pt")
     (folder / "openpose_out").mkdir()
     points = model.keypoints(model(**params), "openpose25")
     scale = min(image.size) / 1000
@@ -67,6 +68,13 @@ def folder(tmp_path_factory) -> Path:
         assert main(["fit", "assets/samples/walking.jpg", "-o", "out/"]) == 0
         assert main(["video", "clip.mp4", "--keypoints", "openpose_out/", "-o", "out/", "--no-film"]) == 0
     return folder
+
+
+def _write_gvhmr(path: Path) -> None:
+    """What GVHMR saves of a clip: parameters of SMPL-X in the world and before the camera."""
+    part = {"body_pose": torch.zeros(8, 63), "betas": torch.zeros(8, 10), "global_orient": torch.zeros(8, 3)}
+    part["transl"] = torch.zeros(8, 3)
+    torch.save({"smpl_params_global": part, "smpl_params_incam": part, "K_fullimg": torch.eye(3).repeat(8, 1, 1)}, path)
 
 
 def seen(camera: bodyfit.Camera, points: torch.Tensor) -> torch.Tensor:

@@ -264,7 +264,11 @@ def test_a_track_comes_back_and_programs_that_read_amass_see_an_even_motion(tmp_
     arrays = np.load(tmp_path / "a.npz")
     at = float(arrays["start_s"]) + np.arange(len(arrays["poses"])) / float(arrays["mocap_framerate"])
     assert at[-1] == pytest.approx(times[-1], abs=0.51 / track.fps)
-    np.testing.assert_allclose(arrays["trans"], (0, 0.2, 4) + np.minimum(at, times[-1])[:, None] * SPEED_M, atol=1e-5)
+    place = (0, 0.2, 4) + np.minimum(at, times[-1])[:, None] * SPEED_M
+    rest = (track.result.joints - track.result.params.transl[:, None])[0, 0].numpy()
+    # z up, as the file says; the camera's x, depth and height are its x, y and z.
+    z_up = (place + rest)[:, [0, 2, 1]] * (1, 1, -1) - rest
+    np.testing.assert_allclose(arrays["trans"], z_up, atol=1e-5)
     assert ("frame_poses" in arrays) == (not track.even)
 
 

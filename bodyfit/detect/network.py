@@ -61,6 +61,11 @@ class Network:
         """Descriptions of the outputs, with `name` and `shape`."""
         return self._opened().get_outputs()
 
+    @property
+    def providers(self) -> list[str]:
+        """What onnxruntime runs it by, the first choice first."""
+        return self._opened().get_providers()
+
     def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The outputs of those names, None for all of them. Raises `DetectorError`."""
         session = self._opened()

@@ -136,12 +136,12 @@ def network_ms(repeats: int) -> tuple[float, str]:
     """Milliseconds for the landmarks of one person, and what onnxruntime runs them by."""
     from bodyfit.detect.network import shipped_network
 
-    session = shipped_network("pose_landmarks")
-    entry = session.get_inputs()[0]
+    network = shipped_network("pose_landmarks")
+    entry = network.inputs[0]
     shape = [size if isinstance(size, int) else 1 for size in entry.shape]
     feed = {entry.name: np.zeros(shape, np.float32)}
-    ms = 1e3 * seconds(lambda: session.run(None, feed), torch.device("cpu"), repeats)
-    return ms, session.get_providers()[0]
+    ms = 1e3 * seconds(lambda: network.run(None, feed), torch.device("cpu"), repeats)
+    return ms, network.providers[0]
 
 
 def main() -> None:

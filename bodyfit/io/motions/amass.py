@@ -53,11 +53,23 @@ def read_amass(file: MotionFile, up: str | None = None) -> Recording:
         space=_space(values, len(joints)),
         hands=hands,
         expression=_table(file, "expression") if own and part.has("expression") else None,
+        start_s=_start_s(file),
         fps=(fps := rate_of(part)),
         are_frames=not own or fps > 0,
         gender=gender_of(values.get("gender", "")),
         notes=_dropped(values),
     )
+
+
+def _start_s(file: MotionFile) -> float:
+    """When the first row is shown, which files of ours say. Raises `AssetError` for what is no number."""
+    value = file.value.get("start_s")
+    if value is None:
+        return 0.0
+    start = np.asarray(value)
+    if start.shape != () or start.dtype.kind not in "fiu" or not np.isfinite(start):
+        raise AssetError(f"{file.path}: start_s must be one number of seconds")
+    return max(float(start), 0.0)
 
 
 def _axes(values: dict[str, Any]) -> str:

@@ -54,6 +54,8 @@ class Recording:
     """By side, for fingers that `joints` lacks: 45 angles about the mean hand, or fewer coefficients of components."""
     frames: Int[np.ndarray, "T"] | None = None
     """The clip's frame of each row; None for one after another."""
+    start_s: float = 0.0
+    """When the first row is shown, seconds, where the file says so beside or instead of `frames`."""
     fps: float = 0.0
     """Frames a second; 0 where neither the file nor its program says."""
     gender: str = "neutral"
