@@ -82,7 +82,7 @@ class _Watch(event.Listener):
         self.loops += 1
         if not self.told and self.seconds + time.perf_counter() - self.start_s > _SILENT_S:
             self.told = True
-            self._tell(dispatcher._cache)
+            self._tell(loop_cache(dispatcher.py_func))  # a part of a kernel has no cache of its own
 
     def on_end(self, event: event.Event) -> None:
         if _ours(event) is None:
@@ -91,9 +91,9 @@ class _Watch(event.Listener):
         if self.depth == 0:
             self.seconds += time.perf_counter() - self.start_s
 
-    def _tell(self, cache: Any) -> None:
+    def _tell(self, cache: LoopCache | None) -> None:
         what = "bodyfit compiles its loops for this processor, which takes about half a minute"
-        if isinstance(cache, LoopCache):
+        if cache is not None:
             _log.warning("%s, once; they are kept in %s", what, cache.cache_path)
         else:
             _log.warning("%s, and cannot keep them: %s", what, ANOTHER_PLACE)

@@ -14,7 +14,7 @@ import typer
 from bodyfit.cli import common
 from bodyfit.errors import AssetError, BodyfitError
 
-__all__ = ["info"]
+__all__ = ["info", "installation"]
 
 _PACKAGES = (
     "bodyfit",
@@ -54,7 +54,7 @@ def info(
 
     Exit code: 0 all is well, 1 something that bodyfit needs is missing, 2 the file cannot be used.
     """
-    facts = _installation() if file is None else _contents(file)
+    facts = installation() if file is None else _contents(file)
     if as_json:
         common.say(json.dumps(common.plain(facts), indent=2))
     else:
@@ -62,7 +62,7 @@ def info(
     return common.SOME_FAILED if file is None and facts["missing"] else common.OK
 
 
-def _installation() -> dict[str, Any]:
+def installation() -> dict[str, Any]:
     """Versions, GPU, assets and the shipped body."""
     import bodyfit
 

@@ -17,6 +17,7 @@ import typer
 from bodyfit.cli import common, interrupt
 from bodyfit.cli.batch import batch
 from bodyfit.cli.convert import convert
+from bodyfit.cli.doctor import doctor
 from bodyfit.cli.evaluate import evaluate
 from bodyfit.cli.fit import fit
 from bodyfit.cli.info import info
@@ -43,6 +44,7 @@ app.command("render", help=common.as_help(render))(render)
 app.command("random", help=common.as_help(random))(random)
 app.command("convert", help=common.as_help(convert))(convert)
 app.command("info", help=common.as_help(info))(info)
+app.command("doctor", help=common.as_help(doctor))(doctor)
 app.command("report", help=common.as_help(report))(report)
 app.command("view", help=common.as_help(view))(view)
 app.command("eval", help=common.as_help(evaluate))(evaluate)

@@ -1,0 +1,132 @@
+"""`bodyfit doctor`: whether the installation works."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bodyfit.cli import common
+from bodyfit.errors import BodyfitError
+
+__all__ = ["doctor"]
+
+_NETWORKS = ("movenet_maps", "movenet_points", "pose_landmarks")
+_MOST_PX = 5.0
+"""The priors pull an exact body off its keypoints by less, at a focal length of 1000 px."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found."""
+
+    ok: bool
+    words: str
+    """What works, or what is wrong and what to do."""
+
+
+def doctor(as_json: common.JsonOption = False, verbose: common.VerboseOption = False) -> int:
+    """Check that the installation works: packages and files are there, networks run, a body can be fitted, compiled
+    loops can be kept, and which GPU there is. It takes some seconds; the first run also compiles.
+
+    Examples:
+        bodyfit doctor
+        bodyfit doctor --json
+
+    Exit code: 0 all is well, 1 something does not work.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, check in _CHECKS.items():
+        start = time.perf_counter()
+        finding = check()
+        seconds = time.perf_counter() - start
+        found[name] = {"ok": finding.ok, "words": finding.words, "seconds": seconds}
+        if not as_json:
+            verdict = "ok" if finding.ok else "FAILS"
+            common.say(f"{name:<9} {verdict:<6} {finding.words}" + (f" ({seconds:.1f} s)" if verbose else ""))
+    well = all(finding["ok"] for finding in found.values())
+    if as_json:
+        common.say(json.dumps(common.plain({"ok": well, "checks": found}), indent=2))
+    return common.OK if well else common.SOME_FAILED
+
+
+def _packages() -> Finding:
+    from bodyfit.cli.info import installation
+
+    missing = installation()["missing"]
+    if missing:
+        return Finding(False, f"missing: {', '.join(missing)}; install bodyfit again with pip")
+    return Finding(True, "packages and shipped files are there")
+
+
+def _networks() -> Finding:
+    import numpy as np
+
+    from bodyfit.detect import load_detector
+    from bodyfit.detect.network import shipped_network
+    from bodyfit.frame import Frame
+
+    try:
+        entry = (landmarks := [shipped_network(name) for name in _NETWORKS][-1]).inputs[0]
+        shape = [size if isinstance(size, int) else 1 for size in entry.shape]
+        landmarks.run(None, {entry.name: np.zeros(shape, np.float32)})  # the detector runs it where there is somebody
+        load_detector("movenet").detect([Frame(np.zeros((96, 96, 3), np.uint8))])
+    except (BodyfitError, ImportError) as fault:
+        return Finding(False, f"the detector does not run: {fault}")
+    return Finding(True, f"{len(_NETWORKS)} networks of the detector load and run")
+
+
+def _body_is_fitted(device: str) -> Finding:
+    import torch
+
+    from bodyfit.body.model import load_model
+    from bodyfit.camera import Camera
+    from bodyfit.fit.fitter import fit_keypoints
+
+    model = load_model(device=device)
+    person = model.params(global_orient=torch.tensor([[torch.pi, 0.0, 0.0]]), transl=torch.tensor([[0.0, 0.2, 4.0]]))
+    points = model.keypoints(person, "coco17")
+    xy = Camera.make(1, (1000, 1000), focal_px=1000.0, device=device).project(points)
+    xyc = torch.cat([xy, torch.ones_like(xy[..., :1])], 2)
+    result = fit_keypoints(xyc, layout="coco17", image_size=(1000, 1000), focal_px=1000.0, model=model)
+    off = float(result.reprojection_error_px[0])
+    if not result.status[0].ok or not off < _MOST_PX:
+        return Finding(False, f"a body that is known is fitted {off:.1f} px off ({result.status[0].value}) on {device}")
+    return Finding(True, f"a body that is known is fitted to {off:.1f} px on {device}, by {result.backend}")
+
+
+def _fit() -> Finding:
+    return _body_is_fitted("cpu")
+
+
+def _cache() -> Finding:
+    from bodyfit.compiled import compiled_so_far
+    from bodyfit.loop_cache import ANOTHER_PLACE, loop_cache
+
+    cache = loop_cache(_body_is_fitted)
+    if cache is None:
+        return Finding(False, f"compiled loops cannot be kept; {ANOTHER_PLACE}")
+    loops, seconds = compiled_so_far()
+    anew = f"; compiled {loops} now, in {seconds:.1f} s" if loops else ""
+    return Finding(True, f"compiled loops can be kept{anew}")
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding(True, "none that torch can use; fits run on the CPU")
+    finding = _body_is_fitted("cuda")
+    return Finding(finding.ok, f"{torch.cuda.get_device_name(0)}: {finding.words}")
+
+
+_CHECKS: dict[str, Callable[[], Finding]] = {
+    "packages": _packages,
+    "detector": _networks,
+    "fit": _fit,
+    "cache": _cache,
+    "gpu": _gpu,
+}
+"""What is checked, in this order."""
