@@ -270,6 +270,9 @@ def test_a_track_comes_back_and_programs_that_read_amass_see_an_even_motion(tmp_
     z_up = (place + rest)[:, [0, 2, 1]] * (1, 1, -1) - rest
     np.testing.assert_allclose(arrays["trans"], z_up, atol=1e-5)
     assert ("frame_poses" in arrays) == (not track.even)
+    motion = load_amass(tmp_path / "a.npz", model)
+    np.testing.assert_allclose(model.joints(motion.params)[:, 0], (place + rest) * (1, -1, -1), atol=1e-5)
+    assert (motion.fps, motion.start_s, motion.notes) == (track.fps, arrays["start_s"], ())
 
 
 def test_all_people_of_a_part_of_a_clip_count_from_its_start(tmp_path, model):

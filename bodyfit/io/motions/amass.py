@@ -8,9 +8,10 @@ import numpy as np
 
 from bodyfit.body.open_family import OPEN_KINDS
 from bodyfit.errors import AssetError
-from bodyfit.io.motions.parts import betas_of, gender_of, rate_of
+from bodyfit.io.motions.parts import betas_of, columns, gender_of, rate_of
 from bodyfit.io.motions.recording import SKELETONS, MotionFile, MotionFormat, Recording
 from bodyfit.io.motions.tracks import apart
+from bodyfit.io.params import FRAME_PREFIX
 from bodyfit.io.placing import Placing
 
 __all__ = ["FORMAT", "read_amass"]
@@ -42,6 +43,8 @@ def read_amass(file: MotionFile, up: str | None = None) -> Recording:
     axes = f"{Placing(up).up}_up" if up is not None else _axes(values)
     joints = _WIDTHS[poses.shape[1]]
     own = "bodyfit_format" in values
+    frames = f"{FRAME_PREFIX}poses"  # of a clip with uneven times, whose shapes are those of its frames
+    shapes = len(columns(part, frames, None)) if own and part.has(frames) else len(poses)
     hands = {side: _table(file, key) for side, key in _HANDS.items() if own and part.has(key)}
     return Recording(
         poses=poses.reshape(len(poses), -1, 3),
@@ -49,7 +52,7 @@ def read_amass(file: MotionFile, up: str | None = None) -> Recording:
         trans=trans,
         axes=axes,
         program="bodyfit" if own else "AMASS",
-        betas=betas_of(part, "betas", len(poses)),
+        betas=betas_of(part, "betas", shapes),
         space=_space(values, len(joints)),
         hands=hands,
         expression=_table(file, "expression") if own and part.has("expression") else None,

@@ -44,7 +44,7 @@ class Recording:
     """Where the body is turned about the file's origin and not about its root joint, that rotation: the root joint is
     then at pivot times its place at rest, plus trans."""
     betas: Float[np.ndarray, "N S"] | None = None
-    """Shape, a row a frame or one for all."""
+    """Shape, one for all or several of the same person, as a rule a row a frame."""
     space: str = "smpl"
     """Whose betas and expression they are: "smpl" (SMPL-H's too), "smplx", "open", or "" where nothing says and they
     are taken as the model's."""
