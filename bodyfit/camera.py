@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from bodyfit.errors import OptionError, check_shape
@@ -25,6 +26,7 @@ __all__ = [
     "flip_yz",
     "focal_px_from",
     "to_pytorch3d_axes",
+    "turned_orient",
     "y_up_from",
 ]
 
@@ -220,3 +222,12 @@ def y_up_from(axes: str) -> Float[np.ndarray, "3 3"]:
     if axes not in named:
         raise OptionError(f"axes must be one of {', '.join(named)}, got {axes!r}")
     return named[axes]
+
+
+def turned_orient(orient: Float[np.ndarray, "N 3"], turn: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "N 3"]:
+    """Orientations, axis-angle in radians, after a rotation of the axes (`y_up_from`); NaN stays NaN."""
+    out = np.full_like(orient, np.nan)
+    good = np.isfinite(orient).all(1)
+    if good.any():
+        out[good] = (Rotation.from_matrix(turn) * Rotation.from_rotvec(orient[good])).as_rotvec()
+    return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from bodyfit.body.files.limits import MODEL_LIMITS
 from bodyfit.body.files.unread import UnreadObjects
 from bodyfit.errors import AssetError
 
-__all__ = ["UnreadObjects", "asset_path", "read_archive"]
+__all__ = ["UnreadObjects", "array_names", "asset_path", "read_archive"]
 
 _MAX_BYTES = MODEL_LIMITS.made_bytes
 """Of an npz, unpacked; SMPL-X has 240 MiB in float64."""
@@ -24,6 +25,15 @@ def asset_path(*parts: str) -> Path:
         if (path := root.joinpath(*parts)).exists():
             return path
     raise AssetError(f"the shipped file assets/{'/'.join(parts)} is missing; reinstall bodyfit")
+
+
+def array_names(path: Path) -> set[str]:
+    """The names of an npz's arrays by its table of contents; none of anything else."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return set()
 
 
 def read_archive(path: Path) -> dict[str, Any]:

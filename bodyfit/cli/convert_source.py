@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +28,7 @@ _OF_MODELS = {"v_template", "shapedirs", "kintree_table", "J_regressor", "weight
 def what_is(source: str) -> MotionFile | Held:
     """A source's kind or, of motion by others, its contents. What is not there is taken for a model's name, whose
     reader says so. Raises `AssetError`, naming the file, with what it is where it is neither."""
+    from bodyfit.body.archive import array_names
     from bodyfit.body.folders import model_files
     from bodyfit.body.open_family import OPEN_KINDS
     from bodyfit.io import is_points3d
@@ -39,7 +39,7 @@ def what_is(source: str) -> MotionFile | Held:
         return MARKERS
     if source in OPEN_KINDS or not path.exists() or (path.is_dir() and model_files(path)):
         return BODY_MODEL
-    members = _members(path)
+    members = array_names(path)
     if "bodyfit_format" in members:
         return OUR_BODIES
     if _OF_MODELS & members:
@@ -47,12 +47,3 @@ def what_is(source: str) -> MotionFile | Held:
     file = motion_file(path)
     keys = set(file.value) if isinstance(file.value, dict) and not file.is_folder else set()
     return BODY_MODEL if _OF_MODELS & keys else file
-
-
-def _members(path: Path) -> set[str]:
-    """Arrays of an npz; none of anything else."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile):
-        return set()

@@ -409,8 +409,9 @@ class Fitter:
             solved = from_components(self.terms, self.config.stages, solved, begun, half.cost, seen, who)
         last = StageObjective(self.terms, self.config.stages[-1], seen)
         if known.previous is None and not (legs := self.shows_legs(known, present)).all():
-            x = self.partial.at_rest(solved.x, legs)
-            solved = replace(solved, x=x, cost=torch.where(legs, solved.cost, last.normal(x).cost))
+            x, rows = self.partial.at_rest(solved.x, legs), (~legs).nonzero()[:, 0]
+            cost = solved.cost.index_copy(0, rows, last.select(rows).normal(x[rows]).cost)
+            solved = replace(solved, x=x, cost=cost)
         spreads = spread(last, solved.x, self.joints, self.config) if self.config.uncertainty else None
         return solved, spreads, last.backend(solved.x)
 

@@ -7,7 +7,7 @@ variables is one more row here and nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import accumulate
 from typing import Literal
@@ -171,12 +171,6 @@ class Variables:
     def eliminated(self) -> tuple[slice, ...]:
         """The columns of blocks that a dense solve takes out first."""
         return tuple(self[block.name] for block in self.blocks if block.eliminate)
-
-    def hold(self, *names: str) -> Variables:
-        """The same table with some blocks held."""
-        for name in names:
-            self[name]
-        return Variables(tuple(replace(b, free=False) if b.name in names else b for b in self.blocks))
 
     # From and to parameters.
 

@@ -2,7 +2,7 @@
 
 from bodyfit.io.amass import load_amass, save_amass
 from bodyfit.io.atomic import write_atomically
-from bodyfit.io.bodies import Bodies, holds_bodies, read_bodies, read_people
+from bodyfit.io.bodies import Bodies, read_bodies, read_people
 from bodyfit.io.formats import EXPORTS, export
 from bodyfit.io.keypoints import ClipKeypoints, KeypointFiles, load_keypoints, save_keypoints
 from bodyfit.io.mesh import save_glb, save_obj, save_ply
@@ -30,7 +30,6 @@ __all__ = [
     "VideoReader",
     "VideoWriter",
     "export",
-    "holds_bodies",
     "is_points3d",
     "known_entries",
     "load_amass",

@@ -10,13 +10,13 @@ from jaxtyping import Float
 
 from bodyfit.body.archive import read_archive
 from bodyfit.body.model import BodyModel, BodyParams
-from bodyfit.camera import y_up_from
+from bodyfit.camera import turned_orient, y_up_from
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.io.atomic import write_atomically
 from bodyfit.io.motions.amass import read_amass
 from bodyfit.io.motions.body_prior import recording_of
 from bodyfit.io.motions.motion import Motion
-from bodyfit.io.motions.posing import by_name, posed, space_of, turned
+from bodyfit.io.motions.posing import by_name, posed, space_of
 from bodyfit.io.motions.recording import MotionFile
 from bodyfit.io.placing import Placing
 from bodyfit.io.rig import check_clip, clip_times
@@ -68,7 +68,7 @@ def save_amass(
         pelvis = model.rest_joints(model.coefficients(bodies))[:, 0].double().cpu().numpy()
         pose = model.full_pose(bodies).double().cpu().numpy()
     poses = by_name(pose, model.skeleton, AMASS_LAYOUTS[layout])
-    poses[:, 0] = turned(poses[:, 0], turn)
+    poses[:, 0] = turned_orient(poses[:, 0], turn)
     trans = (bodies.transl.double().cpu().numpy() + pelvis) @ turn.T - pelvis
     if len(poses) > 1 and not is_even(times_s, fps):
         rows, part = between(times_s, even_times(times_s, fps, float(times_s[0])), fps)

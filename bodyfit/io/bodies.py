@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from bodyfit.body.archive import read_archive
+from bodyfit.body.archive import array_names, read_archive
 from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.body.record import GENDERS
 from bodyfit.errors import AssetError, OptionError
@@ -22,7 +21,7 @@ from bodyfit.io.motions.recording import MotionFile
 from bodyfit.io.params import load_result
 from bodyfit.io.track import load_track
 
-__all__ = ["Bodies", "holds_bodies", "read_bodies", "read_people"]
+__all__ = ["Bodies", "read_bodies", "read_people"]
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,6 @@ class Bodies:
     """Which program's or data set's layout the file is in."""
     notes: tuple[str, ...] = ()
     """What had to be assumed or left out, in words."""
-
-
-def holds_bodies(path: Path) -> bool:
-    """Whether a file is an npz of poses; a look at its table of contents."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {"poses.npy", "trans.npy"} <= set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return False
 
 
 def read_bodies(
@@ -93,7 +83,7 @@ def read_people(
     """Everyone in a file or folder, or one of them; arguments as of `read_bodies`. file: its contents, if it was
     read."""
     path = Path(path)
-    if _is_ours(path):
+    if "bodyfit_format" in array_names(path):  # a fit or parameters that bodyfit wrote
         if person is not None:
             raise OptionError(f"{path} is a file of ours; its bodies are chosen by frame, and not by person")
         found = _ours(path, model, axes)
@@ -119,25 +109,16 @@ def _times_s(motion: Motion) -> Float[np.ndarray, "T"] | None:
     return None if motion.fps <= 0 else motion.start_s + np.arange(motion.params.batch) / motion.fps
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a file is a fit or parameters that bodyfit wrote."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "bodyfit_format.npy" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
-
-
 def _ours(path: Path, model: str | None, axes: str | None) -> Bodies:
     """A fit, or what `save_params` wrote."""
     arrays = read_archive(path)
     rate = arrays.get("mocap_framerate")
     fps = float(rate) if isinstance(rate, np.ndarray) and rate.shape == () and rate.dtype.kind in "fiu" else 0.0
     if "status" in arrays:
-        result = load_result(path)
+        track = load_track(path) if "track_id" in arrays else None
+        result = load_result(path) if track is None else track.result
         body = _model(model or result.model_name, result.gender, result.params.betas.shape[1])
-        times_s = load_track(path).clock_s if "track_id" in arrays else None
-        return Bodies(result.params, body, axes or "camera", fps, times_s)
+        return Bodies(result.params, body, axes or "camera", fps, None if track is None else track.clock_s)
     source = model or str(arrays.get("model_name", ""))
     if not source:
         raise OptionError(f"{path} holds parameters and does not say of which model; name it (open, or an SMPL file)")

@@ -34,11 +34,6 @@ class Orientation:
             return cls(False, a < 0, d < 0)
         return cls(True, c < 0, b < 0)
 
-    @property
-    def mirrors(self) -> bool:
-        """Whether the picture shown is a mirror image of the one stored, and not only turned."""
-        return self.transposed ^ self.mirrored_x ^ self.mirrored_y
-
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height as shown."""
         return (height, width) if self.transposed else (width, height)

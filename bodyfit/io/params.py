@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel, BodyParams
-from bodyfit.camera import Camera, y_up_from
+from bodyfit.camera import Camera, turned_orient, y_up_from
 from bodyfit.errors import AssetError
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.io.atomic import write_atomically
@@ -165,7 +164,7 @@ def _amass(
         turn = y_up_from("z_up").T @ y_up_from(axes)
         rest = _numpy(pelvis).astype(np.float64)
         trans = ((trans + rest) @ turn.T - rest).astype(trans.dtype)
-        orient = _turned(orient, turn)
+        orient = turned_orient(orient, turn)
     return {
         "bodyfit_format": np.array(FORMAT_VERSION),
         "poses": np.concatenate([orient, _numpy(params.body_pose)], 1),
@@ -179,15 +178,6 @@ def _amass(
         "mocap_framerate": np.array(float(fps)),
         **{key: _numpy(params[key]) for key in _EXTRA if key in params},
     }
-
-
-def _turned(orient: Float[np.ndarray, "B 3"], turn: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "B 3"]:
-    """Axis-angles after a rotation of the axes; of failed fits NaN."""
-    out = np.full_like(orient, np.nan)
-    good = np.isfinite(orient).all(1)
-    if good.any():
-        out[good] = (Rotation.from_matrix(turn) * Rotation.from_rotvec(orient[good])).as_rotvec()
-    return out
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

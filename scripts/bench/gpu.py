@@ -137,9 +137,7 @@ def network_ms(repeats: int) -> tuple[float, str]:
     from bodyfit.detect.network import shipped_network
 
     network = shipped_network("pose_landmarks")
-    entry = network.inputs[0]
-    shape = [size if isinstance(size, int) else 1 for size in entry.shape]
-    feed = {entry.name: np.zeros(shape, np.float32)}
+    feed = network.blank_inputs()
     ms = 1e3 * seconds(lambda: network.run(None, feed), torch.device("cpu"), repeats)
     return ms, network.providers[0]
 

@@ -18,8 +18,8 @@ from bodyfit.body.point_tables import PointTables
 from bodyfit.body.points import Points
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.base import PointResidual, PointTerm, Vector
-from bodyfit.fit.setup import Setup
+from bodyfit.fit.residuals.base import PointTerm, Vector
+from bodyfit.fit.residuals.overlap import Overlap
 
 __all__ = ["CapsuleOverlap"]
 
@@ -52,7 +52,7 @@ class Arrays(NamedTuple):
     curved: int
 
 
-class CapsuleOverlap(PointResidual):
+class CapsuleOverlap(Overlap):
     """By how far capsules run into each other: residuals max(0, r_i + r_j - d), d the distance of the axes, in cm.
 
     It is felt from the first touch and pulls in proportion to the depth, where the paper's spheres of a third of the
@@ -63,7 +63,7 @@ class CapsuleOverlap(PointResidual):
     real people, who press flesh on flesh, more to clear a mesh.
     """
 
-    name, group, compiled, centred, feels_shape = "interpenetration", "contact", True, True, False
+    name, compiled = "interpenetration", True
 
     def __init__(self, model: BodyModel, *, cover: float = 1.0, curvature_pairs: int = 8) -> None:
         capsules = Capsules.of(model)
@@ -96,21 +96,6 @@ class CapsuleOverlap(PointResidual):
         )  # the points that each residual moves with
         self.radius = torch.as_tensor(cover * capsules.radius_m, **kind)
         self.radius_shape = torch.as_tensor(cover * capsules.radius_shape, **kind)
-
-    @classmethod
-    def of(cls, setup: Setup) -> CapsuleOverlap:
-        """Of the fit's body."""
-        return cls(setup.model)
-
-    def points(self, setup: Setup) -> Points:
-        """The ends of the capsules' axes and points along the limbs."""
-        return self.own_points
-
-    def at(
-        self, points_m: Float[Tensor, "B K 3"], variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig
-    ) -> PointTerm:
-        """The term: the force is that of every pair, the curvature Gauss-Newton's over the few that overlap most."""
-        return self(points_m, variables["betas"])
 
     def __call__(self, points_m: Float[Tensor, "B K 3"], betas: Float[Tensor, "B S"]) -> PointTerm:
         """The term at posed points, of capsules as thick as betas say."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
@@ -13,19 +12,17 @@ from torch import Tensor
 from bodyfit.body.capsules import Capsules, may_touch
 from bodyfit.body.model import BodyModel
 from bodyfit.body.points import Points
-from bodyfit.fit.config import StageConfig
-from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.base import PointResidual, PointTerm
-from bodyfit.fit.setup import Setup
+from bodyfit.fit.residuals.base import PointTerm
+from bodyfit.fit.residuals.overlap import Overlap
 
 __all__ = ["SphereOverlap"]
 
 
-class SphereOverlap(PointResidual):
+class SphereOverlap(Overlap):
     """SMPLify's own term, exp(-|ci - cj|^2 / (si^2 + sj^2)) over spheres i and j that
     fill the capsules, s a third of the radius (Bogo et al. 2016, E_sp)."""
 
-    name, group, centred, feels_shape = "spheres", "contact", True, False
+    name = "spheres"
 
     def __init__(self, model: BodyModel, *, curvature_pairs: int = 8) -> None:
         capsules = Capsules.of(model)
@@ -44,21 +41,6 @@ class SphereOverlap(PointResidual):
         self.own_points = Points(model, entries)
         self.radius = torch.as_tensor(np.array(radius), dtype=model.dtype, device=model.device)
         self.radius_shape = torch.as_tensor(np.array(slope), dtype=model.dtype, device=model.device)
-
-    @classmethod
-    def of(cls, setup: Setup) -> SphereOverlap:
-        """Of the fit's body."""
-        return cls(setup.model)
-
-    def points(self, setup: Setup) -> Points:
-        """The spheres' centres."""
-        return self.own_points
-
-    def at(
-        self, points_m: Float[Tensor, "B K 3"], variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig
-    ) -> PointTerm:
-        """The term: the force is that of every pair, the curvature Gauss-Newton's over the few that overlap most."""
-        return self(points_m, variables["betas"])
 
     def __call__(self, points_m: Float[Tensor, "B K 3"], betas: Float[Tensor, "B S"]) -> PointTerm:
         """The term at posed centres, of spheres as large as betas say."""

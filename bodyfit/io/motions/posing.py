@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from bodyfit.body.model import BodyModel, BodyParams
 from bodyfit.body.open_family import is_open
-from bodyfit.camera import y_up_from
+from bodyfit.camera import turned_orient, y_up_from
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.io.motions.motion import Motion
 from bodyfit.io.motions.recording import Recording
@@ -20,7 +20,7 @@ from bodyfit.io.motions.tracks import rows_of
 from bodyfit.io.motions.upright import stands_along
 from bodyfit.skeleton import Skeleton
 
-__all__ = ["by_name", "posed", "space_of", "turned"]
+__all__ = ["by_name", "posed", "space_of"]
 
 _MAX_FILLED = 20
 """Frames that are filled in for each that a file has; beyond, its numbers of frames mean something else."""
@@ -52,7 +52,7 @@ def posed(recording: Recording, model: BodyModel, path: Path, *, axes: str | Non
     pose = by_name(recording.poses, recording.joints, model.skeleton)
     rest = model.rest_joints(torch.nn.functional.pad(betas, (0, model.num_expression_coeffs))).double().cpu().numpy()
     pelvis = _pelvis(recording, rest, model.skeleton) @ turn.T
-    pose[:, 0] = turned(pose[:, 0], turn)
+    pose[:, 0] = turned_orient(pose[:, 0], turn)
     given = _pose_params(recording, model, pose, notes)
     given |= {"betas": betas, "transl": torch.from_numpy(pelvis - rest[:, 0])}
     if (expression := _expression(recording, model, notes)) is not None:
@@ -92,11 +92,6 @@ def by_name(pose: Float[np.ndarray, "T J 3"], source: Skeleton, target: Skeleton
         if name in source.names:
             out[:, row] = pose[:, source.index(name)]
     return out
-
-
-def turned(orient: Float[np.ndarray, "T 3"], turn: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "T 3"]:
-    """Axis-angles after a rotation of the axes."""
-    return (Rotation.from_matrix(turn) * Rotation.from_rotvec(orient)).as_rotvec()
 
 
 def _axes(recording: Recording, notes: list[str]) -> str:
