@@ -11,32 +11,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bodyfit import detect, evaluate, render, skeleton
-    from bodyfit.body.interpenetration import Interpenetration, interpenetration
+    from bodyfit.app.markers import fit_points3d
+    from bodyfit.app.pipeline import fit_frames, fit_image
+    from bodyfit.app.video import fit_video
+    from bodyfit.body.contact.interpenetration import Interpenetration, interpenetration
     from bodyfit.body.model import BodyModel, BodyOutput, BodyParams, load_model
     from bodyfit.body.pose_prior import PosePrior, load_pose_prior
     from bodyfit.body.sample import random_bodies
-    from bodyfit.camera import CalibratedCamera, Camera
     from bodyfit.detect import load_detector
     from bodyfit.errors import BodyfitError
     from bodyfit.fit.config import Calibration, FitConfig, SequenceConfig, StageConfig
     from bodyfit.fit.evidence import Evidence
     from bodyfit.fit.fitter import Fitter, fit, fit_keypoints
     from bodyfit.fit.result import FitResult, FitStatus, FitTrace
-    from bodyfit.fit.sequence import SequenceFitter, fit_sequence
-    from bodyfit.fit.track import Track
-    from bodyfit.frame import Frame, read_image
+    from bodyfit.fit.sequence.fitter import SequenceFitter, fit_sequence
+    from bodyfit.fit.sequence.track import Track
+    from bodyfit.geometry.camera import CalibratedCamera, Camera
+    from bodyfit.images.frame import Frame, read_image
     from bodyfit.io.amass import load_amass, save_amass
-    from bodyfit.io.formats import export
+    from bodyfit.io.export.formats import export
     from bodyfit.io.keypoints import load_keypoints, save_keypoints
     from bodyfit.io.motions import Motion, load_motion, load_motions
-    from bodyfit.io.params import load_result, save
     from bodyfit.io.points3d import Points3D, load_points3d
-    from bodyfit.io.track import load_track, save_track
+    from bodyfit.io.results.params import load_result, save
+    from bodyfit.io.results.track import load_track, save_track
     from bodyfit.keypoints import Keypoints2D, convert_keypoints
-    from bodyfit.markers import fit_points3d
-    from bodyfit.pipeline import fit_frames, fit_image
     from bodyfit.solve import LMConfig
-    from bodyfit.video import fit_video
 
 __version__ = "0.1.0"
 
@@ -45,38 +45,38 @@ _HOME = {
     "BodyOutput": "body.model",
     "BodyParams": "body.model",
     "BodyfitError": "errors",
-    "CalibratedCamera": "camera",
+    "CalibratedCamera": "geometry.camera",
     "Calibration": "fit.config",
-    "Camera": "camera",
+    "Camera": "geometry.camera",
     "Evidence": "fit.evidence",
     "FitConfig": "fit.config",
     "FitResult": "fit.result",
     "FitStatus": "fit.result",
     "FitTrace": "fit.result",
     "Fitter": "fit.fitter",
-    "Frame": "frame",
-    "Interpenetration": "body.interpenetration",
+    "Frame": "images.frame",
+    "Interpenetration": "body.contact.interpenetration",
     "Keypoints2D": "keypoints",
     "LMConfig": "solve",
     "Motion": "io.motions",
     "Points3D": "io.points3d",
     "PosePrior": "body.pose_prior",
     "SequenceConfig": "fit.config",
-    "SequenceFitter": "fit.sequence",
+    "SequenceFitter": "fit.sequence.fitter",
     "StageConfig": "fit.config",
-    "Track": "fit.track",
+    "Track": "fit.sequence.track",
     "convert_keypoints": "keypoints",
     "detect": "detect",
     "evaluate": "evaluate",
-    "export": "io.formats",
+    "export": "io.export.formats",
     "fit": "fit",
-    "fit_frames": "pipeline",
-    "fit_image": "pipeline",
+    "fit_frames": "app.pipeline",
+    "fit_image": "app.pipeline",
     "fit_keypoints": "fit.fitter",
-    "fit_points3d": "markers",
-    "fit_sequence": "fit.sequence",
-    "fit_video": "video",
-    "interpenetration": "body.interpenetration",
+    "fit_points3d": "app.markers",
+    "fit_sequence": "fit.sequence.fitter",
+    "fit_video": "app.video",
+    "interpenetration": "body.contact.interpenetration",
     "load_amass": "io.amass",
     "load_detector": "detect",
     "load_keypoints": "io.keypoints",
@@ -85,15 +85,15 @@ _HOME = {
     "load_motions": "io.motions",
     "load_points3d": "io.points3d",
     "load_pose_prior": "body.pose_prior",
-    "load_result": "io.params",
-    "load_track": "io.track",
+    "load_result": "io.results.params",
+    "load_track": "io.results.track",
     "random_bodies": "body.sample",
-    "read_image": "frame",
+    "read_image": "images.frame",
     "render": "render",
-    "save": "io.params",
+    "save": "io.results.params",
     "save_amass": "io.amass",
     "save_keypoints": "io.keypoints",
-    "save_track": "io.track",
+    "save_track": "io.results.track",
     "skeleton": "skeleton",
 }
 

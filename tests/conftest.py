@@ -69,7 +69,7 @@ def tiny_body(seed: int = 0, *, per_joint: int = 8, posedirs: bool = False) -> d
 
 def tiny_assets(kind: str, *, posedirs: str = "dense", seed: int = 0):
     """A body of any kind about its joints, obeying the laws of its layout; posedirs "none", "dense" or "blocks"."""
-    from bodyfit.body.kinds import KINDS
+    from bodyfit.body.families.kinds import KINDS
     from bodyfit.body.record import BodyAssets, HandSpace, PoseBlocks
     from bodyfit.skeleton import SMPL
 
@@ -116,7 +116,7 @@ def tables():
     """The tables that other people's code may add to, put back afterwards as they were."""
     from bodyfit.detect import DETECTORS
     from bodyfit.fit.residuals import RESIDUALS
-    from bodyfit.io.formats import EXPORTS
+    from bodyfit.io.export.formats import EXPORTS
 
     before = [(table, dict(table)) for table in (DETECTORS, RESIDUALS, EXPORTS)]
     yield

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 from conftest import REST_JOINTS
 
-from bodyfit.body.kinds import KINDS
+from bodyfit.body.families.kinds import KINDS
 from bodyfit.skeleton import SMPL
 
 __all__ = ["FORMS", "Form", "body_arrays", "python2_pickle", "write"]

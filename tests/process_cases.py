@@ -63,7 +63,7 @@ def in_child(work: Callable[[], None]) -> None:
 def fork() -> None:
     """After fits, bodies and networks in the parent, by `os.fork` and by a pool."""
     from bodyfit.detect import load_detector
-    from bodyfit.frame import read_image
+    from bodyfit.images.frame import read_image
 
     use_two_threads()
     detector, frame = load_detector(), read_image(PICTURE)
@@ -86,7 +86,7 @@ def fork() -> None:
 def fork_before_bodyfit() -> None:
     """The parent has run torch, and `bodyfit` is first used in the children."""
     use_two_threads()
-    assert "bodyfit.parallel" not in sys.modules
+    assert "bodyfit.runtime.parallel" not in sys.modules
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as workers:
         (result,) = workers.map(fit, [0])
     check([result], [fit()])
@@ -96,7 +96,7 @@ def mediapipe_after_fork() -> None:
     """MediaPipe's graphs cannot go on in a child: an error says so at once, and the child ends by itself."""
     from bodyfit.detect import load_detector
     from bodyfit.errors import DetectorError
-    from bodyfit.frame import read_image
+    from bodyfit.images.frame import read_image
 
     detector, frame = load_detector("mediapipe"), read_image(PICTURE)
     assert len(detector.detect([frame])[0]) == 1

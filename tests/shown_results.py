@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from bodyfit.body.model import BodyModel, BodyParams
-from bodyfit.camera import Camera
 from bodyfit.fit.result import FitResult, FitStatus
-from bodyfit.fit.track import Track
+from bodyfit.fit.sequence.track import Track
+from bodyfit.geometry.camera import Camera
 from bodyfit.io import save, save_track
 
 __all__ = ["SIZE", "result_of", "standing", "write_clip", "write_picture"]

@@ -17,7 +17,7 @@ from bodyfit.detect.rtmpose import RtmposeDetector
 from bodyfit.detect.vitpose import VitposeDetector
 from bodyfit.detect.yolo import YoloDetector
 from bodyfit.errors import DetectorError, OptionError
-from bodyfit.frame import Frame
+from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D
 
 MEAN, STD = np.array((123.675, 116.28, 103.53)), np.array((58.395, 57.12, 57.375))

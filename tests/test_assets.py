@@ -20,8 +20,8 @@ import scipy.sparse
 from conftest import tiny_body
 
 from bodyfit.body.assets import load_assets, read_archive
+from bodyfit.body.files.safe_pickle import read_pickle
 from bodyfit.body.pose_prior import load_pose_prior
-from bodyfit.body.safe_pickle import read_pickle
 from bodyfit.errors import AssetError, OptionError
 
 chumpy = pytest.importorskip("chumpy")

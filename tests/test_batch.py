@@ -21,12 +21,12 @@ import batch_fakes
 import numpy as np
 import pytest
 
-from bodyfit.batch import crew as crew_module
-from bodyfit.batch.crew import Crew, Failure
-from bodyfit.batch.items import Item, find_items, read_item
-from bodyfit.batch.ledger import Ledger
-from bodyfit.batch.run import run_batch
-from bodyfit.batch.stages import fitted
+from bodyfit.app.batch import crew as crew_module
+from bodyfit.app.batch.crew import Crew, Failure
+from bodyfit.app.batch.items import Item, find_items, read_item
+from bodyfit.app.batch.ledger import Ledger
+from bodyfit.app.batch.run import run_batch
+from bodyfit.app.batch.stages import fitted
 from bodyfit.cli.main import main
 from bodyfit.errors import BodyfitError, ImageError, OptionError, OutputError
 from bodyfit.io import load_result
@@ -140,7 +140,7 @@ def test_a_machine_that_sleeps_is_no_items_fault(monkeypatch):
 @POSIX
 def test_the_real_detectors_worker_does_without_torch():
     code = (
-        "import sys; from bodyfit.batch.stages import Looking; import bodyfit.batch.crew; Looking('movenet')();"
+        "import sys; from bodyfit.app.batch.stages import Looking; import bodyfit.app.batch.crew; Looking('movenet')();"
         "assert 'onnxruntime' in sys.modules; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -386,14 +386,14 @@ def test_the_wall_clock_may_jump(tmp_path, detector, monkeypatch):
 def test_one_bad_fit_costs_one_picture(tmp_path, detector, monkeypatch):
     import bodyfit.pipeline
 
-    real = bodyfit.pipeline.fit_detections
+    real = bodyfit.app.pipeline.fit_detections
 
     def fit(frames, people, **options):
         if any(frame.size == (500, 320) for frame in frames):
             raise RuntimeError("that size")
         return real(frames, people, **options)
 
-    monkeypatch.setattr(bodyfit.pipeline, "fit_detections", fit)
+    monkeypatch.setattr(bodyfit.app.pipeline, "fit_detections", fit)
     for i in range(3):
         batch_fakes.picture(tmp_path / f"in/person{i}.png", (500, 320) if i == 1 else (320, 320))
     summary = run_batch([tmp_path / "in"], tmp_path / "out", detector=detector, engine=here)
@@ -541,8 +541,8 @@ def test_tta_is_for_detectors_that_know_it(tmp_path, detector, capsys):
 
 
 def test_other_commands_read_a_batch(tmp_path, detector):
-    from bodyfit.show.find import find_results
-    from bodyfit.show.folder import read_results
+    from bodyfit.app.results.find import find_results
+    from bodyfit.app.results.folder import read_results
 
     for name in ("in/person.png", "in/deep/person.png", "in/nobody.png"):
         batch_fakes.picture(tmp_path / name)
@@ -565,7 +565,7 @@ def test_other_commands_read_a_batch(tmp_path, detector):
 @pytest.mark.slow
 def test_ray_gives_what_this_machine_gives_though_a_worker_is_killed(tmp_path, detector, monkeypatch):
     pytest.importorskip("ray.data", reason="the extra [ray]", exc_type=ImportError)
-    from bodyfit.batch.ray_engine import ray_engine
+    from bodyfit.app.batch.ray_engine import ray_engine
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ["PYTHONPATH"]]))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -692,7 +692,7 @@ def end_all(node: subprocess.Popen) -> None:
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):
-    from bodyfit.batch.ray_engine import ray_engine
+    from bodyfit.app.batch.ray_engine import ray_engine
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(OptionError, match=r"bodyfit\[ray\]"):

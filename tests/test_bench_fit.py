@@ -12,7 +12,7 @@ import pytest
 
 import bodyfit
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +23,13 @@ def bench(tmp_path_factory):
     poses[:, 3:] = bodyfit.load_pose_prior().sample(8, seed=3)
     np.savez(clips / "clip.npz", poses=poses)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        import bench_fit
+        patch.syspath_prepend(str(ROOT))
+        from scripts.bench import fit as bench_fit
 
         yield bench_fit, Namespace(clips=clips, people=3, layout="coco17", noise_px=4.0, seed=0, lift_noise_mm=30.0)
-    for name in [n for n, m in sys.modules.items() if str(getattr(m, "__file__", "")).startswith(str(SCRIPTS))]:
+    for name in [
+        n for n, m in sys.modules.items() if str(getattr(m, "__file__", "")).startswith(str(ROOT / "scripts"))
+    ]:
         del sys.modules[name]
 
 

@@ -9,8 +9,15 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from bodyfit.camera import CalibratedCamera, Camera, default_focal_px, flip_yz, focal_px_from, to_pytorch3d_axes
 from bodyfit.errors import BodyfitError, OptionError, ShapeError
+from bodyfit.geometry.camera import (
+    CalibratedCamera,
+    Camera,
+    default_focal_px,
+    flip_yz,
+    focal_px_from,
+    to_pytorch3d_axes,
+)
 
 F64 = torch.float64
 SIZE = (640, 480)

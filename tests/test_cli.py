@@ -16,9 +16,9 @@ from gltf_reader import Gltf
 from PIL import Image
 
 import bodyfit
-from bodyfit.cli import common
 from bodyfit.cli.main import main
-from bodyfit.cli.runs import folder_names
+from bodyfit.cli.support import common
+from bodyfit.cli.support.runs import folder_names
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "assets" / "samples"

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import bodyfit
-from bodyfit.cli.clip_files import ClipFiles
+from bodyfit.app.video import watch_clip
 from bodyfit.cli.main import main
+from bodyfit.cli.support.clip_files import ClipFiles
 from bodyfit.errors import KeypointFileError, OptionError
 from bodyfit.io import ClipKeypoints, VideoReader, VideoWriter, load_keypoints, load_track, save_keypoints
 from bodyfit.keypoints import Keypoints2D, convert_keypoints
 from bodyfit.tracker import Sighting, Tracker, TrackerConfig, trails
-from bodyfit.video import watch_clip
 
 SIZE, FPS, N = (320, 240), 15.0, 18
 _STANDING = [

@@ -16,7 +16,7 @@ from conftest import tiny_assets
 from official_files import FORMS, write
 
 from bodyfit.body.assets import load_assets
-from bodyfit.body.kinds import KINDS
+from bodyfit.body.families.kinds import KINDS
 from bodyfit.body.model import load_model
 from bodyfit.body.record import BodyAssets, Landmarks, PoseBlocks
 from bodyfit.cli.main import main

@@ -25,7 +25,7 @@ from bodyfit.cli.main import main
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.evaluate.datasets import read_annotations
 from bodyfit.evaluate.joint_sets import REGRESSOR_ROWS
-from bodyfit.io.params import save_params
+from bodyfit.io.results.params import save_params
 
 ROUNDING_M = 1e-9
 T = 6

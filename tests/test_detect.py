@@ -14,11 +14,11 @@ import pytest
 
 from bodyfit.detect import DETECTORS, Detector, load_detector
 from bodyfit.detect.blazepose import Landmarks
-from bodyfit.detect.looks import consensus, mirrored
 from bodyfit.detect.mediapipe import MediapipeDetector, keypoints_from
 from bodyfit.detect.regions import Roi, covers, nested, same_person, tiles
+from bodyfit.detect.search.consensus import consensus, mirrored
 from bodyfit.errors import OptionError
-from bodyfit.frame import Frame, read_image
+from bodyfit.images.frame import Frame, read_image
 from bodyfit.skeleton import layout_names
 
 SAMPLES = Path(__file__).parents[1] / "assets" / "samples"
@@ -171,7 +171,7 @@ def test_whole_picture_only_and_a_limit(found):
 
 def test_loading_and_detecting_write_nothing():
     code = (
-        "from bodyfit.detect import load_detector; from bodyfit.frame import read_image;"
+        "from bodyfit.detect import load_detector; from bodyfit.images.frame import read_image;"
         f"load_detector().detect([read_image({str(SAMPLES / 'walking.jpg')!r})])"
     )
     done = subprocess.run(

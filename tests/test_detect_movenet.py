@@ -13,19 +13,19 @@ from mediapipe.python import packet_getter
 from PIL import Image
 
 from bodyfit.detect.blazepose import Blazepose
-from bodyfit.detect.graph import part_of
-from bodyfit.detect.landmarks import Landmarker
 from bodyfit.detect.movenet import MovenetDetector
-from bodyfit.detect.multipose import Multipose, Proposal
+from bodyfit.detect.networks.landmarks import Landmarker
+from bodyfit.detect.networks.mediapipe_graph import part_of
+from bodyfit.detect.networks.multipose import Multipose, Proposal
+from bodyfit.detect.networks.peaks import Maps, Points, hints_in, people_in
+from bodyfit.detect.networks.threads import look_threads, started
 from bodyfit.detect.parts import each_once
-from bodyfit.detect.peaks import Maps, Points, hints_in, people_in
 from bodyfit.detect.regions import Roi
-from bodyfit.detect.repair import as_proposed, believable, reconciled
-from bodyfit.detect.search import distinct, squares
-from bodyfit.detect.similarity import COCO_ROWS, oks
-from bodyfit.detect.threads import look_threads, started
+from bodyfit.detect.search.people import distinct, squares
+from bodyfit.detect.search.repair import as_proposed, believable, reconciled
+from bodyfit.detect.search.similarity import COCO_ROWS, oks
 from bodyfit.errors import OptionError
-from bodyfit.frame import Frame, read_image
+from bodyfit.images.frame import Frame, read_image
 from bodyfit.keypoints import FACE_IBUG68, Keypoints2D, Part, SoftMask
 from bodyfit.skeleton import layout_names, mirrored_rows
 

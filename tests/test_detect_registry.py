@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bodyfit.cli.finding import Finding
+from bodyfit.cli.support.finding import Finding
 from bodyfit.detect import DEFAULT, Detector, Follower, detector_names, load_detector
 from bodyfit.errors import DetectorError, OptionError
-from bodyfit.frame import Frame
+from bodyfit.images.frame import Frame
 
 DOCS = Path(__file__).parents[1] / "docs" / "detectors.md"
 

@@ -21,7 +21,7 @@ def test_a_network_that_does_not_run_fails_with_its_reason(monkeypatch, capsys):
     def broken(name: str) -> None:
         raise DetectorError(f"{name}.onnx: the file is cut short")
 
-    monkeypatch.setattr("bodyfit.detect.network.shipped_network", broken)
+    monkeypatch.setattr("bodyfit.detect.networks.session.shipped_network", broken)
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
@@ -31,7 +31,7 @@ def test_a_network_that_does_not_run_fails_with_its_reason(monkeypatch, capsys):
 
 
 def test_a_cache_that_cannot_be_written_says_what_to_do(monkeypatch):
-    monkeypatch.setattr("bodyfit.loop_cache.loop_cache", lambda function: None)
+    monkeypatch.setattr("bodyfit.runtime.loop_cache.loop_cache", lambda function: None)
     finding = checks._cache()
     assert not finding.ok
     assert "NUMBA_CACHE_DIR" in finding.words

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bodyfit.environment import environment
+from bodyfit.runtime.environment import environment
 
 ROOT = Path(__file__).resolve().parents[1]
-OPENS_SESSIONS = ROOT / "bodyfit/detect/network.py"
+OPENS_SESSIONS = ROOT / "bodyfit/detect/networks/session.py"
 
 FITS = """
 import os, pathlib, sys

@@ -9,9 +9,9 @@ import torch
 
 import bodyfit
 from bodyfit.body.params import BodyParams
-from bodyfit.camera import CalibratedCamera
 from bodyfit.errors import BodyfitError
 from bodyfit.fit.evidence import Rig
+from bodyfit.geometry.camera import CalibratedCamera
 
 F64 = torch.float64
 N = 6

@@ -17,12 +17,12 @@ from moving import motion
 
 import bodyfit
 from bodyfit.body.model import BodyModel, BodyParams, load_model
-from bodyfit.camera import Camera, flip_yz, y_up_from
 from bodyfit.cli.main import main
 from bodyfit.errors import AssetError, OptionError, OutputError
 from bodyfit.fit.result import FitResult, FitStatus
+from bodyfit.geometry.camera import Camera, flip_yz, y_up_from
 from bodyfit.io import EXPORTS, Placing, export, load_amass, read_bodies, save, save_amass, save_params
-from bodyfit.io.rig import rig_of
+from bodyfit.io.export.rig import rig_of
 
 FPS = 25.0
 FLOAT32 = 2e-6

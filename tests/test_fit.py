@@ -13,13 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import bodyfit
 from bodyfit.body.model import BodyModel, BodyParams, load_model
-from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.fit.config import FitConfig, StageConfig
 from bodyfit.fit.evidence import CheckedEvidence
 from bodyfit.fit.fitter import Fitter, fit_keypoints
 from bodyfit.fit.objective import StageObjective
 from bodyfit.fit.result import FitResult, FitStatus, split
+from bodyfit.geometry.camera import Camera
 from bodyfit.skeleton import LAYOUTS, SMPL
 from bodyfit.solve import LMConfig
 from bodyfit.solve.lm import _State, _step_by_tensors

@@ -14,12 +14,12 @@ import torch
 from gltf_reader import Gltf
 
 import bodyfit
-from bodyfit.camera import Camera
-from bodyfit.cli import common
+from bodyfit.app.film import write_film
 from bodyfit.cli.main import main
-from bodyfit.detect.base import DETECTORS
+from bodyfit.cli.support import common
+from bodyfit.detect.registry import DETECTORS
 from bodyfit.errors import OptionError, VideoError
-from bodyfit.film import write_film
+from bodyfit.geometry.camera import Camera
 from bodyfit.io import VideoReader, VideoWriter, load_track
 from bodyfit.keypoints import Keypoints2D
 

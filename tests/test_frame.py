@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, features
 
 from bodyfit.errors import ImageError
-from bodyfit.frame import exif_focal_px, find_images, image_size, is_animation, read_image
-from bodyfit.image_files import list_folder
+from bodyfit.images.files import list_folder
+from bodyfit.images.frame import exif_focal_px, find_images, image_size, is_animation, read_image
 
 # EXIF tags by number, so that the tests do not lean on the module's own names.
 ORIENTATION, EXIF_IFD = 0x0112, 0x8769

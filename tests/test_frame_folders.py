@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bodyfit.app.video import watch_clip
 from bodyfit.cli.main import main
 from bodyfit.errors import OptionError, VideoError
 from bodyfit.io import ClipKeypoints, VideoReader, VideoWriter, load_keypoints
-from bodyfit.io.frame_folder import clips_in_folder, natural_order
+from bodyfit.io.clips.frame_folder import clips_in_folder, natural_order
 from bodyfit.keypoints import convert_keypoints
-from bodyfit.video import watch_clip
 
 SIZE = (48, 32)
 

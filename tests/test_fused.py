@@ -13,11 +13,11 @@ from conftest import tiny_assets
 from test_jacobians import some_prior
 
 from bodyfit.body.model import BodyModel
-from bodyfit.body.points import Points
+from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import FitConfig, StageConfig
 from bodyfit.fit.evidence import Rig
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective
-from bodyfit.parallel import loops_alone, run
+from bodyfit.runtime.parallel import loops_alone, run
 from bodyfit.skeleton import correspondence
 from bodyfit.solve import LMConfig, Normal
 from bodyfit.solve.lm import _State, _step_by_loops, _step_by_tensors

@@ -19,8 +19,8 @@ import pytest
 from fuzz_files import LIMIT_S, Mutator, seeds
 from official_files import FORMS, body_arrays
 
-from bodyfit.body import archive
 from bodyfit.body.assets import load_assets
+from bodyfit.body.files import archive
 from bodyfit.errors import AssetError
 
 pytest.importorskip("chumpy")

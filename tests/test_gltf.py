@@ -15,11 +15,11 @@ from moving import motion
 
 from bodyfit.body.assets import load_assets
 from bodyfit.body.model import BodyModel, BodyParams, load_model
-from bodyfit.camera import flip_yz
 from bodyfit.errors import OptionError, OutputError
-from bodyfit.io.gltf import save_rig_glb
-from bodyfit.io.placing import Placing
-from bodyfit.io.rig import rig_of
+from bodyfit.geometry.camera import flip_yz
+from bodyfit.io.export.export_frame import Placing
+from bodyfit.io.export.gltf import save_rig_glb
+from bodyfit.io.export.rig import rig_of
 
 FRAMES, FPS = 13, 25.0
 PAGE = """<!doctype html><link rel="icon" href="data:,">%s<body style="margin:0"><script type="module">

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bodyfit.cli import interrupt
 from bodyfit.cli.main import main
+from bodyfit.cli.support import interrupt
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

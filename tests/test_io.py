@@ -15,9 +15,9 @@ from PIL import Image
 from pytorch3d.io import load_obj
 
 from bodyfit.body.model import BodyParams
-from bodyfit.camera import Camera, flip_yz
 from bodyfit.errors import AssetError, OptionError, OutputError, ShapeError
 from bodyfit.fit.result import FitResult, FitStatus
+from bodyfit.geometry.camera import Camera, flip_yz
 from bodyfit.io import (
     known_entries,
     load_result,
@@ -30,7 +30,7 @@ from bodyfit.io import (
     write_json,
     write_summary,
 )
-from bodyfit.io.atomic import is_temporary
+from bodyfit.runtime.atomic import is_temporary
 
 TETRAHEDRON = np.array([[0, 1, 2], [0, 3, 1], [1, 3, 2], [2, 3, 0]])
 

@@ -8,16 +8,16 @@ import torch
 from conftest import tiny_assets
 
 from bodyfit.body.model import BodyModel
-from bodyfit.body.points import Points, pose_tree
+from bodyfit.body.points.posed import Points, pose_tree
 from bodyfit.body.pose_prior import PosePrior
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import StageConfig
-from bodyfit.fit.initial import RigidPlacement
+from bodyfit.fit.initialise.placement import RigidPlacement
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective
 from bodyfit.fit.residuals.capsules import CapsuleOverlap
 from bodyfit.fit.residuals.lift import centred_distance
 from bodyfit.fit.residuals.mixture import MixturePrior
-from bodyfit.rotation import exp_and_left_jacobian, so3_exp
+from bodyfit.geometry.rotation import exp_and_left_jacobian, so3_exp
 from bodyfit.skeleton import correspondence
 
 STEP = 1e-6

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import TypeCheckError
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bodyfit.body.kernel import MeshArrays, posed_joints, posed_mesh, reference_mesh, skin_mesh
+from bodyfit.body.kernels.skinning import MeshArrays, posed_joints, posed_mesh, reference_mesh, skin_mesh
 from bodyfit.body.lbs import forward_kinematics, rigid_transforms, skin
 from bodyfit.body.model import load_model
 from bodyfit.errors import ShapeError
-from bodyfit.rotation import so3_exp
+from bodyfit.geometry.rotation import so3_exp
 from bodyfit.skeleton import LAYOUTS
 
 F32, F64 = torch.float32, torch.float64

@@ -13,7 +13,7 @@ from PIL import Image
 import bodyfit
 from bodyfit.cli.main import main
 from bodyfit.errors import KeypointFileError, OptionError
-from bodyfit.frame import Frame, read_image
+from bodyfit.images.frame import Frame, read_image
 from bodyfit.io import ClipKeypoints, load_keypoints, save_keypoints
 from bodyfit.keypoints import Keypoints2D, convert_keypoints
 from bodyfit.skeleton import LAYOUTS

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bodyfit.errors import KeypointFileError
-from bodyfit.frame import Frame
+from bodyfit.images.frame import Frame
 from bodyfit.io import ClipKeypoints, load_keypoints
 from bodyfit.io.keypoints.of_clip import files_of_clip
 from bodyfit.io.point_names import keypoint_name, layout_of_names

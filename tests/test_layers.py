@@ -1,39 +1,28 @@
-"""DESIGN.md's rooms: a module imports only lower layers and earlier rows of its own."""
+"""The rooms of docs/architecture.md: a module imports only lower layers and earlier rows of its own."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import networkx
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "bodyfit"
 
-LAYERS: tuple[tuple[str, ...], ...] = (
-    (
-        "errors",
-        "environment",
-        "forking",
-        "pickling",
-        "names",
-        "loop_cache",
-        "compiled",
-        "parallel",
-        "rotation",
-        "timeline",
-        "skeleton",
-        "solve",
-    ),
-    ("image_files", "frame", "camera", "keypoints", "tracker"),
-    ("body",),
-    ("fit",),
-    ("detect", "render", "io"),
-    # video is the pipeline of a clip; film and show read results (io) and draw them (render): above both.
-    ("pipeline", "video", "markers", "film", "batch", "evaluate", "show"),
-    ("cli",),
-)
-"""The table of DESIGN.md, lowest first, each layer's rooms in the order of their rows."""
+TABLE = PACKAGE.parent / "docs" / "architecture.md"
+
+
+def layers(page: str) -> list[list[str]]:
+    """The rooms of each layer, lowest first, in the order that the table of docs/architecture.md has them in."""
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", page, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(len(rows))), "the layers are numbered from 0 upwards"
+    return [re.findall(r"`(\w+)/?`", rooms) for _, rooms in rows]
+
+
+LAYERS = layers(TABLE.read_text(encoding="utf-8"))
 ORDER = {room: (layer, row) for layer, rooms in enumerate(LAYERS) for row, room in enumerate(rooms)}
 APART = {"detect", "render", "io"}
 """Backends, which do not import each other."""
@@ -72,7 +61,7 @@ def violations(package: Path) -> list[str]:
         module = ".".join((package.name, *(parts[:-1] if is_package else parts)))
         room = parts[0]
         if room not in ORDER:
-            found.append(f"{module}: {room} has no place in the table of DESIGN.md")
+            found.append(f"{module}: {room} has no place in the table of docs/architecture.md")
             continue
         for line, name in imported(path.read_text(encoding="utf-8"), module, is_package=is_package):
             top, _, rest = name.partition(".")
@@ -104,18 +93,19 @@ def test_the_walk_sees_the_whole_package():
         "errors",
         "skeleton",
         "solve",
-        "camera",
+        "geometry",
+        "images",
         "body",
         "fit",
         "detect",
         "render",
         "io",
-        "pipeline",
+        "app",
         "evaluate",
         "cli",
     } <= rooms
-    source = (PACKAGE / "fit/hypotheses.py").read_text()
-    found = {name for _, name in imported(source, "bodyfit.fit.hypotheses", is_package=False)}
+    source = (PACKAGE / "fit/initialise/descent.py").read_text()
+    found = {name for _, name in imported(source, "bodyfit.fit.initialise.descent", is_package=False)}
     assert {"bodyfit.fit.objective.StageObjective", "bodyfit.solve.minimize", "torch"} <= found
 
 
@@ -150,16 +140,16 @@ def planted(tmp_path):
         ("solve/lm.py", "try:\n    import bodyfit.fit.fitter\nexcept ImportError:\n    pass"),
         ("solve/lm.py", "from importlib import import_module\nimport_module('bodyfit.fit')"),
         ("solve/lm.py", "from bodyfit.body.model import *"),
-        ("errors.py", "from bodyfit.rotation import hat"),  # the same layer, a later row
-        ("frame.py", "from bodyfit.camera import Camera"),
+        ("errors.py", "from bodyfit.geometry.rotation import hat"),  # the same layer, a later row
+        ("images/frame.py", "from bodyfit.keypoints import Keypoints2D"),
         ("body/model.py", "from bodyfit.fit.config import FitConfig"),
-        ("detect/base.py", "from bodyfit.io.params import save"),
-        ("io/mesh.py", "from bodyfit.render.shade import shade"),
+        ("detect/base.py", "from bodyfit.io.results.params import save"),
+        ("io/export/mesh.py", "from bodyfit.render.shade import shade"),
         ("render/shade.py", "from bodyfit.detect import Detector"),
         ("render/shade.py", "from ..detect import Detector"),
-        ("pipeline.py", "from bodyfit.batch import run"),
-        ("batch.py", "from bodyfit.cli import main"),
-        ("batch.py", "from bodyfit.evaluate import mpjpe"),
+        ("app/batch/run.py", "from bodyfit.report.page import write_page"),
+        ("app/video.py", "from bodyfit.cli import main"),
+        ("app/video.py", "from bodyfit.evaluate import mpjpe"),
         ("fit/fitter.py", "from bodyfit.evaluate import mpjpe"),
         ("fit/fitter.py", "from bodyfit import FitConfig"),
         ("utils.py", "import os"),
@@ -175,15 +165,47 @@ def test_a_planted_violation_is_found(planted, module, source):
         ("__init__.py", "from bodyfit.cli.main import main"),
         ("solve/lm.py", "import torch\nfrom bodyfit.errors import OptionError"),
         ("body/model.py", "from bodyfit.body.lbs import skin\nfrom . import lbs\nfrom .lbs import skin"),
-        ("keypoints.py", "from bodyfit.camera import Camera"),
+        ("keypoints.py", "from bodyfit.geometry.camera import Camera"),
         ("fit/fitter.py", "from bodyfit.body.model import BodyModel\nfrom ..solve import minimize"),
-        ("batch.py", "from bodyfit.pipeline import fit_frames"),
+        ("report/page.py", "from bodyfit.app.results.find import find_results"),
         ("cli/main.py", "import bodyfit\nfrom bodyfit.io import save\nfrom bodyfit import __version__"),
-        ("io/mesh.py", "import bodyfitter\nfrom bodyfitter.cli import x"),
+        ("io/export/mesh.py", "import bodyfitter\nfrom bodyfitter.cli import x"),
     ],
 )
 def test_an_honest_import_is_not(planted, module, source):
     assert planted(module, source) == []
+
+
+def circles(package: Path) -> list[list[str]]:
+    """The groups of modules of a package that import each other in a circle, nested imports included."""
+    files = {}
+    for path in package.rglob("*.py"):
+        parts = (package.name, *path.relative_to(package).with_suffix("").parts)
+        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    graph = networkx.DiGraph()
+    for module, path in files.items():
+        is_package = path.stem == "__init__"
+        for _, name in imported(path.read_text(encoding="utf-8"), module, is_package=is_package):
+            target = name if name in files else name.rpartition(".")[0]
+            if target in files and target not in (module, package.name):
+                graph.add_edge(module, target)
+    return [sorted(group) for group in networkx.strongly_connected_components(graph) if len(group) > 1]
+
+
+def test_no_modules_import_each_other_in_a_circle(tmp_path):
+    # The package `fit` is a function, too, and calls the fitter.
+    assert [c for c in circles(PACKAGE) if "bodyfit.fit" not in c] == []
+    (tmp_path / "p").mkdir()
+    for name, source in (("a", "from p.b import x"), ("b", "def f():\n    import p.c"), ("c", "from p import a")):
+        (tmp_path / "p" / f"{name}.py").write_text(source)
+    assert circles(tmp_path / "p") == [["p.a", "p.b", "p.c"]]
+
+
+def test_no_room_is_crowded():
+    """A folder of more than twenty files has more than one concept in it."""
+    for top in (PACKAGE, PACKAGE.parent / "scripts"):
+        for folder in (top, *(p for p in top.rglob("*") if p.is_dir())):
+            assert len([p for p in folder.glob("*.py") if p.stem != "__init__"]) <= 20, folder
 
 
 def test_importing_the_package_costs_nothing():

@@ -12,11 +12,11 @@ import trimesh
 from scipy.spatial import ConvexHull
 from scipy.special import ellipe
 
+from bodyfit.body.anthropometry.cross_section import hull_perimeters
+from bodyfit.body.anthropometry.measure import BODY_DENSITY, Measurements, TapeMeasure, measure
+from bodyfit.body.anthropometry.shape_from_measurements import shape_from_measurements
 from bodyfit.body.assets import GENDERS
-from bodyfit.body.measure import BODY_DENSITY, Measurements, TapeMeasure, measure
 from bodyfit.body.model import BodyModel, load_model
-from bodyfit.body.section import hull_perimeters
-from bodyfit.body.tailor import shape_from_measurements
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.skeleton import SMPL
 

@@ -18,8 +18,8 @@ from smplx.utils import Struct
 from smplx.vertex_ids import vertex_ids
 
 import bodyfit
-from bodyfit.body.archive import asset_path
 from bodyfit.body.assets import load_assets
+from bodyfit.body.files.archive import asset_path
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.body.pose_prior import load_pose_prior
 from bodyfit.body.record import GENDERS, PoseBlocks

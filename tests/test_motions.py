@@ -21,9 +21,9 @@ from scipy.spatial.transform import Rotation
 
 import bodyfit
 from bodyfit.body.model import BodyModel
-from bodyfit.camera import y_up_from
 from bodyfit.cli.main import main
 from bodyfit.errors import AssetError, OptionError
+from bodyfit.geometry.camera import y_up_from
 from bodyfit.io import EXPORTS, MOTION_FORMATS, load_amass, load_motion, load_motions, save_model
 from bodyfit.skeleton import SMPL, SMPLH, SMPLX
 
@@ -882,7 +882,7 @@ def test_every_layout_is_listed_in_the_docs():
 
 def test_joints_of_skeletons_agree():
     """Motion-X's order is SMPL-H's with the jaw after it."""
-    from bodyfit.io.motions.motionx import _JOINTS
+    from bodyfit.io.motions.programs.motionx import _JOINTS
 
     assert _JOINTS.names[:52] == SMPLH.names
     assert [_JOINTS.names[p] for p in _JOINTS.parents[1:]] == [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bodyfit.names import as_path, as_text
+from bodyfit.runtime.file_names import as_path, as_text
 
 ROOT = Path(__file__).resolve().parents[1]
 LATIN_1 = os.fsdecode(b"caf\xe9.jpg")

@@ -10,9 +10,9 @@ import torch
 from shown_results import result_of, standing
 
 import bodyfit
-from bodyfit.body.points import Points
+from bodyfit.body.points.posed import Points
 from bodyfit.errors import AssetError
-from bodyfit.fit.observed import ObservedJoints
+from bodyfit.fit.quality.observed_joints import ObservedJoints
 from bodyfit.fit.result import FitStatus, join, split, take
 from bodyfit.skeleton import SMPL, correspondence, layout_names
 

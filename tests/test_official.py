@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from bodyfit.body.assets import load_assets
-from bodyfit.body.kinds import KINDS
+from bodyfit.body.families.kinds import KINDS
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.body.record import PoseBlocks
 from bodyfit.errors import AssetError
@@ -344,7 +344,7 @@ def test_a_folder_in_the_layout_of_smplx_is_as_good_as_its_file(files, tmp_path)
 def test_chumpy_and_scipy_sparse_are_not_needed_for_their_pickles(files):
     code = (
         "import sys; sys.modules['chumpy'] = sys.modules['scipy'] = None;"
-        "from pathlib import Path; from bodyfit.body.official import read_body;"
+        "from pathlib import Path; from bodyfit.body.families.official import read_body;"
         f"print(read_body(Path({str(files['SMPL-H pkl'][0])!r}), name='x', gender='male').kind.name)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])

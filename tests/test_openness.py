@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import bodyfit
-from bodyfit.body.points import Points
+from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.fitter import fit_keypoints
 from bodyfit.fit.residuals import (

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import bodyfit
-from bodyfit.body.capsules import Capsules, may_touch
-from bodyfit.body.points import pose_tree
+from bodyfit.body.contact.capsules import Capsules, may_touch
+from bodyfit.body.points.posed import pose_tree
 from bodyfit.fit.residuals.capsules import CapsuleOverlap
 
 

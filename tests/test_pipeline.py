@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import bodyfit.pipeline as pipeline
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-import bodyfit.pipeline as pipeline
+from bodyfit.app.pipeline import Lens, as_frame, fit_detections, fit_frames, fit_image, lift_to_camera, rotation_to_ray
 from bodyfit.body.model import BodyParams
-from bodyfit.camera import Camera
 from bodyfit.errors import ImageError, OptionError
 from bodyfit.fit.result import FitResult, FitStatus, split
-from bodyfit.frame import Frame
+from bodyfit.geometry.camera import Camera
+from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D
-from bodyfit.pipeline import Lens, as_frame, fit_detections, fit_frames, fit_image, lift_to_camera, rotation_to_ray
 from bodyfit.skeleton import layout_names
 
 SAMPLES = Path(__file__).parents[1] / "assets" / "samples"

@@ -11,13 +11,13 @@ import torch
 from moving import motion
 
 import bodyfit
-from bodyfit.body.points import Points, pose_tree
+from bodyfit.app.markers import fit_points3d, marker_error_m
+from bodyfit.body.points.posed import Points, pose_tree
 from bodyfit.cli.main import main
 from bodyfit.errors import KeypointFileError, OptionError
 from bodyfit.io import load_amass
 from bodyfit.io.points3d import BodyPoints, load_points3d
 from bodyfit.io.points3d.marker_sets import joint_centres
-from bodyfit.markers import fit_points3d, marker_error_m
 from bodyfit.skeleton import LAYOUTS, correspondence
 
 HALPE = (

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from bodyfit.body.archive import asset_path
 from bodyfit.body.assets import load_assets
+from bodyfit.body.files.archive import asset_path
 from bodyfit.body.model import BodyModel
 from bodyfit.body.record import GENDERS, PoseBlocks
 from bodyfit.skeleton import SMPL

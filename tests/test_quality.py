@@ -14,15 +14,15 @@ from PIL import Image
 
 import bodyfit
 from bodyfit import render
-from bodyfit.camera import Camera
 from bodyfit.cli.main import main
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.fitter import Fitter
-from bodyfit.fit.quality import LANDMARKS, OTHERS
+from bodyfit.fit.quality.status import LANDMARKS, OTHERS
 from bodyfit.fit.result import FitStatus
-from bodyfit.fit.sequence import fit_sequence
-from bodyfit.fit.track import Track
-from bodyfit.rotation import so3_exp
+from bodyfit.fit.sequence.fitter import fit_sequence
+from bodyfit.fit.sequence.track import Track
+from bodyfit.geometry.camera import Camera
+from bodyfit.geometry.rotation import so3_exp
 from bodyfit.skeleton import layout_names
 
 SAMPLES = Path(__file__).parents[1] / "assets" / "samples"

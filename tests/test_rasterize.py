@@ -363,7 +363,7 @@ def test_bands_of_no_rows():
 
 
 def test_the_kernel_compiles_where_no_cache_can_be_written(monkeypatch):
-    from bodyfit import compiled
+    from bodyfit.runtime import compiled
 
     compiler = compiled.numba.njit
 

@@ -24,7 +24,7 @@ from test_points3d import trc
 
 import bodyfit
 from bodyfit.cli.main import app, main
-from bodyfit.io.video_writer import VideoWriter
+from bodyfit.io.clips.writer import VideoWriter
 
 README = PAGES[0]
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands
@@ -230,7 +230,7 @@ def test_these_tests_would_find_what_is_not_there(tmp_path, monkeypatch):
     page.write_text("`--smoothness 2`")
     with pytest.raises(AssertionError):
         test_every_option_in_the_text_is_there(page)
-    page.write_text("`python scripts/bench_fit.py CLIPS --smoothness 2`")
+    page.write_text("`python -m scripts.bench.fit CLIPS --smoothness 2`")
     with pytest.raises(AssertionError):
         test_every_script_and_its_options_are_there(page)
 
@@ -271,7 +271,7 @@ def test_every_command_and_option_is_there(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=names_of(PAGES))
 def test_every_option_in_the_text_is_there(page):
-    scripts = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "scripts").glob("*.py"))
+    scripts = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "scripts").rglob("*.py"))
     for span in spans(page):
         if span.startswith("--"):
             option = re.match(r"--[\w-]+", span)
@@ -282,10 +282,11 @@ def test_every_option_in_the_text_is_there(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=names_of(PAGES))
 def test_every_script_and_its_options_are_there(page):
-    for name in re.findall(r"scripts/\w+\.py", page.read_text(encoding="utf-8")):
+    for name in re.findall(r"scripts/[\w/]+\.py", page.read_text(encoding="utf-8")):
         assert (ROOT / name).exists(), f"{page.name} names {name}"
-    for _, script, *words in commands(page, "python"):
-        if script.startswith("scripts/"):
+    for _, *words in commands(page, "python"):
+        if words[:1] == ["-m"] and words[1].startswith("scripts."):
+            script = words[1].replace(".", "/") + ".py"
             source = (ROOT / script).read_text(encoding="utf-8")
             for option in (word.strip("[]") for word in words if re.match(r"\[?--", word)):
                 assert f'"{option.partition("=")[0]}"' in source, f"{page.name}: {script} {option}"

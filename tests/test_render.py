@@ -12,8 +12,8 @@ from pytorch3d.renderer.mesh.shading import _apply_lighting
 from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 
-from bodyfit.camera import Camera, to_pytorch3d_axes
 from bodyfit.errors import OptionError, ShapeError
+from bodyfit.geometry.camera import Camera, to_pytorch3d_axes
 from bodyfit.render import (
     MeshRasterizer,
     RasterizationSettings,

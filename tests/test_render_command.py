@@ -13,10 +13,10 @@ from PIL import Image
 
 import bodyfit
 from bodyfit.body.model import BodyParams
-from bodyfit.camera import Camera
 from bodyfit.cli.main import main
 from bodyfit.errors import OptionError, OutputError
 from bodyfit.fit.result import FitResult, FitStatus
+from bodyfit.geometry.camera import Camera
 from bodyfit.io import save, save_depth, save_gif, save_labels, write_json
 from bodyfit.skeleton import SMPL
 

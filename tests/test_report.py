@@ -13,14 +13,14 @@ from PIL import Image
 from shown_results import result_of, standing, write_clip, write_picture
 
 import bodyfit
+from bodyfit.app.results.folder import read_results
 from bodyfit.body.model import BodyParams
-from bodyfit.camera import flip_yz
 from bodyfit.cli.main import main
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitStatus
-from bodyfit.show.folder import read_results
-from bodyfit.show.pack import jpeg_within, pack_integers, pack_points, unpack_integers
-from bodyfit.show.page import page, write_page
+from bodyfit.geometry.camera import flip_yz
+from bodyfit.report.pack import jpeg_within, pack_integers, pack_points, unpack_integers
+from bodyfit.report.page import page, write_page
 
 
 @pytest.fixture(scope="module")

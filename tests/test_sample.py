@@ -11,11 +11,11 @@ from conftest import tiny_assets
 from scipy.stats import kstest, truncnorm
 
 import bodyfit
-from bodyfit.body.contact import SelfContact
+from bodyfit.body.anthropometry.cross_section import closed
+from bodyfit.body.contact.self_contact import SelfContact
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.body.pose_prior import load_pose_prior
 from bodyfit.body.sample import POSES, random_bodies
-from bodyfit.body.section import closed
 from bodyfit.errors import OptionError
 
 
@@ -127,7 +127,7 @@ def test_rare_and_single_heights_are_met(model):
     ],
 )
 def test_heights_that_nobody_has_are_refused(model, heights, says):
-    from bodyfit.body.stature import Stature, check_heights
+    from bodyfit.body.anthropometry.height import Stature, check_heights
 
     with pytest.raises(OptionError, match=says):
         Stature(model, 10, check_heights(heights), 3.0)
@@ -210,7 +210,7 @@ def test_no_hand_is_in_the_trunk_and_the_prior_alone_puts_some_there():
 
 def test_depth_of_a_needle_in_a_box():
     """Against a box whose inside is known; the probes lie above, in and below it, and on the edges of its diagonals."""
-    from bodyfit.body.contact_loops import depth
+    from bodyfit.body.contact.self_contact_loops import depth
 
     corners = np.array([[x, y, z] for x in (0.0, 1) for y in (0.0, 1) for z in (0.0, 1)])
     hull = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]

@@ -9,21 +9,24 @@ import roma
 import torch
 
 from bodyfit.body.model import load_model
-from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.evaluate.metrics import pa_mpjpe
-from bodyfit.fit import continuity, fitter, sides
+from bodyfit.fit import fitter
 from bodyfit.fit.config import FitConfig, SequenceConfig
-from bodyfit.fit.continuity import agreeing, between, unwrapped
 from bodyfit.fit.fitter import fit_keypoints
-from bodyfit.fit.focal import Focal
+from bodyfit.fit.initialise.left_right import turned_round
 from bodyfit.fit.residuals.motion import Motion
 from bodyfit.fit.result import FitStatus
-from bodyfit.fit.sequence import SequenceFitter, fit_sequence
-from bodyfit.fit.swaps import turned_round
+from bodyfit.fit.sequence import continuity
+from bodyfit.fit.sequence import left_right as sides
+from bodyfit.fit.sequence.continuity import agreeing, between, unwrapped
+from bodyfit.fit.sequence.fitter import SequenceFitter, fit_sequence
+from bodyfit.fit.sequence.focal import Focal
 from bodyfit.fit.variables import Variables
-from bodyfit.io import bvh, export, gltf, rig
-from bodyfit.rotation import so3_exp
+from bodyfit.geometry.camera import Camera
+from bodyfit.geometry.rotation import so3_exp
+from bodyfit.io import export
+from bodyfit.io.export import bvh, gltf, rig
 from bodyfit.solve import LMConfig
 
 SIZE, FOCAL, FPS, LAYOUT = (1000, 1000), 1000.0, 30.0, "openpose25"

@@ -10,10 +10,10 @@ import torch
 
 import bodyfit
 from bodyfit.body.model import BodyModel, load_model
-from bodyfit.camera import Camera
 from bodyfit.fit.fitter import fit_keypoints
-from bodyfit.fit.initial import uphill
+from bodyfit.fit.initialise.placement import uphill
 from bodyfit.fit.result import FitResult
+from bodyfit.geometry.camera import Camera
 from bodyfit.skeleton import LAYOUTS, SMPL
 
 SIZE, FOCAL = (1000, 1000), 1000.0

@@ -13,9 +13,9 @@ from test_fit import FOCAL, LAYOUT, PEOPLE, SAME, SIZE, apart, bodies, fit, pa_m
 from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.fitter import Fitter
-from bodyfit.fit.hypotheses import from_components
+from bodyfit.fit.initialise.descent import from_components
+from bodyfit.fit.initialise.left_right import SWAPS, agreeing_lift, exchanges
 from bodyfit.fit.result import FitResult, FitStatus, split
-from bodyfit.fit.swaps import SWAPS, agreeing_lift, exchanges
 from bodyfit.skeleton import LAYOUTS, layout_names, mirrored_rows
 
 NEAR = 0.01

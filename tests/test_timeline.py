@@ -12,16 +12,16 @@ from conftest import tiny_assets
 from gltf_reader import Gltf
 from scipy.spatial.transform import Rotation
 
+from bodyfit.app.video import even_slots
 from bodyfit.body.model import BodyModel, BodyParams
-from bodyfit.camera import Camera
 from bodyfit.cli.main import main
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.fit.result import FitResult, FitStatus
-from bodyfit.fit.track import Track
+from bodyfit.fit.sequence.track import Track
+from bodyfit.geometry.camera import Camera
 from bodyfit.io import export, load_amass, load_result, load_track, read_bodies, save_amass, save_track
-from bodyfit.io.bvh import HELD_S
+from bodyfit.io.export.bvh import HELD_S
 from bodyfit.timeline import between, clock_rate, even_times, is_even, lerp_rows, slerp_rotvecs, slerp_rows
-from bodyfit.video import even_slots
 
 GAP = np.r_[np.arange(12), np.arange(32, 44)] / 10.0
 """10 frames a second, and two seconds missing."""

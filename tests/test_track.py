@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from bodyfit.app.video import even_slots
 from bodyfit.body.model import BodyParams
-from bodyfit.camera import Camera
-from bodyfit.detect.clip import watch
-from bodyfit.detect.steady import exchanged, mirror, unsteady
+from bodyfit.detect.tracking.clip import watch
+from bodyfit.detect.tracking.steady import exchanged, mirror, unsteady
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult, FitStatus
-from bodyfit.fit.track import Track
-from bodyfit.frame import Frame
+from bodyfit.fit.sequence.track import Track
+from bodyfit.geometry.camera import Camera
+from bodyfit.images.frame import Frame
 from bodyfit.io import load_result, load_track, save, save_track
 from bodyfit.keypoints import KeypointRows, Keypoints2D
 from bodyfit.tracker import Sighting, Tracker, TrackerConfig, similarity, trails
-from bodyfit.video import even_slots
 
 
 def _track(n: int = 5, first: int = 7) -> Track:

@@ -11,14 +11,14 @@ import torch
 
 import bodyfit
 from bodyfit.body.model import BodyModel, load_model
-from bodyfit.camera import CalibratedCamera, Camera
 from bodyfit.errors import AssetError
 from bodyfit.fit.config import Calibration, FitConfig, StageConfig
 from bodyfit.fit.fitter import Fitter, fit_keypoints
 from bodyfit.fit.objective import StageObjective
+from bodyfit.fit.quality.uncertainty import covariance
 from bodyfit.fit.result import FitResult, FitStatus, split
-from bodyfit.fit.uncertainty import covariance
 from bodyfit.fit.variables import Variables
+from bodyfit.geometry.camera import CalibratedCamera, Camera
 from bodyfit.skeleton import LAYOUTS, SMPL
 
 SIZE, FOCAL = (1000, 1000), 1000.0
@@ -303,7 +303,7 @@ def test_files_keep_the_deviations_of_joints(tmp_path, fitted):
 
 @pytest.mark.parametrize("missing", [(), ("hip", "knee", "ankle", "toe", "heel")], ids=["whole", "no legs"])
 def test_people_are_off_by_what_is_foretold(missing):
-    """Poses of the shipped prior itself; scripts/bench_uncertainty.py judges on held-out clips and more of them."""
+    """Poses of the shipped prior itself; scripts/bench/uncertainty.py judges on held-out clips and more of them."""
     model = load_model()
     params, xyc = people(load_model(dtype=torch.float64), 64, seed=5)
     truth = load_model(dtype=torch.float64)(**params).joints[:, :24].float()

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 import bodyfit
+from bodyfit.app.pipeline import fit_detections
 from bodyfit.body.model import BodyModel, BodyParams, load_model
-from bodyfit.camera import CalibratedCamera, Camera
 from bodyfit.fit.fitter import fit_keypoints
 from bodyfit.fit.result import FitResult, FitStatus
-from bodyfit.fit.sequence import fit_sequence
-from bodyfit.frame import Frame
+from bodyfit.fit.sequence.fitter import fit_sequence
+from bodyfit.geometry.camera import CalibratedCamera, Camera
+from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D
-from bodyfit.pipeline import fit_detections
 from bodyfit.skeleton import layout_names
 
 SIZE, FOCAL = (1000, 800), 1000.0

@@ -14,16 +14,16 @@ from roma import rotvec_to_rotmat
 from shown_results import result_of, standing, write_clip, write_picture
 
 import bodyfit
+from bodyfit.app.results.folder import read_results
 from bodyfit.cli.main import main
 from bodyfit.errors import OptionError
 from bodyfit.fit.result import FitStatus
 from bodyfit.io import VideoWriter
-from bodyfit.show.edits import PersonEdits
-from bodyfit.show.folder import read_results
+from bodyfit.viewer.edits import PersonEdits
 
 viser = pytest.importorskip("viser")
 
-from bodyfit.show.viewer import Viewer  # noqa: E402
+from bodyfit.viewer.server import Viewer  # noqa: E402
 
 
 @pytest.fixture(scope="module")

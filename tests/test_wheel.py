@@ -57,7 +57,7 @@ def source_files(folder: Path) -> set[str]:
 
 def test_every_module_is_in_the_wheel_and_nothing_else(files):
     modules = source_files(ROOT / "bodyfit")
-    assert {"bodyfit/__init__.py", "bodyfit/cli/main.py", "bodyfit/body/safe_pickle.py"} <= modules
+    assert {"bodyfit/__init__.py", "bodyfit/cli/main.py", "bodyfit/body/files/safe_pickle.py"} <= modules
     assets = {f"bodyfit/{name}" for name in source_files(ROOT / "assets")}
     package = {name for name in files if ".dist-info/" not in name}
     assert package == modules | assets
@@ -110,7 +110,14 @@ def test_type_checkers_see_the_annotations(files):
 def test_the_sdist_holds_what_makes_the_wheel_and_its_tests(built):
     with tarfile.open(built[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    want = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "tests/conftest.py", "scripts/build_open_body.py"}
+    want = {
+        "pyproject.toml",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "tests/conftest.py",
+        "scripts/build/open_body/build.py",
+    }
     assert want <= names
     assert source_files(ROOT / "assets") <= names
     assert not {n for n in names if "__pycache__" in n or n.startswith((".git/", ".ci/")) or n.endswith(".pyc")}

@@ -11,10 +11,10 @@ import pytest
 import typer
 
 import bodyfit
-from bodyfit.camera import focal_px_from
 from bodyfit.cli.main import app
-from bodyfit.cli.wording import OPTIONS, in_options
+from bodyfit.cli.support.wording import OPTIONS, in_options
 from bodyfit.errors import BodyfitError
+from bodyfit.geometry.camera import focal_px_from
 
 PACKAGE = Path(bodyfit.__file__).parent
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bodyfit.body.archive import asset_path, read_archive
-from bodyfit.body.folders import chosen_file
-from bodyfit.body.official import read_body
-from bodyfit.body.open_family import OPEN_KINDS, open_body
+from bodyfit.body.families.folders import chosen_file
+from bodyfit.body.families.official import read_body
+from bodyfit.body.families.open import OPEN_KINDS, open_body
+from bodyfit.body.files.archive import asset_path, read_archive
 from bodyfit.body.record import GENDERS, BodyAssets
 from bodyfit.errors import AssetError, OptionError
 

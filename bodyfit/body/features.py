@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bodyfit.rotation import hat
+from bodyfit.geometry.rotation import hat
 
 __all__ = ["pose_features", "pose_features_derivative"]
 

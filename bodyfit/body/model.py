@@ -11,17 +11,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bodyfit.body.anthropometry.measure import Measurements, TapeMeasure
+from bodyfit.body.anthropometry.shape_from_measurements import shape_from_measurements
 from bodyfit.body.assets import load_assets
 from bodyfit.body.features import pose_features
-from bodyfit.body.kernel import posed_joints, posed_mesh, skin_mesh
-from bodyfit.body.kernel_arrays import MeshArrays
-from bodyfit.body.keypoint_sums import KeypointSums
-from bodyfit.body.measure import Measurements, TapeMeasure
+from bodyfit.body.kernels.arrays import MeshArrays
+from bodyfit.body.kernels.skinning import posed_joints, posed_mesh, skin_mesh
 from bodyfit.body.params import BodyOutput, BodyParams, ParamSize, complete
+from bodyfit.body.points.sums import KeypointSums
 from bodyfit.body.record import BodyAssets, PoseBlocks
-from bodyfit.body.tailor import shape_from_measurements
 from bodyfit.errors import OptionError
-from bodyfit.rotation import so3_exp
+from bodyfit.geometry.rotation import so3_exp
 from bodyfit.skeleton import correspondence
 
 __all__ = ["BodyModel", "BodyOutput", "BodyParams", "load_model"]
@@ -354,7 +354,7 @@ class BodyModel(nn.Module):
         density: float | int = 985.0,
         max_sd: float | int = 5.0,
     ) -> Float[Tensor, "B S"]:
-        """Betas of the most probable body that measures so; see `bodyfit.body.tailor`."""
+        """Betas of the most probable body that measures so; see `body/anthropometry/shape_from_measurements.py`."""
         return shape_from_measurements(
             self,
             height=height,

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bodyfit.errors import OptionError, ShapeError
-from bodyfit.pickling import ByValue
+from bodyfit.runtime.pickling import ByValue
 
 __all__ = ["BodyOutput", "BodyParams", "ParamSize", "complete"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bodyfit.body.assets import asset_path, read_archive
-from bodyfit.body.safe_pickle import as_array
+from bodyfit.body.files.safe_pickle import as_array
 from bodyfit.errors import AssetError
 from bodyfit.skeleton import SMPL
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Int
 
-from bodyfit.body.kinds import Kind
+from bodyfit.body.families.kinds import Kind
 
 __all__ = ["GENDERS", "BodyAssets", "HandSpace", "Landmarks", "PoseBlocks"]
 

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bodyfit.body.contact import SelfContact
+from bodyfit.body.anthropometry.height import Stature, check_heights
+from bodyfit.body.contact.self_contact import SelfContact
 from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.body.pose_prior import PosePrior, load_pose_prior
-from bodyfit.body.stature import Stature, check_heights
 from bodyfit.errors import OptionError
 
 __all__ = ["POSES", "random_bodies"]

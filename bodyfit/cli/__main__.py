@@ -9,7 +9,7 @@ import os
 import sys
 from typing import NoReturn
 
-from bodyfit.cli import interrupt
+from bodyfit.cli.support import interrupt
 
 __all__ = ["run"]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodyfit.cli import common, finding, interrupt
-from bodyfit.cli.wording import in_options
+from bodyfit.cli.support import common, finding, interrupt
+from bodyfit.cli.support.wording import in_options
 from bodyfit.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -79,12 +79,12 @@ def batch(
     by = finding.Finding(detector=detector, tta=tta, keypoints=keypoints, layout=keypoint_layout)
     by.check_name()
     with interrupt.at_once():
-        from bodyfit.batch.run import run_batch
-        from bodyfit.pipeline import Lens
+        from bodyfit.app.batch.run import run_batch
+        from bodyfit.app.pipeline import Lens
 
     chosen, aside = None, contextlib.nullcontext()
     if engine is EngineName.RAY:
-        from bodyfit.batch.ray_engine import ray_engine
+        from bodyfit.app.batch.ray_engine import ray_engine
 
         aside = contextlib.redirect_stdout(sys.stderr)  # where Ray prints what its nodes say
         chosen = ray_engine(workers, address=address, timeout_s=timeout_s)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodyfit.cli import common
-from bodyfit.cli.convert_source import BODY_MODEL, MARKERS, Held, what_is
-from bodyfit.cli.marker_source import bodies_of_markers
+from bodyfit.cli.support import common
+from bodyfit.cli.support.convert_source import BODY_MODEL, MARKERS, Held, what_is
+from bodyfit.cli.support.marker_source import bodies_of_markers
 from bodyfit.errors import BodyfitError, OptionError
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ def _export(
     tolerance_mm: float | None,
 ) -> dict[str, Any]:
     from bodyfit.io import Placing, export
-    from bodyfit.io.formats import time_note
+    from bodyfit.io.export.formats import time_note
 
     unit = unit or Unit.M
     times_s = bodies.times_s if frame is None else None
@@ -369,7 +369,7 @@ def _facts(assets: BodyAssets, path: Path, layout: Layout) -> dict[str, Any]:
 
 def _note(assets: BodyAssets, path: Path) -> str:
     """How smplx loads the file: it goes by the first word of the name and takes an ending for granted."""
-    from bodyfit.io.model_file import smplx_class
+    from bodyfit.io.results.model_file import smplx_class
 
     name = smplx_class(assets)
     if path.parent.name == name.lower() and path.stem.startswith(f"{name}_"):

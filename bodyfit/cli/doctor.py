@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bodyfit.cli import common
+from bodyfit.cli.support import common
 from bodyfit.errors import BodyfitError
 
 __all__ = ["doctor"]
@@ -64,8 +64,8 @@ def _networks() -> Finding:
     import numpy as np
 
     from bodyfit.detect import load_detector
-    from bodyfit.detect.network import shipped_network
-    from bodyfit.frame import Frame
+    from bodyfit.detect.networks.session import shipped_network
+    from bodyfit.images.frame import Frame
 
     try:
         landmarks = shipped_network("pose_landmarks")  # the detector runs it only where there is somebody
@@ -80,8 +80,8 @@ def _body_is_fitted(device: str) -> Finding:
     import torch
 
     from bodyfit.body.model import load_model
-    from bodyfit.camera import Camera
     from bodyfit.fit.fitter import fit_keypoints
+    from bodyfit.geometry.camera import Camera
 
     model = load_model(device=device)
     person = model.params(global_orient=torch.tensor([[torch.pi, 0.0, 0.0]]), transl=torch.tensor([[0.0, 0.2, 4.0]]))
@@ -100,8 +100,8 @@ def _fit() -> Finding:
 
 
 def _cache() -> Finding:
-    from bodyfit.compiled import compiled_so_far
-    from bodyfit.loop_cache import ANOTHER_PLACE, loop_cache
+    from bodyfit.runtime.compiled import compiled_so_far
+    from bodyfit.runtime.loop_cache import ANOTHER_PLACE, loop_cache
 
     cache = loop_cache(_body_is_fitted)
     if cache is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from bodyfit.cli import common
+from bodyfit.cli.support import common
 from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:

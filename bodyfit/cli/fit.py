@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodyfit.cli import common, finding, interrupt
-from bodyfit.cli.runs import failed, finish, folder_names, one_input, say_poor
-from bodyfit.cli.wording import in_options
+from bodyfit.cli.support import common, finding, interrupt
+from bodyfit.cli.support.runs import failed, finish, folder_names, one_input, say_poor
+from bodyfit.cli.support.wording import in_options
 from bodyfit.errors import ImageError
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def fit(
     with common.progress_bar() as advance:
         advance("loading", 0, len(pictures))
         with interrupt.at_once():
+            from bodyfit.app.pipeline import Lens
             from bodyfit.cli.fit_one import Worker  # torch and the networks: seconds
-            from bodyfit.pipeline import Lens
 
         worker = Worker(
             out=out,
@@ -115,7 +115,7 @@ def _each(
 def _pictures(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[Path]:
     """The pictures that the inputs name, each once; an input without any is told and entered as failed, and so are, in
     a line, a folder's files that are left out."""
-    from bodyfit.image_files import find_images, list_folder
+    from bodyfit.images.files import find_images, list_folder
 
     def pictures_of(given: Path) -> list[Path]:
         try:

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from bodyfit import io, render
+from bodyfit.app.pipeline import Lens, fit_detections
 from bodyfit.body.model import BodyModel
-from bodyfit.camera import Camera
-from bodyfit.cli.common import plain
-from bodyfit.cli.runs import emptied_folder, poor_words, run_summary, timed
+from bodyfit.cli.support.common import plain
+from bodyfit.cli.support.runs import emptied_folder, poor_words, run_summary, timed
 from bodyfit.detect import Detector
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.result import FitResult, FitStatus
-from bodyfit.frame import Frame, read_image
+from bodyfit.geometry.camera import Camera
+from bodyfit.images.frame import Frame, read_image
 from bodyfit.keypoints import Keypoints2D
-from bodyfit.pipeline import Lens, fit_detections
 
 __all__ = ["Worker"]
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bodyfit.cli import common
+from bodyfit.cli.support import common
 from bodyfit.errors import AssetError, BodyfitError
 
 __all__ = ["info", "installation"]
@@ -118,8 +118,8 @@ def _gpu() -> str | None:
 
 def _contents(file: Path) -> dict[str, Any]:
     """What a file holds: a fit, parameters, or else a body model, whose reader says what is wrong with it."""
-    from bodyfit.body.open_family import OPEN_KINDS
-    from bodyfit.frame import IMAGE_SUFFIXES
+    from bodyfit.body.families.open import OPEN_KINDS
+    from bodyfit.images.frame import IMAGE_SUFFIXES
 
     if str(file) in OPEN_KINDS:
         return _describe(str(file))
@@ -192,7 +192,7 @@ def _parameters(file: Path) -> dict[str, Any] | None:
 
 def _motion(file: Path) -> dict[str, Any] | None:
     """Motion by another program; None for a body model."""
-    from bodyfit.cli.convert_source import Held, what_is
+    from bodyfit.cli.support.convert_source import Held, what_is
     from bodyfit.io.motions.load import recordings_of
 
     held = what_is(str(file))
@@ -216,7 +216,7 @@ def _motion(file: Path) -> dict[str, Any] | None:
 
 def _models(folder: Path) -> dict[str, Any]:
     """The models of a folder in smplx's layout, and of each that cannot be used why."""
-    from bodyfit.body.folders import model_files
+    from bodyfit.body.families.folders import model_files
 
     found = []
     for path in model_files(folder):

@@ -14,7 +14,6 @@ from typing import Annotated
 
 import typer
 
-from bodyfit.cli import common, interrupt
 from bodyfit.cli.batch import batch
 from bodyfit.cli.convert import convert
 from bodyfit.cli.doctor import doctor
@@ -24,6 +23,7 @@ from bodyfit.cli.info import info
 from bodyfit.cli.random import random
 from bodyfit.cli.render import render
 from bodyfit.cli.report import report
+from bodyfit.cli.support import common, interrupt
 from bodyfit.cli.video import video
 from bodyfit.cli.view import view
 from bodyfit.errors import BodyfitError
@@ -125,7 +125,7 @@ def _output_fails() -> bool:
 
 def _tell_compiled() -> None:
     """How long the compiler took, if it has run."""
-    compiled = sys.modules.get("bodyfit.compiled")
+    compiled = sys.modules.get("bodyfit.runtime.compiled")
     loops, seconds = compiled.compiled_so_far() if compiled is not None else (0, 0.0)
     if loops:
         common.error(f"compiled {loops} loops in {seconds:.1f} s", label="note")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodyfit.cli import common
+from bodyfit.cli.support import common
 from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodyfit.cli import common
 from bodyfit.cli.render_film import draw_clip, render_film
-from bodyfit.cli.wording import in_options
+from bodyfit.cli.support import common
+from bodyfit.cli.support.wording import in_options
 from bodyfit.errors import BodyfitError, OptionError
 
 if TYPE_CHECKING:
+    from bodyfit.app.results.find import Found
     from bodyfit.cli.render_one import Drawer
-    from bodyfit.show.find import Found
 
 __all__ = ["render"]
 
@@ -86,7 +86,7 @@ def render(
     views = ("overlay",) if plain else views
     single = out if out.suffix.lower() in (".png", ".jpg", ".jpeg", ".gif") and not out.is_dir() else None
     wanted = _size(size)
-    from bodyfit.show.find import find_results
+    from bodyfit.app.results.find import find_results
 
     found = find_results(results, photo)
     if out.suffix.lower() == ".mp4" or (out.suffix.lower() == ".gif" and plain and found[0].is_clip):

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bodyfit.cli import common
+from bodyfit.cli.support import common
 from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:
+    from bodyfit.app.results.find import Found
     from bodyfit.cli.render_one import Drawer
-    from bodyfit.show.find import Found
 
 __all__ = ["draw_clip", "render_film"]
 
@@ -61,8 +61,8 @@ def draw_clip(drawer: Drawer, found: Found) -> dict[str, Any]:
 
 def _write(found: Found, path: Path, model: str) -> tuple[int, list[int]]:
     """Write the film of a clip; returns how many frames it has, and who is in it."""
+    from bodyfit.app.film import FILM_SIDE_PX, write_film
     from bodyfit.body.model import load_model
-    from bodyfit.film import FILM_SIDE_PX, write_film
     from bodyfit.io import VideoReader, load_track
 
     if found.source is None:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from bodyfit import io, render
+from bodyfit.app.results.find import Failure, Found
 from bodyfit.body.model import BodyModel, load_model
-from bodyfit.camera import Camera
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult, FitStatus
-from bodyfit.frame import read_image
-from bodyfit.show.find import Failure, Found
+from bodyfit.geometry.camera import Camera
+from bodyfit.images.frame import read_image
 
 __all__ = ["Drawer"]
 

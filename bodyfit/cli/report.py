@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bodyfit.cli import common
+from bodyfit.cli.support import common
 from bodyfit.errors import OptionError
 
 __all__ = ["report"]
@@ -33,9 +33,9 @@ def report(
         bodyfit report out
         bodyfit report out -o holiday.html --title "Our holiday"
     """
-    from bodyfit.show.bodies import Models
-    from bodyfit.show.folder import read_results
-    from bodyfit.show.page import write_page
+    from bodyfit.app.results.bodies import Models
+    from bodyfit.app.results.folder import read_results
+    from bodyfit.report.page import write_page
 
     results = read_results(folder)
     path = results.folder / "report.html" if out is None else out

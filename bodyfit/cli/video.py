@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodyfit.cli import common, finding, interrupt
-from bodyfit.cli.clip_files import ClipFiles
-from bodyfit.cli.runs import failed, finish, folder_names, one_input, say_poor
+from bodyfit.cli.support import common, finding, interrupt
+from bodyfit.cli.support.clip_files import ClipFiles
+from bodyfit.cli.support.runs import failed, finish, folder_names, one_input, say_poor
 from bodyfit.errors import OptionError, VideoError
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def video(
     with common.progress_bar() as tell:
         tell("loading", 0, None)
         with interrupt.at_once():
+            from bodyfit.app.pipeline import Lens
             from bodyfit.cli.video_one import ClipWorker  # torch and the networks: seconds
-            from bodyfit.pipeline import Lens
             from bodyfit.tracker import TrackerConfig
 
         worker = ClipWorker(
@@ -126,7 +126,7 @@ def video(
 def _named_clips(inputs: Sequence[Path], entries: list[dict[str, Any]], fps: float | None) -> list[Path]:
     """The clips that inputs name: a folder of frames is one, a folder of clips stands for these; a folder that is
     neither is told and entered as failed. Raises `OptionError` for a folder of frames without --fps."""
-    from bodyfit.io.frame_folder import clips_in_folder
+    from bodyfit.io.clips.frame_folder import clips_in_folder
 
     clips: list[Path] = []
     for given in inputs:

@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 
 from bodyfit import io
+from bodyfit.app.film import FILM_SIDE_PX, write_film
+from bodyfit.app.pipeline import Lens
+from bodyfit.app.video import Watched, fit_watched, look_side_px, watch_clip
 from bodyfit.body.model import BodyModel
-from bodyfit.cli.common import plain
-from bodyfit.cli.runs import emptied_folder, poor_words, run_summary, timed
-from bodyfit.cli.wording import in_options
+from bodyfit.cli.support.common import plain
+from bodyfit.cli.support.runs import emptied_folder, poor_words, run_summary, timed
+from bodyfit.cli.support.wording import in_options
 from bodyfit.detect import Detector
-from bodyfit.film import FILM_SIDE_PX, write_film
-from bodyfit.fit.track import Track
+from bodyfit.fit.sequence.track import Track
 from bodyfit.io import ClipKeypoints, VideoReader
-from bodyfit.io.bvh import HELD_S, bvh_start_s
-from bodyfit.pipeline import Lens
+from bodyfit.io.export.bvh import HELD_S, bvh_start_s
 from bodyfit.render import person_color
 from bodyfit.timeline import is_even
 from bodyfit.tracker import TrackerConfig
-from bodyfit.video import Watched, fit_watched, look_side_px, watch_clip
 
 __all__ = ["ClipWorker"]
 

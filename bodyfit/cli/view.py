@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from bodyfit.cli import common
+from bodyfit.cli.support import common
 
 __all__ = ["view"]
 
@@ -38,9 +38,9 @@ def view(
         bodyfit view out
         bodyfit view out/photo --port 9000 --no-open
     """
-    from bodyfit.show.bodies import Models
-    from bodyfit.show.folder import read_results
-    from bodyfit.show.viewer import Viewer
+    from bodyfit.app.results.bodies import Models
+    from bodyfit.app.results.folder import read_results
+    from bodyfit.viewer.server import Viewer
 
     results = read_results(folder)
     for failure in results.failures if verbose else ():

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from bodyfit.detect.blazepose import Blazepose, Landmarks
-from bodyfit.detect.looks import consensus, mirrored
 from bodyfit.detect.regions import Roi, covers, nested, same_person, tiles
+from bodyfit.detect.search.consensus import consensus, mirrored
 from bodyfit.errors import OptionError
-from bodyfit.frame import Frame
+from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D
 
 __all__ = ["MediapipeDetector"]

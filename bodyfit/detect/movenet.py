@@ -10,19 +10,19 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from bodyfit.detect.blazepose import Blazepose, Landmarks
-from bodyfit.detect.closeup import head_region
-from bodyfit.detect.landmarks import Landmarker
-from bodyfit.detect.looks import consensus, mirrored
 from bodyfit.detect.mediapipe import keypoints_from
-from bodyfit.detect.multipose import Multipose, Proposal
+from bodyfit.detect.networks.landmarks import Landmarker
+from bodyfit.detect.networks.multipose import Multipose, Proposal
+from bodyfit.detect.networks.threads import look_threads, started
 from bodyfit.detect.parts import FaceFinder, HandFinder, each_once
 from bodyfit.detect.regions import Roi
-from bodyfit.detect.repair import as_proposed, believable, reconciled
-from bodyfit.detect.search import propose
-from bodyfit.detect.similarity import HEAD_AND_SHOULDERS, as_coco, oks
-from bodyfit.detect.threads import look_threads, started
+from bodyfit.detect.search.closeup import head_region
+from bodyfit.detect.search.consensus import consensus, mirrored
+from bodyfit.detect.search.people import propose
+from bodyfit.detect.search.repair import as_proposed, believable, reconciled
+from bodyfit.detect.search.similarity import HEAD_AND_SHOULDERS, as_coco, oks
 from bodyfit.errors import OptionError
-from bodyfit.frame import Frame
+from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.skeleton import layout_names
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from bodyfit.detect.graph import Graph, part_of, starting
+from bodyfit.detect.networks.mediapipe_graph import Graph, part_of, starting
 from bodyfit.detect.regions import Box
 from bodyfit.keypoints import Part
 from bodyfit.skeleton import layout_names

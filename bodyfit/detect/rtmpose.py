@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from bodyfit.detect.base import Detector
-from bodyfit.detect.network import Network, import_onnxruntime
+from bodyfit.detect.networks.session import Network, import_onnxruntime
 from bodyfit.detect.topdown import BoxFinder, layout_of, person_from
 from bodyfit.errors import DetectorError
-from bodyfit.frame import Frame
+from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D
 
 __all__ = ["RtmposeDetector"]

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from bodyfit.detect.base import DEFAULT, Detector, load_detector
+from bodyfit.detect.base import Detector
+from bodyfit.detect.movenet import MovenetDetector
 from bodyfit.errors import DetectorError, OptionError
-from bodyfit.frame import Frame
+from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D
 
 __all__ = ["BoxFinder", "layout_of", "person_from"]
@@ -25,7 +26,7 @@ class BoxFinder:
         """`detector` is the default one if None. Raises `OptionError` for max_people below 1."""
         if max_people is not None and max_people < 1:
             raise OptionError(f"max_people must be at least 1, or None for everyone, got {max_people}")
-        self._detector = load_detector(DEFAULT) if detector is None else detector
+        self._detector = MovenetDetector() if detector is None else detector
         self._max_people = max_people
 
     def __call__(self, frames: Sequence[Frame]) -> list[list[tuple[Float[np.ndarray, "4"], float]]]:

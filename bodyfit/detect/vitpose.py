@@ -11,10 +11,10 @@ import torch
 
 from bodyfit.detect.base import Detector
 from bodyfit.detect.topdown import BoxFinder, layout_of, person_from
-from bodyfit.environment import environment
 from bodyfit.errors import DetectorError
-from bodyfit.frame import Frame
+from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D
+from bodyfit.runtime.environment import environment
 
 __all__ = ["VitposeDetector"]
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from bodyfit.detect.topdown import layout_of, person_from
-from bodyfit.environment import environment
 from bodyfit.errors import DetectorError, OptionError
-from bodyfit.frame import Frame
+from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D
+from bodyfit.runtime.environment import environment
 
 __all__ = ["LICENCE", "YoloDetector"]
 

@@ -15,10 +15,10 @@ from bodyfit.evaluate.metrics import (
     pve,
 )
 from bodyfit.evaluate.picture_sets import AGORA_EXPORT
-from bodyfit.evaluate.procrustes import Similarity, align
 from bodyfit.evaluate.report import METRICS, Report, compare
 from bodyfit.evaluate.sequence import Sequence
 from bodyfit.evaluate.subjects import Subject, Wanted, load_subject, points_of
+from bodyfit.geometry.procrustes import Similarity, align
 
 __all__ = [
     "AGORA_EXPORT",

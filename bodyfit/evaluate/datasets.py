@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bodyfit.body.archive import read_archive
+from bodyfit.body.files.archive import read_archive
 from bodyfit.body.model import BodyModel, BodyParams
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.evaluate.picture_sets import AGORA_EXPORT, agora, h36m_pictures, h36m_positions

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from bodyfit.errors import OptionError, ShapeError
-from bodyfit.evaluate.procrustes import align
+from bodyfit.geometry.procrustes import align
 
 __all__ = [
     "AUC_THRESHOLDS_MM",

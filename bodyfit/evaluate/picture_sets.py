@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bodyfit.body.safe_pickle import as_array, read_pickle
+from bodyfit.body.files.safe_pickle import as_array, read_pickle
 from bodyfit.errors import AssetError
 from bodyfit.evaluate.joint_sets import joint_set
 from bodyfit.evaluate.sequence import Sequence, array

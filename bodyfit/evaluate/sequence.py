@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from bodyfit.body.files.safe_pickle import as_array
 from bodyfit.body.model import BodyModel, BodyParams
-from bodyfit.body.safe_pickle import as_array
 from bodyfit.errors import AssetError, OptionError
 
 __all__ = ["Models", "Sequence", "array", "as_params", "in_camera", "in_float64", "model_for", "rigid"]

@@ -13,13 +13,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bodyfit.body.archive import UnreadObjects, read_archive
+from bodyfit.body.files.archive import UnreadObjects, read_archive
 from bodyfit.body.model import BodyModel, BodyOutput, BodyParams, load_model
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.evaluate.datasets import dataset_of, read_annotations
 from bodyfit.evaluate.joint_sets import JointSet, joint_set
 from bodyfit.evaluate.sequence import array, in_float64
-from bodyfit.io.params import load_result
+from bodyfit.io.results.params import load_result
 from bodyfit.skeleton import LAYOUTS, SMPL
 
 __all__ = ["Subject", "Wanted", "load_subject", "points_of"]

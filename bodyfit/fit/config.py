@@ -99,10 +99,10 @@ def _default_stages() -> tuple[StageConfig, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Factors of the variances that the objective's weights stand for, by group of terms (`fit/uncertainty.py`).
+    """Factors of the variances that the objective's weights stand for, by group (`fit/quality/uncertainty.py`).
 
     Chosen so that on training clips joints are off by their deviations, over layouts, half bodies, with and without a
-    lift, one camera and several (`scripts/bench_uncertainty.py`).
+    lift, one camera and several (`scripts/bench/uncertainty.py`).
     """
 
     seen: float = 1.0
@@ -152,7 +152,7 @@ class FitConfig:
     loops where they can and operations elsewhere. Residuals without loops always take operations; `FitResult.backend`
     says what it was."""
     quality: bool = True
-    """Whether fits that are not to be relied on get the status `poor` and a reason (`fit/quality.py`)."""
+    """Whether fits that are not to be relied on get the status `poor` and a reason (`fit/quality/status.py`)."""
     batch_size: int = 256
     """People fitted at once; larger batches are split, so that memory stays bounded."""
 

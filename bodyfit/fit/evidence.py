@@ -17,8 +17,8 @@ from torch import Tensor
 
 from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
-from bodyfit.camera import CalibratedCamera, Camera
 from bodyfit.errors import OptionError, ShapeError, check_shape
+from bodyfit.geometry.camera import CalibratedCamera, Camera
 from bodyfit.skeleton import layout_names
 
 __all__ = ["Array", "CheckedEvidence", "Evidence", "Rig", "beyond_the_picture", "in_the_picture", "one_row_each"]

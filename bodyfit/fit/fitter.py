@@ -13,21 +13,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel, BodyParams, load_model
-from bodyfit.body.points import Points, pose_tree
+from bodyfit.body.points.posed import Points, pose_tree
 from bodyfit.body.pose_prior import load_pose_prior
-from bodyfit.camera import CalibratedCamera
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.evidence import Array, CheckedEvidence, Evidence, beyond_the_picture, in_the_picture
-from bodyfit.fit.hypotheses import Solved, begin, descend, from_components
-from bodyfit.fit.initial import Placement, placed_on, starting_orientations, uphill
+from bodyfit.fit.initialise.descent import Solved, begin, descend, from_components
+from bodyfit.fit.initialise.left_right import SWAPS, Exchanged, exchanges, misfit
+from bodyfit.fit.initialise.partial import PartialBody
+from bodyfit.fit.initialise.placement import Placement, placed_on, starting_orientations, uphill
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective
-from bodyfit.fit.observed import ObservedJoints
-from bodyfit.fit.partial import PartialBody
-from bodyfit.fit.quality import Quality
-from bodyfit.fit.residuals.reprojection import projected
-from bodyfit.fit.result import FitResult, FitStatus, FitTrace, statuses_of
-from bodyfit.fit.sufficient import (
+from bodyfit.fit.quality.observed_joints import ObservedJoints
+from bodyfit.fit.quality.status import Quality
+from bodyfit.fit.quality.sufficient import (
     BEYOND,
     FAR,
     IN_ONE_PLACE,
@@ -40,9 +38,11 @@ from bodyfit.fit.sufficient import (
     odd_size,
     too_far,
 )
-from bodyfit.fit.swaps import SWAPS, Exchanged, exchanges, misfit
-from bodyfit.fit.uncertainty import Spread, spread
-from bodyfit.parallel import loops_alone
+from bodyfit.fit.quality.uncertainty import Spread, spread
+from bodyfit.fit.residuals.reprojection import projected
+from bodyfit.fit.result import FitResult, FitStatus, FitTrace, statuses_of
+from bodyfit.geometry.camera import CalibratedCamera
+from bodyfit.runtime.parallel import loops_alone
 from bodyfit.skeleton import SMPL, correspondence, keypoint_trust, layout_names
 
 __all__ = ["Fitter", "fit", "fit_keypoints"]

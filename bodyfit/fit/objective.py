@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel
-from bodyfit.body.points import Points, PosedTree
+from bodyfit.body.points.posed import Points, PosedTree
 from bodyfit.body.pose_prior import PosePrior
 from bodyfit.errors import OptionError
 from bodyfit.fit.assembly import tensors

@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bodyfit.body.model import BodyParams
-from bodyfit.camera import Camera
-from bodyfit.fit.sufficient import INVALID, LOST, Shortcomings
+from bodyfit.fit.quality.sufficient import INVALID, LOST, Shortcomings
 from bodyfit.fit.variables import Variables
-from bodyfit.pickling import ByValue
+from bodyfit.geometry.camera import Camera
+from bodyfit.runtime.pickling import ByValue
 
 __all__ = ["FitResult", "FitStatus", "FitTrace", "join", "split", "statuses_of", "take"]
 
@@ -27,7 +27,7 @@ class FitStatus(str, Enum):
     MAX_STEPS = "max_steps"
     """Usable, but the last stage ran out of steps before the objective settled."""
     POOR = "poor"
-    """There is a body, and it is not to be relied on: `reason` says why (`fit/quality.py`)."""
+    """There is a body, and it is not to be relied on: `reason` says why (`fit/quality/status.py`)."""
     FILLED = "filled"
     """Of a clip: nothing is seen in the frame; the body is where the motion before and after puts it."""
     UNOBSERVABLE = "unobservable"
@@ -91,8 +91,8 @@ class FitResult(ByValue):
     covariance: Float[Tensor, "B D D"] | None = None
     """Of transl (3, metres), global_orient (3, radians), body_pose (P, radians) and betas (S), in the columns that
     `variables` tells, and of variables of one's own: expected squares and products of their errors
-    (`fit/uncertainty.py`). 0 for betas that were given, NaN for who was not fitted; files leave it out. It knows of the
-    valley that the fit ended in and not of others."""
+    (`fit/quality/uncertainty.py`). 0 for betas that were given, NaN for who was not fitted; files leave it out. It
+    knows of the valley that the fit ended in and not of others."""
     joints_sd_m: Float[Tensor, "B N"] | None = None
     """How far the first N of `joints`, those of the body, may be from where they are: the root of the expected squared
     distance in space, metres. Mostly the person's distance, which one camera tells by size alone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bodyfit.body.model import BodyModel
-from bodyfit.body.points import Points
+from bodyfit.body.points.posed import Points
 from bodyfit.body.pose_prior import PosePrior
 from bodyfit.fit.variables import Variables
 

@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from bodyfit.body.archive import read_archive
+from bodyfit.body.files.archive import read_archive
 from bodyfit.body.model import BodyModel, BodyParams
-from bodyfit.camera import turned_orient, y_up_from
 from bodyfit.errors import AssetError, OptionError
-from bodyfit.io.atomic import write_atomically
-from bodyfit.io.motions.amass import read_amass
-from bodyfit.io.motions.body_prior import recording_of
+from bodyfit.geometry.camera import turned_orient, y_up_from
+from bodyfit.io.export.export_frame import Placing
+from bodyfit.io.export.rig import check_clip, clip_times
 from bodyfit.io.motions.motion import Motion
 from bodyfit.io.motions.posing import by_name, posed, space_of
+from bodyfit.io.motions.programs.amass import read_amass
+from bodyfit.io.motions.programs.body_prior import recording_of
 from bodyfit.io.motions.recording import MotionFile
-from bodyfit.io.placing import Placing
-from bodyfit.io.rig import check_clip, clip_times
+from bodyfit.runtime.atomic import write_atomically
 from bodyfit.skeleton import SMPL, SMPLH, SMPLX, Skeleton
 from bodyfit.timeline import between, even_times, is_even, lerp_rows, slerp_rotvecs
 

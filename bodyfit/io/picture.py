@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8, UInt16
 from PIL import Image
 
 from bodyfit.errors import OptionError, check_shape
-from bodyfit.io.atomic import write_atomically
+from bodyfit.runtime.atomic import write_atomically
 
 __all__ = ["save_array", "save_depth", "save_gif", "save_labels", "save_picture"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from bodyfit.camera import Camera
+from bodyfit.geometry.camera import Camera
 from bodyfit.render.bands import by_bands
 from bodyfit.render.color import Color, to_linear, to_srgb
 

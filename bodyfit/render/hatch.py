@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from bodyfit.camera import Camera
+from bodyfit.geometry.camera import Camera
 from bodyfit.render.maps import draw_maps
 from bodyfit.render.scene import Paint
 

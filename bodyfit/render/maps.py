@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8, UInt16
 from torch import Tensor
 
-from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, check_shape
+from bodyfit.geometry.camera import Camera
 from bodyfit.render.bands import by_bands
 from bodyfit.render.scene import Paint, gather
 from bodyfit.render.shade import box_px

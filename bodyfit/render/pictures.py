@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from bodyfit.camera import Camera, flip_yz
 from bodyfit.errors import OptionError, check_shape
+from bodyfit.geometry.camera import Camera, flip_yz
 from bodyfit.render.color import person_color
 from bodyfit.render.hatch import hatch_bodies
 from bodyfit.render.lines import draw_keypoints, draw_skeleton

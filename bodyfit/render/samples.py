@@ -12,8 +12,8 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from bodyfit.compiled import jit
 from bodyfit.render.color import to_linear, to_srgb
+from bodyfit.runtime.compiled import jit
 
 __all__ = [
     "BLOCK",

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, check_shape
+from bodyfit.geometry.camera import Camera
 from bodyfit.render.color import Color, to_linear
 
 __all__ = ["NEAR_M", "Paint", "Scene", "Texture", "gather", "undrawn"]

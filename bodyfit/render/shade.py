@@ -13,7 +13,7 @@ from PIL import Image
 from pytorch3d.renderer import PerspectiveCameras
 from torch import Tensor
 
-from bodyfit.camera import Camera
+from bodyfit.geometry.camera import Camera
 from bodyfit.render.bands import by_bands
 from bodyfit.render.light import light_of_vertices, openness
 from bodyfit.render.scene import Paint, Scene, gather
@@ -45,7 +45,7 @@ class Layer:
 
 
 def pytorch3d_cameras(camera: Camera, device: torch.device | str = "cpu") -> PerspectiveCameras:
-    """PyTorch3D's cameras, in screen space, of points turned by `bodyfit.camera.to_pytorch3d_axes`."""
+    """PyTorch3D's cameras, in screen space, of points turned by `bodyfit.geometry.camera.to_pytorch3d_axes`."""
     width, height = camera.image_size
     return PerspectiveCameras(
         focal_length=camera.focal_px[:, None].expand(-1, 2),

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from bodyfit.camera import Camera
 from bodyfit.errors import OptionError, check_shape
+from bodyfit.geometry.camera import Camera
 from bodyfit.render.color import Color
 from bodyfit.render.ground import Floor, paint_ground
 from bodyfit.render.hatch import hatch_bodies

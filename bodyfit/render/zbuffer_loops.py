@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from bodyfit.compiled import jit
+from bodyfit.runtime.compiled import jit
 
 __all__ = ["add_gradients", "choose_faces", "keep_k", "keep_nearest", "measure"]
 

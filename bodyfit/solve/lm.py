@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bodyfit.parallel import run
+from bodyfit.runtime.parallel import run
 from bodyfit.solve.elimination import solve_eliminated
 
 __all__ = ["LMConfig", "LMSummary", "Normal", "Problem", "minimize"]

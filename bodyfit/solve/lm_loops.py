@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from bodyfit.compiled import loose
+from bodyfit.runtime.compiled import loose
 
 __all__ = ["damping_factor", "judge", "propose"]
 

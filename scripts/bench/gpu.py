@@ -23,10 +23,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import bodyfit
-from bodyfit.camera import Camera
 from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.objective import StageObjective
+from bodyfit.geometry.camera import Camera
 from bodyfit.solve.lm import _State, _step_by_tensors
 
 SIZE, FOCAL_PX, LAYOUT = (1000, 1000), 1000.0, "openpose25"
@@ -134,7 +134,7 @@ def raster_ms(model: bodyfit.BodyModel, params: bodyfit.BodyParams, device: torc
 
 def network_ms(repeats: int) -> tuple[float, str]:
     """Milliseconds for the landmarks of one person, and what onnxruntime runs them by."""
-    from bodyfit.detect.network import shipped_network
+    from bodyfit.detect.networks.session import shipped_network
 
     network = shipped_network("pose_landmarks")
     feed = network.blank_inputs()

@@ -11,6 +11,7 @@ import numpy as np
 from bodyfit.body.files import stand_ins as s
 from bodyfit.body.files.dtypes import dtype_of, shape_of, size_of
 from bodyfit.body.files.limits import Limits
+from bodyfit.body.files.torch_storages import read_old_storage
 from bodyfit.body.files.unread import UnreadObjects
 from bodyfit.errors import AssetError
 
@@ -171,10 +172,8 @@ class Plain:
 
     def _stored(self, storage: Any) -> np.ndarray:
         if isinstance(storage, s.StorageBytes):
-            from bodyfit.body.files.torch_files import read_old_storage
-
             if id(storage) not in self.made:
-                self.made[id(storage)] = read_old_storage(bytes_of(storage.args[0]), self)
+                self.made[id(storage)] = read_old_storage(bytes_of(storage.args[0]), self.limits, self.spend)
             return self.made[id(storage)]
         if not isinstance(storage, s.StoredNumbers) or self._storage is None:
             raise AssetError("a tensor without numbers is damaged")

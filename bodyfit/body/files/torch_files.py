@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import struct
 import zipfile
 from collections.abc import Collection
 from typing import Any
@@ -12,16 +11,11 @@ import numpy as np
 
 from bodyfit.body.files.limits import Limits
 from bodyfit.body.files.plain import Plain
-from bodyfit.body.files.stand_ins import Inert, StorageType, StoredNumbers
+from bodyfit.body.files.torch_storages import OLD_MAGIC, OldStorages, Stored, numbers_of, old_parts
 from bodyfit.body.files.unpickler import Reader
 from bodyfit.errors import AssetError
 
-__all__ = ["OLD_MAGIC", "is_torch_zip", "read_old", "read_old_storage", "read_zip"]
-
-OLD_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
-"""A file of torch's old format begins with a pickle of one long number."""
-_PROTOCOL = 1001
-_MAX_STORAGES = 100_000
+__all__ = ["OLD_MAGIC", "is_torch_zip", "read_old", "read_zip"]
 
 
 def is_torch_zip(names: Collection[str]) -> bool:
@@ -37,7 +31,7 @@ def read_zip(archive: zipfile.ZipFile, limits: Limits, ignored: Collection[str] 
     if f"{root}constants.pkl" in names:
         raise AssetError("a program of TorchScript, which is code and is not run; give results as numbers")
     made = Plain(limits, storage=_ZipStorages(archive, root), ignored=ignored)
-    return made(Reader(archive.read(pickled), steps=limits.steps, stored=_Stored()).load())
+    return made(Reader(archive.read(pickled), steps=limits.steps, stored=Stored()).load())
 
 
 class _ZipStorages:
@@ -52,88 +46,12 @@ class _ZipStorages:
         name = f"{self.root}data/{key}"
         if not isinstance(key, str) or name not in self.names:
             raise AssetError("a tensor's numbers are missing; fetch the file again")
-        return _numbers(self.archive.read(name), code, swapped=self.swapped)
-
-
-class _Stored:
-    """What a persistent id of torch's stands for, the same for the same storage."""
-
-    def __init__(self) -> None:
-        self.by_key: dict[tuple[str, Any], Inert] = {}
-
-    def __call__(self, pid: Any) -> Inert:
-        """pid: ("storage", type, key, device, how many[, view]); the old format has the view, None if it is none."""
-        fits = isinstance(pid, tuple) and 5 <= len(pid) <= 6 and pid[0] == "storage" and isinstance(pid[2], str)
-        if not fits or not (isinstance(pid[1], type) and issubclass(pid[1], StorageType)):
-            raise AssetError("refused an object that is stored elsewhere and is no tensor")
-        if pid[5:] not in ((), (None,)):
-            raise AssetError("a tensor that is a part of another's storage is not understood; save it anew")
-        key = pid[1].code, pid[2]
-        if key not in self.by_key:
-            self.by_key[key] = StoredNumbers(*key)
-        return self.by_key[key]
-
-
-def _numbers(raw: bytes, code: str, *, swapped: bool = False) -> np.ndarray:
-    """The numbers of a storage; bfloat16 as float32, of which it is the upper half."""
-    kind = np.dtype("u2" if code == "bf16" else code).newbyteorder(">" if swapped else "<")
-    if len(raw) % kind.itemsize:
-        raise AssetError("a tensor's numbers are cut short; fetch the file again")
-    flat = np.frombuffer(raw, kind)
-    return (flat.astype(np.uint32) << 16).view(np.float32) if code == "bf16" else flat
+        return numbers_of(self.archive.read(name), code, swapped=self.swapped)
 
 
 def read_old(data: bytes | mmap.mmap, limits: Limits, ignored: Collection[str] = ()) -> Any:
     """What torch.save wrote before torch 1.6: pickles of a magic number, a version, the machine, the object and the
     storages' keys, then each storage's count and numbers. Raises `AssetError` and whatever damage leads to."""
-    stored = _Stored()
-    value, storages = _old_parts(data, limits, stored)
-    return Plain(limits, ignored=ignored, storage=_OldStorages(storages))(value)
-
-
-def read_old_storage(data: bytes, made: Plain) -> np.ndarray:
-    """The one storage that such a file holds, inside another pickle."""
-    value, storages = _old_parts(data, made.limits, _Stored())
-    if not isinstance(value, StoredNumbers):
-        raise AssetError("a tensor's numbers are damaged")
-    made.spend(len(data))
-    return _OldStorages(storages)(*value.args)
-
-
-def _old_parts(data: bytes | mmap.mmap, limits: Limits, stored: _Stored) -> tuple[Any, dict[Any, tuple[bytes, int]]]:
-    """The object, and by key the bytes from a storage's numbers on and how many numbers they are."""
-    if data[: len(OLD_MAGIC)] != OLD_MAGIC:
-        raise AssetError("not in torch's format")
-    reader = Reader(data, steps=limits.steps, stored=stored, at=len(OLD_MAGIC))
-    version, machine = reader.load(), reader.load()
-    if version != _PROTOCOL or not isinstance(machine, dict) or machine.get("little_endian") is not True:
-        raise AssetError("torch's old format in a version, or of a machine, that is not understood")
-    value, keys = reader.load(), reader.load()
-    if not isinstance(keys, list) or len(keys) > _MAX_STORAGES or not all(isinstance(key, str) for key in keys):
-        raise AssetError("the list of a torch file's tensors is damaged")
-    sizes = {key: np.dtype("u2" if code == "bf16" else code).itemsize for code, key in stored.by_key}
-    at, storages = reader.file.tell(), {}
-    for key in keys:
-        (count,) = struct.unpack("<q", data[at : at + 8])
-        end = at + 8 + count * sizes.get(key, 1)
-        if count < 0 or end > len(data):
-            raise AssetError("a torch file is cut short; fetch it again")
-        storages[key] = (data[at + 8 : end], count)
-        at = end
-    return value, storages
-
-
-class _OldStorages:
-    """The numbers of storages of the old format, by their type's code and their key."""
-
-    def __init__(self, storages: dict[Any, tuple[bytes, int]]) -> None:
-        self.storages = storages
-
-    def __call__(self, code: str, key: Any) -> np.ndarray:
-        if key not in self.storages:
-            raise AssetError("a tensor's numbers are missing; fetch the file again")
-        raw, count = self.storages[key]
-        numbers = _numbers(raw, code)
-        if len(numbers) != count:
-            raise AssetError("a tensor's numbers are damaged")
-        return numbers
+    stored = Stored()
+    value, storages = old_parts(data, limits, stored)
+    return Plain(limits, ignored=ignored, storage=OldStorages(storages))(value)

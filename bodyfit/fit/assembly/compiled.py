@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bodyfit.body.point_tables import TreeTables
+from bodyfit.body.points.tables import TreeTables
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.arrays import CompiledTerms
 from bodyfit.fit.residuals.capsules import CapsuleOverlap
 from bodyfit.fit.setup import Setup
-from bodyfit.parallel import run
+from bodyfit.runtime.parallel import run
 from bodyfit.solve import Normal
 
 __all__ = ["Loops"]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bodyfit.body.point_loops import place, point_rows, pose, tree_room, wide
-from bodyfit.compiled import inline, loose
+from bodyfit.body.points.loops import place, point_rows, pose, tree_room, wide
 from bodyfit.fit.residuals.compiled import centred_on_keypoints, on_keypoints, on_measured, on_pairs, on_variables
+from bodyfit.runtime.compiled import inline, loose
 
 __all__ = ["normal"]
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bodyfit.body.points import PosedPoints, PosedTree, pose_tree
+from bodyfit.body.points.posed import PosedPoints, PosedTree, pose_tree
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import PointResidual, PointTerm, Quadratic, Residual, VariableResidual

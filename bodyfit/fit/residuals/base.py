@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bodyfit.body.points import Points
+from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.setup import Setup
@@ -101,9 +101,9 @@ class Residual(ABC):
     name: ClassVar[str]
     """What it is called in settings (`StageConfig.weight`), loops and docs."""
     group: ClassVar[Group]
-    """Whose variance its own is, in the covariance (`fit/uncertainty.py`): of evidence ("seen"), of how bodies move
-    ("motion") and of what they cannot do ("contact": joint limits, too) a weighted residual's is that of a keypoint; of
-    what poses and shapes are like ("pose", "shape") it is the squared weight."""
+    """Whose variance its own is, in the covariance (`fit/quality/uncertainty.py`): of evidence ("seen"), of how bodies
+    move ("motion") and of what they cannot do ("contact": joint limits, too) a weighted residual's is that of a
+    keypoint; of what poses and shapes are like ("pose", "shape") it is the squared weight."""
     weight: ClassVar[float] = 0.0
     """What it weighs where a stage does not say; squared in the objective. 0 leaves it out."""
     variance: ClassVar[float] = 1.0

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bodyfit.body.capsules import Capsules, may_touch
+from bodyfit.body.contact.capsules import Capsules, may_touch
 from bodyfit.body.model import BodyModel
-from bodyfit.body.point_tables import PointTables
-from bodyfit.body.points import Points
+from bodyfit.body.points.posed import Points
+from bodyfit.body.points.tables import PointTables
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import PointTerm, Vector

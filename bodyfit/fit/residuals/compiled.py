@@ -7,13 +7,13 @@ Imported where it is used, because numba takes a while to load.
 
 from __future__ import annotations
 
-from bodyfit.compiled import inline
-from bodyfit.fit.residuals.angles_loops import bend, limit, shape
-from bodyfit.fit.residuals.capsules_loops import overlap
-from bodyfit.fit.residuals.lift_loops import lift
-from bodyfit.fit.residuals.measured_loops import measure
-from bodyfit.fit.residuals.mixture_loops import mixture
-from bodyfit.fit.residuals.reprojection_loops import reproject
+from bodyfit.fit.residuals.loops.angles import bend, limit, shape
+from bodyfit.fit.residuals.loops.capsules import overlap
+from bodyfit.fit.residuals.loops.lift import lift
+from bodyfit.fit.residuals.loops.measured import measure
+from bodyfit.fit.residuals.loops.mixture import mixture
+from bodyfit.fit.residuals.loops.reprojection import reproject
+from bodyfit.runtime.compiled import inline
 
 __all__ = ["centred_on_keypoints", "on_keypoints", "on_measured", "on_pairs", "on_variables"]
 

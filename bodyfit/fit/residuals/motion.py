@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bodyfit.body.model import BodyModel
 from bodyfit.fit.variables import Variables
-from bodyfit.rotation import exp_and_left_jacobian, inverse_left_jacobian
+from bodyfit.geometry.rotation import exp_and_left_jacobian, inverse_left_jacobian
 
 __all__ = ["Motion", "MotionQuadratic"]
 
@@ -28,7 +28,7 @@ _SIGMA = {
     **{"shoulder": 16.0, "elbow": 14.0, "wrist": 16.0, "hand": 10.0},
 }
 """Typical angular accelerations, rad/s^2: between the median and the root mean square of those in motion clips
-(scripts/bench_clips.py --statistics); what clips hold still (collars, hands) is likened to its neighbours."""
+(scripts/bench/clips.py --statistics); what clips hold still (collars, hands) is likened to its neighbours."""
 _SIGMA_TRANSL = 1.5
 """The same of the whole body, m/s^2."""
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel
-from bodyfit.body.points import Points
+from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import Group, PointResidual, PointTerm

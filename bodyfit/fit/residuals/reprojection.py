@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bodyfit.body.points import Points
+from bodyfit.body.points.posed import Points
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bodyfit.body.capsules import Capsules, may_touch
+from bodyfit.body.contact.capsules import Capsules, may_touch
 from bodyfit.body.model import BodyModel
-from bodyfit.body.points import Points
+from bodyfit.body.points.posed import Points
 from bodyfit.fit.residuals.base import PointTerm
 from bodyfit.fit.residuals.overlap import Overlap
 

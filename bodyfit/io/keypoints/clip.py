@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from bodyfit.errors import KeypointFileError
-from bodyfit.image_files import IMAGE_SUFFIXES, list_folder
-from bodyfit.io.frame_folder import natural_order
+from bodyfit.images.files import IMAGE_SUFFIXES, list_folder
+from bodyfit.io.clips.frame_folder import natural_order
+from bodyfit.io.clips.reader import VideoReader
 from bodyfit.io.keypoints.entry import Entry, attempt, join
 from bodyfit.io.keypoints.source import KeypointFiles, check_size
 from bodyfit.io.keypoints.values import printable
-from bodyfit.io.video import VideoReader
 from bodyfit.keypoints import Keypoints2D, convert_keypoints
 from bodyfit.skeleton import layout_names
 from bodyfit.tracker import Sighting

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from bodyfit.body.archive import read_archive
+from bodyfit.body.files.archive import read_archive
 from bodyfit.errors import AssetError, KeypointFileError, OptionError
-from bodyfit.io.atomic import write_atomically
 from bodyfit.io.keypoints.entry import Entry
 from bodyfit.io.keypoints.layouts import layout_of_count
 from bodyfit.io.keypoints.values import present, printable
 from bodyfit.keypoints import Keypoints2D
+from bodyfit.runtime.atomic import write_atomically
 from bodyfit.skeleton import LAYOUTS, layout_names
 
 __all__ = ["FORMAT_VERSION", "read_own", "save_keypoints"]

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from bodyfit.errors import KeypointFileError
-from bodyfit.frame import IMAGE_SUFFIXES, Frame
+from bodyfit.images.frame import IMAGE_SUFFIXES, Frame
 from bodyfit.io.keypoints.entry import Entry, join
 from bodyfit.io.keypoints.recognise import read_entries
 from bodyfit.io.keypoints.values import printable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bodyfit.io.motions import (
+from bodyfit.io.motions.programs import (
     aist,
     amass,
     body_prior,

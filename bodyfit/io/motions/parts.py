@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
-from bodyfit.body.file_arrays import FileArrays
+from bodyfit.body.files.arrays import FileArrays
 from bodyfit.body.record import GENDERS
 
 __all__ = [

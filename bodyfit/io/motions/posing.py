@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation, Slerp
 
+from bodyfit.body.families.open import is_open
 from bodyfit.body.model import BodyModel, BodyParams
-from bodyfit.body.open_family import is_open
-from bodyfit.camera import turned_orient, y_up_from
 from bodyfit.errors import AssetError, OptionError
+from bodyfit.geometry.camera import turned_orient, y_up_from
 from bodyfit.io.motions.motion import Motion
 from bodyfit.io.motions.recording import Recording
 from bodyfit.io.motions.tracks import rows_of

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from bodyfit.body.file_arrays import FileArrays
+from bodyfit.body.files.arrays import FileArrays
 from bodyfit.skeleton import SMPL, SMPLH, SMPLX, Skeleton
 
 __all__ = ["BODY22", "SKELETONS", "MotionFile", "MotionFormat", "Recording"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from bodyfit.camera import default_focal_px
+from bodyfit.geometry.camera import default_focal_px
 
 __all__ = ["NOTE", "from_crop", "from_picture", "nearer"]
 

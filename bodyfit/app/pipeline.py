@@ -1,0 +1,198 @@
+"""From pictures to bodies: detect, turn the lift into camera axes, fit everyone in few batches."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from bodyfit.body.model import BodyModel
+from bodyfit.detect import DEFAULT, Detector, load_detector
+from bodyfit.errors import ImageError
+from bodyfit.fit.config import FitConfig
+from bodyfit.fit.fitter import Fitter
+from bodyfit.fit.result import FitResult, split
+from bodyfit.geometry.camera import focal_px_from
+from bodyfit.images.frame import Frame, read_image
+from bodyfit.keypoints import Keypoints2D
+
+__all__ = ["Lens", "as_frame", "fit_detections", "fit_frames", "fit_image", "lift_to_camera", "rotation_to_ray"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lens:
+    """What the user knows of the lens, for all pictures alike; see `camera.focal_px_from`."""
+
+    focal_px: float | None = None
+    """Focal length in pixels of the picture."""
+    focal_mm: float | None = None
+    """Focal length in millimetres, with `sensor_mm`."""
+    sensor_mm: float | None = None
+    """Width of the sensor along the picture's longer side."""
+    fov_deg: float | None = None
+    """Field of view along the longer side, degrees."""
+
+    def focal_of(self, frame: Frame) -> tuple[float, str]:
+        """The focal length of a picture in pixels, and whether it was "given", by "exif" or a "guess"."""
+        return focal_px_from(
+            frame.size,
+            focal_px=self.focal_px,
+            focal_mm=self.focal_mm,
+            sensor_mm=self.sensor_mm,
+            fov_deg=self.fov_deg,
+            exif_focal_px=frame.exif_focal_px,
+        )
+
+
+def fit_image(
+    image: str | Path | np.ndarray | Frame,
+    *,
+    model: BodyModel | None = None,
+    detector: str | Detector = DEFAULT,
+    focal_px: float | None = None,
+    focal_mm: float | None = None,
+    sensor_mm: float | None = None,
+    fov_deg: float | None = None,
+    config: FitConfig | None = None,
+    device: torch.device | str | None = None,
+) -> list[FitResult]:
+    """A body for every person in a picture, the largest person first; an empty list where nobody is.
+
+    `image` is a path or (H, W, 3) uint8 RGB. The focal length may be given in pixels, in millimetres with the
+    sensor's width along the longer side, or as the field of view along it; else EXIF says it, else it is guessed.
+    Each result has batch 1; look at its `status` before use. Raises `ImageError`, `OptionError`, `DetectorError`.
+    """
+    frame = as_frame(image)
+    return fit_frames(
+        [frame],
+        model=model,
+        detector=detector,
+        focal_px=focal_px,
+        focal_mm=focal_mm,
+        sensor_mm=sensor_mm,
+        fov_deg=fov_deg,
+        config=config,
+        device=device,
+    )[0]
+
+
+def fit_frames(
+    frames: Sequence[Frame],
+    *,
+    model: BodyModel | None = None,
+    detector: str | Detector = DEFAULT,
+    focal_px: float | None = None,
+    focal_mm: float | None = None,
+    sensor_mm: float | None = None,
+    fov_deg: float | None = None,
+    config: FitConfig | None = None,
+    device: torch.device | str | None = None,
+) -> list[list[FitResult]]:
+    """`fit_image` for many pictures: one list a frame; people in pictures of about one size are fitted together."""
+    lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
+    for frame in frames:  # a wrong focal length is told before the slow part
+        lens.focal_of(frame)
+    if not frames:
+        return []
+    found = (load_detector(detector) if isinstance(detector, str) else detector).detect(frames)
+    return fit_detections(frames, found, model=model, lens=lens, config=config, device=device)
+
+
+def fit_detections(
+    frames: Sequence[Frame],
+    people: Sequence[Sequence[Keypoints2D]],
+    *,
+    model: BodyModel | None = None,
+    lens: Lens | None = None,
+    config: FitConfig | None = None,
+    device: torch.device | str | None = None,
+    fitters: dict[str, Fitter] | None = None,
+) -> list[list[FitResult]]:
+    """Bodies for people whose keypoints are known, one list a frame in the order of `people`.
+
+    People in pictures of any sizes are fitted together where their focal lengths differ by less than a factor of 2.
+
+    `fitters` is filled with one fitter a layout; who calls again with the same model and settings passes the same dict
+    and saves their making.
+    """
+    fitters = {} if fitters is None else fitters
+    lens = Lens() if lens is None else lens
+    focals = [lens.focal_of(frame) for frame in frames]
+    groups: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+    for i, (focal, persons) in enumerate(zip(focals, people, strict=True)):
+        for j, person in enumerate(persons):
+            groups[person.layout, math.frexp(focal[0])[1]].append((i, j))
+    results: dict[tuple[int, int], FitResult] = {}
+    for (layout, octave), members in groups.items():
+        lifts = [lift_to_camera(people[i][j], focals[i][0], frames[i].size) for i, j in members]
+        if layout not in fitters:
+            fitters[layout] = Fitter(model=model, layout=layout, config=config, device=device)
+        fitted = fitters[layout](
+            np.stack([people[i][j].xyc for i, j in members]),
+            image_size=(2 ** max(0, octave), 2 ** max(0, octave)),  # for the fit's check of units alone; see below
+            focal_px=torch.tensor([focals[i][0] for i, _ in members]),
+            principal_point_px=torch.tensor([[n / 2 for n in frames[i].size] for i, _ in members]),
+            joints3d=None if all(lift is None for lift in lifts) else _stack(lifts),
+            picture_px=torch.tensor([frames[i].size for i, _ in members], dtype=torch.float32),
+        )
+        for (i, j), one in zip(members, split(fitted), strict=True):
+            camera = replace(one.camera, image_size=frames[i].size)
+            results[i, j] = replace(one, camera=camera, focal_source=focals[i][1])
+    return [[results[i, j] for j in range(len(persons))] for i, persons in enumerate(people)]
+
+
+def as_frame(image: str | Path | np.ndarray | Frame) -> Frame:
+    """A frame from a path or an array; a grey array is taken as RGB of equal parts. Raises `ImageError`."""
+    if isinstance(image, Frame):
+        return image
+    if isinstance(image, str | Path):
+        return read_image(image)
+    array = np.asarray(image)
+    if array.dtype != np.uint8:
+        raise ImageError(
+            f"image must be uint8 from 0 to 255, got {array.dtype}; "
+            "turn floats in [0, 1] into (255 * image).astype('uint8')"
+        )
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, 2)
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ImageError(
+            f"image must be (H, W, 3) RGB, got {array.shape}; drop an alpha channel with image[..., :3], "
+            "turn OpenCV's BGR with image[..., ::-1]"
+        )
+    return Frame(np.ascontiguousarray(array))
+
+
+def lift_to_camera(
+    person: Keypoints2D, focal_px: float, image_size: tuple[int, int]
+) -> Float[np.ndarray, "K 3"] | None:
+    """A detector's lift in the axes of the picture's camera, about the origin it came with; None where there is none.
+
+    The lift is as a camera sees it that looks straight at the person; the picture's camera looks at the middle of the
+    picture, so the lift is turned by the rotation between the two rays.
+    """
+    if person.lift_m is None or person.lift_centre_px is None:
+        return person.lift_m
+    (u, v), (w, h) = person.lift_centre_px, image_size
+    R_cam_lift = rotation_to_ray(((u - w / 2) / focal_px, (v - h / 2) / focal_px, 1.0))
+    return (person.lift_m @ R_cam_lift.T).astype(person.lift_m.dtype)
+
+
+def rotation_to_ray(ray: tuple[float, float, float]) -> Float[np.ndarray, "3 3"]:
+    """The smallest rotation that takes the optical axis (0, 0, 1) to a ray with z > 0 (Rodrigues; no trigonometry)."""
+    x, y, z = np.asarray(ray, dtype=np.float64) / np.linalg.norm(ray)
+    # With the axis a = (0, 0, 1) x ray: R = I + [a] + [a]^2 / (1 + z).
+    K = np.array([[0.0, 0.0, x], [0.0, 0.0, y], [-x, -y, 0.0]])
+    return np.eye(3) + K + K @ K / (1 + z)
+
+
+def _stack(lifts: Sequence[np.ndarray | None]) -> Float[np.ndarray, "B K 3"]:
+    """Lifts in one array, NaN for those who have none."""
+    like = next(lift for lift in lifts if lift is not None)
+    return np.stack([np.full_like(like, np.nan) if lift is None else lift for lift in lifts])

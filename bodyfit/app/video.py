@@ -1,0 +1,316 @@
+"""From a clip to bodies in motion: watch, tell people apart, fit each person's whole track at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from bodyfit.app.pipeline import Lens, lift_to_camera
+from bodyfit.body.model import BodyModel
+from bodyfit.detect import DEFAULT, Detector, load_detector
+from bodyfit.detect.tracking.clip import watch
+from bodyfit.errors import OptionError, VideoError
+from bodyfit.fit.config import FitConfig, SequenceConfig
+from bodyfit.fit.result import FitStatus, take
+from bodyfit.fit.sequence.fitter import SequenceFitter
+from bodyfit.fit.sequence.focal import Focal
+from bodyfit.fit.sequence.track import Track
+from bodyfit.geometry.camera import focal_px_from
+from bodyfit.io import ClipKeypoints, KeypointFiles, VideoReader, load_keypoints
+from bodyfit.io.keypoints.clip import CLOCK_SIDE_PX
+from bodyfit.io.keypoints.of_clip import files_of_clip
+from bodyfit.keypoints import Keypoints2D
+from bodyfit.timeline import clock_rate, is_even
+from bodyfit.tracker import Sighting, TrackerConfig, Trail, trails
+
+__all__ = ["DETECT_SIDE_PX", "Watched", "fit_trail", "fit_video", "fit_watched", "look_side_px", "watch_clip"]
+
+DETECT_SIDE_PX = 1280
+"""Longer side of the frames that are searched for people: someone a fifth of it high fills the landmark network."""
+
+_FOCAL_TRAILS = 3
+"""The focal length is found from so many people of a clip, those who are seen longest."""
+
+Progress: TypeAlias = Callable[[str, int, int | None], None]
+"""Called with a step's name, how much of it is done and, where that is known, how much there is."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was seen in a clip."""
+
+    path: Path
+    """The clip."""
+    size: tuple[int, int]
+    """Width and height of its upright frames, pixels."""
+    fps: float
+    """Frames a second that were looked at, on average."""
+    frames: Int[np.ndarray, "N"]
+    """Their numbers in the clip."""
+    times_s: Float[np.ndarray, "N"]
+    """Their times."""
+    trails: list[Trail]
+    """Where each person was seen; keypoints in pixels of `size`."""
+    skipped: int
+    """Damaged frames that were left out."""
+    cut_short: bool
+    """Whether the file ends in the middle of its data."""
+    start_s: float = 0.0
+    """Start of the part of the clip that was looked at, seconds from its first frame."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of how the clip was read, in sentences."""
+
+    @property
+    def clock_fps(self) -> float:
+        """The rate of the one clock of all people (`Track.fps`)."""
+        return clock_rate(self.times_s, self.fps)
+
+    @property
+    def origin_s(self) -> float:
+        """Where that clock begins (`Track.origin_s`): at `start_s`, or less than a tick later so that frames are on
+        its ticks."""
+        if self.start_s == 0 or not len(self.times_s):
+            return 0.0
+        late = float(self.times_s[0]) - self.start_s
+        return float(self.times_s[0]) - np.floor(late * self.clock_fps + 1e-6) / self.clock_fps
+
+
+def fit_video(
+    clip: str | Path,
+    *,
+    model: BodyModel | None = None,
+    detector: str | Detector = DEFAULT,
+    keypoints: str | Path | KeypointFiles | None = None,
+    first_frame: int | None = None,
+    focal_px: float | None = None,
+    focal_mm: float | None = None,
+    sensor_mm: float | None = None,
+    fov_deg: float | None = None,
+    fps: float | int | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    stride: int = 1,
+    config: FitConfig | None = None,
+    sequence: SequenceConfig | None = None,
+    tracker: TrackerConfig | None = None,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> list[Track]:
+    """Everyone in a clip as a body through time: one shape each, smooth motion; numbered in the order of appearance.
+
+    A clip is a file with a film, an animated picture, or a folder of the pictures of one clip, of which `fps` says how
+    many are shown a second (`VideoReader`). The camera stands still. The focal length is as in `fit_image`, of the
+    upright clip, without EXIF; where nothing says it and `sequence.focal_frames` is not 0, it is found from the
+    people, one for all (`fit/sequence/focal.py`). Frames are read from `start_s` up to before `end_s` (seconds), every
+    `stride`-th of them. Who is unseen for up to `tracker.max_gap_s` keeps their number and the motion fills the gap
+    (`Track.seen`). The clip is never in memory as a whole.
+
+    `keypoints`, files of other programs (`load_keypoints`), take the detector's place; `first_frame` is the number that
+    they give to the first frame, see `ClipKeypoints`. Raises `VideoError`, `OptionError`, `DetectorError`,
+    `KeypointFileError`.
+    """
+    lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
+    if keypoints is not None and detector != DEFAULT:
+        raise OptionError("keypoints take the place of a detector; leave detector out")
+    keypoints = detector if isinstance(detector, KeypointFiles) else keypoints
+    if first_frame is not None and keypoints is None:
+        raise OptionError("first_frame is of keypoints; give those too")
+    found_by = None
+    if keypoints is not None:
+        if not isinstance(keypoints, KeypointFiles):
+            keypoints = load_keypoints(files_of_clip(Path(keypoints), Path(clip)))
+        found_by = ClipKeypoints(keypoints, Path(clip), first_frame=first_frame)
+    part = {"fps": fps, "start_s": start_s, "end_s": end_s, "stride": stride}
+    reader = VideoReader(clip, **part, max_side_px=look_side_px(found_by))
+    focal_of(reader.full_size, lens)  # a wrong focal length is told before the slow part
+    if found_by is None:
+        found_by = load_detector(detector) if isinstance(detector, str) else detector
+    watched = watch_clip(reader, found_by, tracker=tracker, progress=progress)
+    return fit_watched(
+        watched, model=model, lens=lens, config=config, sequence=sequence, device=device, progress=progress
+    )
+
+
+def look_side_px(found_by: Detector | ClipKeypoints | None) -> int:
+    """Longer side of the frames that are looked at; where files say who is there, nobody looks."""
+    return CLOCK_SIDE_PX if isinstance(found_by, ClipKeypoints) else DETECT_SIDE_PX
+
+
+def watch_clip(
+    reader: VideoReader,
+    detector: Detector | ClipKeypoints,
+    *,
+    tracker: TrackerConfig | None = None,
+    progress: Progress | None = None,
+) -> Watched:
+    """Look at every frame once and tell people apart. Raises `VideoError` where there is no frame to look at, and
+    `KeypointFileError` for files of another clip."""
+    frames: list[int] = []
+    times: list[float] = []
+    if isinstance(detector, ClipKeypoints):
+        scale, seen = 1.0, detector.watch(reader)
+    else:
+        scale = reader.full_size[0] / reader.size[0]
+        seen = watch(detector, reader, every=min(max(round(reader.fps), 2), 30))  # about once a second for everyone
+
+    def told(sightings: Iterable[Sighting]) -> Iterator[Sighting]:
+        for sighting in sightings:
+            frames.append(sighting.frame)
+            times.append(sighting.time_s)
+            if progress is not None:
+                progress("watching", len(frames), reader.expected)
+            yield replace(sighting, people=tuple(_scaled(person, scale) for person in sighting.people))
+
+    found = trails(told(seen), tracker)
+    if not frames:
+        raise VideoError(f"{reader.path}: no frame lies between start and end; it is {reader.clip_s:.1f} s long")
+    return Watched(
+        path=reader.path,
+        size=reader.full_size,
+        fps=reader.fps,
+        frames=np.array(frames),
+        times_s=np.array(times),
+        trails=found,
+        skipped=reader.skipped,
+        cut_short=reader.cut_short,
+        start_s=reader.start_s,
+        notes=reader.notes,
+    )
+
+
+def fit_watched(
+    watched: Watched,
+    *,
+    model: BodyModel | None = None,
+    lens: Lens | None = None,
+    config: FitConfig | None = None,
+    sequence: SequenceConfig | None = None,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> list[Track]:
+    """A track for everyone who shows enough to be fitted."""
+    focal_px, source = focal_of(watched.size, Lens() if lens is None else lens)
+    fitters = {
+        layout: SequenceFitter(layout=layout, model=model, config=config, sequence=sequence, device=device)
+        for layout in {trail.people.layout for trail in watched.trails}
+    }
+    if source == "guess" and sequence is not None and sequence.focal_frames > 0 and watched.trails:
+        if progress is not None:
+            progress("fitting", 0, len(watched.trails))
+        focal_px, source = found_focal(watched, fitters, focal_px), "found"
+    tracks = []
+    for done, trail in enumerate(watched.trails):
+        if progress is not None:
+            progress("fitting", done, len(watched.trails))
+        track = fit_trail(watched, trail, fitters[trail.people.layout], focal_px)
+        if track is not None:
+            tracks.append(replace(track, result=replace(track.result, focal_source=source)))
+    return tracks
+
+
+def found_focal(watched: Watched, fitters: dict[str, SequenceFitter], guess_px: float) -> float:
+    """The focal length of a clip, in pixels, by the tracks that tell most of it, one after the other."""
+    order = sorted(watched.trails, key=lambda trail: -len(trail.frames))[:_FOCAL_TRAILS]
+    some = [(fitters[trail.people.layout], trail) for trail in order]
+    precision = sum(fitter.focal_precision(np.empty(len(trail.frames))) for fitter, trail in some)
+    believed = Focal(guess_px, precision)
+    for fitter, trail in some:
+        seen = _clocked(watched, trail, believed.px)
+        believed = fitter.focal(
+            seen.xyc, image_size=watched.size, fps=seen.fps, believed=believed, joints3d=seen.joints3d
+        )
+    return believed.px
+
+
+def focal_of(size: tuple[int, int], lens: Lens) -> tuple[float, str]:
+    """The focal length in pixels of a clip, and whether it was "given" or a "guess"."""
+    return focal_px_from(
+        size, focal_px=lens.focal_px, focal_mm=lens.focal_mm, sensor_mm=lens.sensor_mm, fov_deg=lens.fov_deg
+    )
+
+
+def fit_trail(watched: Watched, trail: Trail, fitter: SequenceFitter, focal_px: float) -> Track | None:
+    """One person's bodies from the first frame with them to the last; None where nothing can be fitted."""
+    seen = _clocked(watched, trail, focal_px)
+    slots = seen.slots.tolist()
+    result = fitter(seen.xyc, image_size=watched.size, fps=seen.fps, focal_px=focal_px, joints3d=seen.joints3d)
+    status = [result.status[slot] for slot in slots]
+    usable = [i for i, s in enumerate(status) if s.ok]
+    if not usable:
+        return None
+    kept = slice(usable[0], usable[-1] + 1)
+    return Track(
+        id=trail.id,
+        frames=seen.frames[kept],
+        times_s=seen.times_s[kept],
+        fps=watched.clock_fps,
+        origin_s=watched.origin_s,
+        seen=np.array([s is not FitStatus.FILLED for s in status[kept]]),
+        result=take(result, slots[kept]),
+    )
+
+
+@dataclass(frozen=True)
+class _Clocked:
+    """A trail on an even clock."""
+
+    frames: Int[np.ndarray, "F"]
+    """Numbers of the frames from the first with the person to the last."""
+    times_s: Float[np.ndarray, "F"]
+    """Their times."""
+    slots: Int[np.ndarray, "F"]
+    """Their ticks."""
+    fps: float
+    """Ticks a second."""
+    xyc: Float[np.ndarray, "T K 3"]
+    """Keypoints of each tick, confidence 0 where there are none."""
+    joints3d: Float[np.ndarray, "T K 3"] | None
+    """The lift in camera axes, NaN where there is none."""
+
+
+def _clocked(watched: Watched, trail: Trail, focal_px: float) -> _Clocked:
+    """What was seen of a person, for `SequenceFitter`."""
+    rows = slice(*np.searchsorted(watched.frames, (trail.frames[0], trail.frames[-1] + 1)).tolist())
+    frames, times = watched.frames[rows], watched.times_s[rows]
+    slots, fps = even_slots(times, watched.fps)
+    at = dict(zip(frames.tolist(), slots.tolist(), strict=True))
+    n_k = len(trail.people[0].xyc)
+    xyc = np.zeros((int(slots[-1]) + 1, n_k, 3), np.float32)
+    lift = np.full((len(xyc), n_k, 3), np.nan, np.float32)
+    for frame, person in zip(trail.frames, trail.people, strict=True):
+        xyc[at[frame]] = person.xyc
+        turned = lift_to_camera(person, focal_px, watched.size)
+        if turned is not None:
+            lift[at[frame]] = turned
+    joints3d = lift if np.isfinite(lift).any() else None
+    return _Clocked(frames, times, slots, fps, xyc, joints3d)
+
+
+def even_slots(times_s: Float[np.ndarray, "T"], fps: float) -> tuple[Int[np.ndarray, "T"], float]:
+    """Which tick of an even clock each frame is, ascending from 0, and that clock's rate: the fit's motion knows no
+    uneven steps. Ticks without a frame are the motion's to fill; two frames never share one."""
+    number = np.arange(len(times_s))
+    rate = clock_rate(times_s, fps)
+    if is_even(times_s, rate):
+        return number, rate
+    ideal = np.round((times_s - times_s[0]) * rate).astype(np.int64)
+    return np.maximum.accumulate(ideal - number) + number, rate
+
+
+def _scaled(person: Keypoints2D, scale: float) -> Keypoints2D:
+    """Keypoints of a smaller picture in the pixels of the full one, and nothing else: clips are long."""
+    centre = person.lift_centre_px
+    return Keypoints2D(
+        person.layout,
+        (person.xyc * np.array((scale, scale, 1.0))).astype(np.float32),
+        person.lift_m,
+        None if centre is None else (scale * centre[0], scale * centre[1]),
+        person.score,
+        track=person.track,
+    )

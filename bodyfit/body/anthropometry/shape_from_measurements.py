@@ -1,0 +1,223 @@
+"""The tailor: the most probable shape of which tape and scales say what is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from bodyfit.body.anthropometry.measure import BODY_DENSITY, TapeMeasure
+from bodyfit.errors import OptionError, ShapeError
+from bodyfit.skeleton import Skeleton
+
+__all__ = ["Measurable", "shape_from_measurements"]
+
+Value = float | int | Sequence[float | int] | np.ndarray | Tensor | None
+"""A measurement: a number, or one for each body."""
+
+_EXACT_M, _EXACT_KG = 1e-3, 0.1
+_STEP = 0.05
+"""Betas, of a central difference: long for float32 vertices, short for girths."""
+_TRIALS = 24
+
+
+@runtime_checkable
+class Rest(Protocol):
+    """Bodies in the rest pose."""
+
+    @property
+    def vertices(self) -> Tensor: ...
+    @property
+    def joints(self) -> Tensor: ...
+
+
+@runtime_checkable
+class Measurable(Protocol):
+    """What is needed of a body model."""
+
+    num_betas: int
+    faces: Tensor
+    v_template: Tensor
+    skeleton: Skeleton
+
+    @property
+    def weights(self) -> Tensor: ...
+    def __call__(self, *, betas: Tensor) -> Rest: ...
+
+
+def shape_from_measurements(
+    model: Measurable,
+    *,
+    height: Value = None,
+    mass: Value = None,
+    chest: Value = None,
+    waist: Value = None,
+    hip: Value = None,
+    neck: Value = None,
+    upper_arm: Value = None,
+    thigh: Value = None,
+    arm_length: Value = None,
+    leg_length: Value = None,
+    inseam: Value = None,
+    density: float | int = BODY_DENSITY,
+    max_sd: float | int = 5.0,
+) -> Float[Tensor, "B S"]:
+    """Betas of the most probable bodies (of the least |betas|) that have the given `Measurements`.
+
+    Metres and kilograms; numbers for one body, or lists and tensors of B. Met to 1 mm and 0.1 kg, most far better.
+    Raises `OptionError` where there is no such body with |betas| up to `max_sd`, and says what there is.
+    """
+    given = dict(height=height, mass=mass, chest=chest, waist=waist, hip=hip, neck=neck, upper_arm=upper_arm)
+    given |= dict(thigh=thigh, arm_length=arm_length, leg_length=leg_length, inseam=inseam)
+    if not max_sd > 0:
+        raise OptionError(f"max_sd must be positive, got {max_sd}")
+    wanted = _wanted(given)
+    solver = _Solver(model, list(wanted), density, max_sd)
+    target = np.stack(list(wanted.values()), 1)
+    betas, met = solver.solve(target)
+    if not met.all():
+        raise OptionError(solver.refusal(int(np.argmin(met)), target))
+    return torch.from_numpy(betas).to(model.v_template)
+
+
+def _wanted(given: dict[str, Value]) -> dict[str, Float[np.ndarray, " B"]]:
+    """The measurements that are given, of one length."""
+    wanted = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        try:
+            numbers = torch.as_tensor(value, dtype=torch.float64).detach().cpu().numpy()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise OptionError(f"{name} must be a number or a list of numbers, got {value!r}") from error
+        if numbers.ndim > 1:
+            raise ShapeError(f"{name} must be a number or (B,), got {numbers.shape}")
+        for number in numbers.reshape(-1).tolist():
+            _check_number(name, number)
+        wanted[name] = np.atleast_1d(numbers)
+    if not wanted:
+        raise OptionError(f"give at least one measurement: {', '.join(given)}")
+    lengths = {name: len(numbers) for name, numbers in wanted.items()}
+    batch = max(lengths.values()) if 0 not in lengths.values() else 0
+    if not set(lengths.values()) <= {1, batch}:
+        raise ShapeError("batches differ: " + ", ".join(f"{name} {n}" for name, n in lengths.items()))
+    return {name: np.broadcast_to(numbers, (batch,)) for name, numbers in wanted.items()}
+
+
+def _check_number(name: str, number: float) -> None:
+    unit, most = ("kilograms", 1000.0) if name == "mass" else ("metres", 3.0)
+    if not np.isfinite(number) or number <= 0:
+        raise OptionError(f"{name} must be a positive number of {unit}, got {number:g}")
+    if number < most:
+        return
+    if name == "mass":
+        other, right = "grams", number / 1000
+    elif name == "height" and number < 9:
+        other, right = "feet", number * 0.3048
+    else:
+        other, right = ("centimetres", number / 100) if number < 300 else ("millimetres", number / 1000)
+    raise OptionError(f"{name} is in {unit}; {number:g} looks like {other}; give {right:.2f}")
+
+
+class _Solver:
+    """Gauss-Newton for the shape of least norm under the measurements: each step goes to the least-norm solution of
+    the measurements linearised at the last, so where it rests the betas lie in the span of their gradients.
+    """
+
+    def __init__(self, model: Measurable, names: list[str], density: float | int, max_sd: float | int) -> None:
+        self._model, self._names, self._density, self._max_sd = model, names, density, max_sd
+        self._tape = TapeMeasure(model.faces, model.weights, model.skeleton)
+        self._unit = np.array([_EXACT_KG if name == "mass" else _EXACT_M for name in names])
+
+    def measured(self, betas: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "B M"]:
+        """In units of what counts as exact; some bodies at a time, for a thousand people are 21 000 bodies."""
+        parts = []
+        for some in torch.from_numpy(betas).to(self._model.v_template).split(256):
+            with torch.no_grad():
+                rest = self._model(betas=some)
+            parts.append(self._tape.values(self._names, rest.vertices, rest.joints, density=self._density))
+        return np.concatenate(parts) / self._unit
+
+    def linearised(
+        self, betas: Float[np.ndarray, "B S"], target: Float[np.ndarray, "B M"]
+    ) -> tuple[Float[np.ndarray, "B M"], Float[np.ndarray, "B M S"]]:
+        """What is missing to the target, and the measurements' central differences by betas."""
+        batch, count = betas.shape
+        steps = np.concatenate([np.zeros((1, count)), _STEP * np.eye(count), -_STEP * np.eye(count)])
+        values = self.measured((betas[:, None] + steps).reshape(-1, count)).reshape(batch, 2 * count + 1, -1)
+        slope = (values[:, 1 : count + 1] - values[:, count + 1 :]).swapaxes(1, 2) / (2 * _STEP)
+        # A body so odd that it cannot be measured stays where it is, and is no solution.
+        return np.nan_to_num(target / self._unit - values[:, 0]), np.nan_to_num(slope)
+
+    def solve(self, target: Float[np.ndarray, "B M"]) -> tuple[Float[np.ndarray, "B S"], Bool[np.ndarray, " B"]]:
+        """Betas, and whether they have the measurements and are believable."""
+        betas = np.zeros((len(target), self._model.num_betas))
+        going = np.arange(len(target))
+        for trial in range(_TRIALS):
+            if not len(going):
+                break
+            now = betas[going]
+            missing, slope = self.linearised(now, target[going])
+            # A greatest girth has a kink where another level becomes the greatest, and the least norm may lie on one,
+            # where steps go to and fro. Who has not come to rest by the middle goes on to the nearest solution.
+            settling = trial < _TRIALS // 2
+            step = _least(slope, missing + settling * _times(slope, now)) - settling * now
+            length = np.linalg.norm(step, axis=1, keepdims=True)
+            now = now + step * np.minimum(1, 2 / np.maximum(length, 1e-9))
+            norm = np.linalg.norm(now, axis=1, keepdims=True)
+            betas[going] = now * np.minimum(1, 2 * self._max_sd / np.maximum(norm, 1e-9))  # nobody is out there
+            going = going[(np.abs(missing).max(1) > 0.1) | (length[:, 0] > 1e-3)]
+        exact = np.abs(self.measured(betas) - target / self._unit).max(1) <= 1
+        return betas, exact & (np.linalg.norm(betas, axis=1) <= self._max_sd)
+
+    def reach(self, index: int, others: list[int], target: Float[np.ndarray, " M"]) -> str | None:
+        """From where to where one measurement goes on believable bodies that have the others."""
+        ends = []
+        for sign in (-1.0, 1.0):
+            betas = np.zeros((1, self._model.num_betas))
+            for _ in range(5):
+                missing, slope = self.linearised(betas, target[None])
+                held = slope[:, others]
+                betas = _least(held, missing[:, others] + _times(held, betas))
+                room = self._max_sd**2 - float((betas**2).sum())
+                if room < 0:
+                    return None
+                free = slope[:, index] - _least(held, _times(held, slope[:, index]))
+                betas = betas + sign * np.sqrt(room) * free / max(float(np.linalg.norm(free)), 1e-12)
+            ends.append(float(self.measured(betas)[0, index] * self._unit[index]))
+        name = self._names[index]
+        return f"{_text(name, min(ends))} to {_text(name, max(ends)).removeprefix(f'{name}=')}"
+
+    def refusal(self, item: int, target: Float[np.ndarray, "B M"]) -> str:
+        """Why there is no such body, and which there are."""
+        wanted, every = target[item], range(len(self._names))
+        given = [_text(name, value) for name, value in zip(self._names, wanted, strict=True)]
+        where = f" (body {item})" if len(target) > 1 else ""
+        reasons = [f"no believable body has {', '.join(given)}{where}"]
+        for others_too in (True, False):
+            for k in every:
+                others = [i for i in every if i != k and others_too]
+                span = self.reach(k, others, wanted)
+                if span is not None:
+                    rest = f"with {', '.join(given[i] for i in others)} " if others else ""
+                    reasons.append(f"{rest}this model reaches {span}")
+            if len(reasons) > 1:  # else no one of them alone is to blame
+                break
+        return "; ".join(reasons) + f" (within max_sd={self._max_sd:g} standard deviations of its mean)"
+
+
+def _times(slope: Float[np.ndarray, "B M S"], betas: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "B M"]:
+    return np.einsum("bms,bs->bm", slope, betas)
+
+
+def _least(slope: Float[np.ndarray, "B M S"], value: Float[np.ndarray, "B M"]) -> Float[np.ndarray, "B S"]:
+    """The least-norm solutions of slope @ betas = value."""
+    return np.einsum("bsm,bm->bs", np.linalg.pinv(slope, rcond=1e-6), value)
+
+
+def _text(name: str, value: float) -> str:
+    return f"{name}={value:.1f} kg" if name == "mass" else f"{name}={value:.3f} m"

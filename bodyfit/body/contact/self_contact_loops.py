@@ -1,0 +1,52 @@
+"""The loops that tell inside from outside, compiled by numba; imported where it is used."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from bodyfit.runtime.compiled import loose
+
+__all__ = ["depth"]
+
+
+@loose
+def depth(probes: Float[np.ndarray, "P 3"], vertices: Float[np.ndarray, "N 3"], faces: Int[np.ndarray, "F 3"]) -> float:
+    """How far the deepest of the probes that are inside a closed mesh is from the mesh's nearest vertex; 0 if none is.
+
+    Inside is where the faces that a ray along z enters and leaves by do not cancel; the mesh may overlap itself.
+    """
+    turns = np.zeros(len(probes), np.int64)
+    for f in range(len(faces)):
+        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = vertices[faces[f, 0]], vertices[faces[f, 1]], vertices[faces[f, 2]]
+        x0, x1 = min(ax, bx, cx), max(ax, bx, cx)
+        y0, y1, z1 = min(ay, by, cy), max(ay, by, cy), max(az, bz, cz)
+        for p in range(len(probes)):
+            x, y, z = probes[p, 0], probes[p, 1], probes[p, 2]
+            if y < y0 or y > y1 or x < x0 or x > x1 or z > z1:
+                continue
+            way = 0  # how often the outline, seen along z, goes round the probe
+            for k in range(3):
+                # An edge is looked at from its lower vertex, so that the faces on both sides come to the same answer.
+                i, j, sign = faces[f, k], faces[f, (k + 1) % 3], 1
+                if i > j:
+                    i, j, sign = j, i, -1
+                rises = vertices[j, 1] > y
+                if (vertices[i, 1] > y) != rises:
+                    t = (y - vertices[i, 1]) / (vertices[j, 1] - vertices[i, 1])
+                    if vertices[i, 0] + t * (vertices[j, 0] - vertices[i, 0]) > x:
+                        way += sign if rises else -sign
+            area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+            if way != 0 and area != 0:
+                s = ((x - ax) * (cy - ay) - (y - ay) * (cx - ax)) / area
+                t = ((bx - ax) * (y - ay) - (by - ay) * (x - ax)) / area
+                if az + s * (bz - az) + t * (cz - az) > z:
+                    turns[p] += way
+    deepest = 0.0
+    for p in np.flatnonzero(turns):
+        nearest = np.inf
+        for n in range(len(vertices)):
+            x, y, z = vertices[n, 0] - probes[p, 0], vertices[n, 1] - probes[p, 1], vertices[n, 2] - probes[p, 2]
+            nearest = min(nearest, x * x + y * y + z * z)
+        deepest = max(deepest, nearest)
+    return np.sqrt(deepest)

@@ -1,0 +1,156 @@
+"""What finds people, and through which lens: the options that fit, video and batch share, and what comes of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bodyfit.cli.support import common, interrupt
+from bodyfit.errors import OptionError
+
+if TYPE_CHECKING:
+    from bodyfit.detect import Detector
+    from bodyfit.io import KeypointFiles
+
+__all__ = [
+    "DETECTOR",
+    "DetectorOption",
+    "Finding",
+    "FocalMmOption",
+    "FocalPxOption",
+    "FovOption",
+    "KeypointLayoutOption",
+    "KeypointsOption",
+    "SensorMmOption",
+    "TtaOption",
+    "checked_lens",
+    "matched",
+]
+
+DETECTOR = "movenet"
+"""`detect.DEFAULT`, known before anything slow is imported."""
+
+FocalPxOption = Annotated[
+    float | None, typer.Option("--focal-px", help="Focal length in pixels of the upright picture.")
+]
+FocalMmOption = Annotated[
+    float | None, typer.Option("--focal-mm", help="Focal length in millimetres, with --sensor-mm.")
+]
+SensorMmOption = Annotated[
+    float | None, typer.Option("--sensor-mm", help="Width of the sensor along the picture's longer side, e.g. 36.")
+]
+FovOption = Annotated[
+    float | None, typer.Option("--fov", help="Field of view along the picture's longer side, in degrees.")
+]
+DetectorOption = Annotated[
+    str,
+    typer.Option(
+        "--detector",
+        help='What finds people and their keypoints: "movenet", "mediapipe", "rtmpose:WEIGHTS.onnx", or one installed.',
+    ),
+]
+TtaOption = Annotated[
+    bool, typer.Option("--tta", help="Look at each person up to twelve times, mirrored and turned, and average.")
+]
+KeypointsOption = Annotated[
+    Path | None,
+    typer.Option("--keypoints", help="Files of keypoints (OpenPose, COCO, MMPose, Ultralytics ...) in its place."),
+]
+KeypointLayoutOption = Annotated[
+    str | None, typer.Option("--keypoint-layout", help="Their layout, where the files do not tell it.")
+]
+
+
+def checked_lens(
+    focal_px: float | None, focal_mm: float | None, sensor_mm: float | None, fov_deg: float | None
+) -> dict[str, float | None]:
+    """What `pipeline.Lens` takes, seen to be possible before the slow part, for a picture that it would suit.
+
+    Raises `OptionError`.
+    """
+    with interrupt.at_once():
+        from bodyfit.geometry.camera import focal_px_from
+
+    sensible = focal_px is not None and math.isfinite(focal_px) and focal_px >= 1
+    side = round(focal_px) if sensible and focal_px else 1000
+    lens = {"focal_px": focal_px, "focal_mm": focal_mm, "sensor_mm": sensor_mm, "fov_deg": fov_deg}
+    focal_px_from((side, side), **lens)
+    return lens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What the user said of who finds people."""
+
+    detector: str = DETECTOR
+    """Its name."""
+    tta: bool = False
+    """Whether it looks at everyone many times."""
+    keypoints: Path | None = None
+    """Files in its place."""
+    layout: str | None = None
+    """What is in them."""
+
+    def __post_init__(self) -> None:
+        """Raises `OptionError` for options that contradict each other."""
+        if self.layout is not None and self.keypoints is None:
+            raise OptionError("--keypoint-layout is of the files of --keypoints; give those too")
+        if self.keypoints is not None and self.detector != DETECTOR:
+            raise OptionError("--keypoints take the place of a detector; leave --detector out")
+        if self.keypoints is not None and self.tta:
+            raise OptionError("--tta is for a detector; --keypoints take its place")
+
+    @property
+    def name(self) -> str:
+        """For summaries."""
+        return self.detector if self.keypoints is None else f"keypoints {self.keypoints}"
+
+    def check_name(self) -> None:
+        """Raises `OptionError` for a detector that is not there."""
+        with interrupt.at_once():
+            from bodyfit.detect import detector_names
+
+        if self.detector.partition(":")[0] not in (names := detector_names()):
+            raise OptionError(f"--detector must be one of {', '.join(names)}, got {self.detector!r}")
+
+    def load_detector(self) -> Detector:
+        """The detector, its networks loaded. Raises `OptionError` and `DetectorError`."""
+        self.check_name()
+        with interrupt.at_once():
+            from bodyfit.detect import load_detector
+
+            return load_detector(self.detector, tta=self.tta)
+
+
+def matched(path: Path, layout: str | None, pictures: Sequence[Path]) -> KeypointFiles:
+    """The keypoint files, once they are seen to be of these pictures; entries of other pictures are told.
+
+    Raises `KeypointFileError` for files that cannot be read and `OptionError` where none is of any of the pictures.
+    """
+    with interrupt.at_once():
+        from bodyfit.io import load_keypoints
+        from bodyfit.io.keypoints.entry import join
+        from bodyfit.io.keypoints.values import printable
+
+        files = load_keypoints(path, layout=layout)
+    for note in files.notes:
+        common.error(note, label="note")
+    match = files.match(pictures)
+    unused = [f"{printable(entry.name)} ({printable(entry.path.name)})" for entry in match.unused]
+    if not match.found:
+        raise OptionError(
+            f"--keypoints {path} has nothing of the pictures {join([printable(p.name) for p in match.missing])}; "
+            f"it has {join(unused) or 'none'}; its names must be the pictures'"
+        )
+    if match.missing:
+        lacking = join([printable(p.name) for p in match.missing])
+        common.error(f"{len(match.missing)} of {len(pictures)} pictures have no keypoints in {path}: {lacking}")
+    if unused:
+        what = "entry matches" if len(unused) == 1 else "entries match"
+        common.error(f"{len(unused)} {what} no picture: {join(unused)}", label="note")
+    return files

@@ -1,0 +1,70 @@
+"""A detector's 3D lift, one person at a time, compiled by numba; the equations are those of `lift`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bodyfit.fit.residuals.lift import SIZES
+from bodyfit.runtime.compiled import loose
+
+__all__ = ["lift"]
+
+
+@loose
+def lift(b, positions, seen, force, stiffness, lifted, gram, drag):
+    """Cost of the centred lift (`lift.centred_distance`); adds to force and stiffness what they feel without centring.
+
+    A row is that of the point less e_kc = (unit c, q_kc) times four rows that all share, the mean and the derivative of
+    the size. `lifted` (K, 10) gets what each point has of them and of the products with them, `gram` (4, 4) the sum of
+    e e^T, `drag` (4) that of e times the residual.
+    """
+    target, weight, factor = seen.target_m, seen.confidence, seen.weight
+    n_k, s2, total, cost = len(positions), seen.sigma * seen.sigma, 0.0, 0.0
+    lifted[:] = 0
+    gram[:] = 0
+    drag[:] = 0
+    for k in range(n_k):
+        total += np.float64(weight[b, k]) ** 2
+    total = 1 / max(factor * factor * total, 1e-12)
+    p0, q0 = np.zeros(3), np.zeros(3)
+    for k in range(n_k):
+        share = (factor * weight[b, k]) ** 2 * total
+        lifted[k, 0] = share
+        for r in range(3):
+            p0[r] += share * positions[k, r]
+            q0[r] += share * target[b, k, r]
+    qq = pq = 0.0
+    for k in range(n_k):
+        for r in range(3):
+            q = target[b, k, r] - q0[r]
+            qq += lifted[k, 0] * q * q
+            pq += lifted[k, 0] * q * (positions[k, r] - p0[r])
+    qq = max(qq, 1e-12)
+    size = min(max(pq / qq, 1 / SIZES), SIZES)
+    free = size == pq / qq
+    for k in range(n_k):
+        w2 = (factor * weight[b, k]) ** 2
+        if w2 == 0:
+            continue
+        for r in range(3):
+            q = target[b, k, r] - q0[r]
+            e = 100 * (positions[k, r] - p0[r] - size * q)
+            ratio = s2 / (s2 + e * e)
+            cost += w2 * ratio * e * e
+            f = 100 * w2 * ratio * ratio
+            force[k, r] += f * e
+            stiffness[k, 0 if r == 0 else 3 if r == 1 else 5] += 100 * f
+            if free:
+                lifted[k, 1 + r] = lifted[k, 0] * q / qq
+            else:
+                q = 0.0
+            lifted[k, 4 + r] = 100 * f
+            gram[r, r] += 100 * f
+            gram[r, 3] += 100 * f * q
+            gram[3, 3] += 100 * f * q * q
+            drag[r] += f * e
+            drag[3] += f * e * q
+            lifted[k, 7 + r] = 100 * f * q
+    for r in range(3):
+        gram[3, r] = gram[r, 3]
+    return cost

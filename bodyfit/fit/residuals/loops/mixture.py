@@ -1,0 +1,47 @@
+"""The pose prior, one person at a time, compiled by numba; the equations are those of `mixture`."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bodyfit.runtime.compiled import loose
+
+__all__ = ["mixture"]
+
+
+@loose
+def mixture(x, b, pose, prior, white, d, H, g):
+    """The component of the pose prior that is lowest, for angles from column `pose` on: adds to H, its lower triangle,
+    and g; returns its part of the objective."""
+    means, root, precision = prior.means, prior.root, prior.precision
+    n, best, lowest = means.shape[1], 0, np.inf
+    for m in range(len(means)):
+        for i in range(len(white)):
+            white[i] = 0
+        for p in range(n):
+            by = x[b, pose + p] - means[m, p]
+            for i in range(p // 16 * 16 + 16):
+                white[i] += by * root[m, p, i]
+        cost = 0.0
+        for i in range(n):
+            cost += np.float64(white[i]) * white[i]
+        cost = 0.5 * cost + prior.constant[m]
+        if not cost >= lowest:
+            best, lowest = m, cost
+    tail, w2 = prior.tail, prior.weight * prior.weight
+    relative = lowest / tail
+    d[0] = w2 * 0.5 / (1 + relative)
+    half = d[0]
+    for i in range(n):
+        white[i] = 0
+    for p in range(n):
+        by = x[b, pose + p] - means[best, p]
+        for i in range(n):
+            white[i] += by * precision[best, p, i]
+        for i in range(p + 1):
+            H[pose + p, pose + i] += half * precision[best, p, i]
+    for i in range(n):
+        g[pose + i] += half * white[i]
+    return w2 * (lowest if tail == np.inf else tail * math.log1p(relative))

@@ -1,0 +1,105 @@
+"""A window of a track: its frames' evidence, the objective of all of them together, and its minimum."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from bodyfit.fit.config import SequenceConfig
+from bodyfit.fit.evidence import CheckedEvidence
+from bodyfit.fit.fitter import Fitter
+from bodyfit.fit.objective import StageObjective
+from bodyfit.fit.residuals.motion import Motion
+from bodyfit.fit.residuals.reprojection import projected
+from bodyfit.fit.sequence.focal import Focal, refined
+from bodyfit.fit.sequence.left_right import centred_by, expected_sides, orders_of, reordered
+from bodyfit.fit.sequence.objective import SequenceObjective
+from bodyfit.solve import ChainSummary, LMConfig, minimize_chain
+
+__all__ = ["SequenceObjective", "Window"]
+
+
+class Window:
+    """Some frames of a track on end, as the objective wants them."""
+
+    def __init__(
+        self,
+        frames: Fitter,
+        settings: SequenceConfig,
+        known: CheckedEvidence,
+        present: Bool[Tensor, "T K"],
+        exchanged: Int[Tensor, "T"],
+        fps: float,
+        *,
+        motion: float,
+        swaps: bool,
+        held: int = 0,
+        shared_held: bool = False,
+    ) -> None:
+        self.frames, self.settings = frames, settings
+        self.known, self.present, self.swaps = known, present, swaps
+        self.held, self.shared_held = held, shared_held
+        self.motion = Motion(frames.model, fps, settings.motion_tail, frames.variables) if motion > 0 else None
+        self.weight = motion
+        last = frames.config.stages[-1]
+        self.stage = replace(
+            last,
+            shape=settings.shape,
+            pose_tail=settings.pose_tail * last.pose_tail,
+            interpenetration=settings.interpenetration * last.interpenetration,
+        )
+        self.exchanged = exchanged.clone()
+        self.orders = orders_of(frames.exchanges)
+        self.seen = self.frames.observations(known, present)
+
+    def solve(
+        self, x: Float[Tensor, "T N"], z: Float[Tensor, "S"]
+    ) -> tuple[Float[Tensor, "T N"], Float[Tensor, "S"], ChainSummary]:
+        """The best poses and shape from a start. A few steps first tell which sides the detector mistook."""
+        steps = 0
+        for lm in (LMConfig(max_iterations=4, cost_tolerance=1e-2), self.settings.lm):
+            self._observe(x, z)
+            frames = StageObjective(self.frames.terms, self.stage, self.seen)
+            x, z, summary = minimize_chain(SequenceObjective(frames, self.motion, self.weight, self.held), x, z, lm)
+            steps += summary.iterations
+        return x, z, replace(summary, iterations=steps)
+
+    def focal(self, x: Float[Tensor, "T N"], z: Float[Tensor, "S"], believed: Focal) -> Focal:
+        """What is believed of the focal length after these frames, from a start of poses and shape."""
+        self._observe(x, z)
+        frames = StageObjective(self.frames.terms, self.stage, self.seen)
+        return refined(frames, x, z, believed)
+
+    def _observe(self, x: Float[Tensor, "T N"], z: Float[Tensor, "S"]) -> None:
+        """Observations for bodies at x: sides exchanged where that is what they look like, scaled to their depth."""
+        frames = self.frames
+        layout = frames.variables
+        full = layout.join(x, z)
+        transl = full[:, None, layout["transl"]]
+        tree = StageObjective(frames.terms, self.stage, self.seen).tree(full)
+        placed = frames.terms.points.place(tree, full[:, layout["betas"]])
+        points = placed.positions + transl
+        rig, root = self.known.rig, tree.joints[:, :1] + transl
+        scale = frames.scale_cm((root if rig is None else rig.points(root))[..., 2], self.known)
+        if self.swaps and rig is None:
+            uv, _ = projected(points)
+            picture = expected_sides(uv, self.seen.target, self.seen.weight, scale, self.orders, 4.0)
+            lift = torch.full_like(picture, -1)
+            if self.seen.lift_m is not None and self.seen.lift_weight is not None:
+                weight = self.seen.lift_weight
+                turned, lifted = centred_by(points, weight), centred_by(self.seen.lift_m, weight)
+                lift = expected_sides(turned, lifted, weight, torch.full_like(scale, 100.0), self.orders, 8.0)
+            self.known, self.present = reordered(self.known, self.present, self.orders, picture, lift)
+            self.exchanged = torch.where(picture >= 0, picture, self.exchanged)
+        seen = frames.observations(self.known, self.present)
+        self.seen = replace(seen, scale_cm=scale, held=frames.variables.shared if self.shared_held else self.seen.held)
+
+    def costs(self, x: Float[Tensor, "R D"], kept: slice) -> Float[Tensor, "R"]:
+        """The objective of some frames by themselves, without the motion."""
+        index = torch.arange(len(self.present), device=x.device)[kept]
+        frames = StageObjective(self.frames.terms, self.stage, self.seen.select(index))
+        rows = torch.arange(len(x), device=x.device).split(256)
+        return torch.cat([frames.select(r).normal(x[r]).cost for r in rows])

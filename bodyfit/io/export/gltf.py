@@ -1,0 +1,159 @@
+"""Bodies as binary glTF: skeleton, skin, pose and motion, as Blender, game engines and browsers play it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Float, Int
+from roma import rotmat_to_unitquat
+
+from bodyfit.io.export.glb import TRIANGLES, VERTICES, Arrays, glb_bytes
+from bodyfit.io.export.rig import Rig
+from bodyfit.runtime.atomic import write_atomically
+
+__all__ = ["continuous_quaternions", "save_rig_glb"]
+
+_SET = 4
+"""Joints and weights that one attribute holds."""
+_AT_ONCE = 4096
+"""Frames turned into quaternions at a time."""
+_ROUNDED = 2e-3
+"""Of the error that morph targets have anyway, a part below which an offset is written as zero."""
+
+
+def save_rig_glb(path: str | Path, rig: Rig, *, color: tuple[float, float, float] = (0.55, 0.76, 0.94)) -> None:
+    """Write a rig as binary glTF, with an animation "motion" if it is of a clip: each frame at its own time, the first
+    held before it and the last after it, as glTF's players do.
+
+    The first V vertices are the body's, in its order; after them come those that lie on a seam of the texture again.
+    color: sRGB in [0, 1]. Raises `OutputError`.
+    """
+    path = Path(path)
+    arrays, joints = Arrays(), len(rig.names)
+    quaternions = continuous_quaternions(rig.rotations)
+    nodes = _joint_nodes(rig, quaternions[0])
+    nodes.append({"name": path.stem, "mesh": 0, "skin": 0})
+    inverse = np.tile(np.eye(4), (joints, 1, 1))
+    inverse[:, :3, 3] = -rig.joints
+    skin = {"name": f"{path.stem}_skeleton", "joints": list(range(joints)), "skeleton": 0}
+    skin["inverseBindMatrices"] = arrays.add(inverse.astype(np.float32))
+    document: dict[str, Any] = {
+        "asset": {"version": "2.0", "generator": "bodyfit", "extras": {"axes_and_unit": str(rig.placing)}},
+        "scene": 0,
+        "scenes": [{"nodes": [0, joints]}],
+        "nodes": nodes,
+        "meshes": [_mesh(rig, arrays)],
+        "skins": [skin],
+        "materials": [_material(color)],
+    }
+    if len(rig) > 1:
+        document["animations"] = [_animation(rig, quaternions, arrays)]
+    data = glb_bytes(document, arrays)
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def continuous_quaternions(rotations: Float[np.ndarray, "T J 3 3"]) -> Float[np.ndarray, "T J 4"]:
+    """x, y, z, w of rotations over time, of the two signs the one nearer to the frame before; players interpolate."""
+    parts = torch.from_numpy(rotations).split(_AT_ONCE)
+    quaternions = np.concatenate([rotmat_to_unitquat(part).numpy() for part in parts])
+    turned = (quaternions[1:] * quaternions[:-1]).sum(-1) < 0
+    odd = np.logical_xor.accumulate(turned, 0)
+    np.negative(quaternions[1:], out=quaternions[1:], where=odd[..., None])
+    return quaternions
+
+
+def _joint_nodes(rig: Rig, quaternions: Float[np.ndarray, "J 4"]) -> list[dict[str, Any]]:
+    """The joints where they are in the first frame, each in its parent's axes."""
+    positions = rig.joints - rig.joints[[max(parent, 0) for parent in rig.parents]]
+    positions[0] = rig.root[0]
+    nodes = []
+    for j, name in enumerate(rig.names):
+        node = {"name": name, "translation": positions[j].tolist(), "rotation": quaternions[j].tolist()}
+        children = [k for k, parent in enumerate(rig.parents) if parent == j]
+        nodes.append(node | ({"children": children} if children else {}))
+    return nodes
+
+
+def _mesh(rig: Rig, arrays: Arrays) -> dict[str, Any]:
+    corners, rows, uv = _seams(rig)
+    vertices = rig.vertices.astype(np.float32)[rows]
+    normals = trimesh.Trimesh(rig.vertices, rig.faces, process=False).vertex_normals.astype(np.float32)[rows]
+    attributes = {
+        "POSITION": arrays.add(vertices, target=VERTICES, bounds=True),
+        "NORMAL": arrays.add(normals, target=VERTICES),
+    }
+    if uv is not None:  # glTF has v down
+        attributes["TEXCOORD_0"] = arrays.add((uv * [1, -1] + [0, 1]).astype(np.float32), target=VERTICES)
+    for i, (joints, weights) in enumerate(_influences(rig.weights)):
+        attributes[f"JOINTS_{i}"] = arrays.add(joints[rows], target=VERTICES)
+        attributes[f"WEIGHTS_{i}"] = arrays.add(weights[rows], target=VERTICES)
+    small = np.uint16 if len(rows) < 1 << 16 else np.uint32
+    indices = arrays.add(corners.astype(small).ravel(), target=TRIANGLES)
+    primitive: dict[str, Any] = {"attributes": attributes, "indices": indices, "material": 0}
+    mesh: dict[str, Any] = {"name": "body", "primitives": [primitive]}
+    if (morphs := rig.morphs) is not None:
+        still = np.linalg.norm(morphs.targets, axis=2) < _ROUNDED * morphs.error_m * rig.placing.per_metre
+        targets = np.where(still[..., None], 0, morphs.targets).astype(np.float32)[:, rows]
+        primitive["targets"] = [{"POSITION": arrays.add_sparse(target)} for target in targets]
+        mesh["weights"] = morphs.weights[0].tolist()
+        mesh["extras"] = {"targetNames": [f"pose_shape_{k:02d}" for k in range(len(targets))]}
+    return mesh
+
+
+def _seams(rig: Rig) -> tuple[Int[np.ndarray, "F 3"], Int[np.ndarray, "N"], Float[np.ndarray, "N 2"] | None]:
+    """Corners of the faces and, for each vertex of the file, the body's vertex and the texture coordinates."""
+    n = len(rig.vertices)
+    if rig.uv is None or rig.uv_faces is None:
+        return rig.faces, np.arange(n), None
+    pairs = np.stack([rig.faces.ravel(), rig.uv_faces.ravel()], 1)
+    pairs, corner = np.unique(pairs, axis=0, return_inverse=True)
+    first = np.r_[True, pairs[1:, 0] != pairs[:-1, 0]]
+    number = np.empty(len(pairs), np.int64)
+    number[first] = pairs[first, 0]  # a vertex keeps its number, one that no face has keeps its place
+    number[~first] = n + np.arange((~first).sum())
+    rows, uv = np.arange(n + int((~first).sum())), np.zeros((n + int((~first).sum()), 2))
+    rows[number], uv[number] = pairs[:, 0], rig.uv[pairs[:, 1]]
+    return number[corner.ravel()].reshape(-1, 3), rows, uv
+
+
+def _influences(weights: Float[np.ndarray, "V J"]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Joints (V, 4) and weights (V, 4) in as many sets as the vertex with most joints needs, largest first."""
+    sets = -(-int((weights > 0).sum(1).max()) // _SET)
+    joints = np.argsort(-weights, 1, kind="stable")[:, : sets * _SET]
+    values = np.take_along_axis(weights, joints, 1)
+    joints = np.where(values > 0, joints, 0)  # a joint without weight must be 0
+    missing = sets * _SET - joints.shape[1]
+    joints, values = (np.pad(a, ((0, 0), (0, missing))) for a in (joints, values))
+    return [
+        (joints[:, i : i + _SET].astype(np.uint8), values[:, i : i + _SET].astype(np.float32))
+        for i in range(0, sets * _SET, _SET)
+    ]
+
+
+def _material(color: tuple[float, float, float]) -> dict[str, Any]:
+    """Matte; a factor is linear light."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
+    surface = {"baseColorFactor": [*linear, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.7}
+    return {"name": "skin", "pbrMetallicRoughness": surface}
+
+
+def _animation(rig: Rig, quaternions: Float[np.ndarray, "T J 4"], arrays: Arrays) -> dict[str, Any]:
+    times = arrays.add(rig.times_s.astype(np.float32), bounds=True)
+    channels: list[dict[str, Any]] = []
+    samplers: list[dict[str, Any]] = []
+
+    def play(node: int, path: str, values: np.ndarray) -> None:
+        samplers.append({"input": times, "output": arrays.add(values.astype(np.float32)), "interpolation": "LINEAR"})
+        channels.append({"sampler": len(samplers) - 1, "target": {"node": node, "path": path}})
+
+    play(0, "translation", rig.root)
+    for j in range(len(rig.names)):
+        play(j, "rotation", quaternions[:, j])
+    if rig.morphs is not None:
+        play(len(rig.names), "weights", rig.morphs.weights.ravel())
+    return {"name": "motion", "channels": channels, "samplers": samplers}

@@ -1,0 +1,264 @@
+"""A folder of results as one page: pictures, numbers and bodies to turn, with everything it needs inside."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+import bodyfit
+from bodyfit.app.results.bodies import Models, Shown, numbers
+from bodyfit.app.results.find import Person
+from bodyfit.app.results.folder import Results, Scene
+from bodyfit.body.files.archive import asset_path
+from bodyfit.errors import ImageError
+from bodyfit.geometry.camera import flip_yz
+from bodyfit.images.frame import IMAGE_SUFFIXES, read_image
+from bodyfit.io import write_atomically
+from bodyfit.render import person_color
+from bodyfit.report.pack import deflated, jpeg_within, pack_integers, pack_points
+from bodyfit.report.words import card, failures, overview
+from bodyfit.runtime.file_names import as_text
+
+__all__ = ["page", "write_page"]
+
+_STEP_M, _CLIP_STEP_M = 1e-4, 5e-4
+"""What vertices are rounded to: a tenth of a millimetre; of clips, which have many poses, half a one."""
+_POSES, _FEWEST, _MOST = 60, 4, 24
+"""Poses of all clips together, and of one person."""
+_PICTURE_BYTES, _ONE_PICTURE = 4_500_000, (40_000, 700_000)
+"""Of all pictures together, and the bounds for one; base64 makes a third more of it."""
+_FILM_BYTES = 2_500_000
+"""Films up to this size, all together, are put into the page."""
+_POLICY = (
+    "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline' blob:"
+)
+"""The page may load nothing, so that it is the same anywhere and tells nobody who looks at it."""
+
+
+def write_page(results: Results, path: str | Path, *, title: str | None = None, models: Models | None = None) -> int:
+    """Write the page; returns its size in bytes.
+
+    Raises `OutputError`, and `AssetError` where a body model that results name is missing.
+    """
+    text = as_text(page(results, title=title, models=models)).encode()
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(text)
+    return len(text)
+
+
+def page(results: Results, *, title: str | None = None, models: Models | None = None) -> str:
+    """The page as HTML."""
+    models = models or Models()
+    title = title or results.folder.resolve().name or "results"
+    clips = sum(person.fps > 0 for scene in results.scenes for person in scene.people)
+    poses = min(max(_POSES // max(clips, 1), _FEWEST), _MOST)
+    data: dict[str, Any] = {"modules": _modules(), "meshes": {}, "bodies": []}
+    shown = [
+        tuple(
+            _shown(person, rows, models, data) for person, rows in zip(scene.people, _rows(scene, poses), strict=True)
+        )
+        for scene in results.scenes
+    ]
+    pictures = _Pictures(results)
+    sections = [
+        _section(f"s{i}", scene, people, pictures)
+        for i, (scene, people) in enumerate(zip(results.scenes, shown, strict=True))
+    ]
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="generator" content="bodyfit {bodyfit.__version__}">
+<title>{escape(title)} · bodyfit</title>
+<style>
+{_beside("page.css")}</style>
+<noscript><style>.compare input, figcaption, .tools {{ display: none; }}</style></noscript>
+</head>
+<body>
+<main>
+<header>
+<h1>{escape(title)}</h1>
+<p class="meta">{escape(_about(results))}</p>
+<p class="note" id="no-3d"><noscript>Without JavaScript the bodies stand still; the numbers are all here.</noscript></p>
+</header>
+{overview(results, shown)}
+{"".join(sections)}
+{failures(results.failures)}
+<footer class="note">Made by bodyfit {bodyfit.__version__} on {datetime.now():%Y-%m-%d %H:%M}. A height
+and a distance from one picture are as good as its focal length. 3D by three.js, Copyright 2010-2026 three.js authors,
+MIT licence.</footer>
+</main>
+<!-- three.js, which this page holds in part:
+{asset_path("web", "LICENSE").read_text(encoding="utf-8")}-->
+<script type="application/json" id="bodyfit-data">{_json(data)}</script>
+<script type="module">
+{_beside("page.js")}</script>
+</body>
+</html>
+"""
+
+
+def _json(data: dict[str, Any]) -> str:
+    """JSON that cannot end its script element."""
+    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+
+
+def _about(results: Results) -> str:
+    """What the results are and what made them, in a line."""
+    people = sum(len(scene.people) for scene in results.scenes)
+    clips = sum(scene.fps > 0 for scene in results.scenes)
+    pictures = len(results.scenes) - clips
+    parts = [_count(people, "person", "people")]
+    parts[0] += " in " + " and ".join(
+        _count(n, *words) for n, words in ((pictures, ("picture", "pictures")), (clips, ("clip", "clips"))) if n
+    )
+    said = results.summary
+    parts += [f"{key} {said[key]}" for key in ("model", "detector") if said.get(key)]
+    if said.get("bodyfit"):
+        parts.append(f"fitted by bodyfit {said['bodyfit']}")
+    return " · ".join(parts)
+
+
+def _count(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"
+
+
+def _rows(scene: Scene, poses: int) -> list[list[int]]:
+    """The rows of each person's result to show: of a clip those of about `poses` frames, the same for all."""
+    usable = [[i for i, status in enumerate(p.result.status) if status.ok] or [0] for p in scene.people]
+    if scene.fps == 0:
+        return [rows[:1] for rows in usable]
+    there = sorted({int(p.frames[i]) for p, rows in zip(scene.people, usable, strict=True) for i in rows})
+    chosen = {there[round(i)] for i in np.linspace(0, len(there) - 1, min(poses, len(there)))}
+    return [
+        [i for i in rows if int(p.frames[i]) in chosen] or rows[len(rows) // 2 :][:1]
+        for p, rows in zip(scene.people, usable, strict=True)
+    ]
+
+
+def _shown(person: Person, rows: list[int], models: Models, data: dict[str, Any]) -> Shown:
+    """A person's numbers; their body goes into the page's data."""
+    model, result = models.of(person), person.result
+    vertices = models.vertices(person, rows)
+    figures = numbers(person, model, vertices, rows)
+    if not bool(torch.isfinite(vertices).all()):  # a fit that failed altogether has numbers and no body
+        return Shown(person, figures, -1, person_color(person.number))
+    mesh = f"{model.name}, {len(model.v_template)} vertices"
+    data["meshes"].setdefault(mesh, pack_integers(model.faces.cpu().numpy()))
+    clip = person.fps > 0
+    color = person_color(person.number)
+    data["bodies"].append(
+        {
+            "mesh": mesh,
+            "points": pack_points(flip_yz(vertices).cpu().numpy(), _CLIP_STEP_M if clip else _STEP_M),
+            "joints": np.round(flip_yz(result.joints[rows]).numpy().astype(np.float64), 4).tolist(),
+            "parents": list(model.skeleton.parents),
+            "radii": [round(figures.joints_sd_m.get(name, 0.0), 4) for name in model.skeleton.names],
+            "color": color,
+            "eye": [0, 0, 0],
+            "frames": person.frames[rows].tolist() if clip else [],
+        }
+    )
+    return Shown(person, figures, len(data["bodies"]) - 1, color)
+
+
+class _Pictures:
+    """Pictures as addresses inside the page, each within its share of the bytes."""
+
+    def __init__(self, results: Results) -> None:
+        pictures = sum((s.overlay is not None) + (s.source is not None) for s in results.scenes)
+        low, high = _ONE_PICTURE
+        self._share = min(max(_PICTURE_BYTES // max(pictures, 1), low), high)
+        self._films = _FILM_BYTES
+
+    def jpeg(self, image: UInt8[np.ndarray, "H W 3"], share: float = 1.0) -> str:
+        data = jpeg_within(image, int(self._share * share))
+        return f"data:image/jpeg;base64,{base64.b64encode(data).decode('ascii')}"
+
+    def film(self, path: Path) -> str | None:
+        """A film, unless the page has too many bytes of films already."""
+        if (size := path.stat().st_size) > self._films:
+            return None
+        self._films -= size
+        return f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+    def read(self, path: Path | None, notes: list[str]) -> UInt8[np.ndarray, "H W 3"] | None:
+        """The picture in a file; None for a clip or nothing, and, with a note, where it cannot be read."""
+        if path is None or path.suffix.lower() not in IMAGE_SUFFIXES:
+            return None
+        try:
+            return read_image(path).image
+        except ImageError as fault:
+            notes.append(str(fault))
+            return None
+
+
+def _section(name: str, scene: Scene, people: tuple[Shown, ...], pictures: _Pictures) -> str:
+    """A scene: its picture, its people."""
+    notes = list(scene.notes)
+    figure = _figure(scene, pictures, notes)
+    cards = [card(one, _poster(one, pictures, notes), scene) for one in people]
+    bodies = [str(one.index) for one in people if one.index >= 0]
+    if len(bodies) > 1:
+        cards.append(card(None, None, scene, bodies=" ".join(bodies)))
+    said = "".join(f'<p class="note">{escape(note)}</p>\n' for note in notes)
+    return f"""<section id="{name}">
+<h2>{escape(scene.name)}</h2>
+{figure}{said}<div class="people">
+{"".join(cards)}</div>
+</section>
+"""
+
+
+def _figure(scene: Scene, pictures: _Pictures, notes: list[str]) -> str:
+    """The overlay, over the photograph where that is at hand; of a clip, the film if it is small."""
+    if scene.overlay is not None and scene.overlay.suffix == ".mp4":
+        film = pictures.film(scene.overlay)
+        if film is None:
+            notes.append(f"{scene.overlay.name} is too large for this page")
+            return ""
+        return f'<figure><video controls loop muted src="{film}"></video></figure>\n'
+    over, photo = pictures.read(scene.overlay, notes), pictures.read(scene.source, notes)
+    if over is None:
+        return ""
+    alt = escape(f"The bodies over {scene.name}")
+    image = f'<img {_sized(over)} alt="{alt}" src="{pictures.jpeg(over)}"'
+    if photo is None or photo.shape != over.shape:
+        return f'<figure><div class="frame">{image}></div></figure>\n'
+    slider = '<input type="range" min="0" max="100" value="100" step="0.1" aria-label="How much of the overlay shows">'
+    return f"""<figure><div class="frame compare">
+<img {_sized(photo)} alt="The photograph" src="{pictures.jpeg(photo)}">
+{image} class="over">{slider}</div>
+<figcaption>Pull the slider to see the photograph without the bodies.</figcaption></figure>
+"""
+
+
+def _sized(image: Float[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W 3"]) -> str:
+    return f'width="{image.shape[1]}" height="{image.shape[0]}"'
+
+
+def _poster(one: Shown, pictures: _Pictures, notes: list[str]) -> str | None:
+    """The picture that stands for a body until it is drawn, or where it cannot be."""
+    path = one.person.file.with_name(f"person{one.person.number}_side.png")
+    side = pictures.read(path, notes) if path.is_file() else None
+    return None if side is None else pictures.jpeg(side, 0.1)
+
+
+def _modules() -> dict[str, str]:
+    """three.js, deflated: an eighth of what it is as text in the page."""
+    names = {"core": "three.core.min.js", "three": "three.module.min.js", "controls": "controls/OrbitControls.js"}
+    return {name: deflated(asset_path("web", *file.split("/")).read_bytes()) for name, file in names.items()}
+
+
+def _beside(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")

@@ -1,0 +1,256 @@
+"""How right single-view fits are on real pictures: against joints triangulated from four calibrated cameras.
+
+The footage is the demonstration of Pose2Sim (BSD-3-Clause): a person who walks along a beam and balances, filmed by
+four cameras. `pip download --no-deps pose2sim`, unzip the wheel, and give the folder Pose2Sim/Demo_SinglePerson.
+
+Every camera's landmarks (MediaPipe) are found on their own; the reference is where the four views agree. Each view is
+then fitted alone. Joints: shoulders, elbows, wrists, hips, knees, ankles. MPJPE is about the middle of the hips.
+
+    python -m scripts.bench.multiview DEMO [--every 3] [--sure-px 15] [--config default|smplify] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.optimize import least_squares
+
+import bodyfit
+from bodyfit.app.pipeline import rotation_to_ray
+from bodyfit.detect.mediapipe import MediapipeDetector
+from bodyfit.evaluate import metrics
+from bodyfit.fit.fitter import Fitter
+from bodyfit.images.frame import Frame
+
+LIMBS = np.array([11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
+HIPS = (6, 7)  # rows of LIMBS
+
+
+@dataclass(frozen=True)
+class View:
+    """One calibrated camera: pixels = K (R (X - C)), after undoing `distortion`; OpenCV axes."""
+
+    name: str
+    K: np.ndarray
+    distortion: np.ndarray
+    R: np.ndarray
+    C_m: np.ndarray
+
+    def undistorted(self, xy: np.ndarray) -> np.ndarray:
+        """Pixels (N, 2) of the same camera without distortion."""
+        return cv2.undistortPoints(xy[:, None].astype(np.float64), self.K, self.distortion, P=self.K)[:, 0]
+
+    @property
+    def projection(self) -> np.ndarray:
+        """The projection matrix, (3, 4)."""
+        return self.K @ self.R @ np.concatenate([np.eye(3), -self.C_m[:, None]], 1)
+
+
+def read_views(path: Path) -> list[View]:
+    """Cameras of a Qualisys calibration: axes right, up, back; millimetres; intrinsics in 1/64 pixel."""
+    views = []
+    for camera in ET.parse(path).getroot().iter("camera"):
+        pose = {k: float(v) for k, v in camera.find("transform").attrib.items()}
+        lens = {k: float(v) for k, v in camera.find("intrinsic").attrib.items()}
+        axes = np.array([[pose[f"r{i}{j}"] for j in (1, 2, 3)] for i in (1, 2, 3)])
+        K = np.array(
+            [
+                [lens["focalLengthU"] / 64, 0, lens["centerPointU"] / 64],
+                [0, lens["focalLengthV"] / 64, lens["centerPointV"] / 64],
+                [0, 0, 1],
+            ]
+        )
+        names = ("radialDistortion1", "radialDistortion2", "tangentalDistortion1", "tangentalDistortion2")
+        views.append(
+            View(
+                camera.attrib["serial"],
+                K,
+                np.array([lens[n] for n in names]),
+                np.diag([1.0, -1.0, -1.0]) @ axes,
+                1e-3 * np.array([pose[a] for a in "xyz"]),
+            )
+        )
+    return views
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    """The pictures of a video, RGB."""
+    video, pictures = cv2.VideoCapture(str(path)), []
+    while (picture := video.read()[1]) is not None:
+        pictures.append(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+    return pictures
+
+
+def linear(xyc: np.ndarray, views: list[View]) -> tuple[np.ndarray, np.ndarray]:
+    """Points (..., 3), metres, by linear triangulation of xyc (C, ..., 3), and their distances (C, ...) in pixels."""
+    P = np.stack([view.projection for view in views]).reshape(len(views), *[1] * (xyc.ndim - 2), 3, 4)
+    uv, weight = xyc[..., :2], xyc[..., 2]
+    rows = np.concatenate([weight[..., None] * (uv[..., i : i + 1] * P[..., 2, :] - P[..., i, :]) for i in (0, 1)])
+    x = np.linalg.eigh(np.einsum("c...i,c...j->...ij", rows, rows))[1][..., 0]
+    x = x[..., :3] / x[..., 3:]
+    h = np.einsum("c...ij,...j->c...i", P[..., :3], x) + P[..., 3]
+    return x, np.linalg.norm(h[..., :2] / h[..., 2:] - uv, axis=-1)
+
+
+def delays(xyc: np.ndarray, views: list[View], most: int = 8) -> list[int]:
+    """By how many frames each camera started earlier than the first, for the footage is not quite synchronous."""
+    shift, times = [0] * len(views), np.arange(most, xyc.shape[1] - most)
+
+    def disagreement(shift: list[int]) -> float:
+        return np.median(linear(np.stack([xyc[c][times + shift[c]][:, LIMBS] for c in range(len(views))]), views)[1])
+
+    for _ in range(3):
+        for c in range(1, len(views)):
+            tried = [(disagreement([*shift[:c], k, *shift[c + 1 :]]), k) for k in range(-most, most + 1)]
+            shift[c] = min(tried)[1]
+    return shift
+
+
+def triangulated(xyc: np.ndarray, views: list[View]) -> tuple[np.ndarray, np.ndarray]:
+    """(T, K, 3) points, metres, that robustly fit the views (C, T, K, 3) best, and their median residuals, pixels."""
+    points = linear(xyc, views)[0]
+    P = np.stack([view.projection for view in views])
+    spread = np.empty(points.shape[:2])
+    for t, k in np.ndindex(*points.shape[:2]):
+        uv, weight = xyc[:, t, k, :2], xyc[:, t, k, 2]
+
+        def error(x: np.ndarray, uv=uv, weight=weight) -> np.ndarray:
+            h = P[:, :, :3] @ x + P[:, :, 3]
+            return (weight[:, None] * (h[:, :2] / h[:, 2:] - uv)).ravel()
+
+        points[t, k] = least_squares(error, points[t, k], loss="cauchy", f_scale=5.0).x
+        h = P[:, :, :3] @ points[t, k] + P[:, :, 3]
+        spread[t, k] = np.median(np.linalg.norm(h[:, :2] / h[:, 2:] - uv, axis=1))
+    return points, spread
+
+
+def landmarks(demo: Path, views: list[View]) -> dict[str, np.ndarray]:
+    """What MediaPipe sees: `xyc` and `lift` (C, T, 33, 3), `centre` (C, T, 2), NaN where nobody is; `sizes` (C, 2)."""
+    detector, found, sizes = MediapipeDetector(tiled=False), [], []
+    for view in views:
+        pictures = frames_of(demo / "videos" / f"{view.name}.mp4")
+        sizes.append(pictures[0].shape[1::-1])
+        found.append([(people or [None])[0] for people in detector.detect([Frame(picture) for picture in pictures])])
+    n = min(map(len, found))
+    nothing = np.full((33, 3), np.nan)
+    return {
+        "xyc": np.array([[nothing if p is None else p.xyc for p in row[:n]] for row in found]),
+        "lift": np.array([[nothing if p is None else p.lift_m for p in row[:n]] for row in found]),
+        "centre": np.array([[(np.nan, np.nan) if p is None else p.lift_centre_px for p in row[:n]] for row in found]),
+        "sizes": np.array(sizes),
+    }
+
+
+def remembered_landmarks(demo: Path, views: list[View], path: Path | None) -> dict[str, np.ndarray]:
+    """`landmarks`, kept in a file or taken from there."""
+    if path and path.exists():
+        return dict(np.load(path))
+    seen = landmarks(demo, views)
+    if path:
+        np.savez(path, **seen)
+    return seen
+
+
+def straight(xyc: np.ndarray, views: list[View]) -> np.ndarray:
+    """Keypoints (C, T, K, 3) without the lenses' distortion."""
+    xyc = xyc.copy()
+    for c, view in enumerate(views):
+        xyc[c, ..., :2] = view.undistorted(xyc[c, ..., :2].reshape(-1, 2)).reshape(xyc[c, ..., :2].shape)
+    return xyc
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("demo", type=Path)
+    parser.add_argument("--every", type=int, default=3, help="frames from one to the next that is used")
+    parser.add_argument(
+        "--sure-px", type=float, default=15.0, help="a reference joint is used where the views that see it agree so far"
+    )
+    parser.add_argument("--config", choices=["default", "smplify"], default="default")
+    parser.add_argument("--landmarks", type=Path, help="keep what the detector sees here, or take it from here")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    views = read_views(next(args.demo.glob("calibration/*.qca.txt")))
+    seen = remembered_landmarks(args.demo, views, args.landmarks)
+    xyc = straight(np.nan_to_num(seen["xyc"]), views)
+    shift = delays(xyc, views)
+    times = np.arange(8, xyc.shape[1] - 8, args.every)
+    pick = [times + k for k in shift]
+    xyc, lift, centre = (
+        np.stack([a[c][pick[c]] for c in range(len(views))]) for a in (xyc, seen["lift"], seen["centre"])
+    )
+    truth, spread = triangulated(xyc[:, :, LIMBS], views)
+    config = bodyfit.FitConfig() if args.config == "default" else bodyfit.FitConfig.smplify()
+    errors = [
+        errors_of_view(view, xyc[c], lift[c], centre[c], seen["sizes"][c], truth, spread < args.sure_px, config)
+        for c, view in enumerate(views)
+    ]
+    report(errors, spread, args.json)
+
+
+def errors_of_view(
+    view: View,
+    xyc: np.ndarray,
+    lift: np.ndarray,
+    centre: np.ndarray,
+    size: np.ndarray,
+    truth: np.ndarray,
+    mask: np.ndarray,
+    config: bodyfit.FitConfig,
+) -> dict[str, np.ndarray]:
+    """PA-MPJPE and MPJPE (T', 2), mm, of one camera's people by method."""
+    rows = (xyc[..., 2] > 0).any(1) & (mask.sum(1) >= 10) & mask[:, HIPS].all(1)
+    focal, middle = view.K[0, 0], view.K[:2, 2]
+    rays = [(*((c - middle) / focal), 1.0) for c in centre[rows]]
+    lift = np.stack([one @ rotation_to_ray(ray).T for one, ray in zip(lift[rows], rays, strict=True)])
+    fitter = Fitter(layout="mediapipe33", config=config)
+    known = {"image_size": tuple(size.tolist()), "focal_px": focal, "principal_point_px": tuple(middle)}
+    as_seen = Fitter(layout="mediapipe33", config=replace(config, swaps=False))
+    fits = {
+        "2D alone": fitter(xyc[rows], **known),
+        "2D and lift, sides as seen": as_seen(xyc[rows], joints3d=lift, **known),
+        "2D and lift": fitter(xyc[rows], joints3d=lift, **known),
+    }
+    predicted = {"the lift alone": lift[:, LIMBS]}
+    for name, fit in fits.items():
+        predicted[name] = fitter.model.keypoints(fit.params, "mediapipe33")[:, LIMBS].double().numpy()
+    reference = (truth[rows] - view.C_m) @ view.R.T
+    counted = {"mask": mask[rows]}
+    return {
+        name: np.stack(
+            [
+                metrics.pa_mpjpe(joints, reference, **counted).per_item,
+                metrics.mpjpe(joints, reference, root=HIPS, **counted).per_item,
+            ],
+            1,
+        )
+        for name, joints in predicted.items()
+    }
+
+
+def report(errors: list[dict[str, np.ndarray]], spread: np.ndarray, path: Path | None) -> None:
+    """Prints the table; writes it as JSON if asked."""
+    rows = {name: np.concatenate([one[name] for one in errors]) for name in errors[0]}
+    table = Table("", "people", "PA-MPJPE mm", "MPJPE mm", "by camera, PA-MPJPE mm")
+    for name, error in rows.items():
+        cameras = ", ".join(f"{one[name][:, 0].mean():.0f}" for one in errors)
+        table.add_row(name, str(len(error)), *(f"{value:.1f}" for value in error.mean(0)), cameras)
+    Console().print(table)
+    Console().print(f"The views agree on a joint within {np.median(spread):.1f} px at the median.")
+    if path:
+        means = {
+            name: dict(zip(("pa_mpjpe_mm", "mpjpe_mm"), error.mean(0), strict=True)) for name, error in rows.items()
+        }
+        path.write_text(json.dumps(means, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

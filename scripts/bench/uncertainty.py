@@ -1,0 +1,196 @@
+"""Whether fits are off by as much as they say: observed error over foretold deviation, by what is seen of people.
+
+People from held-out clips (`--split train` for those that `Calibration` was chosen on), the pose prior trained on the
+training clips, as in bench_accuracy.py: whole bodies and parts of them, with and without a lift, upright, lying and
+upside down, by one camera and several. A ratio is the root mean square of the errors of joints over that of
+`joints_sd_rel_m` (about the pelvis), of all joints and of groups of them: by kind of joint, whether the layout's own
+keypoint of the joint is seen, how far the person is, and by fifths of the foretold deviation. The last columns are
+the rank correlation of both and the ratio of `joints_sd_m` (in space).
+
+    python -m scripts.bench.uncertainty CLIPS [--people 256] [--split held-out|train] [--seed 0]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+import bodyfit
+from bodyfit.evaluate import metrics
+from bodyfit.fit.config import FitConfig
+from bodyfit.fit.fitter import Fitter
+from bodyfit.geometry.camera import CalibratedCamera
+from bodyfit.skeleton import correspondence, layout_names
+from scripts.bench.accuracy import trained_prior
+from scripts.bench.inputs.synthetic_people import FOCAL_PX, SIZE, People, people, split
+
+LAYOUTS = ("coco17", "openpose25", "mediapipe33", "lsp14")
+_LEGS = ("hip", "knee", "ankle", "toe", "heel", "foot", "pelvis")
+_ARMS = ("elbow", "wrist", "pinky", "index", "thumb", "hand")
+MISSING = {
+    "whole": lambda name: False,
+    "no legs": lambda name: any(p in name for p in _LEGS),
+    "head, shoulders": lambda name: any(p in name for p in _LEGS + _ARMS),
+    "legs only": lambda name: not any(p in name for p in _LEGS),
+    "one arm": lambda name: name.startswith("left") and any(p in name for p in _ARMS),
+}
+"""What of a body is not seen, by the name of a keypoint."""
+JOINTS = {
+    "trunk": ("hip", "spine", "neck", "head", "collar", "shoulder"),
+    "middle": ("elbow", "knee"),
+    "ends": ("wrist", "ankle", "hand", "foot"),
+}
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is seen of the people."""
+
+    name: str
+    layout: str
+    xyc: torch.Tensor
+    joints: torch.Tensor
+    """The truth, (B, J, 3) metres, camera axes."""
+    lift: torch.Tensor | None = None
+    cameras: tuple[CalibratedCamera, ...] | None = None
+    points: torch.Tensor | None = None
+    betas: torch.Tensor | None = None
+
+
+def sights(who: People, layouts: tuple[str, ...], seed: int) -> Iterator[Sight]:
+    """Every layout's whole bodies and those of no legs; the first two layouts' other parts, and turned in the picture;
+    the second by several cameras, in 3D, and with its shape known."""
+    for i, layout in enumerate(layouts):
+        for part, is_missing in MISSING.items():
+            if i > 1 and part not in ("whole", "no legs"):
+                continue
+            missing = torch.tensor([is_missing(name) for name in layout_names(layout)])
+            xyc, lift = who.xyc[layout].clone(), who.lift[layout].clone()
+            xyc[:, missing, 2], lift[:, missing] = 0, torch.nan
+            yield Sight(part, layout, xyc, who.joints)
+            yield Sight(part, layout, xyc, who.joints, lift)
+        for name, roll in (("lying", math.pi / 2), ("upside down", math.pi)):
+            if i < 2:
+                R = torch.tensor([[math.cos(roll), -math.sin(roll)], [math.sin(roll), math.cos(roll)]])
+                xyc, joints = who.xyc[layout].clone(), who.joints.clone()
+                xyc[..., :2] = (xyc[..., :2] - 500) @ R.T + 500
+                joints[..., :2] = joints[..., :2] @ R.T
+                yield Sight(name, layout, xyc, joints)
+    layout, rng = layouts[min(1, len(layouts) - 1)], np.random.default_rng(seed)
+    yield Sight("shape known", layout, who.xyc[layout], who.joints, betas=who.params.betas)
+    # Several cameras around a place 5 m before the first, the people brought there; 4 px of noise.
+    moved = torch.tensor([0.0, 0.0, 5.0]) - who.joints[:, :1]
+    points = (who.points[layout] + moved).double().numpy()
+    for count in (2, 4):
+        cameras = tuple(_camera(2 * math.pi * c / count) for c in range(count))
+        xy = np.stack([camera.project(np.nan_to_num(points)) for camera in cameras], 1)
+        seen = np.isfinite(points).all(2)[:, None] & (rng.random(xy.shape[:3]) > 0.05)
+        xyc = np.concatenate([xy + rng.normal(0, 4, xy.shape), seen[..., None]], 3)
+        yield Sight(f"{count} cameras", layout, torch.tensor(xyc).float(), who.joints + moved, cameras=cameras)
+    measured = torch.tensor(points + rng.normal(0, 0.02, points.shape)).float()
+    nothing = torch.zeros(*measured.shape)
+    yield Sight("3D points", layout, nothing, who.joints + moved, points=measured)
+
+
+def _camera(angle: float) -> CalibratedCamera:
+    cos, sin = math.cos(angle), math.sin(angle)
+    R = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+    K = np.array([[FOCAL_PX, 0, SIZE[0] / 2], [0, FOCAL_PX, SIZE[1] / 2], [0, 0, 1]])
+    return CalibratedCamera(K=K, R=R, t=np.array([0, 0, 5.0]) - R @ [0, 0, 5.0])
+
+
+def marked(sight: Sight, names: tuple[str, ...]) -> np.ndarray:
+    """(B, J) whether a joint's own keypoint is seen by any camera."""
+    confidence = sight.xyc[..., 2].amax(1) if sight.xyc.ndim == 4 else sight.xyc[..., 2]
+    seen = np.zeros((len(sight.xyc), len(names)), bool)
+    for k, entry in enumerate(correspondence(sight.layout)):
+        if len(entry) == 1 and (name := next(iter(entry))) in names:
+            seen[:, names.index(name)] |= confidence[:, k].numpy() >= 0.1
+    return seen
+
+
+def ratio(error: np.ndarray, sd: np.ndarray, where: np.ndarray) -> float:
+    """Root mean square of the errors over that of the deviations; NaN of fewer than 50."""
+    return math.sqrt((error[where] ** 2).mean() / (sd[where] ** 2).mean()) if where.sum() >= 50 else math.nan
+
+
+def judge(sight: Sight, fitter: Fitter) -> tuple[list[str], list[float]]:
+    """A row of the table, and every ratio in it."""
+    view = {} if sight.cameras else {"image_size": SIZE, "focal_px": FOCAL_PX}
+    more = {"joints3d": sight.lift, "cameras": sight.cameras, "points3d": sight.points, "betas": sight.betas}
+    result = fitter(sight.xyc, **view, **more)
+    assert result.joints_sd_m is not None
+    assert result.joints_sd_rel_m is not None
+    n = result.joints_sd_m.shape[1]
+    names = fitter.model.skeleton.names[:n]
+    ok = torch.isfinite(result.joints).all(2).all(1).numpy()
+    found, truth = result.joints[:, :n], sight.joints[:, :n]
+    in_space = (found - truth).norm(dim=2).numpy()[ok]
+    error = (found - found[:, :1] - truth + truth[:, :1]).norm(dim=2).numpy()[ok]
+    sd, sd_space = result.joints_sd_rel_m.numpy()[ok], result.joints_sd_m.numpy()[ok]
+    every = np.broadcast_to(np.arange(n) > 0, error.shape)  # the pelvis is off by nothing from itself
+    kinds = [np.array([any(p in name for p in parts) for name in names]) for parts in JOINTS.values()]
+    own, depth = marked(sight, names)[ok], truth[ok][:, :1, 2].numpy()
+    edges = np.quantile(sd[every], [0.2, 0.4, 0.6, 0.8])
+    fifth = np.searchsorted(edges, sd)
+    groups = {
+        "all": [every],
+        "kinds": [every & kind for kind in kinds],
+        "seen": [every & own, every & ~own],
+        "far": [every & (depth < 4), every & (depth > 6)],
+        "fifths": [every & (fifth == i) for i in range(5)],
+    }
+    ratios = {key: [ratio(error, sd, where) for where in masks] for key, masks in groups.items()}
+    rank = spearmanr(error[every], sd[every]).statistic
+    space = ratio(in_space, sd_space, np.ones_like(every))
+    pa = np.nanmean(metrics.pa_mpjpe(result.joints, sight.joints).per_item)
+    rms = [1e3 * math.sqrt((v[every] ** 2).mean()) for v in (error, sd)]
+    how = " + lift" if sight.lift is not None else ""
+    cells = [sight.layout, sight.name + how, f"{ok.mean():.0%}", f"{pa:.0f}", *(f"{v:.0f}" for v in rms)]
+    cells += [" ".join("-" if math.isnan(v) else f"{v:.2f}" for v in values) for values in ratios.values()]
+    everything = [*(v for values in ratios.values() for v in values), space]
+    return [*cells, f"{rank:.2f}", f"{space:.2f}"], [v for v in everything if math.isfinite(v)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("--people", type=int, default=256)
+    parser.add_argument("--split", choices=["held-out", "train"], default="held-out")
+    parser.add_argument("--layouts", default=",".join(LAYOUTS))
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    model, layouts = bodyfit.load_model(), tuple(args.layouts.split(","))
+    training, held_out = split(args.clips)
+    who = people(held_out if args.split == "held-out" else training, args.people, model, layouts, seed=args.seed)
+    table = Table(
+        *("layout", "what is seen", "fitted", "PA mm", "rms mm", "foretold", "ratio", "trunk middle ends"),
+        *("seen, not", "near, far", "by fifths", "rank", "in space"),
+        title=f"error over foretold deviation, {args.people} people of {args.split} clips",
+    )
+    ratios: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        config = FitConfig(pose_prior=trained_prior(training, Path(folder)))
+        fitters = {layout: Fitter(layout=layout, model=model, config=config) for layout in layouts}
+        for sight in sights(who, layouts, args.seed):
+            cells, values = judge(sight, fitters[sight.layout])
+            table.add_row(*cells)
+            ratios += values
+    Console(width=200).print(table)
+    low, high = min(ratios), max(ratios)
+    within = np.mean([0.5 <= r <= 2 for r in ratios])
+    print(f"{len(ratios)} ratios from {low:.2f} to {high:.2f}, {within:.1%} of them within 0.5 to 2")
+
+
+if __name__ == "__main__":
+    main()
