@@ -384,7 +384,7 @@ def test_the_wall_clock_may_jump(tmp_path, detector, monkeypatch):
 
 
 def test_one_bad_fit_costs_one_picture(tmp_path, detector, monkeypatch):
-    import bodyfit.pipeline
+    import bodyfit.app.pipeline
 
     real = bodyfit.app.pipeline.fit_detections
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import bodyfit.pipeline as pipeline
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import bodyfit.app.pipeline as pipeline
 from bodyfit.app.pipeline import Lens, as_frame, fit_detections, fit_frames, fit_image, lift_to_camera, rotation_to_ray
 from bodyfit.body.model import BodyParams
 from bodyfit.errors import ImageError, OptionError

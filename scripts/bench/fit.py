@@ -1,13 +1,13 @@
 """The fit against other optimisers: the same objective from the same starts, in one run on one machine.
 
-People are made as in bench_synthetic.py. Against ours stand torch's L-BFGS with strong Wolfe line search a person
+People are made as in synthetic.py. Against ours stand torch's L-BFGS with strong Wolfe line search a person
 (30 rounds a stage until the relative change is under 1e-4), Adam with 100 + 100 steps for everybody at once, and
 scipy.optimize.least_squares (trf) on residuals and analytic Jacobian a person. All end objectives are evaluated in
-float64 by one function (bench_fit_residuals.py). Ours is timed between the others, so that a busy machine slows all.
+float64 by one function (residuals.py). Ours is timed between the others, so that a busy machine slows all.
 
     python -m scripts.bench.fit CLIPS                      # some ten minutes: L-BFGS on 24 people, the others on all
     python -m scripts.bench.fit CLIPS --lbfgs-people 256   # everybody with everything
-    python -m scripts.bench.fit CLIPS --only trf64 --peers # fewer of them; other packages too (bench_fit_peers.py)
+    python -m scripts.bench.fit CLIPS --only trf64 --peers # fewer of them; other packages too (peers.py)
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python -m scripts.bench.tta views DEMO [--every 3] [--landmarks FILE]
     python -m scripts.bench.tta rendered CLIPS --backgrounds FOLDER [-n 80] [--draw FOLDER]
 
-Views: the footage of bench_multiview.py, four calibrated cameras. Each joint is triangulated from three cameras, seen
+Views: the footage of multiview.py, four calibrated cameras. Each joint is triangulated from three cameras, seen
 without --tta, and projected into the fourth; there both ways of looking are measured by it. All four in turn. Joints on
 which the three do not agree within --sure-px are left out.
 
@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the demonstration, or motion clips")
     parser.add_argument("--every", type=int, default=3, help="views: frames from one to the next that is used")
     parser.add_argument("--sure-px", type=float, default=15.0, help="views: where the three cameras agree so far")
-    parser.add_argument("--landmarks", type=Path, help="views: what bench_multiview.py kept, for the cameras' delays")
+    parser.add_argument("--landmarks", type=Path, help="views: what multiview.py kept, for the cameras' delays")
     parser.add_argument("--truth-by-tta", action="store_true", help="views: let --tta look in the other three, too")
     parser.add_argument("--backgrounds", type=Path, help="rendered: a folder of pictures without people")
     parser.add_argument("-n", type=int, default=80, help="rendered: how many people")

@@ -1,7 +1,7 @@
 """Whether fits are off by as much as they say: observed error over foretold deviation, by what is seen of people.
 
 People from held-out clips (`--split train` for those that `Calibration` was chosen on), the pose prior trained on the
-training clips, as in bench_accuracy.py: whole bodies and parts of them, with and without a lift, upright, lying and
+training clips, as in accuracy.py: whole bodies and parts of them, with and without a lift, upright, lying and
 upside down, by one camera and several. A ratio is the root mean square of the errors of joints over that of
 `joints_sd_rel_m` (about the pelvis), of all joints and of groups of them: by kind of joint, whether the layout's own
 keypoint of the joint is seen, how far the person is, and by fifths of the foretold deviation. The last columns are

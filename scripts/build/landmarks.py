@@ -12,7 +12,7 @@
 It is the landmark network of MediaPipe's pose solution (BlazePose GHUM full, Google, Apache-2.0) without the branch
 that segments the person, which is half of its time and which MediaPipe computes whether or not it is asked for. The
 weights are float16 in the wheel and so in the file, cast to float32 as the network is loaded: nothing is rounded. The
-same wheel gives the same bytes. The environment is that of build_detector.py.
+same wheel gives the same bytes. The environment is that of detector.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Motion clips of known bodies before a standing camera, seen through a detector's eyes. For `bench_clips.py`.
+"""Motion clips of known bodies before a standing camera, seen through a detector's eyes. For `clips.py`.
 
 A detector errs from frame to frame partly alike: a keypoint's noise is the sum of a bias that stays, a slow part that
 forgets itself within half a second, and a part that is new in each frame; keypoints drop out, limbs are exchanged and

@@ -62,7 +62,7 @@ class Detector:
 
     @classmethod
     def like_mediapipe(cls) -> Detector:
-        """Whose lift alone errs by as much as MediaPipe's on real pictures (bench_multiview.py: 72 mm PA-MPJPE), by
+        """Whose lift alone errs by as much as MediaPipe's on real pictures (multiview.py: 72 mm PA-MPJPE), by
         limbs and not by joints, and who mistakes front for back as often (5 of 91 people)."""
         return cls(mistaken=0.05, lift_m=0.01, lift_turn=0.08, lift_bend=0.16)
 
