@@ -452,9 +452,9 @@ def test_an_iteration_never_waits_for_the_device(model, xyc):
     """A step between two looks at who is done; the operations are what a GPU launches."""
     fitter = Fitter(model=model, layout=LAYOUT)
     camera = Camera.make(PEOPLE, SIZE, focal_px=FOCAL, dtype=model.dtype)
-    present = (xyc[..., 2] > 0) & (fitter.trust > 0)
+    present = (xyc[..., 2] > 0) & (fitter.observer.trust > 0)
     known = CheckedEvidence.of_one_camera(xyc, camera)
-    starts, _, seen = fitter._starts(known, fitter.observations(known, present))
+    starts, _, seen = fitter.starts(known, fitter.observer.observations(known, present))
     x = starts[:, 0]
     for stage in fitter.config.stages:
         problem = Elsewhere(StageObjective(fitter.terms, stage, seen))

@@ -16,6 +16,7 @@ import bodyfit
 from bodyfit import render
 from bodyfit.cli.main import main
 from bodyfit.fit.config import FitConfig
+from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.quality.status import LANDMARKS, OTHERS
 from bodyfit.fit.result import FitStatus
@@ -119,13 +120,13 @@ def test_who_is_poor_does_not_hang_on_company_and_can_be_left_unasked(model, fit
 
 
 def test_limbs_bent_beyond_their_limits_are_named(fitter, xyc, fitted):
-    known, _, present = fitter.evidence(xyc, image_size=SIZE, focal_px=FOCAL)
+    known, _, present = fitter.checked(Evidence(keypoints=xyc, layout="coco17", image_size=SIZE, focal_px=FOCAL))
     pose = fitted.params.body_pose.clone()
     knee = fitter.model.skeleton.names.index("left_knee") - 1
     pose[0, 3 * knee] = -1.2
     params = fitter.model.params(**{**fitted.params, "body_pose": pose})
     bent = replace(fitted, params=params, status=(FitStatus.CONVERGED,) * N, reason=(None,) * N)
-    judged = fitter.quality(bent, fitter.points(fitter.variables.pack(params)), known, present)
+    judged = fitter.quality(bent, fitter.outcome.points(fitter.variables.pack(params)), known, present)
     assert judged.status[0] is FitStatus.POOR
     assert "left knee" in judged.reason[0]
     assert "beyond its limits" in judged.reason[0]
@@ -145,8 +146,10 @@ def test_measured_points_of_a_child_or_a_giant_are_told(model, people, factor):
 
 def test_the_logit_is_a_sum_of_named_terms(fitter, xyc, fitted):
     """The table is complete, and what it says is what is done."""
-    known, _, present = fitter.evidence(xyc, image_size=SIZE, focal_px=FOCAL)
-    features = fitter.quality.features(fitted, fitter.points(fitter.variables.pack(fitted.params)), known, present)
+    known, _, present = fitter.checked(Evidence(keypoints=xyc, layout="coco17", image_size=SIZE, focal_px=FOCAL))
+    features = fitter.quality.features(
+        fitted, fitter.outcome.points(fitter.variables.pack(fitted.params)), known, present
+    )
     columns = features.columns()
     assert torch.isfinite(columns).all()
     nobody = torch.zeros(N, dtype=torch.bool)

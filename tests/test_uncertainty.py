@@ -13,6 +13,7 @@ import bodyfit
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.errors import AssetError
 from bodyfit.fit.config import Calibration, FitConfig, StageConfig
+from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.fitter import Fitter, fit_keypoints
 from bodyfit.fit.objective import StageObjective
 from bodyfit.fit.quality.uncertainty import covariance
@@ -73,8 +74,8 @@ def fitted(model, seen) -> FitResult:
 
 def objective_at(model: BodyModel, xyc: torch.Tensor, result: FitResult, config: FitConfig) -> StageObjective:
     fitter = Fitter(layout=LAYOUT, model=model, config=config)
-    known, *_ = fitter.evidence(xyc, image_size=SIZE, focal_px=FOCAL)
-    *_, seen = fitter._starts(known, fitter.observations(known, xyc[..., 2] >= 0.1))
+    known, *_ = fitter.checked(Evidence(keypoints=xyc, layout=LAYOUT, image_size=SIZE, focal_px=FOCAL))
+    *_, seen = fitter.starts(known, fitter.observer.observations(known, xyc[..., 2] >= 0.1))
     return StageObjective(fitter.terms, config.stages[-1], seen)
 
 

@@ -21,7 +21,7 @@ from bodyfit.errors import OptionError, ShapeError, check_shape
 from bodyfit.geometry.camera import CalibratedCamera, Camera
 from bodyfit.skeleton import layout_names
 
-__all__ = ["Array", "CheckedEvidence", "Evidence", "Rig", "beyond_the_picture", "in_the_picture", "one_row_each"]
+__all__ = ["Array", "CheckedEvidence", "Evidence", "Rig", "check_evidence", "one_row_each"]
 
 Array: TypeAlias = Float[Tensor, "..."] | Float[np.ndarray, "..."]
 
@@ -253,18 +253,50 @@ def one_row_each(name: str, value: Tensor, batch: int, columns: int) -> Tensor:
     return value
 
 
-def in_the_picture(
-    model: BodyModel,
-    layout: str,
-    xyc: Array | None,
-    batch: int,
-    image_size: tuple[int, int] | None,
-    focal_px: float | Tensor | None,
-    principal_point_px: tuple[float, float] | Tensor | None,
-    cameras: Sequence[CalibratedCamera] | None,
-) -> CheckedEvidence:
-    """The keypoints and their cameras, checked; see `fit_keypoints`. Raises `ShapeError` and `OptionError`."""
-    n_k, kind = len(layout_names(layout)), {"dtype": model.dtype, "device": model.device}
+def check_evidence(evidence: Evidence, model: BodyModel, layout: str, n_points3d: int) -> CheckedEvidence:
+    """The evidence as tensors of the model's type and device, one row a person.
+
+    `layout` is that of the keypoints; `n_points3d` says how many measured points a person may have. Raises `ShapeError`
+    and `OptionError`.
+    """
+    batch, n_k = len(evidence), len(layout_names(layout))
+    kind = {"dtype": model.dtype, "device": model.device}
+
+    def points_of(name: str, count: int) -> Tensor | None:
+        value = getattr(evidence, name)
+        if value is None:
+            return None
+        value = torch.as_tensor(value, **kind)
+        check_shape(name, value, (batch, count, 3), hint="one 3D point for each keypoint, NaN where unknown")
+        return value
+
+    checked = _pictured(evidence, model, layout)
+    lift, points = points_of("joints3d", n_k), points_of("points3d", n_points3d)
+    betas, height, previous = evidence.betas, evidence.height_m, evidence.previous
+    if betas is not None and height is not None:
+        raise OptionError("give betas or height_m; a known shape has a height of its own")
+    if betas is not None:
+        betas = one_row_each("betas", torch.as_tensor(betas, **kind), batch, model.num_betas)
+    if height is not None:
+        height = one_row_each("height_m", torch.as_tensor(height, **kind), batch, 1)[:, 0]
+        if bool(((height < 0.3) | (height > 3)).any()):
+            raise OptionError("height_m must be in metres, between 0.3 and 3")
+    if previous is not None:
+        previous = model.params(**previous)
+        if previous.batch != batch:
+            raise OptionError(f"previous has {previous.batch} bodies for {batch} people; give one each")
+    own = {name: torch.as_tensor(value, **kind) for name, value in evidence.more.items()}
+    for name, value in own.items():
+        if value.ndim == 0 or len(value) != batch:
+            raise ShapeError(f"more[{name!r}] must have one row a person, ({batch}, ...), got {tuple(value.shape)}")
+    return replace(checked, lift_m=lift, points_m=points, betas=betas, height_m=height, previous=previous, more=own)
+
+
+def _pictured(evidence: Evidence, model: BodyModel, layout: str) -> CheckedEvidence:
+    """The keypoints and their cameras, checked."""
+    xyc, cameras, image_size = evidence.keypoints, evidence.cameras, evidence.image_size
+    focal_px, principal_point_px = evidence.focal_px, evidence.principal_point_px
+    batch, n_k, kind = len(evidence), len(layout_names(layout)), {"dtype": model.dtype, "device": model.device}
     what = f"layout {layout} has {n_k} keypoints of x, y, confidence"
     if cameras is None:
         if xyc is None:
@@ -286,43 +318,3 @@ def in_the_picture(
     size = image_size or (round(2 * K[0, 2]), round(2 * K[1, 2]))
     camera = Camera.make(batch, size, focal_px=cameras[0].focal_px, principal_point_px=(K[0, 2], K[1, 2]), **kind)
     return CheckedEvidence.of_cameras(xyc, cameras, camera)
-
-
-def beyond_the_picture(
-    model: BodyModel,
-    known: CheckedEvidence,
-    n_keypoints: int,
-    n_points: int,
-    joints3d: Array | None,
-    points3d: Array | None,
-    betas: Array | None,
-    height_m: float | Array | None,
-    previous: BodyParams | None,
-    more: Mapping[str, Array] | None = None,
-) -> CheckedEvidence:
-    """The same with all else that is known, checked. Raises `ShapeError` and `OptionError`."""
-    batch, unknown = len(known), "one 3D point for each keypoint, NaN where unknown"
-    kind = {"dtype": model.dtype, "device": model.device}
-    lift = None if joints3d is None else torch.as_tensor(joints3d, **kind)
-    if lift is not None:
-        check_shape("joints3d", lift, (batch, n_keypoints, 3), hint=unknown)
-    points = None if points3d is None else torch.as_tensor(points3d, **kind)
-    if points is not None:
-        check_shape("points3d", points, (batch, n_points, 3), hint=unknown)
-    if betas is not None and height_m is not None:
-        raise OptionError("give betas or height_m; a known shape has a height of its own")
-    shape = None if betas is None else one_row_each("betas", torch.as_tensor(betas, **kind), batch, model.num_betas)
-    height = None
-    if height_m is not None:
-        height = one_row_each("height_m", torch.as_tensor(height_m, **kind), batch, 1)[:, 0]
-        if bool(((height < 0.3) | (height > 3)).any()):
-            raise OptionError("height_m must be in metres, between 0.3 and 3")
-    if previous is not None:
-        previous = model.params(**previous)
-        if previous.batch != batch:
-            raise OptionError(f"previous has {previous.batch} bodies for {batch} people; give one each")
-    own = {name: torch.as_tensor(value, **kind) for name, value in (more or {}).items()}
-    for name, value in own.items():
-        if value.ndim == 0 or len(value) != batch:
-            raise ShapeError(f"more[{name!r}] must have one row a person, ({batch}, ...), got {tuple(value.shape)}")
-    return replace(known, lift_m=lift, points_m=points, betas=shape, height_m=height, previous=previous, more=own)

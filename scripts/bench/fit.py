@@ -93,10 +93,10 @@ def make_case(args: argparse.Namespace) -> Case:
         exact = fitter.model.keypoints(truth, args.layout)
         lift = exact + 1e-3 * args.lift_noise_mm * torch.randn(exact.shape, generator=torch.Generator().manual_seed(1))
     camera = Camera.make(len(xyc), SIZE, focal_px=FOCAL_PX)
-    present = (xyc[..., 2] >= fitter.config.min_confidence) & (fitter.trust > 0)
+    present = (xyc[..., 2] >= fitter.config.min_confidence) & (fitter.observer.trust > 0)
     with torch.no_grad():
         known = replace(CheckedEvidence.of_one_camera(xyc, camera), lift_m=lift)
-        starts, _, seen = fitter._starts(known, fitter.observations(known, present))
+        starts, _, seen = fitter.starts(known, fitter.observer.observations(known, present))
     return Case(fitters, xyc, lift, starts, seen, truth.joints, truth.vertices)
 
 

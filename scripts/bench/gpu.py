@@ -96,7 +96,7 @@ class ByTensors:
 def operations(fitter: Fitter, xyc: torch.Tensor, device: torch.device) -> list[int]:
     """Operations of an iteration, of each stage."""
     known, _, present = fitter.checked(Evidence(keypoints=xyc[:8], layout=LAYOUT, image_size=SIZE, focal_px=FOCAL_PX))
-    starts, _, seen = fitter._starts(known, fitter.observations(known, present))
+    starts, _, seen = fitter.starts(known, fitter.observer.observations(known, present))
     found = []
     for stage in fitter.config.stages:
         problem, x = ByTensors(StageObjective(fitter.terms, stage, seen)), starts[:, 0]

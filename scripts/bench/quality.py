@@ -251,9 +251,9 @@ def fitted(
                 given["joints3d"] = None
             xyc = np.stack([person[4].xyc for person in some])
             result = fitter(xyc, **given)
-            known, _, present = fitter.evidence(xyc, **given)
-            known, present = fitter.partial.without_guesses(known, present)
-            points = fitter.points(fitter.variables.pack(result.params))
+            known, _, present = fitter.checked(bodyfit.Evidence(keypoints=xyc, layout=layout, **given))
+            known, present = fitter.observer.partial.without_guesses(known, present)
+            points = fitter.outcome.points(fitter.variables.pack(result.params))
             columns = fitter.quality.features(result, points, known, present).columns().double().numpy()
             for i, (kind, held, _, _, _, truth, visible) in enumerate(some):
                 if result.status[i].ok:

@@ -33,6 +33,15 @@ class Solved:
     """Which of `SWAPS` was exchanged; -1 for none."""
     trace: Float[Tensor, "B T"]
 
+    @classmethod
+    def nobody(cls, like: Tensor, size: int, columns: int) -> Solved:
+        """The fits of as many people as `like` has rows, none of which has begun: NaN, in `size` variables."""
+        nothing = like.new_full((len(like), size + 1 + columns), torch.nan)
+        x, cost, trace = nothing.split([size, 1, columns], 1)
+        none = torch.zeros(len(like), dtype=torch.int64, device=like.device)
+        never = none > 0
+        return cls(x, cost[:, 0], never, none, never, none - 1, trace)
+
     def select(self, rows: Tensor) -> Solved:
         """Those of some people."""
         return Solved(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})

@@ -137,7 +137,8 @@ class SequenceFitter:
         known, said, present = self.frames.checked(replace(evidence, focal_px=focal_px))
         if known.betas is not None and bool((known.betas != known.betas[:1]).any()):
             raise OptionError("betas must be the same in all frames: a person has one shape")
-        lacking = self.frames.shortcomings(known, said, present)
+        observer = self.frames.observer
+        lacking = observer.shortcomings(known, said, present, observer.joints(known, present))
         # What lies in one place or beyond the picture tells of nobody; too little by itself may be enough in a clip.
         present = present & ~(lacking.found[IN_ONE_PLACE] | lacking.found[BEYOND])[:, None]
         found = _Found.nothing(known, lacking, self.frames.variables.size)
@@ -148,9 +149,9 @@ class SequenceFitter:
         if starts is not None:
             x, z, rows = starts
             self._solve(x, z, rows, known, present, fps, found)
-        points = self.frames.points(found.x)
-        result = self.frames.result(
-            found.x, points, *as_given, found.cost, found.iterations, found.flipped, tuple(found.status)
+        points, joints = self.frames.outcome.points(found.x), observer.joints(*as_given)
+        result = self.frames.outcome.result(
+            found.x, points, *as_given, joints, found.cost, found.iterations, found.flipped, tuple(found.status)
         )
         swapped = tuple(None if i < 0 else EXCHANGED[i] for i in found.exchanged.tolist())
         source = "found" if found_focal else "guess" if focal_px is None else "given"
@@ -174,13 +175,15 @@ class SequenceFitter:
         Of several people in a clip each goes on from what the one before left. A lift is taken for one in the axes of a
         camera of the length that is believed.
         """
-        known, _, present = self.frames.evidence(
-            xyc,
+        evidence = Evidence(
+            keypoints=xyc,
+            layout=self.frames.layout,
             image_size=image_size,
             focal_px=believed.px,
             principal_point_px=principal_point_px,
             joints3d=joints3d,
         )
+        known, _, present = self.frames.checked(evidence)
         exchanged = torch.full_like(present[:, 0], -1, dtype=torch.int64)
         if self.config.swaps:
             known, present, exchanged = self._steadied(known, present, fps)
@@ -203,7 +206,7 @@ class SequenceFitter:
         self, known: CheckedEvidence, present: Bool[Tensor, "T K"], fps: float
     ) -> tuple[CheckedEvidence, Bool[Tensor, "T K"], Int[Tensor, "T"]]:
         """The evidence with its sides as they go on from frame to frame, and whose were exchanged for it."""
-        seen, orders = self.frames.observations(known, present), orders_of(self.frames.exchanges)
+        seen, orders = self.frames.observer.observations(known, present), orders_of(self.frames.exchanges)
         rows = present.any(1).nonzero()[:, 0]
         some = seen if len(rows) == len(present) else seen.select(rows)
         sides = steady_sides(some.target, some.weight, some.lift_m, some.lift_weight, rows / fps, orders)
@@ -228,7 +231,7 @@ class SequenceFitter:
     def _alone(self, known: CheckedEvidence, keys: Int[Tensor, "N"]) -> tuple[Float[Tensor, "M D"], Int[Tensor, "M"]]:
         """Fits of single frames, of those of `keys` that can be fitted, and which these are."""
         some = known.select(keys)
-        alone = self.frames.fit_checked(some, *self.frames.visible(some))
+        alone = self.frames.fit_checked(some, *self.frames.observer.visible(some))
         x = self.frames.variables.pack({**alone.params, **alone.others})
         good = torch.isfinite(x).all(1)
         return x[good], keys[good]

@@ -53,7 +53,7 @@ class Window:
         )
         self.exchanged = exchanged.clone()
         self.orders = orders_of(frames.exchanges)
-        self.seen = self.frames.observations(known, present)
+        self.seen = self.frames.observer.observations(known, present)
 
     def solve(
         self, x: Float[Tensor, "T N"], z: Float[Tensor, "S"]
@@ -83,7 +83,7 @@ class Window:
         placed = frames.terms.points.place(tree, full[:, layout["betas"]])
         points = placed.positions + transl
         rig, root = self.known.rig, tree.joints[:, :1] + transl
-        scale = frames.scale_cm((root if rig is None else rig.points(root))[..., 2], self.known)
+        scale = frames.observer.scale_cm((root if rig is None else rig.points(root))[..., 2], self.known)
         if self.swaps and rig is None:
             uv, _ = projected(points)
             picture = expected_sides(uv, self.seen.target, self.seen.weight, scale, self.orders, 4.0)
@@ -94,7 +94,7 @@ class Window:
                 lift = expected_sides(turned, lifted, weight, torch.full_like(scale, 100.0), self.orders, 8.0)
             self.known, self.present = reordered(self.known, self.present, self.orders, picture, lift)
             self.exchanged = torch.where(picture >= 0, picture, self.exchanged)
-        seen = frames.observations(self.known, self.present)
+        seen = frames.observer.observations(self.known, self.present)
         self.seen = replace(seen, scale_cm=scale, held=frames.variables.shared if self.shared_held else self.seen.held)
 
     def costs(self, x: Float[Tensor, "R D"], kept: slice) -> Float[Tensor, "R"]:

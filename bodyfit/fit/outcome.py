@@ -1,0 +1,87 @@
+"""From the solver's variables to a `FitResult`: parameters, joints, and how far the keypoints are from the body's."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from bodyfit.body.model import BodyParams
+from bodyfit.body.points.posed import pose_tree
+from bodyfit.fit.evidence import CheckedEvidence
+from bodyfit.fit.objective import BodyTerms
+from bodyfit.fit.quality.uncertainty import Spread
+from bodyfit.fit.residuals.reprojection import projected
+from bodyfit.fit.result import FitResult, FitStatus, FitTrace
+
+__all__ = ["Outcome"]
+
+_AT_ONCE = 1024  # bodies measured together; those of an hour at once would take gigabytes
+
+
+class Outcome:
+    """Makes the results for one model and keypoint layout."""
+
+    def __init__(self, terms: BodyTerms, layout: str) -> None:
+        self.terms, self.model, self.variables, self.layout = terms, terms.model, terms.layout, layout
+
+    def points(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B K 3"]:
+        """The body's keypoints at the solver's variables, metres, in the axes of the first camera."""
+        return torch.cat([self._points(self.model.params(**self.variables.params(some))) for some in x.split(_AT_ONCE)])
+
+    def result(
+        self,
+        x: Float[Tensor, "B D"],
+        points: Float[Tensor, "B K 3"],
+        evidence: CheckedEvidence,
+        present: Bool[Tensor, "B N"],
+        observed_joints: Bool[Tensor, "B J"],
+        cost: Tensor,
+        iterations: Tensor,
+        flipped: Tensor,
+        statuses: tuple[FitStatus, ...],
+        trace: FitTrace | None = None,
+        spreads: Spread | None = None,
+    ) -> FitResult:
+        """Names and errors for the solver's variables and the body's `points` there."""
+        params = self.model.params(**self.variables.params(x))
+        rows = torch.arange(len(x), device=x.device).split(_AT_ONCE)
+        off = [self._off_px(points[r], evidence.select(r), present[r]) for r in rows]
+        joints = [self.model.joints(params.select(r)) for r in rows]
+        ok = torch.isfinite(x).all(1)
+        keypoints = evidence.xyc
+        return FitResult(
+            params=params,
+            camera=evidence.camera,
+            joints=torch.cat(joints),
+            status=statuses,
+            objective=cost,
+            reprojection_error_px=torch.where(ok, torch.cat(off), torch.nan),
+            layout=self.layout,
+            keypoints=keypoints if evidence.rig is None else keypoints.unflatten(1, (len(evidence.rig.R), -1)),
+            model_name=self.model.name,
+            gender=self.model.gender,
+            iterations=iterations,
+            flipped=flipped,
+            trace=trace,
+            variables=self.variables,
+            others=self.variables.others(x),
+            covariance=None if spreads is None else spreads.covariance,
+            joints_sd_m=None if spreads is None else spreads.joints_sd_m,
+            joints_sd_rel_m=None if spreads is None else spreads.joints_sd_rel_m,
+            observed_joints=observed_joints,
+        )
+
+    def _points(self, params: BodyParams) -> Float[Tensor, "B K 3"]:
+        tree = pose_tree(self.model, params.betas, self.model.full_pose(params)[:, : self.model.body_joints])
+        return self.terms.points.place(tree, params.betas).positions + params.transl[:, None]
+
+    def _off_px(
+        self, points: Float[Tensor, "B K 3"], evidence: CheckedEvidence, present: Bool[Tensor, "B N"]
+    ) -> Float[Tensor, "B"]:
+        """How far confident keypoints are from the body's, in the mean."""
+        points = points if evidence.rig is None else evidence.rig.points(points)
+        off = projected(points)[0] - evidence.target
+        distance = evidence.focal_px * off.norm(dim=2)
+        sure = present & (evidence.xyc[..., 2] >= 0.5)
+        return torch.where(sure, distance, 0.0).sum(1) / sure.sum(1)  # 0 / 0 = NaN where there is none
