@@ -67,7 +67,7 @@ def picture(path: Path, size: tuple[int, int] = (320, 320)) -> Path:
 
 @dataclass(frozen=True)
 class Doing:
-    """A `make` for `Crew` without pictures: items are words that say what happens."""
+    """A `make` for `WorkerPool` without pictures: items are words that say what happens."""
 
     begins: str = ""
 
@@ -86,6 +86,8 @@ class Doing:
                 raise ZeroDivisionError("by word")
             if item.startswith("pid"):
                 time.sleep(0.02)
+            if item.startswith("big"):
+                return os.getpid(), bytes(3_000_000)
             return os.getpid(), "torch" in sys.modules
 
         return answer

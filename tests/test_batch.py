@@ -21,12 +21,12 @@ import batch_fakes
 import numpy as np
 import pytest
 
-from bodyfit.app.batch import crew as crew_module
-from bodyfit.app.batch.crew import Crew, Failure
+from bodyfit.app.batch import pool as pool_module
 from bodyfit.app.batch.items import Item, find_items, read_item
-from bodyfit.app.batch.ledger import Ledger
+from bodyfit.app.batch.pool import Failure, WorkerPool
 from bodyfit.app.batch.run import run_batch
 from bodyfit.app.batch.stages import fitted
+from bodyfit.app.batch.status_log import StatusLog
 from bodyfit.cli.main import main
 from bodyfit.errors import BodyfitError, ImageError, OptionError, OutputError
 from bodyfit.io import load_result
@@ -86,30 +86,52 @@ def check_whole(out: Path, names: set[str]) -> None:
 # ---------------------------------------------------------------- workers
 
 
-def answers(crew, items):
-    return [answer for answer in crew.answers(iter(items), tick_s=0.05) if answer is not None]
+def answers(pool, items):
+    return [answer for answer in pool.answers(iter(items), tick_s=0.05) if answer is not None]
 
 
 @POSIX
 def test_a_killed_worker_costs_nothing_and_the_others_keep_their_work():
-    items, killed, got = [f"pid{i}" for i in range(60)], False, []
-    with Crew(batch_fakes.Doing(), 2) as crew:
-        for answer in crew.answers(iter(items), tick_s=0.05):
+    asked, got, pids = [], [], set()
+
+    def items():
+        """As many as it takes for the worker that comes after to answer one."""
+        while len(pids) < 3 and len(asked) < 3000:
+            asked.append(f"pid{len(asked)}")
+            yield asked[-1]
+
+    with WorkerPool(batch_fakes.Doing(), 2) as pool:
+        for answer in pool.answers(items(), tick_s=0.05):
             if answer is None:
                 continue
             got.append(answer)
-            if not killed and len(got) == 10:
+            assert not isinstance(answer[1], Failure)
+            pids.add(answer[1][0])
+            if len(got) == 10:
                 os.kill(answer[1][0], signal.SIGKILL)
-                killed = True
+    assert sorted(item for item, _ in got) == sorted(asked)
+    assert len(pids) == 3  # two and who came after
+
+
+@POSIX
+def test_a_worker_killed_while_idle_or_in_the_middle_of_a_message_costs_nothing():
+    with WorkerPool(batch_fakes.Doing(), 2) as pool:
+        answers(pool, ["a"])
+        os.kill(pool._workers[0].process.pid, signal.SIGKILL)  # which waits
+        items, got = [f"big{i}" for i in range(30)], []
+        for answer in pool.answers(iter(items), tick_s=0.05):
+            if answer is not None:
+                got.append(answer)
+                if len(got) in (5, 15):  # the other answers of 3 MB are on their way, or wait for room in a pipe
+                    os.kill(pool._workers[len(got) % 2].process.pid, signal.SIGKILL)
     assert sorted(item for item, _ in got) == sorted(items)
     assert not [answer for _, answer in got if isinstance(answer, Failure)]
-    assert len({answer[0] for _, answer in got}) == 3  # two and who came after
 
 
 def test_items_that_crash_hang_or_raise_cost_themselves_alone():
     items = ["a", "raise", "b", "abort", "c", "hang", *"defghijklmnopqrs"]
-    with Crew(batch_fakes.Doing(), 1, timeout_s=1.0) as crew:
-        got = answers(crew, items)
+    with WorkerPool(batch_fakes.Doing(), 1, timeout_s=1.0) as pool:
+        got = answers(pool, items)
     assert sorted(item for item, _ in got) == sorted(items)
     failed = {item: answer.why for item, answer in got if isinstance(answer, Failure)}
     assert failed.keys() == {"raise", "abort", "hang"}
@@ -121,26 +143,26 @@ def test_items_that_crash_hang_or_raise_cost_themselves_alone():
 
 @pytest.mark.parametrize(("begins", "says"), [("refuses", "no network here"), ("dies", "exit code 3")])
 def test_workers_that_cannot_begin_are_told_of(begins, says):
-    with pytest.raises(BodyfitError, match=says), Crew(batch_fakes.Doing(begins), 1) as crew:
-        answers(crew, ["a"])
+    with pytest.raises(BodyfitError, match=says), WorkerPool(batch_fakes.Doing(begins), 1) as pool:
+        answers(pool, ["a"])
 
 
 def test_a_machine_that_sleeps_is_no_items_fault(monkeypatch):
-    """The crew's clock stands still while nobody looks, and does not follow the wall's."""
+    """The pool's clock stands still while nobody looks, and does not follow the wall's."""
     now = [0.0]
-    monkeypatch.setattr(crew_module.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(crew_module.time, "time", lambda: -1e9 * now[0])
-    crew = Crew(batch_fakes.Doing(), 0)
+    monkeypatch.setattr(pool_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(pool_module.time, "time", lambda: -1e9 * now[0])
+    pool = WorkerPool(batch_fakes.Doing(), 0)
     for step in (0.3, 3600.0, 0.2):
         now[0] += step
-        crew._tick()
-    assert crew._now_s == pytest.approx(1.5)
+        pool._tick()
+    assert pool._now_s == pytest.approx(1.5)
 
 
 @POSIX
 def test_the_real_detectors_worker_does_without_torch():
     code = (
-        "import sys; from bodyfit.app.batch.stages import Looking; import bodyfit.app.batch.crew; Looking('movenet')();"
+        "import sys; from bodyfit.app.batch.stages import Looking; import bodyfit.app.batch.pool; Looking('movenet')();"
         "assert 'onnxruntime' in sys.modules; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -259,7 +281,7 @@ def test_a_run_is_not_begun_over_another(tmp_path, detector):
     run_batch([tmp_path / "in"], tmp_path / "out", detector=detector, engine=here)
     with pytest.raises(OptionError, match="resume=True"):
         run_batch([tmp_path / "in"], tmp_path / "out", detector=detector, engine=here)
-    with Ledger(tmp_path / "out", resume=True), pytest.raises(OptionError, match="another run is writing"):
+    with StatusLog(tmp_path / "out", resume=True), pytest.raises(OptionError, match="another run is writing"):
         run_batch([tmp_path / "in"], tmp_path / "out", detector=detector, engine=here, resume=True)
     (tmp_path / "out2").mkdir()
     (tmp_path / "out2/status.jsonl").write_text("my own notes")

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bodyfit.app.batch.crew import Crew
 from bodyfit.app.batch.items import Item, read_item
+from bodyfit.app.batch.pool import WorkerPool
 from bodyfit.app.batch.run import run_batch
 from bodyfit.app.batch.stages import Fitting, Looking, Seen, fitted
 from bodyfit.detect import load_detector
@@ -133,16 +133,16 @@ def rss_mb(pid: int) -> float:
 
 
 def memory(args: argparse.Namespace) -> None:
-    crews: list[Crew] = []
+    pools: list[WorkerPool] = []
 
     def engine(items: Sequence[Item], _: Looking, fitting: Fitting) -> Iterator[Any]:
-        with Crew(Cheap() if args.detector == "cheap" else Looking(args.detector), args.workers) as crew:
-            crews.append(crew)
-            yield from fitted(crew.answers(iter(items)), fitting())
+        with WorkerPool(Cheap() if args.detector == "cheap" else Looking(args.detector), args.workers) as pool:
+            pools.append(pool)
+            yield from fitted(pool.answers(iter(items)), fitting())
 
     def tell(finished: int, total: int, entry: dict[str, Any] | None) -> None:
         if entry and finished % (total // 10) == 0:
-            workers = [rss_mb(hand.process.pid) for hand in crews[0]._hands]
+            workers = [rss_mb(worker.process.pid) for worker in pools[0]._workers]
             print(
                 f"  {finished:7} items  {rss_mb(os.getpid()):7.0f} MB  workers {[round(w) for w in workers]} MB",
                 flush=True,

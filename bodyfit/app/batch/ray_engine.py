@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bodyfit.app.batch.crew import Crew, Failure
 from bodyfit.app.batch.items import Item
+from bodyfit.app.batch.pool import Failure, WorkerPool
 from bodyfit.app.batch.run import Engine
 from bodyfit.app.batch.stages import Fitting, Looking, fitted
 from bodyfit.errors import BodyfitError, OptionError
@@ -43,11 +43,11 @@ class _Looker:
     """An actor: rows of pickled items to rows of pickled answers."""
 
     def __init__(self, looking: Looking, timeout_s: float) -> None:
-        self._crew = Crew(looking, 1, timeout_s=timeout_s).__enter__()  # it ends with this actor's process
+        self._pool = WorkerPool(looking, 1, timeout_s=timeout_s).__enter__()  # it ends with this actor's process
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         items = (pickle.loads(item) for item in batch["item"])
-        return {"seen": [pickle.dumps(answer) for answer in self._crew.answers(items) if answer is not None]}
+        return {"seen": [pickle.dumps(answer) for answer in self._pool.answers(items) if answer is not None]}
 
 
 class _Fitter:

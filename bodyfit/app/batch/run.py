@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bodyfit.app.batch.crew import Crew, Failure
 from bodyfit.app.batch.items import Item, LeftOut, find_items
-from bodyfit.app.batch.ledger import DONE, FAILED, NO_PERSON, POOR, WITH_FILE, Ledger, is_hopeless, stopped_by
+from bodyfit.app.batch.pool import Failure, WorkerPool
 from bodyfit.app.batch.stages import Fitting, Looking, fitted
+from bodyfit.app.batch.status_log import DONE, FAILED, NO_PERSON, POOR, WITH_FILE, StatusLog, is_hopeless, stopped_by
 from bodyfit.app.pipeline import Lens
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.errors import OptionError, OutputError
@@ -100,21 +100,21 @@ def run_batch(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: cannot be made: {error.strerror or error}") from error
-    with Ledger(out, resume=resume or retry_failed) as ledger:
+    with StatusLog(out, resume=resume or retry_failed) as log:
         left_out = LeftOut()
         items, folders = find_items([str(path) for path in paths], out, _folders(out), left_out)
         if keypoints is not None and not keypoints.match([Path(item.source) for item in items]).found:
             raise OptionError(f"{keypoints.path} has keypoints of none of the {len(items)} pictures; names must match")
         skip = (*WITH_FILE, NO_PERSON) if retry_failed else (*WITH_FILE, NO_PERSON, FAILED)
-        todo = [item for item in items if ledger.finished.get(as_text(item.source)) not in skip]
+        todo = [item for item in items if log.finished.get(as_text(item.source)) not in skip]
         about = {"folders": {as_text(name): as_text(folder) for folder, name in folders.items()}, "items": len(items)}
         _write(out / _ABOUT, about)
-        run = _Run(ledger, out, len(items), len(items) - len(todo), progress, keypoints, keep_poor)
+        run = _Run(log, out, len(items), len(items) - len(todo), progress, keypoints, keep_poor)
         interrupted = False
         if todo:
             fitting = Fitting(load_model() if model is None else model, lens)
             interrupted = run.through(engine(todo, Looking(detector, tta, keypoints), fitting))
-        became = Counter(ledger.finished.get(as_text(item.source)) for item in items)
+        became = Counter(log.finished.get(as_text(item.source)) for item in items)
         summary = BatchSummary(
             items=len(items),
             done=became[DONE] + became[POOR],
@@ -127,7 +127,7 @@ def run_batch(
             left_out=left_out.count,
             left_out_names=tuple(left_out.names),
         )
-        ledger.check_in_place()
+        log.check_in_place()
         _write(out / _ABOUT, about | vars(summary))
     return summary
 
@@ -138,8 +138,8 @@ def local_engine(workers: int, timeout_s: float = 120.0) -> Engine:
     def through(
         items: Sequence[Item], looking: Looking, fitting: Fitting
     ) -> Iterator[tuple[Item, FitResult | Failure | None]]:
-        with Crew(looking, min(workers, len(items)), timeout_s=timeout_s) as crew:
-            yield from fitted(crew.answers(iter(items)), fitting())
+        with WorkerPool(looking, min(workers, len(items)), timeout_s=timeout_s) as pool:
+            yield from fitted(pool.answers(iter(items)), fitting())
 
     return through
 
@@ -148,7 +148,7 @@ def local_engine(workers: int, timeout_s: float = 120.0) -> Engine:
 class _Run:
     """What writes and records."""
 
-    ledger: Ledger
+    log: StatusLog
     out: Path
     total: int
     skipped: int
@@ -191,13 +191,13 @@ class _Run:
         if not any(good):
             reasons = dict.fromkeys(reason for reason in answer.reason if reason)
             return {"status": FAILED, "why": f"no body can be placed: {'; '.join(reasons)}"} | about
-        self.ledger.check_in_place()
+        self.log.check_in_place()
         try:
             save(answer, self.out / item.target)
         except OutputError as fault:
             if is_hopeless(fault.__cause__):
                 raise stopped_by(self.out, fault.__cause__) from fault
-            self.ledger.check_in_place()
+            self.log.check_in_place()
             return {"status": FAILED, "why": str(fault)}
         errors = [round(float(e), 2) if e == e else None for e in answer.reprojection_error_px]
         faults = () if self.keypoints is None else self.keypoints.faults(Path(item.source))
@@ -206,7 +206,7 @@ class _Run:
         return {"status": status, "people": sum(good), "file": item.target, "reprojection_error_px": errors} | about
 
     def _record(self, entry: dict[str, Any]) -> None:
-        self.ledger.record(entry)
+        self.log.record(entry)
         self.finished += 1
         if self.progress:
             self.progress(self.skipped + self.finished, self.total, entry)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bodyfit.app.batch.crew import Failure, in_words
 from bodyfit.app.batch.items import Item, read_item
+from bodyfit.app.batch.pool import Failure, in_words
 from bodyfit.errors import BodyfitError, ImageError
 from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D

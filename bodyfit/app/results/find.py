@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from bodyfit.app.batch.ledger import WITH_FILE, recorded
+from bodyfit.app.batch.status_log import WITH_FILE, recorded
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult, split
 from bodyfit.images.frame import IMAGE_SUFFIXES

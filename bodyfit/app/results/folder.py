@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bodyfit.app.batch.ledger import FAILED, recorded
+from bodyfit.app.batch.status_log import FAILED, recorded
 from bodyfit.app.results.find import Failure, Found, Person, find_results, read_summary
 from bodyfit.errors import AssetError
 from bodyfit.io import known_entries

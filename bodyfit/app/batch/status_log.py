@@ -15,7 +15,7 @@ from bodyfit.errors import AssetError, OptionError, OutputError
 from bodyfit.runtime.atomic import is_temporary
 from bodyfit.runtime.file_names import as_path, as_text
 
-__all__ = ["DONE", "FAILED", "NO_PERSON", "POOR", "WITH_FILE", "Ledger", "is_hopeless", "recorded", "stopped_by"]
+__all__ = ["DONE", "FAILED", "NO_PERSON", "POOR", "WITH_FILE", "StatusLog", "is_hopeless", "recorded", "stopped_by"]
 
 DONE, POOR, NO_PERSON, FAILED = "done", "poor", "no_person", "failed"
 """With a body at least; with bodies none of which is to be relied on; with nobody; without a body."""
@@ -30,7 +30,7 @@ _BEGIN = b'{"item": '
 """How every line begins."""
 
 
-class Ledger:
+class StatusLog:
     """status.jsonl of an output folder, which belongs to one run at a time.
 
     A line is written after the item's result, whole or not at all; so what it names is there, and what was done without
@@ -69,7 +69,7 @@ class Ledger:
             self._close()
             raise
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> StatusLog:
         return self
 
     def __exit__(
