@@ -1,4 +1,4 @@
-"""Drawing: a fast rasteriser for PyTorch3D, and pictures of bodies: overlays, studio views, films' frames, maps."""
+"""Rendering: a fast CPU rasteriser for PyTorch3D, and pictures of bodies: overlays, studio views, turntables, maps."""
 
 from bodyfit.render.color import Color, part_colors, person_color
 from bodyfit.render.light import StudioLights

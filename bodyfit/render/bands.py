@@ -1,4 +1,4 @@
-"""Pictures a band of rows at a time: threads, and memory that does not grow with the picture."""
+"""Process pictures in bands of rows, on threads, with memory that does not grow with the picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 __all__ = ["by_bands"]
 
 _BAND_SAMPLES = 1 << 19
-"""Samples in memory for each thread, about 8 bytes each."""
+"""Samples that each thread holds in memory, about 8 bytes each."""
 
 
 def by_bands(height: int, row_samples: int, work: Callable[[int, int], None]) -> None:

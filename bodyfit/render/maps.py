@@ -1,4 +1,4 @@
-"""What a picture shows at each pixel, as numbers: how far, which way it faces, who, and which part of the body."""
+"""Render maps of numbers, a value a pixel: depth, surface normal, person and body part."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from bodyfit.render.shade import box_px
 __all__ = ["MAPS", "Maps", "draw_maps", "normal_colors"]
 
 MAPS = ("depth", "normal", "silhouette", "parts")
-"""What `draw_maps` can make."""
+"""The maps that `draw_maps` renders."""
 
 
 @dataclass(frozen=True)
 class Maps:
-    """Pictures of numbers, taken at the pixels' middles; 0 where there is nobody. What was not asked for is None."""
+    """Maps sampled at pixel centres, 0 where no body is; a map that was not requested is None."""
 
     depth_m: Float[np.ndarray, "H W"] | None
-    """Along the optical axis, metres."""
+    """Depth along the optical axis, metres."""
     normal: Float[np.ndarray, "H W 3"] | None
-    """Outward, of unit length, camera axes (x right, y down, z away)."""
+    """Outward unit normals in camera axes (x right, y down, z away)."""
     person: UInt16[np.ndarray, "H W"] | None
-    """The place in the list of bodies, from 1."""
+    """The body's index in the list of bodies, plus 1."""
     part: UInt16[np.ndarray, "H W"] | None
-    """The part that weighs most there, from 1."""
+    """The index of the part with the largest weight, plus 1."""
 
 
 def draw_maps(
@@ -43,10 +43,10 @@ def draw_maps(
     part_weights: Float[Tensor, "V J"] | None = None,
     which: Collection[str] = MAPS,
 ) -> Maps:
-    """Depth, normals, who is where, and parts, of bodies (vertices in camera axes, paint) before a camera.
+    """Render depth, normals, silhouettes and parts of bodies (vertices in camera axes, paint) seen by a camera.
 
-    part_weights: how much of each part a vertex is, for example `model.weights`, by which parts are what a joint moves
-    most; needed for "parts". Bodies and cameras as for `overlay`. Raises `OptionError`.
+    part_weights: each vertex's weight in each part, needed for "parts"; with `model.weights` a part is the region that
+    a joint moves most. `bodies` and `camera` as for `overlay`. Raises `OptionError`.
     """
     unknown = set(which) - set(MAPS)
     if unknown:
@@ -71,19 +71,19 @@ def draw_maps(
             check_shape("part_weights", part_weights, (len(vertices), None), hint="one row a vertex")
         parts = part_weights.detach().cpu().float().numpy()
     values = np.concatenate([scene.points_cam_m[:, 2:], scene.normals], 1)
-    _fill(arrays, points, scene.faces, box, values, scene.owner, parts)
+    _fill(arrays, points, scene.faces, box, values, scene.body_ids, parts)
     return Maps(*arrays)
 
 
 def normal_colors(normal: Float[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    """Normals as they are usually shown: red to the right, green up, blue towards the camera, each 127.5 (1 + n).
+    """Colour normals by the usual convention: red right, green up, blue towards the camera, each 127.5 (1 + n).
 
-    Black where there is none.
+    Black where there is no body.
     """
-    shown = np.zeros(normal.shape, np.uint8)
+    colors = np.zeros(normal.shape, np.uint8)
     for k, sign in enumerate((1.0, -1.0, -1.0)):
-        shown[..., k] = np.where(normal.any(2), np.round(127.5 + 127.5 * sign * normal[..., k]), 0)
-    return shown
+        colors[..., k] = np.where(normal.any(2), np.round(127.5 + 127.5 * sign * normal[..., k]), 0)
+    return colors
 
 
 def _fill(
@@ -92,32 +92,32 @@ def _fill(
     faces: Int[np.ndarray, "G 3"],
     box: tuple[int, int, int, int],
     values: Float[np.ndarray, "U 4"],
-    owner: Int[np.ndarray, " U"],
+    body_ids: Int[np.ndarray, " U"],
     parts: Float[np.ndarray, "P J"],
 ) -> None:
-    """Write the arrays of `Maps`, in its order, a band of rows at a time."""
-    from bodyfit.render.samples import CENTRE, band_maps, cleared, cover
+    """Fill the arrays of `Maps`, in the order of its fields, a band of rows at a time."""
+    from bodyfit.render.samples import CENTRE, band_maps, clear_buffers, cover
 
     x0, y0, x1, y1 = box
     points = points - np.array((x0, y0, 0), np.float32)
     depth_m, normal, person, part_of = arrays
 
     def work(top: int, rows: int) -> None:
-        shown = np.empty((rows, x1 - x0, 1), np.int32)
-        nearness = np.empty(shown.shape, np.float32)
-        cover(points, faces, top, CENTRE, cleared(shown, nearness), shown, nearness)
-        smooth = np.zeros((*shown.shape[:2], 4), np.float32)
-        vertex, part = np.zeros((2, *shown.shape[:2]), np.int32)
-        band_maps(points, faces, top, shown, values, parts, smooth, vertex, part)
-        there, at = shown[..., 0] >= 0, (slice(y0 + top, y0 + top + rows), slice(x0, x1))
+        face_ids = np.empty((rows, x1 - x0, 1), np.int32)
+        nearness = np.empty(face_ids.shape, np.float32)
+        cover(points, faces, top, CENTRE, clear_buffers(face_ids, nearness), face_ids, nearness)
+        smooth = np.zeros((*face_ids.shape[:2], 4), np.float32)
+        vertex, part = np.zeros((2, *face_ids.shape[:2]), np.int32)
+        band_maps(points, faces, top, face_ids, values, parts, smooth, vertex, part)
+        covered, at = face_ids[..., 0] >= 0, (slice(y0 + top, y0 + top + rows), slice(x0, x1))
         if depth_m is not None:
             depth_m[at] = smooth[..., 0]
         if normal is not None:
             length = np.linalg.norm(smooth[..., 1:], axis=2, keepdims=True)
             normal[at] = smooth[..., 1:] / np.maximum(length, 1e-6)
         if person is not None:
-            person[at] = np.where(there, owner[vertex] + 1, 0)
+            person[at] = np.where(covered, body_ids[vertex] + 1, 0)
         if part_of is not None:
-            part_of[at] = np.where(there, part + 1, 0)
+            part_of[at] = np.where(covered, part + 1, 0)
 
     by_bands(y1 - y0, 6 * (x1 - x0), work)

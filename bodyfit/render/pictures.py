@@ -1,4 +1,4 @@
-"""The pictures people look at: a body over its photograph, from the side, from any side, and sheets of many."""
+"""Draw pictures of bodies: over the photograph, from the side, from above, from any angle, and contact sheets."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def overlay(
     shadows: bool = True,
     poor: Collection[int] = (),
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The bodies over the photograph at its full resolution, nearer ones before farther ones.
+    """Draw bodies over the photograph at its full resolution, nearer ones in front of farther ones.
 
     `bodies` are (vertices in camera axes, paint) pairs; `camera` holds one camera, or one a body; `keypoints` are
     x px, y px, confidence of each person in `layout`; `joints` are each body's in camera axes, metres, of which the
-    body's (SMPL's 24, or 22 to the wrists of more) are drawn as a skeleton. `shadows`: bodies darken each other and
-    themselves. `poor`: places in `bodies` of those whose fit is not to be relied on (`FitStatus.POOR`), which are
-    hatched. A body that is not finite, behind the camera or outside the picture is left out (`undrawn` says who).
-    Raises `OptionError`, also for a mesh without faces.
+    first 24 (SMPL) or 22 (up to the wrists, of longer layouts) are drawn as a skeleton. `shadows`: bodies occlude
+    light from each other and themselves. `poor`: indices of bodies whose fit is poor (`FitStatus.POOR`), which are
+    hatched. A body that is not finite, behind the camera or outside the picture is left out; `undrawn` gives the
+    reasons. Raises `OptionError`, also for a mesh without faces.
     """
     check_shape("image", image, (None, None, 3))
     height, width = image.shape[:2]
@@ -76,10 +76,11 @@ def side_view(
     stage: Stage | None = None,
     poor: bool = False,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The body from its left, as if it faced the camera: a quarter turn about the camera's vertical axis.
+    """Draw a body that faces the camera from its left: turned by 90 degrees about the camera's vertical axis.
 
-    Vertices in camera axes; `size` is width and height. The body fills the picture, on a ground at its lowest point;
-    with a `stage`, made of all frames of a clip, it stays in scale, and the size is the stage's. `poor`: hatched.
+    Vertices in camera axes, metres; `size` is width and height in pixels. The body fills the picture, on a ground at
+    its lowest point; with a `stage`, made from all frames of a clip, the scale is constant and the size is the
+    stage's. `poor`: hatch the body.
     """
     check_shape("vertices", vertices_cam, (None, 3), hint="give one body at a time, out.vertices[0]")
     stage = Stage.around(vertices_cam, view="side", size=size) if stage is None else stage
@@ -94,7 +95,7 @@ def top_view(
     color: Paint = _FIRST,
     stage: Stage | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The body from above, the photograph's camera at the lower border. As `side_view` otherwise."""
+    """Draw a body from above, with the photograph's camera at the lower border; arguments as for `side_view`."""
     check_shape("vertices", vertices_cam, (None, 3), hint="give one body at a time, out.vertices[0]")
     stage = Stage.around(vertices_cam, view="top", size=size) if stage is None else stage
     return stage.draw([(vertices_cam, color)], faces)
@@ -108,7 +109,7 @@ def turn_view(
     *,
     color: Paint = _FIRST,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A body in the model's own frame (y up) from the front at yaw 0; at 90 it faces the picture's right."""
+    """Draw a body given in the model's frame (y up): from the front at yaw 0, facing the picture's right at yaw 90."""
     check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
     turned = flip_yz(vertices)
     return Stage.around(turned, view=(yaw_deg, VIEWS["side"][1]), size=size).draw([(turned, color)], faces)
@@ -117,7 +118,7 @@ def turn_view(
 def contact_sheet(
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]], *, columns: int | None = None, gap_px: int = 8
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Pictures in rows, each amid a cell as large as the largest; about square unless `columns` is given."""
+    """Arrange pictures in rows, each centred in a cell of the largest size; about square unless `columns` is given."""
     if len(images) == 0:
         raise OptionError("contact_sheet needs at least one picture")
     if columns is not None and columns < 1:
@@ -136,7 +137,7 @@ def contact_sheet(
 
 
 def _in_picture(joints: Float[Tensor, "J 3"], camera: Camera) -> Float[np.ndarray, "N 2"]:
-    """Pixels of the joints of the body; NaN for those behind the camera."""
+    """Project the body's joints (24 of SMPL, or the first 22) to pixels; NaN for those behind the camera."""
     body = 24 if len(joints) == 24 else 22
     points = joints[:body].detach().cpu().float()
     xy = Camera(camera.focal_px.cpu(), camera.principal_point_px.cpu(), camera.image_size).project(points[None])[0]

@@ -1,4 +1,4 @@
-"""PyTorch3D's MeshRasterizer, made fast on the CPU.
+"""Replace PyTorch3D's MeshRasterizer by one that is fast on the CPU.
 
 PyTorch3D visits every face at every pixel on the CPU, 13 s for a body at 512x512; this class gives the same fragments
 in milliseconds, and their gradients. On CUDA it is PyTorch3D's own.
@@ -32,24 +32,24 @@ class MeshRasterizer(_PyTorch3DRasterizer):
     """A drop-in for PyTorch3D's `MeshRasterizer`: same arguments, same fragments, same gradients.
 
     On the CPU, `bin_size` and its companions change nothing, as in PyTorch3D, and a face with a corner that is not
-    finite is not drawn, where PyTorch3D draws NaN. Raises `OptionError` for settings that cannot be meant and for
-    fragments of more than `max_bytes`.
+    finite is not drawn, where PyTorch3D draws NaN. Raises `OptionError` for invalid settings and for fragments of
+    more than `max_bytes`.
     """
 
     max_bytes: int = 4 << 30
-    """Most memory for the fragments of one call on the CPU; `bands` draws larger pictures. Set it as you like."""
+    """Most memory for the fragments of one call on the CPU, yours to set; `bands` draws larger pictures."""
 
     def forward(self, meshes_world: Meshes, **kwargs: Any) -> Fragments:  # PyTorch3D's signature
-        """The fragments of each mesh, each in its own picture."""
+        """Rasterise each mesh into its own picture and return the fragments."""
         if meshes_world.device.type != "cpu":
             return super().forward(meshes_world, **kwargs)
         height, _ = self._size(**kwargs)
         return self._rows(self._in_ndc(meshes_world, **kwargs), 0, height, **kwargs)
 
     def bands(self, meshes_world: Meshes, rows: int = 256, **kwargs: Any) -> Iterator[tuple[int, Fragments]]:
-        """The same fragments some rows at a time, each with the number of its first row; on the CPU only.
+        """Yield the fragments in bands of rows, each with the number of its first row; on the CPU only.
 
-        For pictures too large for memory: what is held at a time is one band. Gradients flow from each of them.
+        For pictures too large for memory: one band is held at a time. Gradients flow from each band.
         """
         if meshes_world.device.type != "cpu":
             raise OptionError(f"bands are drawn on the CPU only, got meshes on {meshes_world.device}; use meshes.cpu()")
@@ -66,7 +66,7 @@ class MeshRasterizer(_PyTorch3DRasterizer):
         return self.transform(meshes_world, **kwargs)
 
     def _size(self, **kwargs: Any) -> tuple[int, int]:
-        """Height and width, of settings that are seen to be sound."""
+        """Validate the settings and return the picture's height and width. Raises `OptionError`."""
         settings: RasterizationSettings = kwargs.get("raster_settings", self.raster_settings)
         if settings.faces_per_pixel < 1:
             raise OptionError(f"faces_per_pixel must be at least 1, got {settings.faces_per_pixel}")
@@ -78,7 +78,7 @@ class MeshRasterizer(_PyTorch3DRasterizer):
         return height, width
 
     def _rows(self, meshes: Any, top: int, bottom: int, **kwargs: Any) -> Fragments:
-        """The fragments of these rows of the pictures of meshes in NDC."""
+        """Rasterise the rows from `top` to `bottom` (excluded) of meshes in NDC."""
         from bodyfit.render.zbuffer import Rules, pixel_centres
 
         settings: RasterizationSettings = kwargs.get("raster_settings", self.raster_settings)
@@ -99,6 +99,7 @@ class MeshRasterizer(_PyTorch3DRasterizer):
 
 
 def _check_memory(shape: tuple[int, int, int, int], max_bytes: int) -> None:
+    """Raise `OptionError` where fragments (N, H, W, K) would take more than `max_bytes`."""
     needed = math.prod(shape) * _FRAGMENT_BYTES
     if needed > max_bytes:
         n, height, width, k = shape
@@ -110,7 +111,7 @@ def _check_memory(shape: tuple[int, int, int, int], max_bytes: int) -> None:
 
 
 def _near_clip(settings: RasterizationSettings, cameras: Any, perspective: bool) -> float | None:
-    """The depth to clip faces at: as set, or half the camera's near plane where it has one."""
+    """Return the depth to clip faces at: the setting, or half the camera's near plane where it has one."""
     if settings.z_clip_value is not None:
         return settings.z_clip_value
     near = cameras.get_znear()
@@ -122,11 +123,11 @@ def _near_clip(settings: RasterizationSettings, cameras: Any, perspective: bool)
 def _rasterize(
     meshes: Any, centres: tuple[Any, Any], k: int, rules: Any, near: float | None, cull_to_frustum: bool
 ) -> Fragments:
-    """Fragments of meshes in NDC."""
+    """Rasterise meshes in NDC at pixel centres (xs, ys), with k faces a pixel."""
     corners = meshes.faces_packed()
     face_verts = meshes.verts_packed().float().index_select(0, corners.flatten()).view(-1, 3, 3)
     first, count = meshes.mesh_to_faces_packed_first_idx(), meshes.num_faces_per_mesh()
-    if len(corners) == 0:  # of which PyTorch3D says nothing
+    if len(corners) == 0:  # PyTorch3D leaves these undefined
         first, count = torch.zeros(2, len(meshes), dtype=torch.int64)
     clipped, neighbours = None, torch.empty(0, dtype=torch.int64)
     if len(corners) > 0 and (near is not None or cull_to_frustum):
@@ -157,7 +158,7 @@ def _rasterize(
 
 
 class _Fragments(torch.autograd.Function):
-    """`zbuffer.fill` forwards, `zbuffer.pull_back` backwards."""
+    """Differentiable rasterisation: `zbuffer.fill` forwards, `zbuffer.pull_back` backwards."""
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]

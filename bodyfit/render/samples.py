@@ -1,8 +1,14 @@
-"""Which face shows at each sample of a picture, and what its pixels are made of them; loops compiled by numba.
+"""Rasterise and shade pictures with many samples a pixel, in loops compiled by numba.
 
-`zbuffer.py` keeps to PyTorch3D's arithmetic and gives gradients; this is for looking: many samples a pixel, of which
-those on one face are shaded once, and no more memory than a band of rows. Points are (x px, y px, nearness), where
-nearness is linear over the picture: 1 / depth in perspective, minus depth in parallel projection.
+`zbuffer.py` follows PyTorch3D's arithmetic and gives gradients; this module draws pictures for display: many samples a
+pixel, of which those on one face are shaded once, in the memory of one band of rows.
+
+Arguments that several loops share:
+    points: (V, 3) float32 vertices as x px, y px, nearness, where nearness is linear over the picture: 1 / depth in
+        perspective projection, minus depth in parallel projection.
+    faces: (F, 3) int32 vertex indices. samples: (S, 2) positions in a pixel, each in [0, 1]. top: the band's first row.
+    face_ids, nearness: (h, w, S) the nearest face at each sample of a band (-1: none) and its nearness.
+    touched: (h, `blocks(w)`) bool, the blocks of `BLOCK` pixels in a row that hold anything.
 """
 
 from __future__ import annotations
@@ -22,33 +28,33 @@ __all__ = [
     "band_maps",
     "band_picture",
     "blocks",
-    "cleared",
+    "clear_buffers",
+    "composite_over",
     "cover",
+    "draw_line_over",
     "extent",
-    "lay_over",
-    "line_over",
     "normals_of",
-    "seen_from",
-    "smoothed",
+    "smooth_over_faces",
+    "visibility_from",
 ]
 
 EIGHT: Float[np.ndarray, "8 2"] = 0.5 + np.array(
     [(1, -3), (-1, 3), (5, 1), (-3, -5), (-5, 5), (-7, -1), (3, 7), (7, -7)], np.float32
 ) / np.float32(16)
-"""Where the samples of a pixel lie: none above or beside another, so that edges near the axes are soft too (the pattern
-of eight in Direct3D 11)."""
+"""Sample positions in a pixel, no two in one row or column, so that edges near the axes are anti-aliased too (the
+eight-sample pattern of Direct3D 11)."""
 CENTRE: Float[np.ndarray, "1 2"] = np.full((1, 2), 0.5, np.float32)
-"""One sample in the middle of the pixel."""
+"""One sample at the pixel's centre."""
 BLOCK = 16
-"""Pixels of a row that are cleared together."""
+"""Number of neighbouring pixels of a row that are cleared together."""
 
-_SRGB = to_srgb(np.linspace(0, 1, 4097)).astype(np.float32)  # of light in [0, 1], by 4096ths
-_LIGHT = to_linear(np.arange(256) / 255).astype(np.float32)  # of bytes
+_SRGB = to_srgb(np.linspace(0, 1, 4097)).astype(np.float32)  # sRGB of linear light in steps of 1/4096
+_LIGHT = to_linear(np.arange(256) / 255).astype(np.float32)  # linear light of sRGB bytes
 
 
 @jit
 def normals_of(points, faces):
-    """Unit normals of vertices (V, 3), the sum of their faces' by area; 0 where there is none."""
+    """Return unit normals (V, 3) of vertices (V, 3), area-weighted means of their faces'; 0 where undefined."""
     normals = np.zeros_like(points)
     for f in range(len(faces)):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
@@ -69,8 +75,8 @@ def normals_of(points, faces):
 
 
 @jit
-def smoothed(values, faces, rounds):
-    """Values (V, C) of vertices, each the mean with those across its faces' edges, some times over."""
+def smooth_over_faces(values, faces, rounds):
+    """Replace vertex values (V, C) by the mean with their neighbours in the faces (F, 3), `rounds` times."""
     for _ in range(rounds):
         total, count = values.copy(), np.ones(len(values), np.float32)
         for f in range(len(faces)):
@@ -92,7 +98,7 @@ def smoothed(values, faces, rounds):
 
 @jit
 def extent(points, faces):
-    """Least and greatest x and y of the vertices (V, 3) of faces."""
+    """Return the least and the greatest x and y, (2,) each, of the vertices (V, 3) that faces (F, 3) use."""
     low, high = np.full(2, np.inf), np.full(2, -np.inf)
     for f in range(len(faces)):
         for corner in range(3):
@@ -103,27 +109,27 @@ def extent(points, faces):
 
 
 @jit
-def cleared(shown, nearness):
-    """`cover`'s arrays with nothing in them, and the marks that say so."""
-    shown[:] = -1
+def clear_buffers(face_ids, nearness):
+    """Clear `cover`'s buffers (h, w, S) and return `touched` with all blocks marked as cleared."""
+    face_ids[:] = -1
     nearness[:] = -np.inf
-    return np.ones((shown.shape[0], blocks(shown.shape[1])), np.bool_)
+    return np.ones((face_ids.shape[0], blocks(face_ids.shape[1])), np.bool_)
 
 
 @jit
 def blocks(width):
-    """How many of `BLOCK` pixels are in a row."""
+    """Return the number of blocks of `BLOCK` pixels in a row of this width."""
     return (width + BLOCK - 1) // BLOCK
 
 
 @jit
-def cover(points, faces, top, samples, touched, shown, nearness, cull=False):
-    """Write the nearest face (-1: none) and its nearness at the samples of rows from `top` on, (h, w, S).
+def cover(points, faces, top, samples, touched, face_ids, nearness, cull=False):
+    """Write the nearest face and its nearness at each sample of the rows from `top` on, into `face_ids`, `nearness`.
 
-    touched: (h, `blocks(w)`), which blocks of pixels hold something; where a face comes first it is cleared and marked,
-    for most of a picture is empty. cull: leave out faces that look away, which the others hide where meshes are closed.
+    A block of pixels is cleared and marked in `touched` when the first face reaches it, for most of a picture is empty.
+    cull: skip back faces, which closed meshes hide.
     """
-    height, width, n = shown.shape
+    height, width, n = face_ids.shape
     offset = np.empty((4, n), np.float64)
     first_x, last_x = samples[:, 0].min(), samples[:, 0].max()
     first_y, last_y = samples[:, 1].min(), samples[:, 1].max()
@@ -146,7 +152,7 @@ def cover(points, faces, top, samples, touched, shown, nearness, cull=False):
         area = (xb - xa) * (yc - ya) - (yb - ya) * (xc - xa)
         if not abs(area) > 1e-12 or (
             cull and area > 0
-        ):  # corners run clockwise on the screen, y down, seen from outside
+        ):  # corners run clockwise on the screen, y down, visible from outside
             continue
         # Barycentric coordinates are a x + b y + c; each is 0 on the edge across from its corner.
         a0, b0 = (yb - yc) / area, (xc - xb) / area
@@ -164,11 +170,11 @@ def cover(points, faces, top, samples, touched, shown, nearness, cull=False):
             for block in range(first // BLOCK, (stop - 1) // BLOCK + 1):
                 if not touched[row, block]:
                     touched[row, block] = True
-                    shown[row, block * BLOCK : (block + 1) * BLOCK] = -1
+                    face_ids[row, block * BLOCK : (block + 1) * BLOCK] = -1
                     nearness[row, block * BLOCK : (block + 1) * BLOCK] = -np.inf
             for column in range(first, stop):
                 l0, l1, l2 = a0 * column + b0 * row + c0, a1 * column + b1 * row + c1, a2 * column + b2 * row + c2
-                if l0 + most0 < 0 or l1 + most1 < 0 or l2 + most2 < 0:  # no corner of the pixel is inside
+                if l0 + most0 < 0 or l1 + most1 < 0 or l2 + most2 < 0:  # no sample of the pixel can be inside
                     continue
                 near = az * column + bz * row + cz
                 for s in range(n):
@@ -176,12 +182,15 @@ def cover(points, faces, top, samples, touched, shown, nearness, cull=False):
                         z = np.float32(near + offset[3, s])
                         if z > nearness[row, column, s]:
                             nearness[row, column, s] = z
-                            shown[row, column, s] = f
+                            face_ids[row, column, s] = f
 
 
 @jit
 def _weights(points, faces, f, x, y, perspective, out):
-    """Barycentric coordinates on a face in space of a place in the picture; within the face."""
+    """Write to `out` (3,) the barycentric coordinates on face f of the point (x, y) px, clamped to the face.
+
+    perspective: correct them for the corners' depths.
+    """
     a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
     xa, ya = np.float64(points[a, 0]), np.float64(points[a, 1])
     xb, yb = np.float64(points[b, 0]), np.float64(points[b, 1])
@@ -198,7 +207,11 @@ def _weights(points, faces, f, x, y, perspective, out):
 
 @jit
 def _texel(texels, first, height, width, u, v, decode, out):
-    """Light of a picture of bytes (its first row at v = 1), linear between texels, held at its border."""
+    """Write to `out` (3,) the linear light of a texture at (u, v), bilinear, clamped at its border.
+
+    texels: (N, 3) bytes of all textures; this one starts at `first`, row-major, its first row at v = 1. decode: (256,)
+    linear light of each byte value.
+    """
     x = min(max(u * width - 0.5, 0.0), width - 1.0)
     y = min(max((1 - v) * height - 0.5, 0.0), height - 1.0)
     x0, y0 = int(x), int(y)
@@ -212,14 +225,14 @@ def _texel(texels, first, height, width, u, v, decode, out):
 
 
 @jit
-def band_picture(points, faces, top, samples, touched, shown, light, albedo, worn, uv, texels, sheets, rgba):
-    """Colour times coverage, and coverage, of the touched pixels of a band: `touched` and `shown` as `cover` left them.
+def band_picture(points, faces, top, samples, touched, face_ids, light, albedo, texture_ids, uv, texels, sheets, rgba):
+    """Write to `rgba` (h, w, 4) the premultiplied sRGB colour and coverage of the touched pixels of a band.
 
-    light: (V, 4), what falls on a vertex, and its gloss; albedo: (V, 3), light. worn: which of `sheets` (first of
-    `texels`, height, width) a face wears, -1 for none, by `uv` (F, 3, 2). Each face in a pixel is shaded once, amid its
-    samples.
+    touched, face_ids: as `cover` wrote them. light: (V, 4) RGB light on each vertex, and its specular highlight.
+    albedo: (V, 3) linear colours. texture_ids: (F,) rows of `sheets` (T, 3: first of `texels`, height, width), -1 for
+    none. uv: (F, 3, 2) texture coordinates. Each face in a pixel is shaded once, at the mean of its samples.
     """
-    height, width, n = shown.shape
+    height, width, n = face_ids.shape
     weight, colour, texel = np.empty(3), np.empty(3), np.empty(3)
     for row in range(height):
         for column in range(width):
@@ -228,29 +241,29 @@ def band_picture(points, faces, top, samples, touched, shown, light, albedo, wor
             covered = 0
             colour[:] = 0
             for s in range(n):
-                f = shown[row, column, s]
+                f = face_ids[row, column, s]
                 if f < 0:
                     continue
                 covered += 1
                 first = True
                 for t in range(s):
-                    if shown[row, column, t] == f:
+                    if face_ids[row, column, t] == f:
                         first = False
                         break
                 if not first:
                     continue
                 count, x, y = 0, 0.0, 0.0
                 for t in range(s, n):
-                    if shown[row, column, t] == f:
+                    if face_ids[row, column, t] == f:
                         count += 1
                         x += samples[t, 0]
                         y += samples[t, 1]
                 _weights(points, faces, f, column + x / count, top + row + y / count, True, weight)
-                textured = worn[f] >= 0
+                textured = texture_ids[f] >= 0
                 if textured:
                     u = weight[0] * uv[f, 0, 0] + weight[1] * uv[f, 1, 0] + weight[2] * uv[f, 2, 0]
                     v = weight[0] * uv[f, 0, 1] + weight[1] * uv[f, 1, 1] + weight[2] * uv[f, 2, 1]
-                    first_texel, high, wide = sheets[worn[f]]
+                    first_texel, high, wide = sheets[texture_ids[f]]
                     _texel(texels, first_texel, high, wide, u, v, _LIGHT, texel)
                 for k in range(3):
                     value = 0.0
@@ -266,18 +279,19 @@ def band_picture(points, faces, top, samples, touched, shown, light, albedo, wor
 
 
 @jit
-def band_maps(points, faces, top, shown, values, parts, smooth, vertex, part):
-    """Values (V, C) of vertices interpolated at the pixels' middles, a vertex of the face, the part that weighs most.
+def band_maps(points, faces, top, face_ids, values, parts, smooth, vertex, part):
+    """Interpolate vertex values (V, C) at pixel centres, and look up a vertex and the part of each pixel.
 
-    `shown` has one sample a pixel; pixels that nothing covers are left alone. parts: (N, J) weights of the vertices of
-    one body, of which V / N follow each other; J may be 0.
+    face_ids: (h, w, 1); pixels without a face are not written. parts: (N, J) part weights of the N vertices of one
+    body; the V vertices are those of V / N bodies in order, and J may be 0. Writes smooth (h, w, C), vertex (h, w), a
+    vertex of the face, and part (h, w), the part of the largest weight.
     """
-    height, width = shown.shape[:2]
+    height, width = face_ids.shape[:2]
     weight = np.empty(3)
     n_body, n_parts = parts.shape
     for row in range(height):
         for column in range(width):
-            f = shown[row, column, 0]
+            f = face_ids[row, column, 0]
             if f < 0:
                 continue
             _weights(points, faces, f, column + 0.5, top + row + 0.5, True, weight)
@@ -295,14 +309,15 @@ def band_maps(points, faces, top, shown, values, parts, smooth, vertex, part):
 
 
 @jit
-def seen_from(points, faces, queries, normals, bare, basis, low, per_m, shown, nearness, seen):
-    """How much of the sky in one direction each query sees past the mesh, 0 to 1; 0 where it faces away.
+def visibility_from(points, faces, queries, normals, off_mesh, basis, low, per_m, face_ids, nearness, visible):
+    """Write to `visible` (Q,) how visible one direction is from each query, 0 to 1; 0 where the query faces away.
 
-    basis: (3, 3), rows right, down and towards the sky's direction. The mesh is drawn from there, in parallel, into a
-    square (`shown`, `nearness`) of pixels of 1 / `per_m` metres from `low` on. `normals` are the queries'; `bare` marks
-    those off the mesh, which need no distance from it.
+    points: (V, 3) and queries: (Q, 3) in metres; normals: (Q, 3) of the queries. off_mesh: (Q,) queries that do not lie
+    on the mesh and need no bias. basis: (3, 3) rows right, down and towards the direction. The mesh is rendered from
+    there in parallel projection into a square shadow map (face_ids, nearness: (size, size, 1)) of `per_m` texels a
+    metre, whose corner is `low` (3,).
     """
-    size = len(shown)
+    size = len(face_ids)
     flat = np.empty((len(points), 3), np.float32)
     for v in range(len(points)):
         for k in range(3):
@@ -310,13 +325,13 @@ def seen_from(points, faces, queries, normals, bare, basis, low, per_m, shown, n
         flat[v, 0] = (flat[v, 0] - low[0]) * per_m
         flat[v, 1] = (flat[v, 1] - low[1]) * per_m
     middle = np.full((1, 2), 0.5, np.float32)
-    cover(flat, faces, np.int64(0), middle, cleared(shown, nearness), shown, nearness)
+    cover(flat, faces, np.int64(0), middle, clear_buffers(face_ids, nearness), face_ids, nearness)
     for q in range(len(queries)):
         facing = basis[2, 0] * normals[q, 0] + basis[2, 1] * normals[q, 1] + basis[2, 2] * normals[q, 2]
         if facing <= 0:
-            seen[q] = 0.0
+            visible[q] = 0.0
             continue
-        off = 0.0 if bare[q] else 1.3 / per_m  # the texels are as coarse as that
+        off = 0.0 if off_mesh[q] else 1.3 / per_m  # the bias against self-shadowing, in proportion to a texel
         px, py, pz = (
             queries[q, 0] + off * normals[q, 0],
             queries[q, 1] + off * normals[q, 1],
@@ -326,19 +341,19 @@ def seen_from(points, faces, queries, normals, bare, basis, low, per_m, shown, n
         y = (basis[1, 0] * px + basis[1, 1] * py + basis[1, 2] * pz - low[1]) * per_m - 0.5
         z = basis[2, 0] * px + basis[2, 1] * py + basis[2, 2] * pz + 0.5 * off
         if not (x >= 0 and y >= 0 and x < size - 1 and y < size - 1):
-            seen[q] = 1.0
+            visible[q] = 1.0
             continue
         x0, y0 = int(x), int(y)
         fx, fy = x - x0, y - y0
-        seen[q] = (
+        visible[q] = (
             (1 - fy) * ((1 - fx) * (z >= nearness[y0, x0, 0]) + fx * (z >= nearness[y0, x0 + 1, 0]))
             + fy * ((1 - fx) * (z >= nearness[y0 + 1, x0, 0]) + fx * (z >= nearness[y0 + 1, x0 + 1, 0]))
         )  # fmt: skip
 
 
 @jit
-def lay_over(rgba, touched, opacity, picture):
-    """Put colour times coverage and coverage, where touched, over a picture of bytes of the same size, in place."""
+def composite_over(rgba, touched, opacity, picture):
+    """Composite premultiplied `rgba` (h, w, 4), where touched, over a picture of bytes (h, w, 3), in place."""
     for row in range(rgba.shape[0]):
         for column in range(rgba.shape[1]):
             if not touched[row, column // BLOCK]:
@@ -351,8 +366,11 @@ def lay_over(rgba, touched, opacity, picture):
 
 
 @jit
-def line_over(picture, ax, ay, bx, by, radius, color, opacity):
-    """Draw a line with round ends, soft at its border, over a picture of bytes, in place."""
+def draw_line_over(picture, ax, ay, bx, by, radius, color, opacity):
+    """Draw an anti-aliased line with round ends from (ax, ay) to (bx, by) px over a picture of bytes, in place.
+
+    radius: half the width, px. color: (3,) RGB in [0, 1].
+    """
     height, width = picture.shape[:2]
     dx, dy = bx - ax, by - ay
     length2 = max(dx * dx + dy * dy, 1e-12)

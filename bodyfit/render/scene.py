@@ -1,4 +1,4 @@
-"""Bodies together before one camera, ready to be drawn: points in the picture, faces, paint."""
+"""Gather several bodies into one mesh before one camera, ready to be drawn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bodyfit.errors import OptionError, check_shape
 from bodyfit.geometry.camera import Camera
 from bodyfit.render.color import Color, to_linear
 
-__all__ = ["NEAR_M", "Paint", "Scene", "Texture", "gather", "undrawn"]
+__all__ = ["NEAR_M", "Paint", "SceneMesh", "Texture", "gather", "undrawn"]
 
 NEAR_M = 0.1
 """Faces with a corner nearer than this are not drawn."""
@@ -22,7 +22,7 @@ NEAR_M = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Texture:
-    """A picture to dress a body in."""
+    """A texture image and its coordinates on a body."""
 
     image: UInt8[np.ndarray, "H W 3"]
     """RGB."""
@@ -40,47 +40,48 @@ class Texture:
 
 
 Paint = Color | Float[Tensor, "V 3"] | Float[np.ndarray, "V 3"] | Texture
-"""What a body looks like: one colour, a colour a vertex (RGB in [0, 1]), or a texture."""
+"""A body's appearance: one colour, a colour a vertex (sRGB in [0, 1]), or a texture."""
 
 
 @dataclass(frozen=True)
-class Scene:
-    """The bodies that can be drawn. Arrays of U vertices and G faces of all of them together."""
+class SceneMesh:
+    """The bodies that can be drawn, concatenated into U vertices and G faces."""
 
     points_cam_m: Float[np.ndarray, "U 3"]
-    """Before the camera below; a body with a camera of its own is moved so that it looks the same."""
+    """Vertices in camera axes; a body with a camera of its own is moved so that it projects to the same pixels."""
     normals: Float[np.ndarray, "U 3"]
-    """Outward, of unit length."""
+    """Outward unit normals."""
     faces: Int[np.ndarray, "G 3"]
-    """Of these, those with a corner at or behind the camera are left out."""
+    """Vertex indices; faces with a corner at or behind the camera are left out."""
     albedo: Float[np.ndarray, "U 3"]
-    """Colours, as light."""
-    owner: Int[np.ndarray, " U"]
-    """The body of each vertex, by its place in the list that was given."""
+    """Vertex colours, in linear light."""
+    body_ids: Int[np.ndarray, " U"]
+    """Each vertex's body, as an index into the list of bodies."""
     textures: tuple[Texture, ...]
-    """Of bodies that wear one."""
-    worn: Int[np.ndarray, " G"]
-    """Which of the textures each face wears, -1 for none."""
+    """Textures of the bodies that have one."""
+    texture_ids: Int[np.ndarray, " G"]
+    """Each face's index into `textures`, -1 for none."""
     uv: Float[np.ndarray, "W 3 2"]
-    """Texture coordinates at the corners of faces; W is 0 where there are no textures."""
+    """Texture coordinates at the corners of faces: W = G, or 0 where there are no textures."""
     focal_px: float
-    """Of the one camera."""
+    """The scene camera's focal length."""
     principal_point_px: tuple[float, float]
-    """Of the one camera."""
+    """The scene camera's principal point."""
 
     def in_picture(self) -> Float[np.ndarray, "U 3"]:
-        """x px, y px and 1 / depth."""
+        """Project the vertices to x px, y px and 1 / depth in 1/m."""
         near = 1 / np.maximum(self.points_cam_m[:, 2:], NEAR_M)
         xy = self.points_cam_m[:, :2] * near * self.focal_px + np.asarray(self.principal_point_px, np.float32)
         return np.concatenate([xy, near], 1).astype(np.float32)
 
 
 def undrawn(bodies: Sequence[tuple[Float[Tensor, "V 3"], Paint]], camera: Camera) -> list[str | None]:
-    """Why each body is not to be seen in a picture, in words; None where it is (hidden by others or not)."""
+    """Explain why each body cannot be drawn in a picture; None where it can, whether others hide it or not."""
     return [_reason(vertices, _one_camera(camera, i, len(bodies))) for i, (vertices, _) in enumerate(bodies)]
 
 
 def _reason(vertices: Float[Tensor, "V 3"], camera: Camera) -> str | None:
+    """Explain why a body cannot be drawn, or None."""
     if not bool(torch.isfinite(vertices).all()):
         return "its vertices are not finite"
     before = vertices[vertices[:, 2] > NEAR_M].float()
@@ -93,6 +94,7 @@ def _reason(vertices: Float[Tensor, "V 3"], camera: Camera) -> str | None:
 
 
 def _one_camera(camera: Camera, index: int, n_bodies: int) -> Camera:
+    """Select a body's camera; raises `OptionError` where cameras do not match bodies."""
     n_cameras = len(camera.focal_px)
     if n_cameras not in (1, n_bodies):
         raise OptionError(f"camera must hold one camera or one a body, got {n_cameras} for {n_bodies} bodies")
@@ -101,8 +103,8 @@ def _one_camera(camera: Camera, index: int, n_bodies: int) -> Camera:
 
 def gather(
     bodies: Sequence[tuple[Float[Tensor, "V 3"], Paint]], faces: Int[Tensor, "F 3"], camera: Camera
-) -> Scene | None:
-    """The bodies before the first one's camera; None where none is left to draw.
+) -> SceneMesh | None:
+    """Gather bodies into one mesh before the first body's camera; None where no body is finite.
 
     A body that is not finite (a failed fit) is left out. Raises `ShapeError` and `OptionError`, also for a mesh
     without faces.
@@ -115,46 +117,51 @@ def gather(
     corners = faces.detach().cpu().numpy().astype(np.int32)
     _one_camera(camera, 0, len(bodies))
     first = None
-    points, normals, albedo, owner, kept, textures, worn, uv = [], [], [], [], [], [], [], []
-    start, first_row, last_row = 0, corners.min(), corners.max()
+    points, normals, albedo, body_ids = [], [], [], []
+    visible_faces, textures, texture_ids, uv = [], [], [], []
+    start, lowest_index, highest_index = 0, corners.min(), corners.max()
     for i, (vertices, paint) in enumerate(bodies):
         check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
         xyz = np.ascontiguousarray(vertices.detach().cpu().float().numpy())
         if not np.isfinite(xyz).all():
             continue
-        if first_row < 0 or last_row >= len(xyz):
-            raise OptionError(f"faces must be rows of vertices, 0 to {len(xyz) - 1}, got {first_row} to {last_row}")
+        if lowest_index < 0 or highest_index >= len(xyz):
+            raise OptionError(
+                f"faces must be rows of vertices, 0 to {len(xyz) - 1}, got {lowest_index} to {highest_index}"
+            )
         normals.append(normals_of(xyz, corners))
         own = _one_camera(camera, i, len(bodies))
         focal, centre = float(own.focal_px[0]), own.principal_point_px[0].detach().cpu().numpy()
         if first is None:
             first = focal, centre
-        # Depth stays, x and y make up for another focal length and centre: the same picture, one z-buffer.
+        # Keep depth and adjust x and y for a different focal length and centre: same pixels, one z-buffer.
         shift = xyz[:, 2:] * (centre - first[1])
         points.append(np.concatenate([(xyz[:, :2] * focal + shift) / first[0], xyz[:, 2:]], 1).astype(np.float32))
         near = xyz[:, 2] <= NEAR_M
         before = ~near[corners].any(1) if near.any() else slice(None)
-        kept.append(corners[before] + start)
+        visible_faces.append(corners[before] + start)
         albedo.append(np.broadcast_to(to_linear(_colors(paint, len(xyz))), xyz.shape))
-        owner.append(np.full(len(xyz), i))
-        worn.append(np.full(len(kept[-1]), len(textures) if isinstance(paint, Texture) else -1, np.int32))
+        body_ids.append(np.full(len(xyz), i))
+        texture_ids.append(
+            np.full(len(visible_faces[-1]), len(textures) if isinstance(paint, Texture) else -1, np.int32)
+        )
         if isinstance(paint, Texture):
             check_shape("uv_faces of a texture", paint.uv_faces, (len(faces), 3), hint="one row a face")
             textures.append(paint)
             uv.append(paint.uv.astype(np.float32)[paint.uv_faces[before]])
         else:
-            uv.append(np.broadcast_to(np.zeros((1, 1, 2), np.float32), (len(kept[-1]), 3, 2)))
+            uv.append(np.broadcast_to(np.zeros((1, 1, 2), np.float32), (len(visible_faces[-1]), 3, 2)))
         start += len(xyz)
     if first is None:
         return None
-    return Scene(
+    return SceneMesh(
         points_cam_m=np.concatenate(points),
         normals=np.concatenate(normals),
-        faces=np.concatenate(kept),
+        faces=np.concatenate(visible_faces),
         albedo=np.concatenate(albedo).astype(np.float32),
-        owner=np.concatenate(owner),
+        body_ids=np.concatenate(body_ids),
         textures=tuple(textures),
-        worn=np.concatenate(worn),
+        texture_ids=np.concatenate(texture_ids),
         uv=np.concatenate(uv) if textures else np.zeros((0, 3, 2), np.float32),
         focal_px=first[0],
         principal_point_px=(float(first[1][0]), float(first[1][1])),
@@ -162,7 +169,7 @@ def gather(
 
 
 def _colors(paint: Paint, n_vertices: int) -> Float[np.ndarray, "*V 3"]:
-    """One for all vertices, or one each."""
+    """Return the sRGB colour of all vertices, or one a vertex; white under a texture. Raises `OptionError`."""
     if isinstance(paint, Texture):
         return np.ones(3)
     colors = torch.as_tensor(paint).detach().cpu().double().numpy()

@@ -1,4 +1,4 @@
-"""A studio: bodies on a ground in soft light, before a camera that stays where it is from frame to frame."""
+"""Render bodies in a studio: on a ground, in soft light, by a camera that is fixed over the frames of a clip."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from bodyfit.render.shade import box_px, draw_scene
 __all__ = ["VIEWS", "Stage", "studio", "turntable"]
 
 VIEWS: dict[str, tuple[float, float]] = {"front": (0.0, 7.0), "side": (-90.0, 7.0), "top": (0.0, 90.0)}
-"""Degrees by which the people are turned about the vertical, and by which the camera looks down."""
+"""Yaw of the people about the vertical and downward pitch of the camera, degrees."""
 _BACKDROP: Color = (0.945, 0.953, 0.962)
 _FAR = 5.0
-"""The camera's distance, in extents of what it sees: far enough that nothing looks bulging."""
+"""The camera's distance, in extents of the people: far enough that perspective distorts little."""
 _FLOOR_CELLS = 160
 _LARGE_PX = 400 * 500
 _MANY = 3_000_000
-"""Numbers in vertices, about 1 s of a clip, above which not all of them are looked at to place the camera."""
+"""Count of coordinates (about 1 s of a clip) above which the camera is placed from a subset of the vertices."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Where the studio's camera stands; made once for all frames of a clip, it makes no body grow or jump.
+    """The studio's camera and ground; made once for all frames of a clip, so that no body changes scale or jumps.
 
-    People come in camera axes (of the photograph). The room's axes have its origin at the pivot: x right, y down,
+    People are given in camera axes of the photograph. The room's axes have their origin at the pivot: x right, y down,
     z away from the studio's camera.
     """
 
     pivot_m: Float[np.ndarray, "3"]
     """The middle of the people, camera axes of the photograph."""
     yaw_deg: float
-    """The people are turned by it about the vertical; at 90 who faced the camera faces the picture's right."""
+    """Turn of the people about the vertical; at 90 a person who faced the camera faces the picture's right."""
     pitch_deg: float
-    """The studio's camera looks down by it; 90 is the view from above."""
+    """Downward pitch of the studio's camera; 90 is the view from above."""
     floor_m: float
-    """Height of the ground below the pivot."""
+    """Distance from the pivot down to the ground."""
     distance_m: float
-    """From the pivot to the studio's camera."""
+    """Distance from the pivot to the studio's camera."""
     camera: Camera
     """The studio's camera."""
 
@@ -63,10 +63,11 @@ class Stage:
         size: tuple[int, int] = (480, 640),
         all_round: bool = False,
     ) -> Stage:
-        """A stage that holds all vertices given: of one body, of several, of all frames of a clip.
+        """Make a stage that frames all given vertices: of one body, of several, or of all frames of a clip.
 
-        view: a name of `VIEWS`, or (yaw, pitch) in degrees. `size` is the picture's width and height. `all_round` has
-        room for every yaw, as a turntable needs it. Vertices that are not finite are passed over.
+        view: a name of `VIEWS`, or (yaw, pitch) in degrees. `size` is the picture's width and height in pixels.
+        `all_round` leaves room for every yaw, for turntables. Vertices that are not finite are ignored. Raises
+        `OptionError`.
         """
         yaw, pitch = _angles(view)
         width, height = size
@@ -85,8 +86,8 @@ class Stage:
             points = np.concatenate([_turn(ring, 30.0 * k) for k in range(12)])
         extent = max(float(np.ptp(points, axis=0).max()), 1e-3)
         stage = cls(pivot, yaw, pitch, float((high - low)[1] / 2), _FAR * extent, Camera.make(1, size))
-        seen = stage._to_camera(_turn(points, yaw))
-        slopes = seen[:, :2] / seen[:, 2:]
+        points_cam = stage._to_camera(_turn(points, yaw))
+        slopes = points_cam[:, :2] / points_cam[:, 2:]
         (x0, y0), (x1, y1) = slopes.min(0), slopes.max(0)
         focal = min(0.84 * width / max(x1 - x0, 1e-6), 0.86 * height / max(y1 - y0, 1e-6))
         centre = torch.tensor([[width / 2 - focal * (x0 + x1) / 2, 0.49 * height - focal * (y0 + y1) / 2]])
@@ -102,11 +103,11 @@ class Stage:
         rays: int | None = None,
         poor: Collection[int] = (),
     ) -> UInt8[np.ndarray, "h w 3"]:
-        """The people, (vertices in camera axes, paint), on the ground of the studio.
+        """Draw people, (vertices in camera axes, paint) pairs, on the ground of the studio.
 
-        grid_m: the distance of faint lines on the ground. rays: how many directions of the sky, and half as many of
-        the key light, shadows are made of; 24 are enough for films, 64 for a picture (None: fewer where it is small).
-        poor: places in `bodies` of those who are hatched, see `overlay`. Who is not finite is left out.
+        grid_m: distance between faint lines on the ground, metres. rays: number of sky directions sampled for shadows,
+        and half as many of the key light; 24 are enough for clips, 64 for a picture (None: by the picture's size).
+        poor: indices of the bodies to hatch, see `overlay`. Bodies that are not finite are left out.
         """
         if grid_m is not None and not grid_m > 0:
             raise OptionError(f"grid_m must be a distance in metres, or None for no lines, got {grid_m:g}")
@@ -116,7 +117,7 @@ class Stage:
         if scene is None:
             return self._ground(backdrop, grid_m, None)
         rays = rays or (64 if width * height >= _LARGE_PX else 24)
-        inward = self._from_camera(scene.points_cam_m).astype(np.float32)  # room axes: the light hangs in the room
+        inward = self._from_camera(scene.points_cam_m).astype(np.float32)  # room axes, in which the lights are fixed
         normals = (scene.normals @ self._rows()).astype(np.float32)
         floor = Floor.below(inward, self.floor_m, min(_FLOOR_CELLS, max(width // 2, 16)))
         on_mesh, on_floor = openness(inward, normals, scene.faces, floor.points(), sky=rays, key=max(rays // 2, 1))
@@ -132,17 +133,17 @@ class Stage:
         return picture
 
     def turned(self, yaw_deg: float) -> Stage:
-        """The same stage with the people turned by another angle."""
+        """Return a copy of the stage with the people turned by another yaw."""
         return replace(self, yaw_deg=yaw_deg)
 
     def to_camera(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
-        """From the photograph's camera axes to those of the studio's `camera`."""
+        """Transform vertices from the photograph's camera axes to those of the studio's `camera`, metres."""
         check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
         room = _turn(vertices.detach().cpu().double().numpy() - self.pivot_m, self.yaw_deg)
         return torch.from_numpy(self._to_camera(room)).float()
 
     def _rows(self) -> Float[np.ndarray, "3 3"]:
-        """Right, down and forward of the studio's camera in the room."""
+        """Return the right, down and forward axes of the studio's camera in room axes."""
         c, s = math.cos(math.radians(self.pitch_deg)), math.sin(math.radians(self.pitch_deg))
         return np.array([(1, 0, 0), (0, c, -s), (0, s, c)])
 
@@ -153,7 +154,7 @@ class Stage:
         return (points - (0, 0, self.distance_m)) @ self._rows()
 
     def _ground(self, backdrop: Color, grid_m: float | None, floor: Floor | None) -> UInt8[np.ndarray, "h w 3"]:
-        """The empty studio, with the shadows on the ground."""
+        """Paint the empty studio, with the shadows on the ground."""
         rows = self._rows()
         eye = -self.distance_m * rows[2]
         return paint_ground(self.camera, rows, eye, self.floor_m, floor, backdrop=backdrop, grid_m=grid_m)
@@ -168,8 +169,10 @@ def studio(
     grid_m: float | None = None,
     poor: Collection[int] = (),
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """People (vertices in camera axes, paint) on a ground in soft light, from a side or from above (`VIEWS`); `poor`
-    are places of those who are hatched, see `overlay`."""
+    """Draw people (vertices in camera axes, paint) on a ground in soft light, from one of `VIEWS` or (yaw, pitch).
+
+    `poor` are indices of the bodies to hatch, see `overlay`.
+    """
     return Stage.around([v for v, _ in bodies], view=view, size=size).draw(bodies, faces, grid_m=grid_m, poor=poor)
 
 
@@ -183,9 +186,9 @@ def turntable(
     grid_m: float | None = None,
     poor: Collection[int] = (),
 ) -> list[UInt8[np.ndarray, "h w 3"]]:
-    """People (vertices in camera axes, paint) as they turn once about the vertical; the first frame is the front.
+    """Draw people (vertices in camera axes, paint) turning once about the vertical; the first frame is the front.
 
-    `poor` are places of those who are hatched, see `overlay`.
+    `poor` are indices of the bodies to hatch, see `overlay`.
     """
     if frames < 1:
         raise OptionError(f"frames must be at least 1, got {frames}")
@@ -195,13 +198,14 @@ def turntable(
 
 
 def _turn(points: Float[np.ndarray, "N 3"], yaw_deg: float) -> Float[np.ndarray, "N 3"]:
-    """About the vertical, camera axes."""
+    """Rotate points about the vertical axis, camera axes."""
     c, s = math.cos(math.radians(yaw_deg)), math.sin(math.radians(yaw_deg))
     x, y, z = points.T
     return np.stack([c * x - s * z, y, s * x + c * z], 1)
 
 
 def _angles(view: str | tuple[float, float]) -> tuple[float, float]:
+    """Return the yaw and pitch, degrees, of a view. Raises `OptionError`."""
     if isinstance(view, str):
         if view not in VIEWS:
             raise OptionError(f"view must be one of {', '.join(VIEWS)} or (yaw, pitch) in degrees, got {view!r}")
@@ -213,11 +217,11 @@ def _angles(view: str | tuple[float, float]) -> tuple[float, float]:
 
 
 def _outermost(vertices: Float[Tensor, "*T V 3"]) -> Float[np.ndarray, "N 3"]:
-    """The finite vertices; of more than a few bodies' the farthest in each of many directions, frame by frame."""
+    """Return the finite vertices; of long clips only those farthest in each of 96 directions, frame by frame."""
     points = vertices.detach().cpu().float().numpy()
     frames = points.reshape(-1, *points.shape[-2:])
     if points.size > _MANY:
         directions = sky_directions(96).T
         frames = np.stack([frame[(frame @ directions).argmax(0)] for frame in frames])
-    kept = frames.reshape(-1, 3).astype(np.float64)
-    return kept[np.isfinite(kept).all(1)]
+    outer = frames.reshape(-1, 3).astype(np.float64)
+    return outer[np.isfinite(outer).all(1)]

@@ -1,4 +1,4 @@
-"""Rasterising face by face instead of pixel by pixel, the picture's rows shared out over threads.
+"""Rasterise face by face instead of pixel by pixel, with the picture's rows divided over threads.
 
 Imported where it is used, because numba takes a while to load.
 """
@@ -23,7 +23,7 @@ _SMALL_PX = 64 * 64  # pictures below this many pixels are not worth a thread
 
 @dataclass(frozen=True)
 class Rules:
-    """PyTorch3D's settings, none left open, and how many threads to use."""
+    """PyTorch3D's rasterisation settings with their defaults resolved, and the number of threads."""
 
     blur_radius: float
     perspective: bool
@@ -33,7 +33,9 @@ class Rules:
 
 
 def pixel_centres(size: int, other: int) -> Float32[np.ndarray, " S"]:
-    """NDC coordinate of each column's (row's) pixel centre, left to right (top to bottom), as PyTorch3D rounds it.
+    """Return the NDC coordinate of each column's (row's) pixel centre, left to right (top to bottom).
+
+    Rounded as PyTorch3D rounds it.
 
     The picture's shorter side spans [-1, 1]; +x is left and +y is up, hence the descending order.
     """
@@ -56,17 +58,17 @@ def fill(
     bary: Float32[np.ndarray, "N H W K 3"],
     dists: Float32[np.ndarray, "N H W K"],
 ) -> None:
-    """Write the fragments of pictures with these pixel centres.
+    """Rasterise faces into the fragment arrays of pictures with these pixel centres.
 
-    `neighbours`: for each face the other half of the clipped face it is of, or -1; empty where no face was cut.
-    All arrays are contiguous; what the outputs hold is overwritten. Threads own bands of rows, so that no pixel has two
-    writers; Python threads over loops without the GIL, because numba's own are neither fork- nor thread-safe.
+    `neighbours`: for each face the other half of the face that clipping split, or -1; empty where no face was split.
+    All arrays are contiguous; outputs are overwritten. Each thread owns bands of rows, so that no pixel has two
+    writers; these are Python threads over loops without the GIL, because numba's own are neither fork- nor thread-safe.
     """
     blur = np.float32(rules.blur_radius)
     simple = pix.shape[3] == 1 and blur == 0 and len(neighbours) == 0
     in_order = simple or len(neighbours) > 0
-    chosen = [
-        _Chosen.of(face_verts, f, n, xs, ys, rules, in_order=in_order)
+    candidates = [
+        _CandidateFaces.select(face_verts, f, n, xs, ys, rules, in_order=in_order)
         for f, n in zip(first.tolist(), count.tolist(), strict=True)
     ]
 
@@ -74,14 +76,14 @@ def fill(
         n, y0, y1 = job
         for output in (pix, zbuf, bary, dists):
             output[n, y0:y1].fill(-1)
-        seen = chosen[n]
-        which = (face_verts, seen.faces, seen.boxes)
+        mesh = candidates[n]
+        which = (face_verts, mesh.faces, mesh.boxes)
         how = (rules.perspective, rules.clip)
         if simple:
             loops.keep_nearest(*which, y0, y1, xs, ys, *how, pix[n], zbuf[n])
         else:
-            loops.keep_k(*which, seen.lowest, neighbours, y0, y1, xs, ys, blur, *how, pix[n], zbuf[n])
-        top, bottom, left, right = seen.extent
+            loops.keep_k(*which, mesh.lowest, neighbours, y0, y1, xs, ys, blur, *how, pix[n], zbuf[n])
+        top, bottom, left, right = mesh.extent
         within = (max(y0, top), min(y1, bottom), left, right)
         loops.measure(face_verts, *within, xs, ys, *how, pix[n], bary[n], dists[n])
 
@@ -89,26 +91,30 @@ def fill(
 
 
 @dataclass(frozen=True)
-class _Chosen:
-    """The faces of a mesh that may be seen."""
+class _CandidateFaces:
+    """The faces of a mesh that may be visible."""
 
     faces: Int64[np.ndarray, " M"]
+    """Indices of the faces."""
     boxes: Int[np.ndarray, "M 4"]
-    """Rows and columns from, to (not included), that each may touch."""
+    """First row, last row (excluded), first column and last column (excluded) that each face may touch."""
     lowest: Float32[np.ndarray, " M"]
-    """No depth on the face is less."""
+    """A lower bound of the depths on each face."""
     extent: tuple[int, int, int, int]
-    """The box about all boxes."""
+    """The union of all boxes."""
 
     @classmethod
-    def of(cls, face_verts: Any, first: int, count: int, xs: Any, ys: Any, rules: Rules, *, in_order: bool) -> _Chosen:
+    def select(
+        cls, face_verts: Any, first: int, count: int, xs: Any, ys: Any, rules: Rules, *, in_order: bool
+    ) -> _CandidateFaces:
+        """Select the faces of a mesh that project into the picture, by depth unless `in_order` keeps their order."""
         faces, boxes = np.empty(count, np.int64), np.empty((count, 4), np.int32)
         lowest = np.empty(count, np.float32)
         reach = np.sqrt(np.float32(rules.blur_radius))
         sums_to_one = rules.clip or (rules.perspective and reach == 0)
         m = loops.choose_faces(face_verts, first, count, rules.cull, reach, sums_to_one, xs, ys, faces, boxes, lowest)
         faces, boxes, lowest = faces[:m], boxes[:m], lowest[:m]
-        if not in_order:  # near faces first: then most of the far ones need not be looked at closely
+        if not in_order:  # near faces first, so that most far ones fail the depth test early
             order = np.argsort(lowest)
             faces, boxes, lowest = faces[order], boxes[order], lowest[order]
         if m == 0:
@@ -118,7 +124,7 @@ class _Chosen:
 
 
 def _bands(shape: tuple[int, ...], threads: int) -> list[tuple[int, int, int]]:
-    """Picture, first row and one past the last row of each job; four a thread, for bodies do not fill rows evenly."""
+    """Divide pictures into jobs (picture, first row, last row excluded): four a thread, for rows cost unevenly."""
     n_images, height, width = shape[:3]
     bands = 1 if threads <= 1 or height * width <= _SMALL_PX else min(height, 4 * threads)
     edges = [round(i * height / bands) for i in range(bands + 1)]
@@ -126,6 +132,7 @@ def _bands(shape: tuple[int, ...], threads: int) -> list[tuple[int, int, int]]:
 
 
 def _share(run: Callable[[Any], None], jobs: Iterable[Any], threads: int) -> None:
+    """Call `run(job)` for each job, on so many threads."""
     jobs = list(jobs)
     if len(jobs) == 1 or threads <= 1:
         for job in jobs:
@@ -145,9 +152,9 @@ def pull_back(
     grad_bary: Float32[np.ndarray, "N H W K 3"],
     grad_dists: Float32[np.ndarray, "N H W K"],
 ) -> Float[np.ndarray, "F 3 3"]:
-    """The gradient to the faces' corners of a loss with these gradients to the fragments, in float64.
+    """Return the gradient of a loss with respect to the faces' corners from its gradients to fragments, in float64.
 
-    `pix` as `fill` wrote it. Each thread sums rows of its own, all over the picture, for bodies do not fill it evenly.
+    `pix` as `fill` wrote it. Each thread sums interleaved rows, for bodies fill the picture unevenly.
     """
     threads = rules.threads if pix.shape[1] * pix.shape[2] > _SMALL_PX else 1
     sums = np.zeros((threads, *face_verts.shape))

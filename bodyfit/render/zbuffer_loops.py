@@ -1,7 +1,15 @@
-"""The rasteriser's loops: which faces cover a pixel, where on each face it lies, and the gradients of both.
+"""Rasterise faces in loops compiled by numba: coverage, barycentric coordinates, distances, and their gradients.
 
-Forwards the arithmetic is PyTorch3D's (its `rasterize_meshes_cpu.cpp`): float32, in the same order, nothing fused, so
-that both decide alike which pixels a face covers. Coordinates are PyTorch3D's NDC; z is the depth before the camera.
+The forward arithmetic is PyTorch3D's (its `rasterize_meshes_cpu.cpp`): float32, in the same order, no fused operations,
+so that both decide alike which pixels a face covers. Coordinates are PyTorch3D's NDC; z is the depth before the camera.
+
+Arguments that several loops share:
+    face_verts: (F, 3, 3) corners of the faces, x, y in NDC and depth.
+    xs, ys: (W,), (H,) NDC coordinates of the pixel centres, descending.
+    a, b, c: (x, y, z) corners of one face; px, py: NDC coordinates of one pixel centre.
+    perspective, clip: PyTorch3D's `perspective_correct` and `clip_barycentric_coords`.
+    pix: (H, W, K) int64 face indices by depth, -1 where there is none; zbuf: (H, W, K) depths;
+    bary: (H, W, K, 3) weights of the corners; dists: (H, W, K) squared NDC distances to the outline, negative inside.
 """
 
 from __future__ import annotations
@@ -18,16 +26,17 @@ __all__ = ["add_gradients", "choose_faces", "keep_k", "keep_nearest", "measure"]
 _kernel = partial(jit, error_model="numpy")
 _part = partial(jit, error_model="numpy", forceinline=True)
 
-_EPSILON = 1e-8  # PyTorch3D's: the least depth, area and squared length, and what it adds to an area before it divides
+_EPSILON = 1e-8  # PyTorch3D's: least depth, area and squared length, and what it adds to an area before dividing
 _LEAST_TOTAL = np.float32(1e-8)
 _LEAST_SUM = np.float32(1e-5)
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_NEVER_NEARER = 1 - 1e-5  # of a face's nearest corner: weights that sum to 1 but for rounding cannot be nearer
-_SAFE_DEPTH = 1e-3  # below it PyTorch3D's bounds on sums of products of depths act, and weights need not sum to 1
+_NEVER_NEARER = 1 - 1e-5  # times the nearest corner's depth: a lower bound, for the weights sum to 1 up to rounding
+_SAFE_DEPTH = 1e-3  # below this depth PyTorch3D's clamps act and weights need not sum to 1
 
 
 @_part
 def _corners(face_verts, f):
+    """Return the corners a, b, c of face f, each (x, y, z)."""
     return (
         (face_verts[f, 0, 0], face_verts[f, 0, 1], face_verts[f, 0, 2]),
         (face_verts[f, 1, 0], face_verts[f, 1, 1], face_verts[f, 1, 2]),
@@ -37,19 +46,19 @@ def _corners(face_verts, f):
 
 @_part
 def _edge(px, py, a, b):
-    """Twice the signed area of p, a, b."""
+    """Return twice the signed area of the triangle p, a, b."""
     return (px - a[0]) * (b[1] - a[1]) - (py - a[1]) * (b[0] - a[0])
 
 
 @_part
 def _divisor(a, b, c):
-    """What the areas of a point with two corners are divided by: twice the face's, and PyTorch3D's epsilon."""
+    """Return the divisor of barycentric areas: twice the face's signed area plus PyTorch3D's epsilon."""
     return np.float32(_edge(c[0], c[1], a, b) + _EPSILON)
 
 
 @_part
 def _weights(px, py, a, b, c, divisor, perspective):
-    """Barycentric coordinates of the point in the picture, or with perspective of the point seen there."""
+    """Return the barycentric coordinates of a pixel in the picture plane, or on the face with perspective."""
     w0 = _edge(px, py, b, c) / divisor
     w1 = _edge(px, py, c, a) / divisor
     w2 = _edge(px, py, a, b) / divisor
@@ -63,7 +72,7 @@ def _weights(px, py, a, b, c, divisor, perspective):
 
 @_part
 def _clipped(w0, w1, w2):
-    """The weights of a point beside the face moved onto it."""
+    """Clamp barycentric coordinates of a point outside the face to the face, sum 1."""
     w0 = _ZERO if w0 < _ZERO else w0
     w1 = _ZERO if w1 < _ZERO else w1
     w2 = _ZERO if w2 < _ZERO else w2
@@ -74,7 +83,7 @@ def _clipped(w0, w1, w2):
 
 @_part
 def _to_edge(px, py, a, b):
-    """Squared distance to a segment."""
+    """Return the squared distance of a pixel to the segment a, b."""
     dx, dy = b[0] - a[0], b[1] - a[1]
     length = dx * dx + dy * dy
     along = (dx * (px - a[0]) + dy * (py - a[1])) / length
@@ -88,7 +97,7 @@ def _to_edge(px, py, a, b):
 
 @_part
 def _to_outline(px, py, a, b, c):
-    """Squared distance to the nearest edge."""
+    """Return the squared distance of a pixel to the face's nearest edge."""
     ab, ac, bc = _to_edge(px, py, a, b), _to_edge(px, py, a, c), _to_edge(px, py, b, c)
     nearest = ac if ac < ab else ab
     return bc if bc < nearest else nearest
@@ -96,12 +105,13 @@ def _to_outline(px, py, a, b, c):
 
 @_part
 def _inside(w0, w1, w2):
+    """Tell whether barycentric coordinates lie strictly inside the face."""
     return w0 > 0 and w1 > 0 and w2 > 0
 
 
 @_part
 def _span(centres, per_unit, low, high):
-    """First and one past the last of the descending pixel centres in [low, high]."""
+    """Return the first and the last (excluded) index of the descending pixel centres within [low, high]."""
     last = len(centres) - 1
     # A hundredth of a pixel is more than rounding; the exact comparison follows.
     start = math.ceil(min(max((centres[0] - high) * per_unit - 0.01, 0.0), last + 1.0))
@@ -115,13 +125,16 @@ def _span(centres, per_unit, low, high):
 
 @_kernel
 def choose_faces(face_verts, first, count, cull, reach, sums_to_one, xs, ys, faces, boxes, lowest):
-    """Write the index of each face that may be seen, its pixels (rows, then columns) and a bound below its depths.
+    """Select the faces of a mesh that project into the picture and return their number M.
 
-    A face with a corner behind the camera, or one that is not finite, has no projection. Returns how many were written.
+    first, count: the mesh's range of faces. cull: skip back faces. reach: blur radius in NDC. sums_to_one: barycentric
+    weights sum to 1, so that the nearest corner bounds the depth. Writes the first M rows of `faces` (face indices),
+    `boxes` (M, 4: first row, last row excluded, first column, last column excluded) and `lowest` (lower bounds of the
+    depths). A face with a corner behind the camera, or one that is not finite, is skipped.
     """
     per_x = 0.0 if len(xs) == 1 else (len(xs) - 1) / (xs[0] - xs[-1])  # pixels for one unit of NDC
     per_y = 0.0 if len(ys) == 1 else (len(ys) - 1) / (ys[0] - ys[-1])
-    written = 0
+    n_chosen = 0
     for f in range(first, first + count):
         a, b, c = _corners(face_verts, f)
         area = _edge(a[0], a[1], b, c)
@@ -133,16 +146,19 @@ def choose_faces(face_verts, first, count, cull, reach, sums_to_one, xs, ys, fac
         top, bottom = _span(ys, per_y, min(a[1], b[1], c[1]) - reach, max(a[1], b[1], c[1]) + reach)
         if left >= right or top >= bottom:
             continue
-        faces[written] = f
-        boxes[written, 0], boxes[written, 1], boxes[written, 2], boxes[written, 3] = top, bottom, left, right
-        lowest[written] = nearest * _NEVER_NEARER if sums_to_one and nearest > _SAFE_DEPTH else -np.inf
-        written += 1
-    return written
+        faces[n_chosen] = f
+        boxes[n_chosen, 0], boxes[n_chosen, 1], boxes[n_chosen, 2], boxes[n_chosen, 3] = top, bottom, left, right
+        lowest[n_chosen] = nearest * _NEVER_NEARER if sums_to_one and nearest > _SAFE_DEPTH else -np.inf
+        n_chosen += 1
+    return n_chosen
 
 
 @_kernel
 def keep_nearest(face_verts, faces, boxes, y_start, y_stop, xs, ys, perspective, clip, pix, zbuf):
-    """The nearest face that each pixel lies in, and its depth; of equals the first stays."""
+    """Write the nearest face at each pixel and its depth, for K = 1 without blur; of equal depths the first stays.
+
+    faces, boxes: (M,), (M, 4) as `choose_faces` wrote them. Pixels of rows y_start to y_stop (excluded) are written.
+    """
     for i in range(len(faces)):
         top, bottom = max(boxes[i, 0], y_start), min(boxes[i, 1], y_stop)
         if top >= bottom:
@@ -172,38 +188,40 @@ def keep_nearest(face_verts, faces, boxes, y_start, y_stop, xs, ys, perspective,
 
 
 @_part
-def _find(kept, count, f):
-    """Where face f is among the first `count`, or `count`."""
+def _find(faces, count, f):
+    """Return the index of face f among the first `count` of a pixel's faces (K,), or `count`."""
     k = 0
-    while k < count and kept[k] != f:
+    while k < count and faces[k] != f:
         k += 1
     return k
 
 
 @_part
-def _insert(kept, depths, count, f, z):
-    """Put a face in its place among those kept; how many there are then, of which the farthest may have gone."""
+def _insert(faces, depths, count, f, z):
+    """Insert a face into a pixel's faces (K,) sorted by depth, dropping the farthest beyond K; return their number."""
     k = count
-    while k > 0 and (z < depths[k - 1] or (z == depths[k - 1] and f < kept[k - 1])):
+    while k > 0 and (z < depths[k - 1] or (z == depths[k - 1] and f < faces[k - 1])):
         k -= 1
-    if k == len(kept):
+    if k == len(faces):
         return count
-    count = min(count + 1, len(kept))
+    count = min(count + 1, len(faces))
     for later in range(count - 1, k, -1):
-        kept[later], depths[later] = kept[later - 1], depths[later - 1]
-    kept[k], depths[k] = f, z
+        faces[later], depths[later] = faces[later - 1], depths[later - 1]
+    faces[k], depths[k] = f, z
     return count
 
 
 @_kernel
 def keep_k(face_verts, faces, boxes, lowest, neighbours, y_start, y_stop, xs, ys, blur, perspective, clip, pix, zbuf):
-    """The K nearest faces that each pixel lies in, or nearer to than the blur's radius, by depth, then by index.
+    """Write the K nearest faces that contain each pixel or lie within the blur radius, by depth, then by index.
 
-    Of the two halves of a clipped face (each the other's neighbour) a pixel keeps the one it is nearer to.
+    faces, boxes, lowest: (M,), (M, 4), (M,) as `choose_faces` wrote them. neighbours: (F,) for each face the other half
+    of the face that clipping split, or -1, or empty; of two halves a pixel keeps the nearer one. blur: squared radius
+    in NDC. Pixels of rows y_start to y_stop (excluded) are written.
     """
     k_most = pix.shape[2]
     counts = np.zeros((y_stop - y_start, len(xs)), np.int32)
-    farthest = np.full((y_stop - y_start, len(xs)), np.inf, np.float32)  # kept at a pixel that has K
+    farthest = np.full((y_stop - y_start, len(xs)), np.inf, np.float32)  # depth of the K-th face of each pixel
     for i in range(len(faces)):
         top, bottom = max(boxes[i, 0], y_start), min(boxes[i, 1], y_stop)
         if top >= bottom:
@@ -227,17 +245,17 @@ def keep_k(face_verts, faces, boxes, lowest, neighbours, y_start, y_stop, xs, ys
                 z = w0 * a[2] + w1 * b[2] + w2 * c[2]
                 if not z >= 0:
                     continue
-                kept, depths, count = pix[row, column], zbuf[row, column], counts[row - y_start, column]
+                pixel_faces, depths, count = pix[row, column], zbuf[row, column], counts[row - y_start, column]
                 if neighbour >= 0:
-                    k = _find(kept, count, neighbour)
+                    k = _find(pixel_faces, count, neighbour)
                     if k < count:
                         p, q, r = _corners(face_verts, neighbour)
                         if not _to_outline(px, py, a, b, c) < _to_outline(px, py, p, q, r):
                             continue
                         count -= 1
                         for later in range(k, count):
-                            kept[later], depths[later] = kept[later + 1], depths[later + 1]
-                count = _insert(kept, depths, count, f, z)
+                            pixel_faces[later], depths[later] = pixel_faces[later + 1], depths[later + 1]
+                count = _insert(pixel_faces, depths, count, f, z)
                 counts[row - y_start, column] = count
                 if count == k_most:
                     farthest[row - y_start, column] = depths[k_most - 1]
@@ -245,7 +263,10 @@ def keep_k(face_verts, faces, boxes, lowest, neighbours, y_start, y_stop, xs, ys
 
 @_kernel
 def measure(face_verts, y_start, y_stop, x_start, x_stop, xs, ys, perspective, clip, pix, bary, dists):
-    """Where each pixel lies on its faces: weights of the corners, and squared distance to the outline, inside minus."""
+    """Write barycentric coordinates and signed squared distances of each pixel on its faces.
+
+    Pixels of rows y_start to y_stop and columns x_start to x_stop (excluded) are written.
+    """
     for row in range(y_start, y_stop):
         py = ys[row]
         for column in range(x_start, x_stop):
@@ -265,13 +286,13 @@ def measure(face_verts, y_start, y_stop, x_start, x_stop, xs, ys, perspective, c
 
 @_part
 def _edge_gradient(px, py, a, b, g):
-    """Of g times `_edge`, to a and b."""
+    """Return the gradients (ax, ay, bx, by) of g times `_edge` with respect to a and b."""
     return g * (py - b[1]), g * (b[0] - px), g * (a[1] - py), g * (px - a[0])
 
 
 @_part
 def _to_edge_gradient(px, py, a, b, g):
-    """Of g times `_to_edge`, to a and b."""
+    """Return the gradients (ax, ay, bx, by) of g times `_to_edge` with respect to a and b."""
     dx, dy = b[0] - a[0], b[1] - a[1]
     along = min(max((dx * (px - a[0]) + dy * (py - a[1])) / (dx * dx + dy * dy), 0.0), 1.0)
     gx, gy = 2 * g * (a[0] + along * dx - px), 2 * g * (a[1] + along * dy - py)
@@ -280,7 +301,7 @@ def _to_edge_gradient(px, py, a, b, g):
 
 @_part
 def _clipped_gradient(g0, g1, g2, w0, w1, w2):
-    """Of the `_clipped` weights, to the weights."""
+    """Pull gradients g0, g1, g2 of the `_clipped` weights back to the weights w0, w1, w2."""
     total = max(w0, 0.0) + max(w1, 0.0) + max(w2, 0.0)
     shared = 0.0 if total < _LEAST_SUM else (g0 * max(w0, 0.0) + g1 * max(w1, 0.0) + g2 * max(w2, 0.0)) / total
     total = max(total, _LEAST_SUM)
@@ -293,7 +314,7 @@ def _clipped_gradient(g0, g1, g2, w0, w1, w2):
 
 @_part
 def _perspective_gradient(g0, g1, g2, s0, s1, s2, z0, z1, z2):
-    """Of the weights with perspective, to those in the picture and to the depths."""
+    """Pull gradients of the perspective weights back to the picture-plane weights and the corners' depths."""
     t0, t1, t2 = s0 * z1 * z2, z0 * s1 * z2, z0 * z1 * s2
     total = t0 + t1 + t2
     total = max(total, _LEAST_TOTAL)
@@ -305,6 +326,7 @@ def _perspective_gradient(g0, g1, g2, s0, s1, s2, z0, z1, z2):
 
 @_part
 def _add(out, f, corner, x, y, z):
+    """Add a gradient to one corner of face f in `out` (F, 3, 3)."""
     out[f, corner, 0] += x
     out[f, corner, 1] += y
     out[f, corner, 2] += z
@@ -312,7 +334,10 @@ def _add(out, f, corner, x, y, z):
 
 @_kernel
 def add_gradients(face_verts, y_start, y_step, xs, ys, perspective, clip, pix, g_zbuf, g_bary, g_dists, out):
-    """Add the gradients of every y_step-th row's fragments to `out`, in float64."""
+    """Add the gradients of the fragments in rows y_start, y_start + y_step, ... to `out`, (F, 3, 3) float64.
+
+    g_zbuf, g_bary, g_dists: gradients of the loss with respect to `zbuf`, `bary` and `dists`, of their shapes.
+    """
     face_verts = face_verts.astype(np.float64)
     for row in range(y_start, len(ys), y_step):
         py = np.float64(ys[row])
