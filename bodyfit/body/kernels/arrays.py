@@ -1,4 +1,4 @@
-"""What the CPU path of the SMPL layer reads of a model, in the layout in which its loops read it."""
+"""Lay out a model's arrays as the CPU loops of the SMPL layer read them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["MeshArrays"]
 
 @dataclass(frozen=True)
 class MeshArrays:
-    """What the layer needs of a model; contiguous tensors of one device and floating type, metres."""
+    """The arrays of an SMPL model for skinning: contiguous tensors of one device and floating type, metres."""
 
     v_template: Float[Tensor, "V 3"]
-    """The mean body."""
+    """Vertices of the mean body."""
     shapedirs: Float[Tensor, "S V3"]
     """Vertex offsets for one unit of each coefficient (betas, then expressions): a coefficient a row, flat (V, 3)."""
     joints_template: Float[Tensor, "J 3"]
@@ -28,21 +28,21 @@ class MeshArrays:
     joints_shapedirs: Float[Tensor, "J 3 S"]
     """Offsets of the rest joints for one unit of each coefficient."""
     parents: tuple[int, ...]
-    """Parent of each joint, -1 at a root; in any order."""
+    """Parent of each joint, -1 for a root; joints may be in any order."""
     weight_ptr: Int[Tensor, "V1"]
     """int32 (V + 1): the skinning weights of vertex v are the entries weight_ptr[v] to weight_ptr[v + 1] - 1."""
     weight_joint: Int[Tensor, "N"]
     """int32: the joint of each weight."""
     weight_value: Float[Tensor, "N"]
-    """The weights that are not zero."""
+    """The skinning weights that are not zero."""
     posedirs: Float[Tensor, "P V3"] | None = None
-    """Dense pose blend shapes: a feature a row, 9 (J - 1) of them: vec(R - I) of joints 1 to J - 1, row-major."""
+    """Dense pose blend shapes, a row for each of the 9 (J - 1) features: row-major vec(R - I) of joints 1 to J - 1."""
     block_ptr: Int[Tensor, "V1"] | None = None
-    """int32 (V + 1): as `weight_ptr`, for blocks. Either dense or blocks or neither."""
+    """int32 (V + 1): vertex v has the blocks block_ptr[v] to block_ptr[v + 1] - 1. None where `posedirs` is not."""
     block_joint: Int[Tensor, "M"] | None = None
     """int32: the joint of each block, never 0."""
     block: Float[Tensor, "M 3 9"] | None = None
-    """Pose blend shapes of one vertex by one joint's vec(R - I)."""
+    """Sparse pose blend shapes: the matrices by which one joint's vec(R - I) moves one vertex."""
 
     @classmethod
     def of(
@@ -57,13 +57,13 @@ class MeshArrays:
         posedirs: Float[Tensor, "V 3 P"] | None = None,
         sparse: bool | None = None,
     ) -> MeshArrays:
-        """From arrays as SMPL's files hold them.
+        """Make the layout from arrays as SMPL's files hold them.
 
-        `posedirs` become blocks if `sparse`; left open, where less than half of the blocks are in use.
+        `posedirs` are stored as blocks if `sparse`; None chooses blocks where less than half of them are nonzero.
         """
         n_v = len(v_template)
         ptr, row, joint = _rows_of(weights != 0)
-        made = cls(
+        arrays = cls(
             v_template=v_template.contiguous(),
             shapedirs=shapedirs.reshape(3 * n_v, -1).T.contiguous(),
             joints_template=joints_template.contiguous(),
@@ -74,23 +74,23 @@ class MeshArrays:
             weight_value=weights[row, joint].contiguous(),
         )
         if posedirs is None:
-            return made
+            return arrays
         blocks = posedirs.reshape(n_v, 3, -1, 9).transpose(1, 2)
         used = (blocks != 0).any(-1).any(-1)
         if sparse is None:
             sparse = bool(used.sum() * 2 < used.numel())
         if not sparse:
-            return replace(made, posedirs=posedirs.reshape(3 * n_v, -1).T.contiguous())
+            return replace(arrays, posedirs=posedirs.reshape(3 * n_v, -1).T.contiguous())
         ptr, row, joint = _rows_of(used)
         block = blocks[row, joint].contiguous()
-        return replace(made, block_ptr=ptr, block_joint=(joint + 1).int(), block=block)
+        return replace(arrays, block_ptr=ptr, block_joint=(joint + 1).int(), block=block)
 
     def rows(self, index: Int[Tensor, "K"]) -> MeshArrays:
-        """The same body with only the chosen vertices, in the order of `index`; their rows are copied."""
+        """Select vertices: a copy of the model with the vertices `index`, in that order."""
         index = index.to(self.v_template.device)
         flat = (3 * index[:, None] + torch.arange(3, device=index.device)).flatten()
-        ptr, at = _picked(self.weight_ptr, index)
-        chosen: dict[str, Tensor | None] = {
+        ptr, at = _select_rows(self.weight_ptr, index)
+        fields: dict[str, Tensor | None] = {
             "v_template": self.v_template[index],
             "shapedirs": self.shapedirs[:, flat].contiguous(),
             "weight_ptr": ptr,
@@ -99,20 +99,20 @@ class MeshArrays:
             "posedirs": None if self.posedirs is None else self.posedirs[:, flat].contiguous(),
         }
         if self.block is not None and self.block_ptr is not None and self.block_joint is not None:
-            ptr, at = _picked(self.block_ptr, index)
-            chosen |= {"block_ptr": ptr, "block_joint": self.block_joint[at], "block": self.block[at]}
-        return replace(self, **chosen)  # pyright: ignore[reportArgumentType]
+            ptr, at = _select_rows(self.block_ptr, index)
+            fields |= {"block_ptr": ptr, "block_joint": self.block_joint[at], "block": self.block[at]}
+        return replace(self, **fields)  # pyright: ignore[reportArgumentType]
 
     @cached_property
     def weights(self) -> Float[Tensor, "V J"]:
-        """The skinning weights in full, for the plain operations; made when asked for."""
+        """The dense skinning weights, for the tensor operations; computed at the first use."""
         full = self.weight_value.new_zeros(len(self.v_template), len(self.parents))
         row = torch.repeat_interleave(self.weight_ptr.diff().long(), output_size=len(self.weight_value))
         return full.index_put_((row, self.weight_joint.long()), self.weight_value)
 
     @cached_property
     def block_groups(self) -> tuple[tuple[int, ...], tuple[int, ...], Tensor, Tensor]:
-        """Joints that have blocks, how many each, and the numbers and vertices of the blocks, joint by joint."""
+        """Blocks grouped by joint: the joints that have blocks, their counts, and the blocks' indices and vertices."""
         if self.block_ptr is None or self.block_joint is None:
             raise ValueError("these arrays have no blocks")
         joints, order = self.block_joint.cpu().sort(stable=True)
@@ -123,22 +123,22 @@ class MeshArrays:
 
     @cached_property
     def _order(self) -> np.ndarray:
-        """Joints, parents before children."""
+        """Joints in topological order, parents before children."""
         return np.array([j for level in tree_levels(self.parents) for j in level], np.int32)
 
     @cached_property
     def tree(self) -> tuple[np.ndarray, ...]:
-        """Arguments of the kernels on joints."""
+        """Arguments of the kernels on joints: template (J, 3), directions (J, 3, S), parents (J,) and order (J,)."""
         parents = np.array(self.parents, np.int32)
         return self.joints_template.numpy(), self.joints_shapedirs.numpy(), parents, self._order
 
     @cached_property
     def surface(self) -> tuple[np.ndarray, ...]:
-        """Arguments of the kernels on vertices: shapes, dense, blocks and weights."""
-        kind, n_v = self.weight_value.numpy().dtype, len(self.v_template)
-        dense = np.empty((0, 3 * n_v), kind) if self.posedirs is None else self.posedirs.numpy()
+        """Arguments of the kernels on vertices, as `bodyfit.body.kernels.loops` documents them, from `shapes` on."""
+        dtype, n_v = self.weight_value.numpy().dtype, len(self.v_template)
+        dense = np.empty((0, 3 * n_v), dtype) if self.posedirs is None else self.posedirs.numpy()
         if self.block is None or self.block_ptr is None or self.block_joint is None:
-            blocks = np.zeros(n_v + 1, np.int32), np.empty(0, np.int32), np.empty((0, 3, 9), kind)
+            blocks = np.zeros(n_v + 1, np.int32), np.empty(0, np.int32), np.empty((0, 3, 9), dtype)
         else:
             blocks = self.block_ptr.numpy(), self.block_joint.numpy(), self.block.numpy()
         weights = self.weight_ptr.numpy(), self.weight_joint.numpy(), self.weight_value.numpy()
@@ -146,22 +146,22 @@ class MeshArrays:
 
     @cached_property
     def skinning(self) -> tuple[np.ndarray, ...]:
-        """As `surface`, without blend shapes."""
+        """Arguments of the kernels on vertices without blend shapes, for rest vertices that are given."""
         shapes, dense, ptr, *_, block = self.surface[:5]
         none = (shapes[:0], dense[:0], np.zeros_like(ptr), np.empty(0, np.int32), block[:0])
         return *none, *self.surface[5:]
 
 
 def _rows_of(used: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compressed rows of what is true: pointers (int32), row and column of each entry."""
+    """Compress the true entries of a matrix by rows: row pointers (int32), and the row and column of each entry."""
     row, column = used.nonzero(as_tuple=True)
     ptr = torch.zeros(len(used) + 1, dtype=torch.int32, device=used.device)
     ptr[1:] = used.sum(1).cumsum(0)
     return ptr, row, column
 
 
-def _picked(ptr: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Pointers of the chosen rows and where their entries stood."""
+def _select_rows(ptr: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Select compressed rows: their new row pointers (int32) and the indices of their entries."""
     first, count = ptr.long()[index], ptr.diff().long()[index]
     new = torch.zeros(len(index) + 1, dtype=torch.int64, device=ptr.device)
     new[1:] = count.cumsum(0)

@@ -1,11 +1,21 @@
-"""The loops of the CPU path of the SMPL layer, compiled by numba.
+"""Evaluate the SMPL layer's vertices and their gradients on a CPU, in loops compiled by numba.
 
-Items of the batch are the innermost axis, in tiles of `LANES`, so that one vector instruction serves as many bodies and
-every number of the model is loaded once for all of them. All that a tile needs of its bodies stands in one array, the
-state: transforms (12 J rows, row-major 3 x 4), features vec(R - I) (9 J), coefficients (S) and translation (3), each
-row with a column per item; the gradient by it has the same rows. A job is a tile and a chunk of vertices of fixed size:
-how many threads there are decides who does a job, never in which order an item's numbers are summed.
+Items of the batch are the innermost axis, in tiles of L = `LANES`, so that one vector instruction serves as many bodies
+and every number of the model is loaded once for all of them. A job is a group of `GROUP` tiles and a chunk of vertices
+of fixed size: the number of threads decides who does a job, never the order in which an item's numbers are summed.
 Imported where it is used, because numba takes a while to load.
+
+Arguments that several loops share (B items, T tiles, J joints, V vertices, S coefficients, N weights, M blocks):
+    first, stop: the range of jobs or tiles to process. size: vertices of a chunk.
+    state: (T, Q, L) per tile the skinning transforms (12 J rows, row-major 3 x 4), the pose features vec(R - I) (9 J),
+        the coefficients (S) and the translation (3), a column an item; `rows` is one tile's (Q, L).
+    shapes: (S, 3 V) shape directions. dense: (9 (J - 1), 3 V) pose blend shapes, 0 rows where there are none.
+    ptr, joint, block: (V + 1,), (M,), (M, 3, 9) sparse pose blend shapes: vertex v has the blocks ptr[v] to
+        ptr[v + 1] - 1, each the 3 x 9 matrix by which the features of one joint move it; empty where there are none.
+    wptr, wjoint, wvalue: (V + 1,), (N,), (N,) skinning weights by rows of vertices, in the same way.
+    given_rest: (B, 3 V) rest vertices to skin instead of blended ones, or empty.
+    acc, d, g: (3 n, L) coordinates, or gradients, of a block of vertices, a row a coordinate.
+    q, q_f, q_s: first rows in `state` (of the block in question; of the features; of the coefficients).
 """
 
 from __future__ import annotations
@@ -18,8 +28,8 @@ from bodyfit.runtime.compiled import inline, loose
 
 __all__ = ["GROUP", "LANES", "keypoints", "mesh", "mesh_backward"]
 
-GROUP = 4  # tiles that take turns with a block of vertices, for which the model is read once
-_BLOCK = 32  # vertices whose intermediate values stay in the first-level cache
+GROUP = 4  # tiles that process a block of vertices in turn, so that the model is read once for them
+_BLOCK = 32  # vertices whose intermediate values fit the first-level cache
 _DEPTH = 36  # rows of a matrix that are read together, a page each
 
 
@@ -37,14 +47,14 @@ def _spread(D, k, stop, i, rows, q, acc, a):
 
 @inline
 def _load6(array, a):
-    """Six rows from a on."""
+    """Load six rows of `array` (R, L) from row a on."""
     x, y, z = load(array, a), load(array, a + 1), load(array, a + 2)
     return x, y, z, load(array, a + 3), load(array, a + 4), load(array, a + 5)
 
 
 @inline
 def _spread4(D, k, stop, i, rows, q, acc, a):
-    """As `_spread` for four vertices: as many sums as hide the latency of each."""
+    """Do as `_spread` for four vertices at once: enough independent sums to hide the latency of each."""
     stride = D.shape[1]
     x0, y0, z0, x1, y1, z1 = _load6(acc, a)
     x2, y2, z2, x3, y3, z3 = _load6(acc, a + 6)
@@ -61,8 +71,8 @@ def _spread4(D, k, stop, i, rows, q, acc, a):
 
 @inline
 def _blend(D, i, n, rows, q, acc):
-    """Add the rows of D from column i on, each times its row of the state, to n coordinates."""
-    for k in range(0, len(D), _DEPTH):  # more rows of D than this, a page each, overflow the table of pages
+    """Add blend shapes to n coordinates: acc[c] += sum over k of D[k, i + c] times row q + k of the state."""
+    for k in range(0, len(D), _DEPTH):  # more rows of D, a page each, would overflow the TLB
         stop = min(k + _DEPTH, len(D))
         for a in range(0, n - n % 12, 12):
             _spread4(D, k, stop, i + a, rows, q, acc, a)
@@ -72,7 +82,7 @@ def _blend(D, i, n, rows, q, acc):
 
 @inline
 def _correct(block, joint, start, stop, rows, q, acc, i):
-    """Add the blocks of one vertex to its coordinates."""
+    """Add blocks start to stop - 1 of the sparse pose blend shapes to the vertex at row i of `acc`."""
     x, y, z = load(acc, i), load(acc, i + 1), load(acc, i + 2)
     for e in range(start, stop):
         feature, at = q + 9 * joint[e], 27 * e
@@ -88,13 +98,13 @@ def _correct(block, joint, start, stop, rows, q, acc, i):
 
 @inline
 def _row(rows, a, x, y, z):
-    """One coordinate of a transformed point."""
+    """Return one coordinate of the transformed point (x, y, z): row a to a + 3 of the 3 x 4 transform."""
     return fma(load(rows, a), x, fma(load(rows, a + 1), y, fma(load(rows, a + 2), z, load(rows, a + 3))))
 
 
 @inline
 def _skin(joint, value, start, stop, rows, q, acc, i, posed, at):
-    """Move one vertex by its bones, and by the translation in rows q to q + 2."""
+    """Skin the vertex at row i of `acc` by weights start to stop - 1, and store it, translated, at row `at`."""
     x, y, z = load(acc, i), load(acc, i + 1), load(acc, i + 2)
     px, py, pz = load(rows, q), load(rows, q + 1), load(rows, q + 2)
     for e in range(start, stop):
@@ -108,11 +118,12 @@ def _skin(joint, value, start, stop, rows, q, acc, i, posed, at):
 
 
 @loose
-def mesh(first, stop, size, template, shapes, dense, ptr, joint, block, wptr, wjoint, wvalue, state, given, out, rest):
-    """Vertices (B, 3 V) of jobs first to stop - 1; the rest pose goes to `rest` (T 3 V, L) unless that is empty.
+def mesh(
+    first, stop, size, template, shapes, dense, ptr, joint, block, wptr, wjoint, wvalue, state, given_rest, out, rest
+):
+    """Write the posed vertices `out` (B, 3 V) of jobs first to stop - 1, metres.
 
-    A job is `size` vertices of a group of tiles. `shapes` (S, 3 V), `dense` (9 (J - 1), 3 V) or blocks (N, 3, 9),
-    weights by rows of vertices; `given` (B, 3 V) is the rest pose, where it is not empty.
+    template: (3 V,) mean vertices. rest: (3 T V, L), filled with the rest vertices unless it is empty.
     """
     n_v, n_s = len(template) // 3, len(shapes)
     n_j = (state.shape[1] - n_s - 3) // 21
@@ -126,8 +137,8 @@ def mesh(first, stop, size, template, shapes, dense, ptr, joint, block, wptr, wj
             for t in range(group, min(group + GROUP, len(state))):
                 live, rows = min(LANES, len(out) - t * LANES), state[t]
                 at = 3 * (n_v * t * LANES + v0)
-                if given.size:
-                    read(acc, 3 * n, given, at, 3 * n_v, live)
+                if given_rest.size:
+                    read(acc, 3 * n, given_rest, at, 3 * n_v, live)
                 else:
                     for i in range(3 * n):
                         store(acc, i, splat(template[3 * v0 + i]))
@@ -148,20 +159,22 @@ def keypoints(
     first, stop, coefficients, rotvecs, transl, joints_template, directions, parents, order, template, shapes, dense,
     ptr, joint, block, wptr, wjoint, wvalue, term_ptr, term, weight, start, out
 ):  # fmt: skip
-    """Weighted sums (B, K, 3) of joints and vertices, of tiles first to stop - 1; all but the sums stays in the cache.
+    """Write keypoints `out` (B, K, 3), weighted sums of joints and vertices, of tiles first to stop - 1, metres.
 
-    As `mesh`, of few vertices. Sum k adds the terms term_ptr[k] to term_ptr[k + 1] - 1, joints before vertices, to
-    start[k].
+    For few vertices, so that everything but the sums stays in the cache. coefficients: (B, S); rotvecs: (B, J, 3)
+    radians; transl: (B, 3) metres; joints_template, directions: (J, 3), (J, 3, S) rest joints; parents, order: (J,);
+    template: (V, 3). Keypoint k is start[k] plus the terms term_ptr[k] to term_ptr[k + 1] - 1, each `weight` (N,) times
+    the joint, or the vertex plus J, that `term` (N,) says.
     """
     n_j, n_s, n_v, n_k = len(parents), len(shapes), len(template), len(start)
-    q_f, q_s, kind = 12 * n_j, 21 * n_j, out.dtype
-    given, rows = np.empty((0, n_j, 3), kind), np.empty((q_s + n_s + 3, LANES), kind)
+    q_f, q_s, dtype = 12 * n_j, 21 * n_j, out.dtype
+    given_joints, rows = np.empty((0, n_j, 3), dtype), np.empty((q_s + n_s + 3, LANES), dtype)
     scratch = np.empty((15 * n_j + n_s + 3, LANES))
-    points, acc = np.empty((max(3 * (n_j + n_v), n_s), LANES), kind), np.empty((max(3 * n_v, 3 * n_k), LANES), kind)
+    points, acc = np.empty((max(3 * (n_j + n_v), n_s), LANES), dtype), np.empty((max(3 * n_v, 3 * n_k), LANES), dtype)
     for t in range(first, stop):
         pose_tile(
-            t, coefficients, rotvecs, transl, given, joints_template, directions, parents, order, scratch, points,
-            rows, 0
+            t, coefficients, rotvecs, transl, given_joints, joints_template, directions, parents, order, scratch,
+            points, rows, 0
         )  # fmt: skip
         for v in range(n_v):
             for c in range(3):
@@ -185,7 +198,7 @@ def keypoints(
 
 @inline
 def _gather9(D, k, i, n, grad, total, q):
-    """Add the sum over i of D[k + m, i] times row i of `grad` to row q + m of `total`, for m below 9."""
+    """Add the sum over j < n of D[k + m, i + j] times row j of `grad` to row q + m of `total`, for m below 9."""
     stride = D.shape[1]
     t0, t1, t2, t3, t4 = load(total, q), load(total, q + 1), load(total, q + 2), load(total, q + 3), load(total, q + 4)
     t5, t6, t7, t8 = load(total, q + 5), load(total, q + 6), load(total, q + 7), load(total, q + 8)
@@ -212,7 +225,7 @@ def _gather9(D, k, i, n, grad, total, q):
 
 @inline
 def _gather(D, i, n, grad, total, q):
-    """As `_gather9` for every k."""
+    """Do as `_gather9` for every row k of D: the gradient of `_blend` with respect to the state."""
     whole = len(D) - len(D) % 9
     for k in range(0, whole, 9):
         _gather9(D, k, i, n, grad, total, q + k)
@@ -225,7 +238,7 @@ def _gather(D, i, n, grad, total, q):
 
 @inline
 def _sum(g, n, total, q):
-    """Add the gradients of n vertices to that of the translation."""
+    """Add the gradients `g` (3 n, L) of n vertices to that of the translation, rows q to q + 2 of `total`."""
     x, y, z = load(total, q), load(total, q + 1), load(total, q + 2)
     for i in range(0, 3 * n, 3):
         x, y, z = fadd(x, load(g, i)), fadd(y, load(g, i + 1)), fadd(z, load(g, i + 2))
@@ -236,7 +249,7 @@ def _sum(g, n, total, q):
 
 @inline
 def _unskin(joint, value, start, stop, rows, source, at, g, d, i, total):
-    """From the gradient `g` by one posed vertex: that by its rest position, to `d`, and by its bones' transforms."""
+    """Pull the gradient `g` of a posed vertex back to its rest position, `d`, and its joints' transforms, `total`."""
     x, y, z = load(source, at), load(source, at + 1), load(source, at + 2)
     gx, gy, gz = load(g, i), load(g, i + 1), load(g, i + 2)
     zero = splat(value.dtype.type(0))
@@ -258,7 +271,7 @@ def _unskin(joint, value, start, stop, rows, source, at, g, d, i, total):
 
 @inline
 def _uncorrect(block, joint, start, stop, d, i, total, q):
-    """Gradient by the features from that by one rest vertex and its blocks."""
+    """Pull the gradient `d` of one rest vertex back through its blocks to the pose features, rows q on of `total`."""
     x, y, z = load(d, i), load(d, i + 1), load(d, i + 2)
     for e in range(start, stop):
         feature, at = q + 9 * joint[e], 27 * e
@@ -270,12 +283,13 @@ def _uncorrect(block, joint, start, stop, d, i, total, q):
 
 @loose
 def mesh_backward(
-    first, stop, size, shapes, dense, ptr, joint, block, wptr, wjoint, wvalue, state, given, rest, grad, partial,
-    d_given
+    first, stop, size, shapes, dense, ptr, joint, block, wptr, wjoint, wvalue, state, given_rest, rest, grad,
+    partial, d_given_rest
 ):  # fmt: skip
-    """Gradient by the state of jobs first to stop - 1, summed over their vertices into `partial` (T, C, Q, L), zeroed.
+    """Add the gradients with respect to the state of jobs first to stop - 1 to `partial` (T, C, Q, L), zero before.
 
-    `grad` (B, 3 V) by the vertices; `d_given` (B, 3 V) is filled where `given` is not empty.
+    One row of `partial` a chunk of vertices, C in all. grad: (B, 3 V) gradients of the loss with respect to the posed
+    vertices. rest: (3 T V, L) as `mesh` wrote it. d_given_rest: (B, 3 V), filled where `given_rest` is not empty.
     """
     n_v, n_s = len(wptr) - 1, len(shapes)
     n_j = (state.shape[1] - n_s - 3) // 21
@@ -292,8 +306,8 @@ def mesh_backward(
                 at = 3 * (n_v * t * LANES + v0)
                 read(g, 3 * n, grad, at, 3 * n_v, live)
                 source, offset = rest, 3 * (n_v * t + v0)
-                if given.size:
-                    read(acc, 3 * n, given, at, 3 * n_v, live)
+                if given_rest.size:
+                    read(acc, 3 * n, given_rest, at, 3 * n_v, live)
                     source, offset = acc, 0
                 _sum(g, n, total, q_s + n_s)
                 for v in range(n):
@@ -301,8 +315,8 @@ def mesh_backward(
                     _unskin(wjoint, wvalue, wptr[v0 + v], wptr[v0 + v + 1], rows, source, offset + i, g, d, i, total)
                     if len(block):
                         _uncorrect(block, joint, ptr[v0 + v], ptr[v0 + v + 1], d, i, total, q_f)
-                if given.size:
-                    write(d, 3 * n, d_given, at, 3 * n_v, live)
+                if given_rest.size:
+                    write(d, 3 * n, d_given_rest, at, 3 * n_v, live)
                 else:
                     _gather(shapes, 3 * v0, 3 * n, d, total, q_s)
                     _gather(dense, 3 * v0, 3 * n, d, total, q_f + 9)

@@ -1,7 +1,14 @@
-"""Joints of the CPU path of the SMPL layer: forward kinematics of a tile of bodies, one a lane.
+"""Compute the joints of the SMPL layer on a CPU: forward kinematics of a tile of bodies, one a lane.
 
 In float64 whatever the model's type: it costs little beside a mesh, and errors add up along a chain of bones.
 Imported where it is used, because numba takes a while to load.
+
+Arguments that several loops share (B items, J joints, S coefficients, L lanes):
+    coefficients: (B, S); rotvecs: (B, J, 3) radians; transl: (B, 3) metres.
+    given_joints: (B, J, 3) rest joints, or empty where they are linear in the coefficients:
+    template: (J, 3) rest joints of the mean body; directions: (J, 3, S) their offsets for one unit of each coefficient.
+    parents: (J,) parent of each joint, -1 for a root; order: (J,) the joints, parents before children.
+    scratch: (15 J + S + 3, L) float64 work space. live: the number of lanes that hold an item.
 """
 
 from __future__ import annotations
@@ -33,14 +40,14 @@ __all__ = ["pose", "pose_tile", "read", "write"]
 _TERMS = 12
 _SIN = tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(_TERMS))
 _COS = tuple((-1) ** n / math.factorial(2 * n) for n in range(_TERMS))
-"""Taylor's series in the square of an angle of at most pi / 2: the first term left out is below 1e-17."""
+"""Taylor coefficients in the square of an angle of at most pi / 2: the first term omitted is below 1e-17."""
 _PI, _PI_REST = math.pi, 1.2246467991473532e-16
-"""pi to twice the digits of a float64."""
+"""pi as a sum of two float64, for twice the precision."""
 
 
 @inline
 def write(source, n, target, index, stride, live):
-    """target.flat[index + stride * lane + i] = row i of source, for i below n."""
+    """Transpose rows 0 to n - 1 of a tile `source` (n, L) into target.flat[index + stride * lane + i]."""
     whole = n - n % LANES
     for i in range(0, whole, LANES):
         transpose_store(source, i, target, index + i, stride, live)
@@ -52,7 +59,7 @@ def write(source, n, target, index, stride, live):
 
 @inline
 def read(target, n, source, index, stride, live):
-    """The reverse of `write`; idle lanes repeat the last live one."""
+    """Transpose source.flat[index + stride * lane + i] into rows i < n of a tile; idle lanes repeat."""
     whole = n - n % LANES
     for i in range(0, whole, LANES):
         transpose_load(target, i, source, index + i, stride, live)
@@ -64,7 +71,7 @@ def read(target, n, source, index, stride, live):
 
 @inline
 def _sine(x2):
-    """sin(x) / x, and cos(x), of the square of x."""
+    """Return sin(x) / x and cos(x) from x2, the square of x."""
     s, c = splat(_SIN[_TERMS - 1]), splat(_COS[_TERMS - 1])
     for n in range(_TERMS - 2, -1, -1):
         s, c = fma(x2, s, splat(_SIN[n])), fma(x2, c, splat(_COS[n]))
@@ -73,17 +80,17 @@ def _sine(x2):
 
 @inline
 def _exponential(x, y, z):
-    """Entries of exp(hat(x, y, z)) = I + s hat + c hat^2, row-major; of angles below 1e15, NaN of what is not finite.
+    """Return the 9 entries, row-major, of exp(hat(x, y, z)) = I + s hat + c hat^2; NaN where an input is not finite.
 
-    With h half the angle, s = sin(h) cos(h) / h and c = sin(h)^2 / (2 h^2): whole turns of pi, taken out of h, may
-    leave both sine and cosine with the wrong sign.
+    For angles below 1e15. With h half the angle, s = sin(h) cos(h) / h and c = sin(h)^2 / (2 h^2): reducing h by a
+    multiple of pi may flip the signs of sine and cosine together, which changes neither.
     """
     a2 = fma(x, x, fma(y, y, mul(z, z)))
     half = sqrt(fma(0.25, a2, splat(1e-300)))  # never 0: no branch and no 0 / 0
     turns = rint(mul(1 / math.pi, half))
-    left = fma(-_PI_REST, turns, fma(-_PI, turns, half))
-    sine, cosine = _sine(mul(left, left))
-    sine = mul(divide(left, half), sine)
+    reduced = fma(-_PI_REST, turns, fma(-_PI, turns, half))
+    sine, cosine = _sine(mul(reduced, reduced))
+    sine = mul(divide(reduced, half), sine)
     s, c = mul(sine, cosine), mul(mul(0.5, sine), sine)
     cx, cy, cz = mul(c, x), mul(c, y), mul(c, z)
     xy, xz, yz = mul(cx, y), mul(cx, z), mul(cy, z)
@@ -99,7 +106,7 @@ def _exponential(x, y, z):
 
 @inline
 def _rest_joints(template, directions, n_s, scratch, c, rest):
-    """Rest joints to rows of `scratch` from `rest` on, linear in the coefficients in those from c on."""
+    """Write rest joints to the rows of `scratch` from `rest` on, from the coefficients in its rows from c on."""
     for i in range(0, 3 * len(template), 3):
         x, y = widen(splat(item(template, i))), widen(splat(item(template, i + 1)))
         z = widen(splat(item(template, i + 2)))
@@ -114,9 +121,12 @@ def _rest_joints(template, directions, n_s, scratch, c, rest):
 
 @inline
 def pose_tile(
-    t, coefficients, rotvecs, transl, given, template, directions, parents, order, scratch, raw, state, q
+    t, coefficients, rotvecs, transl, given_joints, template, directions, parents, order, scratch, raw, state, q
 ):  # fmt: skip
-    """Posed joints of tile t to the rows of `raw`, in its type; its state to the rows of `state` from q on, if any."""
+    """Write the posed joints of tile t to `raw` (3 J, L), and its state to the rows of `state` from q on unless empty.
+
+    `bodyfit.body.kernels.loops` documents the rows of the state.
+    """
     n_j, n_s = rotvecs.shape[1], coefficients.shape[1]
     live = min(LANES, len(rotvecs) - t * LANES)
     q_f, q_s = q + 12 * n_j, q + 21 * n_j
@@ -131,8 +141,8 @@ def pose_tile(
         store(scratch, shift + r, widen(load(raw, r)))
         if state.size:
             store(state, q_s + n_s + r, load(raw, r))
-    if given.size:
-        read(raw, 3 * n_j, given, t * LANES * 3 * n_j, 3 * n_j, live)
+    if given_joints.size:
+        read(raw, 3 * n_j, given_joints, t * LANES * 3 * n_j, 3 * n_j, live)
         for i in range(3 * n_j):
             store(scratch, rest + i, widen(load(raw, i)))
     else:
@@ -156,38 +166,38 @@ def pose_tile(
             for r in range(3):
                 row = world + 9 * p + 3 * r
                 u, v, w = load(scratch, row), load(scratch, row + 1), load(scratch, row + 2)
-                moved = fma(u, dx, fma(v, dy, fma(w, dz, load(scratch, posed + b + r))))
-                store(scratch, posed + a + r, moved)
+                position = fma(u, dx, fma(v, dy, fma(w, dz, load(scratch, posed + b + r))))
+                store(scratch, posed + a + r, position)
                 store(scratch, own + 3 * r, fma(u, R[0], fma(v, R[3], mul(w, R[6]))))
                 store(scratch, own + 3 * r + 1, fma(u, R[1], fma(v, R[4], mul(w, R[7]))))
                 store(scratch, own + 3 * r + 2, fma(u, R[2], fma(v, R[5], mul(w, R[8]))))
         for r in range(3):
-            place = load(scratch, posed + a + r)
-            store(raw, a + r, fadd(place, load(scratch, shift + r)))
+            position = load(scratch, posed + a + r)
+            store(raw, a + r, fadd(position, load(scratch, shift + r)))
             if state.size:
                 u, v, w = load(scratch, own + 3 * r), load(scratch, own + 3 * r + 1), load(scratch, own + 3 * r + 2)
                 row = q + 12 * j + 4 * r
                 store(state, row, u)
                 store(state, row + 1, v)
                 store(state, row + 2, w)
-                store(state, row + 3, fma(-1.0, fma(u, x, fma(v, y, mul(w, z))), place))
+                store(state, row + 3, fma(-1.0, fma(u, x, fma(v, y, mul(w, z))), position))
         if state.size:
             for k, value in enumerate(R):
                 store(state, q_f + 9 * j + k, fadd(value, splat(-1.0 if k % 4 == 0 else 0.0)))
 
 
 @loose
-def pose(first, stop, coefficients, rotvecs, transl, given, template, directions, parents, order, state, joints):
-    """The state and the posed joints (B, J, 3) of tiles first to stop - 1; idle lanes are as the last live one.
+def pose(first, stop, coefficients, rotvecs, transl, given_joints, template, directions, parents, order, state, joints):
+    """Write the state (T, Q, L) and the posed joints (B, J, 3) of tiles first to stop - 1.
 
-    The rest joints are `given` (B, J, 3), or linear in the coefficients where that is empty.
+    Idle lanes of the state repeat the last live one; `state` may be empty.
     """
     n_j, n_s = rotvecs.shape[1], coefficients.shape[1]
     scratch = np.empty((15 * n_j + n_s + 3, LANES))
     raw = np.empty((max(3 * n_j, n_s, 3), LANES), joints.dtype)
     for t in range(first, stop):
         pose_tile(
-            t, coefficients, rotvecs, transl, given, template, directions, parents, order, scratch, raw, state,
+            t, coefficients, rotvecs, transl, given_joints, template, directions, parents, order, scratch, raw, state,
             t * state.shape[1]
         )  # fmt: skip
         write(raw, 3 * n_j, joints, t * LANES * 3 * n_j, 3 * n_j, min(LANES, len(joints) - t * LANES))

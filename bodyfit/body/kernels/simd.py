@@ -1,7 +1,7 @@
-"""A vector of `LANES` numbers as a numba type, because LLVM does not find these loops' vectors by itself.
+"""Define a numba type for vectors of `LANES` numbers, because LLVM does not vectorise these loops by itself.
 
-Numba's arrays may overlap for all that LLVM knows, so it guards every short loop by checks or leaves it scalar, ten
-times slower. Values of this type stay in registers; the machine's own width is LLVM's business, on any processor.
+LLVM must assume that numba's arrays overlap, so it guards every short loop by checks or leaves it scalar, ten times
+slower. Values of this type stay in registers; LLVM splits them to the width of the processor.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ __all__ = [
 ]
 
 LANES = 16
-"""float32 in a 512-bit register."""
+"""Numbers in a vector: the float32 of a 512-bit register."""
 
 _FLAGS = ("contract",)
-_intrinsic: Any = intrinsic  # a checker would have the typing context among the arguments
+_intrinsic: Any = intrinsic  # untyped: a type checker would count the typing context among the arguments
 
 
 class Lanes(types.Type):
-    """`LANES` values of a floating type."""
+    """The numba type of `LANES` values of a floating type."""
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = dtype
@@ -50,33 +50,38 @@ class Lanes(types.Type):
 
 @register_default(Lanes)
 class _LanesModel(models.PrimitiveModel):
+    """The data model of `Lanes`: an LLVM vector."""
+
     def __init__(self, dmm: Any, fe_type: Any) -> None:
         element = dmm.lookup(fe_type.dtype).get_value_type()
         super().__init__(dmm, fe_type, ir.VectorType(element, LANES))
 
 
 def _vector(context: Any, lanes: Any) -> ir.VectorType:
+    """Return the LLVM type of `lanes`."""
     return context.get_value_type(lanes)
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
-    """Pointer to an element of a contiguous array, counted flat."""
+    """Return a pointer to an element of a contiguous array, by flat index."""
     data = context.make_array(array_type)(context, builder, array).data
     return builder.gep(data, [index])
 
 
 def _vector_at(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    """Return a pointer to the vector that begins at an element of a contiguous array, by flat index."""
     vector = _vector(context, Lanes(array_type.dtype))
     return builder.bitcast(_address(context, builder, array_type, array, index), vector.as_pointer())
 
 
 def _bytes(array_type: Any) -> int:
+    """Return the size of an element."""
     return array_type.dtype.bitwidth // 8
 
 
 @_intrinsic
 def load(typingctx, array, row):
-    """Row `row` of a contiguous array whose last axis is `LANES` long, its other axes counted as one."""
+    """Load row `row` of a contiguous array whose last axis is `LANES` long, its other axes flattened."""
     if not isinstance(array, types.Array) or array.layout != "C":
         raise TypingError("load needs a contiguous array")
 
@@ -92,7 +97,7 @@ def load(typingctx, array, row):
 
 @_intrinsic
 def store(typingctx, array, row, value):
-    """Write what `load` reads, rounded to the array's type where that is narrower."""
+    """Store a vector to row `row` of such an array (see `load`), rounded to its dtype where that is narrower."""
 
     def codegen(context, builder, signature, args):
         index = builder.mul(args[1], ir.Constant(args[1].type, LANES))
@@ -107,7 +112,7 @@ def store(typingctx, array, row, value):
 
 @_intrinsic
 def widen(typingctx, value):
-    """The same numbers in float64."""
+    """Convert a vector to float64."""
     double = Lanes(types.float64)
 
     def codegen(context, builder, signature, args):
@@ -118,7 +123,7 @@ def widen(typingctx, value):
 
 @_intrinsic
 def item(typingctx, array, index):
-    """array.flat[index], without numba's test for a negative index, which needs a register for each number."""
+    """Load array.flat[index] without numba's test for a negative index, which needs a register for each number."""
 
     def codegen(context, builder, signature, args):
         return builder.load(_address(context, builder, signature.args[0], *args))
@@ -128,7 +133,7 @@ def item(typingctx, array, index):
 
 @_intrinsic
 def prefetch(typingctx, array, index):
-    """Ask for the cache line of array.flat[index]; past the end does no harm."""
+    """Prefetch the cache line of array.flat[index], which may be past the end."""
 
     def codegen(context, builder, signature, args):
         at = _address(context, builder, signature.args[0], *args)
@@ -143,6 +148,7 @@ def prefetch(typingctx, array, index):
 
 
 def _splat(context: Any, builder: Any, value: Any) -> Any:
+    """Emit code that broadcasts a number to all lanes."""
     vector = ir.VectorType(value.type, LANES)
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
@@ -151,7 +157,7 @@ def _splat(context: Any, builder: Any, value: Any) -> Any:
 
 @_intrinsic
 def splat(typingctx, value):
-    """A number in every lane."""
+    """Broadcast a number to all lanes."""
 
     def codegen(context, builder, signature, args):
         return _splat(context, builder, args[0])
@@ -161,7 +167,7 @@ def splat(typingctx, value):
 
 @_intrinsic
 def mul(typingctx, factor, value):
-    """Each lane times the factor: a number, or lanes too."""
+    """Multiply lane by lane; the factor is a number or a vector."""
     wide = isinstance(factor, Lanes)
 
     def codegen(context, builder, signature, args):
@@ -173,7 +179,7 @@ def mul(typingctx, factor, value):
 
 @_intrinsic
 def divide(typingctx, left, right):
-    """Lane by lane."""
+    """Divide lane by lane."""
 
     def codegen(context, builder, signature, args):
         return builder.fdiv(args[0], args[1])
@@ -182,7 +188,7 @@ def divide(typingctx, left, right):
 
 
 def _each(name: str, value: Any) -> tuple[Any, Any]:
-    """One of LLVM's functions of a number, for every lane."""
+    """Apply one of LLVM's unary intrinsics lane by lane."""
 
     def codegen(context, builder, signature, args):
         vector = args[0].type
@@ -195,19 +201,19 @@ def _each(name: str, value: Any) -> tuple[Any, Any]:
 
 @_intrinsic
 def sqrt(typingctx, value):
-    """Square root."""
+    """Take the square root of each lane."""
     return _each("sqrt", value)
 
 
 @_intrinsic
 def rint(typingctx, value):
-    """The nearest whole number."""
+    """Round each lane to the nearest integer."""
     return _each("rint", value)
 
 
 @_intrinsic
 def fadd(typingctx, left, right):
-    """Lane by lane."""
+    """Add lane by lane."""
 
     def codegen(context, builder, signature, args):
         return builder.fadd(args[0], args[1], flags=_FLAGS)
@@ -217,7 +223,7 @@ def fadd(typingctx, left, right):
 
 @_intrinsic
 def fma(typingctx, factor, value, total):
-    """total + factor * value; the factor is a number or has lanes."""
+    """Compute total + factor * value lane by lane; the factor is a number or a vector."""
     wide = isinstance(factor, Lanes)
 
     def codegen(context, builder, signature, args):
@@ -227,8 +233,8 @@ def fma(typingctx, factor, value, total):
     return value(factor if wide else value.dtype, value, value), codegen
 
 
-def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
-    """Rows and columns of a square exchanged, in log2(LANES) rounds of interleaving the first half with the second."""
+def _transpose(builder: Any, vectors: list[Any]) -> list[Any]:
+    """Transpose a square of vectors in log2(LANES) rounds that interleave its first half with its second."""
     half = LANES // 2
     index = ir.VectorType(ir.IntType(32), LANES)
     low = ir.Constant(index, [i // 2 + LANES * (i % 2) for i in range(LANES)])
@@ -241,14 +247,14 @@ def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
 
 
 def _clamped(builder: Any, lane: int, live: Any) -> Any:
-    """The lane, or the last live one."""
+    """Return the lane's index, or the last live one's for an idle lane."""
     this, last = ir.Constant(live.type, lane), builder.sub(live, ir.Constant(live.type, 1))
     return builder.select(builder.icmp_signed("<", this, live), this, last)
 
 
 @_intrinsic
 def transpose_store(typingctx, source, row, target, index, stride, live):
-    """target.flat[index + stride * lane + i] = row `row + i` of source, for i below `LANES` and lanes below `live`."""
+    """Store row `row + i` of source to target.flat[index + stride * lane + i], for i < `LANES` and lane < `live`."""
 
     def codegen(context, builder, signature, args):
         source, row, target, index, stride, live = args
@@ -258,8 +264,8 @@ def transpose_store(typingctx, source, row, target, index, stride, live):
             flat = builder.mul(builder.add(row, ir.Constant(row.type, i)), ir.Constant(row.type, LANES))
             rows.append(builder.load(_vector_at(context, builder, source_type, source, flat)))
             rows[-1].align = _bytes(source_type)
-        # Idle lanes go where the last live one does, and before it: no branch, and what is left there is right.
-        for lane, value in reversed(list(enumerate(_transposed(builder, rows)))):
+        # Without a branch: idle lanes are stored where the last live one is, before it overwrites them.
+        for lane, value in reversed(list(enumerate(_transpose(builder, rows)))):
             flat = builder.add(index, builder.mul(stride, _clamped(builder, lane, live)))
             builder.store(value, _vector_at(context, builder, target_type, target, flat), align=_bytes(target_type))
         return context.get_dummy_value()
@@ -269,7 +275,7 @@ def transpose_store(typingctx, source, row, target, index, stride, live):
 
 @_intrinsic
 def transpose_load(typingctx, target, row, source, index, stride, live):
-    """Row `row + i` of target = source.flat[index + stride * lane + i], for i below `LANES`; idle lanes repeat."""
+    """Load source.flat[index + stride * lane + i] to row `row + i` of target, for i < `LANES`; idle lanes repeat."""
 
     def codegen(context, builder, signature, args):
         target, row, source, index, stride, live = args
@@ -279,7 +285,7 @@ def transpose_load(typingctx, target, row, source, index, stride, live):
             flat = builder.add(index, builder.mul(stride, _clamped(builder, lane, live)))
             rows.append(builder.load(_vector_at(context, builder, source_type, source, flat)))
             rows[-1].align = _bytes(source_type)
-        for i, value in enumerate(_transposed(builder, rows)):
+        for i, value in enumerate(_transpose(builder, rows)):
             flat = builder.mul(builder.add(row, ir.Constant(row.type, i)), ir.Constant(row.type, LANES))
             builder.store(value, _vector_at(context, builder, target_type, target, flat), align=_bytes(target_type))
         return context.get_dummy_value()

@@ -1,8 +1,8 @@
-"""The SMPL layer on a CPU: blend shapes, forward kinematics and skinning fused, with the backward pass written out.
+"""Evaluate the SMPL layer on a CPU: fused blend shapes, forward kinematics and skinning, and their backward pass.
 
-W(T + B_S c + B_P vec(R - I), J, R) (Loper et al. 2015, eq. 2 to 10). Plain tensor operations write and read every
-intermediate mesh; here a block of vertices goes from the template to its place while it is in the first-level cache.
-Second derivatives, function transforms and other devices take the plain operations (`reference_mesh`).
+W(T + B_S c + B_P vec(R - I), J, R) (Loper et al. 2015, eq. 2 to 10). Tensor operations write and read every
+intermediate mesh; here a block of vertices is blended and skinned while it is in the first-level cache.
+Second derivatives, function transforms and other devices use tensor operations (`reference_mesh`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def posed_mesh(
     rotvecs: Float[Tensor, "B J 3"],
     transl: Float[Tensor, "B 3"],
 ) -> tuple[Float[Tensor, "B V 3"], Float[Tensor, "B J 3"]]:
-    """Vertices and joints, metres, of bodies with these coefficients, axis-angles (radians) and translations (metres).
+    """Compute vertices and joints, metres, from coefficients, axis-angles (radians) and translations (metres).
 
     Differentiable any number of times in all three. Raises `ShapeError`.
     """
@@ -46,7 +46,7 @@ def posed_joints(
     rotvecs: Float[Tensor, "B J 3"],
     transl: Float[Tensor, "B 3"],
 ) -> Float[Tensor, "B J 3"]:
-    """The joints of `posed_mesh` alone."""
+    """Compute only the joints of `posed_mesh`, metres."""
     inputs = (coefficients, rotvecs, transl)
     if not _fused(arrays, inputs):
         return _reference(arrays, False, *inputs, None, None)[1]
@@ -60,10 +60,10 @@ def posed_sums(
     rotvecs: Float[Tensor, "B J 3"],
     transl: Float[Tensor, "B 3"],
 ) -> Float[Tensor, "B K 3"]:
-    """Weighted sums of the joints and vertices of `posed_mesh`, none of which is kept; only where `without_graph`.
+    """Compute weighted sums of the joints and vertices of `posed_mesh`, without storing those; needs `without_graph`.
 
-    `sums`: where the terms of each begin (K + 1), the terms (N): joints, then vertices, their weights (N), and what
-    they are added to (K).
+    `sums`: row pointers (K + 1) into the terms, the terms (N: a joint, or a vertex plus J), their weights (N), and the
+    constants (K) that the sums are added to. Raises `ShapeError`.
     """
     _check(arrays, coefficients, rotvecs, transl, None, None)
     from bodyfit.body.kernels.loops import keypoints
@@ -71,13 +71,13 @@ def posed_sums(
 
     n_b, template = len(rotvecs), arrays.v_template.numpy()
     out = np.empty((n_b, len(sums[0]) - 1, 3), template.dtype)
-    given = (_array(coefficients), _array(rotvecs), _array(transl))
-    run(keypoints, -(-n_b // LANES), *given, *arrays.tree, template, *arrays.surface, *sums, out, grain=_TILES)
+    inputs = (_array(coefficients), _array(rotvecs), _array(transl))
+    run(keypoints, -(-n_b // LANES), *inputs, *arrays.tree, template, *arrays.surface, *sums, out, grain=_TILES)
     return torch.from_numpy(out)
 
 
 def without_graph(arrays: MeshArrays, inputs: tuple[Tensor, ...]) -> bool:
-    """Whether the kernels take these inputs, and no gradient is wanted."""
+    """Tell whether the kernels accept these inputs and no gradient has to be recorded."""
     return _fused(arrays, inputs) and not (torch.is_grad_enabled() and any(x.requires_grad for x in inputs))
 
 
@@ -88,7 +88,7 @@ def skin_mesh(
     rotvecs: Float[Tensor, "B J 3"],
     transl: Float[Tensor, "B 3"],
 ) -> tuple[Float[Tensor, "B V 3"], Float[Tensor, "B J 3"]]:
-    """Vertices and joints of bodies whose rest pose, with all that shapes it, is given; differentiable in all four."""
+    """Skin given rest vertices and joints, blend shapes included; differentiable in all four. Metres, radians."""
     inputs = (rest.new_empty(len(rest), 0), rotvecs, transl, rest, joints_rest)
     if not _fused(arrays, inputs):
         return _reference(arrays, True, *inputs)
@@ -101,7 +101,7 @@ def reference_mesh(
     rotvecs: Float[Tensor, "B J 3"],
     transl: Float[Tensor, "B 3"],
 ) -> tuple[Float[Tensor, "B V 3"], Float[Tensor, "B J 3"]]:
-    """`posed_mesh` in plain tensor operations, on any device."""
+    """Compute `posed_mesh` by tensor operations, on any device."""
     return _reference(arrays, True, coefficients, rotvecs, transl, None, None)
 
 
@@ -114,7 +114,7 @@ def _reference(
     rest: Tensor | None,
     joints_rest: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Vertices (none unless `mesh`) and joints."""
+    """Compute vertices (0 of them unless `mesh`) and joints by tensor operations."""
     R_local = so3_exp(rotvecs)
     if joints_rest is None:
         joints_rest = arrays.joints_template + (arrays.joints_shapedirs @ coefficients.T).permute(2, 0, 1)
@@ -128,23 +128,23 @@ def _reference(
         if arrays.posedirs is not None:
             rest = rest + (features[:, 1:].flatten(1) @ arrays.posedirs).unflatten(1, (-1, 3))
         if arrays.block is not None and len(arrays.block):
-            # Joint by joint, for the features of all blocks at once would take three times the room of the result.
+            # Joint by joint: the features of all blocks at once would take three times the memory of the result.
             owners, counts, order, row = arrays.block_groups
             parts = zip(owners, arrays.block[order].split(list(counts)), strict=True)
-            moved = [features[:, j].flatten(1) @ block.flatten(0, 1).T for j, block in parts]
-            rest = rest.index_add(1, row, torch.cat(moved, 1).unflatten(1, (-1, 3)))
+            offsets = [features[:, j].flatten(1) @ block.flatten(0, 1).T for j, block in parts]
+            rest = rest.index_add(1, row, torch.cat(offsets, 1).unflatten(1, (-1, 3)))
     vertices = skin(rest, rigid_transforms(R_world, joints, joints_rest), arrays.weights)
     return vertices + transl[:, None], posed
 
 
 def _fused(arrays: MeshArrays, inputs: tuple[Tensor, ...]) -> bool:
-    """Whether the kernels take these: ordinary tensors on the CPU, of the model's type, outside torch's transforms."""
-    kind = arrays.v_template.dtype
+    """Tell whether the kernels accept these: plain CPU tensors of the model's dtype, outside torch's transforms."""
+    dtype = arrays.v_template.dtype
     for x in (arrays.v_template, *inputs):
-        if type(x) not in (Tensor, torch.nn.Parameter) or x.dtype != kind or not x.is_cpu:
+        if type(x) not in (Tensor, torch.nn.Parameter) or x.dtype != dtype or not x.is_cpu:
             return False
     return (
-        kind in (torch.float32, torch.float64)
+        dtype in (torch.float32, torch.float64)
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
@@ -152,6 +152,7 @@ def _fused(arrays: MeshArrays, inputs: tuple[Tensor, ...]) -> bool:
 
 
 def _apply(arrays: MeshArrays, mesh: bool, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Run the kernels, recording a graph where an input needs a gradient. Raises `ShapeError`."""
     _check(arrays, *inputs)  # pyright: ignore[reportArgumentType]
     save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     apply: Any = _Posed.apply if save else _evaluate
@@ -166,27 +167,28 @@ def _check(
     rest: Tensor | None,
     joints_rest: Tensor | None,
 ) -> None:
-    """Shapes, for the loops would read beyond the end of what is too short."""
+    """Check shapes, for the loops would read beyond the end of a short array. Raises `ShapeError`."""
     n_j, n_b = len(arrays.parents), transl.shape[0]
-    wanted = [
+    expected = [
         ("coefficients", coefficients, (n_b, arrays.shapedirs.shape[0] if rest is None else 0)),
         ("rotvecs", rotvecs, (n_b, n_j, 3)),
         ("transl", transl, (n_b, 3)),
     ]
     if rest is not None:
-        wanted += [("rest", rest, (n_b, *arrays.v_template.shape)), ("joints_rest", joints_rest, (n_b, n_j, 3))]
-    for name, value, shape in wanted:
+        expected += [("rest", rest, (n_b, *arrays.v_template.shape)), ("joints_rest", joints_rest, (n_b, n_j, 3))]
+    for name, value, shape in expected:
         if value is not None and value.shape != shape:
             raise ShapeError(f"{name} must be {shape}, got {tuple(value.shape)}; give every input the same batch")
 
 
 def _chunks(vertices: int) -> tuple[int, int]:
-    """Size and number of the parts that sums over the vertices are made of, whoever makes them: at most eight."""
+    """Return the size and number of the chunks of vertices, at most eight, independent of the number of threads."""
     size = max(512, -(-vertices // 256) * 32)
     return size, -(-vertices // size)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
+    """Return a contiguous array of the tensor's values."""
     return (tensor.detach() if tensor.requires_grad else tensor).contiguous().numpy()
 
 
@@ -200,69 +202,73 @@ def _evaluate(
     rest: Tensor | None,
     joints_rest: Tensor | None,
 ) -> tuple[Tensor, Tensor, np.ndarray, np.ndarray]:
-    """Vertices, joints, and what the backward pass reads again: the tiles' state and rest pose."""
+    """Run the kernels: vertices, joints, and for the backward pass the tiles' state and rest vertices (if `save`)."""
     from bodyfit.body.kernels.pose import LANES, pose
 
     n_b, n_j, n_v = len(rotvecs), len(arrays.parents), len(arrays.v_template) if mesh else 0
-    tiles, kind = -(-n_b // LANES), arrays.surface[0].dtype
-    c, state = _array(coefficients), np.empty((tiles if n_v else 0, 21 * n_j + coefficients.shape[1] + 3, LANES), kind)
-    joints = np.empty((n_b, n_j, 3), kind)
-    given = np.empty((0, n_j, 3), kind) if joints_rest is None else _array(joints_rest)
-    run(pose, tiles, c, _array(rotvecs), _array(transl), given, *arrays.tree, state, joints, grain=_TILES)
+    tiles, dtype = -(-n_b // LANES), arrays.surface[0].dtype
+    c, state = _array(coefficients), np.empty((tiles if n_v else 0, 21 * n_j + coefficients.shape[1] + 3, LANES), dtype)
+    joints = np.empty((n_b, n_j, 3), dtype)
+    given_joints = np.empty((0, n_j, 3), dtype) if joints_rest is None else _array(joints_rest)
+    run(pose, tiles, c, _array(rotvecs), _array(transl), given_joints, *arrays.tree, state, joints, grain=_TILES)
     if not (n_b and n_v):
-        return rotvecs.new_empty(n_b, n_v, 3), torch.from_numpy(joints), state, np.empty((0, LANES), kind)
+        return rotvecs.new_empty(n_b, n_v, 3), torch.from_numpy(joints), state, np.empty((0, LANES), dtype)
     from bodyfit.body.kernels.loops import GROUP
     from bodyfit.body.kernels.loops import mesh as posed_vertices
 
-    # NumPy asks the system for large pages, torch does not: a mesh's first touch is a good part of its cost.
-    vertices = np.empty((n_b, n_v, 3), kind)
-    given = np.empty((0, 3 * n_v), kind) if rest is None else _array(rest).reshape(n_b, 3 * n_v)
-    kept = np.empty((3 * n_v * tiles if save and rest is None else 0, LANES), kind)
+    # NumPy asks the system for huge pages, torch does not: page faults are a good part of a mesh's cost.
+    vertices = np.empty((n_b, n_v, 3), dtype)
+    given_rest = np.empty((0, 3 * n_v), dtype) if rest is None else _array(rest).reshape(n_b, 3 * n_v)
+    rest_tiles = np.empty((3 * n_v * tiles if save and rest is None else 0, LANES), dtype)
     surface = arrays.surface if rest is None else arrays.skinning
     size, chunks = _chunks(n_v)
     template, out = arrays.v_template.numpy().reshape(-1), vertices.reshape(n_b, 3 * n_v)
-    run(posed_vertices, -(-tiles // GROUP) * chunks, size, template, *surface, state, given, out, kept)
-    return torch.from_numpy(vertices), torch.from_numpy(joints), state, kept
+    run(posed_vertices, -(-tiles // GROUP) * chunks, size, template, *surface, state, given_rest, out, rest_tiles)
+    return torch.from_numpy(vertices), torch.from_numpy(joints), state, rest_tiles
 
 
 class _Posed(torch.autograd.Function):
-    """Vertices and joints by the kernels; a graph of the gradient is made by the plain operations."""
+    """Compute vertices and joints by the kernels; second derivatives come from tensor operations."""
 
     @staticmethod
     def forward(ctx: Any, arrays: MeshArrays, mesh: bool, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        vertices, joints, state, kept = _evaluate(arrays, mesh, True, *inputs)  # pyright: ignore[reportArgumentType]
-        ctx.save_for_backward(*inputs, torch.from_numpy(state), torch.from_numpy(kept))
+        vertices, joints, state, rest_tiles = _evaluate(arrays, mesh, True, *inputs)  # pyright: ignore[reportArgumentType]
+        ctx.save_for_backward(*inputs, torch.from_numpy(state), torch.from_numpy(rest_tiles))
         ctx.arrays, ctx.mesh = arrays, mesh
         ctx.set_materialize_grads(False)
         return vertices, joints
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        *inputs, state, kept = ctx.saved_tensors
+        *inputs, state, rest_tiles = ctx.saved_tensors
         if torch.is_grad_enabled():
             return None, None, *_plain_gradients(ctx.arrays, ctx.mesh, inputs, ctx.needs_input_grad[2:], grads)
-        found = _gradients(ctx.arrays, inputs, grads, state.numpy(), kept.numpy())
-        return None, None, *(g if needed else None for g, needed in zip(found, ctx.needs_input_grad[2:], strict=True))
+        grads_in = _gradients(ctx.arrays, inputs, grads, state.numpy(), rest_tiles.numpy())
+        return (
+            None,
+            None,
+            *(g if needed else None for g, needed in zip(grads_in, ctx.needs_input_grad[2:], strict=True)),
+        )
 
 
 def _plain_gradients(
     arrays: MeshArrays, mesh: bool, inputs: list[Any], needed: tuple[bool, ...], grads: tuple[Tensor | None, ...]
 ) -> list[Tensor | None]:
-    """Gradients that can be differentiated again."""
+    """Compute gradients that can be differentiated again, by tensor operations."""
     outputs = _reference(arrays, mesh, *inputs)
     pairs = [(y, g) for y, g in zip(outputs, grads, strict=True) if g is not None]
-    wanted = [x for x, need in zip(inputs, needed, strict=True) if need]
+    variables = [x for x, need in zip(inputs, needed, strict=True) if need]
     if not pairs:
         return [None] * len(inputs)
     tops, seeds = zip(*pairs, strict=True)
-    given = iter(torch.autograd.grad(tops, wanted, seeds, create_graph=True, allow_unused=True))
-    return [next(given) if need else None for need in needed]
+    gradients = iter(torch.autograd.grad(tops, variables, seeds, create_graph=True, allow_unused=True))
+    return [next(gradients) if need else None for need in needed]
 
 
 def _gradients(
-    arrays: MeshArrays, inputs: list[Any], grads: tuple[Tensor | None, ...], state: np.ndarray, kept: np.ndarray
+    arrays: MeshArrays, inputs: list[Any], grads: tuple[Tensor | None, ...], state: np.ndarray, rest_tiles: np.ndarray
 ) -> tuple[Tensor | None, ...]:
-    """Gradients by coefficients, rotvecs, transl, rest and joints_rest (None where there were none)."""
+    """Pull gradients back to coefficients, rotvecs, transl, rest and joints_rest (None where they were not given)."""
     from bodyfit.body.kernels import loops as loops
     from bodyfit.body.kernels import tree as tree
 
@@ -271,14 +277,14 @@ def _gradients(
     tiles, rows, lanes = state.shape
     size, chunks = _chunks(n_v) if tiles and grads[0] is not None else (0, 0)
     partial = np.zeros((len(state), chunks, rows, lanes), state.dtype)
-    if not tiles:  # nothing but joints was asked for
+    if not tiles:  # only joints were computed
         partial = np.zeros((-(-n_b // loops.LANES), 0, 21 * n_j + coefficients.shape[1] + 3, loops.LANES), state.dtype)
     d_rest = None if rest is None else torch.zeros_like(rest, memory_format=torch.contiguous_format)
     if chunks and n_b and grads[0] is not None:
         surface = arrays.surface if rest is None else arrays.skinning
         none = np.empty((0, 3 * n_v), state.dtype)
-        given = none if rest is None else _array(rest).reshape(n_b, 3 * n_v)
-        filled = none if d_rest is None else d_rest.numpy().reshape(n_b, 3 * n_v)
+        given_rest = none if rest is None else _array(rest).reshape(n_b, 3 * n_v)
+        out_rest = none if d_rest is None else d_rest.numpy().reshape(n_b, 3 * n_v)
         grad = _array(grads[0]).reshape(n_b, 3 * n_v)
         run(
             loops.mesh_backward,
@@ -286,22 +292,22 @@ def _gradients(
             size,
             *surface,
             state,
-            given,
-            kept,
+            given_rest,
+            rest_tiles,
             grad,
             partial,
-            filled,
+            out_rest,
         )
     grad_joints = np.zeros((n_b, n_j, 3), state.dtype) if grads[1] is None else _array(grads[1])
     out = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (coefficients, rotvecs, transl)]
-    given = rotvecs.new_empty(0, n_j, 3) if joints_rest is None else joints_rest
-    d_given = torch.empty_like(given, memory_format=torch.contiguous_format)
+    given_joints = rotvecs.new_empty(0, n_j, 3) if joints_rest is None else joints_rest
+    d_joints_rest = torch.empty_like(given_joints, memory_format=torch.contiguous_format)
     run(
-        tree.pose_backward, n_b, _array(coefficients), _array(rotvecs), _array(given), *arrays.tree, partial,
-        grad_joints, *(x.numpy() for x in out), d_given.numpy(), grain=_ITEMS
+        tree.pose_backward, n_b, _array(coefficients), _array(rotvecs), _array(given_joints), *arrays.tree, partial,
+        grad_joints, *(x.numpy() for x in out), d_joints_rest.numpy(), grain=_ITEMS
     )  # fmt: skip
-    return *out, d_rest, None if joints_rest is None else d_given
+    return *out, d_rest, None if joints_rest is None else d_joints_rest
 
 
-_TILES = 64  # tiles whose joints are worth a thread
-_ITEMS = 32  # items whose joints' gradients are
+_TILES = 64  # fewest tiles that are worth a thread for the joints
+_ITEMS = 32  # fewest items that are worth a thread for the joints' gradients
