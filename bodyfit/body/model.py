@@ -406,9 +406,12 @@ class BodyModel(nn.Module):
         """Pose features of one joint."""
         return 4 if self.is_star else 9
 
-    def shape_response(self, vertices: Int[Tensor, "N"]) -> Float[Tensor, "N 3 S"]:
-        """How some vertices of the rest body move with the betas: by shape and, in STAR, by its pose blend shapes."""
-        directions = _of_vertices(self.shapedirs[: self.num_betas], vertices)
+    def shape_response(self, vertices: Int[Tensor, "N"], *, expression: bool = False) -> Float[Tensor, "N 3 S"]:
+        """How some vertices of the rest body move with the betas: by shape and, in STAR, by its pose blend shapes.
+
+        `expression`: with columns for the expression, which follow.
+        """
+        directions = _of_vertices(self.shapedirs[: None if expression else self.num_betas], vertices)
         if self.is_star and self.posedirs is not None and self.num_betas > 1:
             directions = directions.clone()
             directions[..., 1] += _of_vertices(self.posedirs[-1:], vertices)[..., 0]

@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,7 +21,7 @@ from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
 from bodyfit.errors import OptionError
 
-__all__ = ["Block", "Variables"]
+__all__ = ["Block", "Variables", "hand_and_face_blocks"]
 
 _PARAMS = frozenset(f.name for f in fields(BodyParams))
 
@@ -46,12 +47,16 @@ class Block:
     fingers, and not the other hand's)."""
     start: float = 0.0
     """Where it starts, where nothing else says so."""
+    about: tuple[float, ...] = ()
+    """What its columns are added to for the joints' axis-angles: a hand's mean pose; empty for nothing."""
 
     def __post_init__(self) -> None:
         if self.size < 0:
             raise OptionError(f"variables {self.name} must have a size of at least 0, got {self.size}")
         if self.kind == "rotations" and self.size != 3 * len(self.joints):
             raise OptionError(f"rotations {self.name} must have 3 columns a joint, got {self.size} for {self.joints}")
+        if self.about and (self.kind != "rotations" or len(self.about) != self.size):
+            raise OptionError(f"a mean has one number a column of rotations, got {len(self.about)} for {self.name}")
         if self.kind == "translation" and self.size != 3:
             raise OptionError(f"a translation has 3 columns, {self.name} has {self.size}")
 
@@ -76,8 +81,11 @@ class Variables:
             raise OptionError(f"there are two blocks of variables named {', '.join(twice)}; names must differ")
 
     @classmethod
-    def of(cls, model: BodyModel, extra: Iterable[Block] = ()) -> Variables:
-        """The table for a body: where it stands, how it turns, its joints and its shape; then what else is wanted."""
+    def of(cls, model: BodyModel, extra: Iterable[Block] = (), *, whole: bool = False) -> Variables:
+        """The table for a body: where it stands, how it turns, its joints and its shape; then what else is wanted.
+
+        `whole`: with hands, jaw, eyes and expression where the model has them.
+        """
         joints = tuple(range(model.body_joints))
         return cls(
             (
@@ -85,6 +93,7 @@ class Variables:
                 Block("global_orient", 3, "rotations", joints[:1]),
                 Block("body_pose", 3 * len(joints[1:]), "rotations", joints[1:]),
                 Block("betas", model.num_betas, shared=True),
+                *(hand_and_face_blocks(model) if whole else ()),
                 *extra,
             )
         )
@@ -144,23 +153,31 @@ class Variables:
             raise OptionError(f"blocks of rotations must turn each of the first joints once, got {sorted(found)}")
         return tuple(found[joint] for joint in range(len(found)))
 
+    @cached_property
+    def about(self) -> Float[np.ndarray, "J 3"] | None:
+        """What the joints' columns are added to for their axis-angles; None where that is 0 for all."""
+        found = np.zeros((len(self.joint_columns), 3))
+        for block in self.blocks:
+            if block.about:
+                found[list(block.joints)] = np.reshape(block.about, (-1, 3))
+        return found if found.any() else None
+
     def columns_of_joint(self, joint: int) -> slice:
         """The columns of a joint's axis-angle."""
         start = self.joint_columns[joint]
         return slice(start, start + 3)
 
-    @cached_property
-    def point_columns(self) -> tuple[int, ...]:
-        """The columns that points of the body move with, in the order of their Jacobian: the translation, the joints'
-        axis-angles, the betas."""
-        shape = self["betas"]
-        turned = [start + axis for start in self.joint_columns for axis in range(3)]
-        return (*range(*self["transl"].indices(self.size)), *turned, *range(*shape.indices(self.size)))
+    def point_columns(self, joints: Iterable[int], coefficients: Iterable[str]) -> tuple[int, ...]:
+        """The columns that points move with which these joints and blocks of coefficients move, in the order of their
+        Jacobian: the translation, the joints' axis-angles, the coefficients."""
+        turned = [self.joint_columns[joint] + axis for joint in joints for axis in range(3)]
+        plain = [c for name in coefficients for c in range(*self[name].indices(self.size))]
+        return (*range(*self["transl"].indices(self.size)), *turned, *plain)
 
-    @cached_property
-    def points_come_first(self) -> bool:
-        """Whether those are the first columns, in this order."""
-        return self.point_columns == tuple(range(len(self.point_columns)))
+    def coefficients(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B S"]:
+        """Betas and expression, where that is a variable, as the columns of a model's `shapedirs`."""
+        betas = x[:, self["betas"]]
+        return torch.cat([betas, x[:, self["expression"]]], 1) if "expression" in self else betas
 
     @cached_property
     def held(self) -> tuple[slice, ...]:
@@ -205,13 +222,17 @@ class Variables:
         """The axis-angles of all joints that are turned, root first."""
         starts = self.joint_columns
         if starts == tuple(range(starts[0], starts[0] + 3 * len(starts), 3)):
-            return x[..., starts[0] : starts[0] + 3 * len(starts)].unflatten(-1, (-1, 3))
-        return torch.stack([x[..., self.columns_of_joint(j)] for j in range(len(starts))], -2)
+            found = x[..., starts[0] : starts[0] + 3 * len(starts)].unflatten(-1, (-1, 3))
+        else:
+            found = torch.stack([x[..., self.columns_of_joint(j)] for j in range(len(starts))], -2)
+        about = self.about
+        return found if about is None else found + torch.as_tensor(about, dtype=x.dtype, device=x.device)
 
     def put_rotvecs(self, x: Float[Tensor, "B D"], rotvecs: Float[Tensor, "B J 3"]) -> Float[Tensor, "B D"]:
         """The solver's vector with other axis-angles of all joints that are turned, root first."""
         x, columns = x.clone(), [start + axis for start in self.joint_columns for axis in range(3)]
-        x[:, columns] = rotvecs.flatten(1)
+        about = self.about
+        x[:, columns] = (rotvecs if about is None else rotvecs - torch.as_tensor(about).to(rotvecs)).flatten(1)
         return x
 
     # Through time: the variables of a frame, and those that frames share.
@@ -223,3 +244,20 @@ class Variables:
     def join(self, frames: Float[Tensor, "T N"], shared: Float[Tensor, "M"]) -> Float[Tensor, "T D"]:
         """The whole vector of each frame."""
         return torch.cat([frames, shared.expand(len(frames), -1)], 1)
+
+
+def hand_and_face_blocks(model: BodyModel) -> tuple[Block, ...]:
+    """The blocks of a model's hands, jaw, eyes and expression, of those that it has; hands about their mean pose.
+
+    Points of one hand do not move with the other: a dense solve takes each out first.
+    """
+    blocks, first = [], model.body_joints
+    for name, count in model.kind.poses[1:]:
+        joints, side = tuple(range(first, first + count)), name.partition("_")[0]
+        hand = name in ("left_hand_pose", "right_hand_pose")
+        about = tuple(model.hand_means[("left", "right").index(side)].tolist()) if hand else ()
+        blocks.append(Block(name, 3 * count, "rotations", joints, eliminate=hand, about=about))
+        first += count
+    if model.num_expression_coeffs:
+        blocks.append(Block("expression", model.num_expression_coeffs))
+    return tuple(blocks)

@@ -7,14 +7,16 @@ joint's axis-angle is the world rotation omega = R_parent(i) J_left(theta_i) d. 
 and a cross product. Pose blend shapes add to l_b what is linear in the pose features of a few joints.
 
 Points stand on the body's joints alone: hands, jaw and eyes, which keypoints of the body do not show, are held at their
-means, and what hangs on them is rigid to the wrist or the head.
+means, and what hangs on them is rigid to the wrist or the head. `whole` points move with all joints of the model, and
+with its expression.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +29,14 @@ from bodyfit.body.points.tables import PointTables
 from bodyfit.errors import OptionError
 from bodyfit.geometry.rotation import exp_and_left_jacobian, so3_exp
 
-__all__ = ["Points", "PosedPoints", "PosedTree", "pose_tree"]
+__all__ = ["Points", "PosedPoints", "PosedTree", "VertexSum", "pose_tree"]
+
+
+class VertexSum(NamedTuple):
+    """A point on the skin: a weighted sum of vertices."""
+
+    vertices: tuple[int, ...]
+    weights: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,20 @@ class PosedTree:
     """What pose blend shapes respond to, of each joint but the root."""
     features_dpose: Float[Tensor, "B M C 3"]
     """Its derivative by the joint's axis-angle."""
+
+    def first(self, joints: int, coefficients: int) -> PosedTree:
+        """The tree of the first joints, with the derivatives by the first coefficients."""
+        by = self.bones_dbetas.unflatten(2, (3, -1))
+        if self.joints.shape[1] == joints and by.shape[3] == coefficients:
+            return self
+        return PosedTree(
+            self.R_world[:, :joints],
+            self.joints[:, :joints],
+            self.axes[:, :joints],
+            by[:, :joints, :, :coefficients].flatten(2),
+            self.features[:, : joints - 1],
+            self.features_dpose[:, : joints - 1],
+        )
 
 
 @dataclass(frozen=True)
@@ -70,12 +93,13 @@ def _chain(parents: tuple[int, ...], device: torch.device) -> _Chain:
 
 
 def pose_tree(model: BodyModel, betas: Float[Tensor, "B S"], rotvecs: Float[Tensor, "B J 3"]) -> PosedTree:
-    """Forward kinematics of the body's joints with what derivatives need; `rotvecs` has the root first.
+    """Forward kinematics of the first J joints with what derivatives need; `rotvecs` has the root first. `betas` may
+    go on with the expression.
 
     Each joint's transform is multiplied by that of its ancestor 1, 2, 4, 8 above (pointer jumping), so that a chain of
     nine joints takes four steps and few operations.
     """
-    n, n_betas = model.body_joints, model.num_betas
+    n, n_betas = rotvecs.shape[1], betas.shape[1]
     chain = _chain(model.parents[:n], betas.device)
     R_local, left = exp_and_left_jacobian(rotvecs)
     # Bone vectors from the parent; the root's is its position. One more row, 0 at the end, has the root's parent.
@@ -112,21 +136,30 @@ def _ancestors(parents: tuple[int, ...]) -> np.ndarray:
 class Points:
     """A fixed list of points on one model; each is a weighted mean of named joints and surface keypoints.
 
-    An empty entry, or one that names what the model lacks, gives a point at the root with `known` False.
+    An empty entry, or one that names what the model lacks, gives a point at the root with `known` False. An entry may
+    be a sum of vertices instead. `whole` points move with all joints of the model, and its expression.
     """
 
-    def __init__(self, model: BodyModel, entries: Sequence[dict[str, float]]) -> None:
+    def __init__(
+        self, model: BodyModel, entries: Sequence[dict[str, float] | VertexSum], *, whole: bool = False
+    ) -> None:
         if not model.body_joints:
             raise OptionError(f"a {model.kind.title} model is no whole body and cannot be fitted to one")
         self.model = model
-        self.known = [bool(entry) and all(model.has_point(name) for name in entry) for entry in entries]
-        skin = _Skin(model)
+        self.known = [
+            isinstance(entry, VertexSum) or (bool(entry) and all(model.has_point(name) for name in entry))
+            for entry in entries
+        ]
+        sums = [entry for entry in entries if isinstance(entry, VertexSum)]
+        skin = _Skin(model, sums, whole=whole)
         pieces = [
             (k, bone, piece)
             for k, entry in enumerate(entries)
             for bone, piece in skin.pieces(entry if self.known[k] else {"pelvis": 1.0}).items()
         ]
-        n_k, n_j = len(entries), model.body_joints
+        n_k, n_j, n_s = len(entries), skin.n, skin.shape.shape[2]
+        self.coefficients = ("betas", "expression") if n_s > model.num_betas else ("betas",)
+        """Blocks of coefficients that the points move with, in the order of the Jacobian's columns."""
         above = _ancestors(model.parents[:n_j])
         weight = np.zeros((n_k, n_j))
         for k, bone, piece in pieces:
@@ -149,7 +182,7 @@ class Points:
         self.weight = tensor(weight)
         self.member = tensor(member)
         self.offset = tensor(np.array([piece.offset for *_, piece in soft]).reshape(-1, 3))
-        self.offset_shape = tensor(np.array([piece.by_betas for *_, piece in soft]).reshape(-1, 3, model.num_betas))
+        self.offset_shape = tensor(np.array([piece.by_betas for *_, piece in soft]).reshape(-1, 3, n_s))
         self.below = tensor(above.T)  # (J, J): what hangs on joint i
         self.below_soft = tensor(below.T)
         # Per point k and joint i: the total weight below i.
@@ -167,7 +200,7 @@ class Points:
         # from the right so that the product is one large matrix: sums of joint and soft positions below the joint.
         moves = (weight @ above != 0) | (member @ below != 0)
         moves[point_of, joint_of + 1] = True
-        like = model.joints_template.new_empty(model.num_betas, columns).cpu().numpy()
+        like = model.joints_template.new_empty(n_s, columns).cpu().numpy()
         self.tables = PointTables.of(pieces, moves, tuple(model.parents[:n_j]), like)
         """The same for the loops of a CPU."""
         k, i = np.nonzero(moves)
@@ -176,15 +209,20 @@ class Points:
         pair = np.full(moves.shape, -1)
         pair[k, i] = np.arange(len(k))
         self.response_point, self.response_pair = index(point_of), index(pair[point_of, joint_of + 1])
+        self.joints = tuple(np.flatnonzero(moves.any(0)).tolist()) if whole else tuple(range(n_j))
+        """The joints that the Jacobian has columns of: all of the body's, or those that move any of the points."""
+        self.joint_index = index(np.array(self.joints, dtype=np.int64))
         # Where the pair's 3 x 3 numbers lie in the Jacobian's (K, 3, J, 3).
-        row = 3 * k[:, None] + np.arange(3)
-        self.pair_place = index(((row * n_j + i[:, None])[..., None] * 3 + np.arange(3)).ravel())
+        row, column = 3 * k[:, None] + np.arange(3), np.searchsorted(self.joints, i)
+        self.pair_place = index(((row * len(self.joints) + column[:, None])[..., None] * 3 + np.arange(3)).ravel())
 
     def __len__(self) -> int:
         return len(self.known)
 
     def place(self, tree: PosedTree, betas: Float[Tensor, "B S"]) -> PosedPoints:
-        """The points on a posed tree."""
+        """The points on a posed tree. Both may go on with joints and coefficients that the points do not know."""
+        n_s = self.offset_shape.shape[2]
+        tree, betas = tree.first(self.weight.shape[1], n_s), betas[:, :n_s]
         positions = self.weight @ tree.joints
         soft = None
         if self.has_soft:
@@ -218,7 +256,8 @@ class PosedPoints:
 
     def jacobian_pose(self) -> Float[Tensor, "B K 3 J3"]:
         """d position / d axis-angle of the joints, root first: the cross product axis x lever."""
-        p, (n_b, n_j) = self.points, self.tree.joints.shape[:2]
+        p, n_b = self.points, len(self.tree.joints)
+        n_j = len(p.joints)
         x, y, z = self.levers()[..., None].unbind(1)  # (B, N, 1)
         a, b, c = self.tree.axes[:, p.pair_joint].unbind(-2)  # (B, N, 3)
         by_pair = torch.stack([b * z - c * y, c * x - a * z, a * y - b * x], 2)
@@ -264,6 +303,8 @@ class PosedPoints:
         if p.has_response:
             felt = forces[..., p.response_point, None, :] @ over_n(self.response_dpose())
             pulled = pulled.index_add(-2, p.response_joint + 1, felt.squeeze(-2))
+        if len(p.joints) < pulled.shape[-2]:
+            pulled = pulled.index_select(-2, p.joint_index)
         return pulled.flatten(-2)
 
 
@@ -306,43 +347,52 @@ class _Piece:
 
 
 class _Skin:
-    """A model's skin in numbers, to be cut into pieces."""
+    """A model's skin in numbers, to be cut into pieces: that of its keypoints, and of some sums of vertices."""
 
-    def __init__(self, model: BodyModel) -> None:
+    def __init__(self, model: BodyModel, sums: Sequence[VertexSum] = (), *, whole: bool = False) -> None:
         def numbers(tensor: Tensor) -> np.ndarray:
             return tensor.double().cpu().numpy()
 
-        self.model, self.n = model, model.body_joints
-        self.rest, self.shape = numbers(model.joints_template), numbers(model.joints_shapedirs)[..., : model.num_betas]
-        self.rows = model.keypoint_vertices.cpu().numpy()
-        vertices = model.v_template[model.keypoint_vertices]
-        self.template, self.weights = numbers(vertices), numbers(model.weights[model.keypoint_vertices])
-        self.directions = numbers(model.shape_response(model.keypoint_vertices))
+        self.model, self.n = model, model.num_joints if whole else model.body_joints
+        self.rest, self.shape = numbers(model.joints_template), numbers(model.joints_shapedirs)
+        self.shape = self.shape[..., : None if whole else model.num_betas]
+        own = model.keypoint_vertices.cpu().numpy()
+        extra = np.unique([vertex for entry in sums for vertex in entry.vertices]).astype(np.int64)
+        vertices = torch.as_tensor(np.concatenate([own, np.setdiff1d(extra, own)]), device=model.device)
+        self.row = {int(vertex): row for row, vertex in enumerate(vertices.tolist())}
+        self.template, self.weights = numbers(model.v_template[vertices]), numbers(model.weights[vertices])
+        self.directions = numbers(model.shape_response(vertices, expression=whole))
         self.regressors = numbers(model.keypoint_weights)
-        self.response = numbers(model.pose_response(model.keypoint_vertices))
+        self.response = numbers(model.pose_response(vertices))
         full = model.full_pose(model.params())
         self.R_local = numbers(so3_exp(full)[0])
         fixed = pose_features(full[:, self.n :], so3_exp(full[:, self.n :]), model.feature_columns)
         self.fixed = numbers(fixed[0])
 
-    def pieces(self, entry: dict[str, float]) -> dict[int, _Piece]:
-        """The pieces of one point by their bone, those of hands, jaw and eyes brought to the body's."""
+    def pieces(self, entry: dict[str, float] | VertexSum) -> dict[int, _Piece]:
+        """The pieces of one point by their bone, those of joints that are held brought to the bone before them."""
         total: dict[int, _Piece] = {}
-        for name, w in entry.items():
-            is_joint, at = self.model.place(name)
-            found = {at: self._joint(w)} if is_joint else self._surface(w * self.regressors[at])
+        for found in self._parts(entry):
             for bone, piece in found.items():
                 bone, piece = self._on_body(bone, piece)
                 total[bone] = total[bone] + piece if bone in total else piece
         return total
 
+    def _parts(self, entry: dict[str, float] | VertexSum) -> Iterator[dict[int, _Piece]]:
+        if isinstance(entry, VertexSum):
+            yield self._surface(np.array([self.row[v] for v in entry.vertices]), np.array(entry.weights))
+            return
+        for name, w in entry.items():
+            is_joint, at = self.model.place(name)
+            used = np.zeros(0, np.int64) if is_joint else self.regressors[at].nonzero()[0]
+            yield {at: self._joint(w)} if is_joint else self._surface(used, w * self.regressors[at, used])
+
     def _joint(self, w: float) -> _Piece:
         zeros = np.zeros((3, *self.response.shape[2:]))[:, : self.n - 1]
         return _Piece(w, np.zeros(3), np.zeros((3, self.shape.shape[2])), zeros)
 
-    def _surface(self, regressor: np.ndarray) -> dict[int, _Piece]:
-        used = regressor.nonzero()[0]
-        share = regressor[used, None] * self.weights[used]  # (N, J)
+    def _surface(self, used: np.ndarray, weights: np.ndarray) -> dict[int, _Piece]:
+        share = weights[:, None] * self.weights[used]  # (N, J)
         # What the fixed joints' pose does to the skin is the same in every pose of the body.
         template = self.template[used] + np.einsum("ncmf,mf->nc", self.response[used][:, :, self.n - 1 :], self.fixed)
         found = {}

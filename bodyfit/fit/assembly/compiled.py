@@ -78,6 +78,6 @@ class Loops:
             tuple(model.parents[:n]),
             model.feature_columns,
             transl=layout["transl"].start,
-            columns=layout.joint_columns,
+            columns=layout.joint_columns[:n],
             betas=layout["betas"].start,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -34,7 +35,7 @@ class Weighted:
 
 def posed(setup: Setup, x: Float[Tensor, "B D"]) -> PosedTree:
     """The body at x."""
-    return pose_tree(setup.model, x[:, setup.layout["betas"]], setup.layout.rotvecs(x))
+    return pose_tree(setup.model, setup.layout.coefficients(x), setup.layout.rotvecs(x))
 
 
 def normal(
@@ -72,7 +73,8 @@ def add_to(
             _add_quadratic(normal, term, w2, [layout[name] for name in residual.blocks])
     if lists:
         tree = posed(setup, x)
-        placed = {key: mine.place(tree, variables["betas"]) for key, mine in points.items()}
+        coefficients = layout.coefficients(x)
+        placed = {key: mine.place(tree, coefficients) for key, mine in points.items()}
         for (key, feels_shape), members in lists.items():
             at = placed[key].positions + variables["transl"][:, None]
             terms = [(residual, w2, residual.at(at, variables, seen, stage)) for residual, w2 in members]
@@ -89,12 +91,12 @@ def vector(
     residual, layout = weighted.residual, setup.layout
     variables = layout.unpack(x)
     if isinstance(residual, PointResidual):
-        placed = residual.points(setup).place(posed(setup, x), variables["betas"])
+        placed = residual.points(setup).place(posed(setup, x), layout.coefficients(x))
         found = residual.vector(placed.positions + variables["transl"][:, None], variables, seen, stage)
         assert found.by_points is not None
         rows = found.by_points.flatten(2) @ placed.jacobian().flatten(1, 2)
         out = rows.new_zeros(*rows.shape[:2], layout.size)
-        out[:, :, list(layout.point_columns)] = rows
+        out[:, :, list(layout.point_columns(placed.points.joints, placed.points.coefficients))] = rows
         if not residual.feels_shape:
             out[:, :, layout["betas"]] = 0
     else:
@@ -138,15 +140,17 @@ def _add_points(
     own_stiffness = _sum([(w2, t.stiffness) for centred, w2, t in terms if not centred])
     assert force is not None
     # What points move with, but for the translation, with which they move as they are.
-    turned = 3 * len(layout.joint_columns)
-    by_joints = stiffness is not None or feels_shape or any(t.blocks or t.coupling for *_, t in terms)
+    betas = layout["betas"]
+    felt = [name for name in placed.points.coefficients if feels_shape or name != "betas"]
+    by_joints = stiffness is not None or bool(felt) or any(t.blocks or t.coupling for *_, t in terms)
     by_joints = by_joints or any(t.rows is not None and not centred for centred, _, t in terms)
     J = None
     if by_joints:
         J = placed.jacobian_pose().flatten(1, 2)  # (B, 3K, 3J)
-        if feels_shape:
-            J = torch.cat([J, placed.jacobian_betas().flatten(1, 2)], 2)
-    into = _Into(normal, layout, turned, feels_shape)
+        if felt:
+            by_shape = placed.jacobian_betas().flatten(1, 2)
+            J = torch.cat([J, by_shape if feels_shape else by_shape[..., betas.stop - betas.start :]], 2)
+    into = _Into(normal, layout, layout.point_columns(placed.points.joints, felt)[3:])
     if own_force is not None:
         into.gradient(layout["transl"], own_force.sum(1))
     pulled = force[:, None] if J is not None else torch.cat([force[:, None], *_rows(terms)], 1)
@@ -211,18 +215,15 @@ class _Into:
 
     sums: Normal
     layout: Variables
-    turned: int
-    """Columns of the joints' axis-angles."""
-    feels_shape: bool
+    columns: tuple[int, ...]
+    """Those of the Jacobian: the joints' axis-angles, then the coefficients."""
 
-    @property
+    @cached_property
     def _columns(self) -> slice | Tensor:
-        """Those of the Jacobian: the joints' axis-angles, then the betas."""
-        first, last = 3, 3 + self.turned + (self.layout["betas"].stop - self.layout["betas"].start)
-        last = last if self.feels_shape else 3 + self.turned
-        if self.layout.points_come_first:
+        first, last = self.columns[0], self.columns[-1] + 1
+        if self.columns == tuple(range(first, last)):
             return slice(first, last)
-        return torch.tensor(self.layout.point_columns[first:last], device=self.sums.gradient.device)
+        return torch.tensor(self.columns, device=self.sums.gradient.device)
 
     def gradient(self, where: slice, value: Tensor) -> None:
         self.sums.gradient[:, where].add_(value)

@@ -100,8 +100,9 @@ def spread(objective: StageObjective, x: Float[Tensor, "B D"], joints: Points, c
     """The covariance and each joint's deviation at solutions of a stage; `joints` are the body's, the root first."""
     W, M = _halves(objective, x, config)
     tree, layout = objective.tree(x), objective.terms.layout
-    J = joints.place(tree, x[:, layout["betas"]]).jacobian()
-    rows = (J.flatten(1, 2) @ W[:, :, list(layout.point_columns)].mT).unflatten(1, (-1, 3))
+    J = joints.place(tree, layout.coefficients(x)).jacobian()
+    columns = layout.point_columns(joints.joints, joints.coefficients)
+    rows = (J.flatten(1, 2) @ W[:, :, list(columns)].mT).unflatten(1, (-1, 3))
     by_M = (rows.flatten(1, 2) @ M).unflatten(1, (-1, 3))
 
     def deviation(rows: Float[Tensor, "B J 3 D"], by_M: Float[Tensor, "B J 3 D"]) -> Float[Tensor, "B J"]:
