@@ -69,11 +69,11 @@ def tiny_body(seed: int = 0, *, per_joint: int = 8, posedirs: bool = False) -> d
 
 def tiny_assets(kind: str, *, posedirs: str = "dense", seed: int = 0):
     """A body of any kind about its joints, obeying the laws of its layout; posedirs "none", "dense" or "blocks"."""
-    from bodyfit.body.families.kinds import KINDS
+    from bodyfit.body.families.kinds import FAMILIES
     from bodyfit.body.record import BodyAssets, HandSpace, PoseBlocks
     from bodyfit.skeleton import SMPL
 
-    layout, rng, around = KINDS[kind], np.random.default_rng(seed), 6
+    layout, rng, around = FAMILIES[kind], np.random.default_rng(seed), 6
     skeleton = layout.skeleton
     joints = np.zeros((len(skeleton), 3))
     for j, name in enumerate(skeleton.names):

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 from conftest import REST_JOINTS
 
-from bodyfit.body.families.kinds import KINDS
+from bodyfit.body.families.kinds import FAMILIES
 from bodyfit.skeleton import SMPL
 
 __all__ = ["FORMS", "Form", "body_arrays", "python2_pickle", "write"]
@@ -25,7 +25,7 @@ PER_JOINT = 4
 
 def rest_joints(kind: str, rng: np.random.Generator) -> np.ndarray:
     """(J, 3) metres: SMPL's T-pose where it has the joint; fingers run out along x, the rest strays from its parent."""
-    skeleton = KINDS[kind].skeleton
+    skeleton = FAMILIES[kind].skeleton
     joints = np.zeros((len(skeleton), 3))
     for j, (name, parent) in enumerate(zip(skeleton.names, skeleton.parents, strict=True)):
         outward = 0.03 * np.array([1.0 if name.startswith("left") else -1.0, 0, 0]) if name[-1] in "123" else 0.0
@@ -40,7 +40,7 @@ def body_arrays(kind: str, *, columns: int = 10, seed: int = 0, local: bool = Fa
 
     columns: of shapedirs. local: pose blend shapes act on a tenth of the vertices, else on all.
     """
-    layout, rng = KINDS[kind], np.random.default_rng(seed)
+    layout, rng = FAMILIES[kind], np.random.default_rng(seed)
     n_j = len(layout.skeleton)
     n_v = PER_JOINT * n_j
     owner = np.repeat(np.arange(n_j), PER_JOINT)

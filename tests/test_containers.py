@@ -419,4 +419,4 @@ def test_the_readers_cover_what_they_name():
         data = make(NEW_JOBLIB)
         if name != "none":
             assert compressed.compression_of(data[:16]) is not None, name
-            assert compressed.unpacked(data, MOTION_LIMITS) == NEW_JOBLIB, name
+            assert compressed.unpack(data, MOTION_LIMITS) == NEW_JOBLIB, name

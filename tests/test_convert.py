@@ -16,9 +16,9 @@ from conftest import tiny_assets
 from official_files import FORMS, write
 
 from bodyfit.body.assets import load_assets
-from bodyfit.body.families.kinds import KINDS
+from bodyfit.body.families.kinds import FAMILIES
 from bodyfit.body.model import load_model
-from bodyfit.body.record import BodyAssets, Landmarks, PoseBlocks
+from bodyfit.body.record import BodyAssets, FaceLandmarks, PoseBlocks
 from bodyfit.cli.main import main
 from bodyfit.errors import AssetError, OptionError, OutputError
 from bodyfit.io import save_model
@@ -75,14 +75,14 @@ def test_a_published_file_survives_both_layouts(tmp_path, form):
 
 
 @pytest.mark.parametrize("posedirs", ["none", "dense", "blocks"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_any_body_survives(tmp_path, kind, posedirs):
     """Also with what no published file has: no expression, landmarks without a contour, one hand, a gender."""
     if kind == "star" and posedirs == "blocks":
         pytest.skip("STAR's pose blend shapes are dense")
     full = tiny_assets(kind, posedirs=posedirs)
     rng = np.random.default_rng(0)
-    landmarks = Landmarks(np.arange(51) % len(full.faces), rng.dirichlet(np.ones(3), 51))
+    landmarks = FaceLandmarks(np.arange(51) % len(full.faces), rng.dirichlet(np.ones(3), 51))
     sums = full.weights.sum(1, keepdims=True)
     for body in (
         dataclasses.replace(full, gender="female", weights=full.weights / sums),
@@ -304,7 +304,7 @@ def test_info_describes_every_form(run, tmp_path: Path):
         assert (code, err) == (0, ""), form
         facts = json.loads(out)
         assert facts["kind"] == "body model"
-        assert facts["model"] == KINDS[made.kind].title
+        assert facts["model"] == FAMILIES[made.kind].title
         assert facts["vertices"] == len(arrays["v_template"])
         assert facts["joints"] == len(arrays["weights"][0])
         assert facts["betas"] == {400: 300, 20: 10}.get(made.columns, made.columns)
@@ -315,7 +315,7 @@ def test_info_describes_every_form(run, tmp_path: Path):
     assert (code, err) == (0, "")
     listed = json.loads(out)["models"]
     assert {entry["file"] for entry in listed} == {made.file for made in FORMS.values()}
-    assert {entry["model"] for entry in listed} == {KINDS[made.kind].title for made in FORMS.values()}
+    assert {entry["model"] for entry in listed} == {FAMILIES[made.kind].title for made in FORMS.values()}
     (tmp_path / "smpl" / "SMPL_NEUTRAL.pkl").write_bytes(b"\x80\x02cos\nsystem\n.")
     code, out, _ = run("info", tmp_path)
     assert code == 0
@@ -327,5 +327,5 @@ def test_info_describes_the_shipped_bodies(run, source):
     code, out, _ = run("info", source, "--json")
     facts = json.loads(out)
     assert code == 0
-    assert facts["joints"] == len(KINDS[SHIPPED[source]].skeleton)
+    assert facts["joints"] == len(FAMILIES[SHIPPED[source]].skeleton)
     assert 1.4 < facts["height_m"] < 2.0

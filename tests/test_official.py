@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from bodyfit.body.assets import load_assets
-from bodyfit.body.families.kinds import KINDS
+from bodyfit.body.families.kinds import FAMILIES
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.body.record import PoseBlocks
 from bodyfit.errors import AssetError
@@ -139,7 +139,7 @@ def test_an_smpl_npz_is_the_body_of_the_pickle_with_its_arrays(files):
 
 def star(arrays: dict[str, np.ndarray], params: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
     """STAR one body and one joint at a time, by its paper (Osman et al. 2020, eq. 1 to 5)."""
-    parents = KINDS["star"].skeleton.parents
+    parents = FAMILIES["star"].skeleton.parents
     bodies = []
     for b in range(BATCH):
         beta, transl = params["betas"][b].numpy(), params["transl"][b].numpy()
@@ -205,7 +205,7 @@ def test_layouts_are_recognised_by_content_and_not_by_name(files, form, tmp_path
     found = load_assets(path)
     renamed = load_assets(shutil.copy(path, tmp_path / "anything"))
     for body in (found, renamed):
-        assert body.kind is KINDS[made.kind]
+        assert body.kind is FAMILIES[made.kind]
         np.testing.assert_array_equal(body.v_template, arrays["v_template"])
         np.testing.assert_array_equal(body.J_regressor, arrays["J_regressor"])
         np.testing.assert_allclose(body.weights, arrays["weights"], atol=1e-15)

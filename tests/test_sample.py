@@ -11,7 +11,7 @@ from conftest import tiny_assets
 from scipy.stats import kstest, truncnorm
 
 import bodyfit
-from bodyfit.body.anthropometry.cross_section import closed
+from bodyfit.body.anthropometry.cross_section import close_holes
 from bodyfit.body.contact.self_contact import SelfContact
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.body.pose_prior import load_pose_prior
@@ -127,10 +127,10 @@ def test_rare_and_single_heights_are_met(model):
     ],
 )
 def test_heights_that_nobody_has_are_refused(model, heights, says):
-    from bodyfit.body.anthropometry.height import Stature, check_heights
+    from bodyfit.body.anthropometry.height import HeightDistribution, check_heights
 
     with pytest.raises(OptionError, match=says):
-        Stature(model, 10, check_heights(heights), 3.0)
+        HeightDistribution(model, 10, check_heights(heights), 3.0)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def _hand_in_trunk(model: BodyModel, vertices: np.ndarray) -> float:
     names = ("pelvis", "spine1", "spine2", "spine3", "neck", "left_collar", "right_collar")
     trunk = np.isin(owner, [index(name) for name in names])
     arms = np.isin(owner, [index(f"{s}_{j}") for s in ("left", "right") for j in ("elbow", "wrist", "hand")])
-    lidded, rims = closed(faces[trunk[faces].sum(1) >= 2], len(owner))
+    lidded, rims = close_holes(faces[trunk[faces].sum(1) >= 2], len(owner))
     corners = np.concatenate([vertices, *(vertices[rim].mean(0, keepdims=True) for rim in rims)])[lidded]
     skin, own = vertices[arms][1::3], vertices[trunk]
     skin = skin[((skin > own.min(0)) & (skin < own.max(0))).all(1)]

@@ -1,4 +1,4 @@
-"""What goes into a body model and what comes out, as records."""
+"""Define the inputs and outputs of a body model as records, and check and complete its parameters."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ __all__ = ["BodyOutput", "BodyParams", "ParamSize", "complete"]
 class BodyParams(ByValue, Mapping[str, Tensor]):
     """Parameters of a batch of bodies, named as in smplx; a mapping, so that `model(**params)` works.
 
-    Parameters that the model's layout does not have are None and no items of the mapping.
+    Parameters that the model's layout lacks are None and not items of the mapping.
     """
 
     betas: Float[Tensor, "B S"]
     """Shape, in standard deviations."""
     body_pose: Float[Tensor, "B P"]
-    """Axis-angle of the body's joints but the root, radians, flat: (B, 69) for SMPL and STAR, (B, 63) for SMPL-H and
-    SMPL-X, whose hands and face have their own parameters."""
+    """Axis-angles of the body's joints except the root, radians, flat: (B, 69) for SMPL and STAR, (B, 63) for SMPL-H
+    and SMPL-X, whose hands and face have their own parameters."""
     global_orient: Float[Tensor, "B 3"]
     """Axis-angle of the root, radians."""
     transl: Float[Tensor, "B 3"]
     """Translation, metres."""
     left_hand_pose: Float[Tensor, "B L"] | None = None
-    """Axis-angle of 15 finger joints (B, 45), or the first n < 45 coefficients of the hand's components (B, n); about
-    the mean hand."""
+    """Axis-angles of 15 finger joints (B, 45), or the first n < 45 coefficients of the hand's components (B, n); added
+    to the mean hand."""
     right_hand_pose: Float[Tensor, "B L"] | None = None
-    """The same, right."""
+    """The right hand's pose, as `left_hand_pose`."""
     jaw_pose: Float[Tensor, "B 3"] | None = None
-    """Axis-angle, radians."""
+    """Axis-angle of the jaw, radians."""
     leye_pose: Float[Tensor, "B 3"] | None = None
-    """Axis-angle, radians."""
+    """Axis-angle of the left eye, radians."""
     reye_pose: Float[Tensor, "B 3"] | None = None
-    """Axis-angle, radians."""
+    """Axis-angle of the right eye, radians."""
     expression: Float[Tensor, "B E"] | None = None
-    """Expression, in standard deviations."""
+    """Expression coefficients, in standard deviations."""
     hand_pose: Float[Tensor, "B L"] | None = None
-    """MANO's one hand, as left_hand_pose."""
+    """The hand of a MANO model, as `left_hand_pose`."""
     neck_pose: Float[Tensor, "B 3"] | None = None
-    """FLAME's neck, axis-angle, radians."""
+    """Axis-angle of FLAME's neck, radians."""
 
     def __getitem__(self, key: str) -> Tensor:
         value = getattr(self, key) if key in self.__dataclass_fields__ else None
@@ -63,15 +63,15 @@ class BodyParams(ByValue, Mapping[str, Tensor]):
 
     @property
     def batch(self) -> int:
-        """How many bodies."""
+        """Number of bodies."""
         return self.betas.shape[0]
 
     def select(self, index: Tensor | slice | list[int]) -> BodyParams:
-        """Some of the bodies."""
+        """Select bodies by index, mask or slice."""
         return BodyParams(**{name: value[index] for name, value in self.items()})
 
     def to(self, *args, **kwargs) -> BodyParams:
-        """As `Tensor.to`, for every parameter."""
+        """Apply `Tensor.to` to every parameter."""
         return BodyParams(**{name: value.to(*args, **kwargs) for name, value in self.items()})
 
 
@@ -80,28 +80,28 @@ class BodyOutput(ByValue):
     """A batch of posed bodies."""
 
     vertices: Float[Tensor, "B V 3"]
-    """Metres."""
+    """Posed vertices, metres."""
     joints: Float[Tensor, "B J 3"]
-    """Metres, in the order of the model's `skeleton`."""
+    """Posed joints in the order of the model's `skeleton`, metres."""
 
 
 @dataclass(frozen=True)
 class ParamSize:
-    """How wide one parameter of a model may be."""
+    """The accepted widths of one parameter of a model."""
 
     full: int
-    """Columns."""
+    """Number of columns."""
     joints: int = 0
-    """Of a pose, the joints that it turns, so that (B, joints, 3) is taken too."""
+    """Number of joints that a pose turns, so that (B, joints, 3) is accepted too."""
     default: int | None = None
-    """Columns of the zeros that stand for a parameter left out, where not `full`."""
+    """Columns of the zeros that replace a missing parameter; None for `full`."""
     shorter: bool = False
-    """Whether fewer columns may be given: coefficients of components, of which the others are zero."""
+    """Accept fewer columns: coefficients of which the others are zero."""
     padded: bool = False
-    """Whether those are filled with zeros."""
+    """Pad these with zeros to `full` columns."""
 
     def flat(self, name: str, value: Tensor) -> Tensor:
-        """(B, columns), or an error that says what is expected."""
+        """Return the value as (B, columns). Raises `ShapeError`."""
         if value.ndim == 3 and self.joints and value.shape[1:] == (self.joints, 3):
             value = value.flatten(1)
         if value.ndim != 2 or not (value.shape[1] == self.full or (self.shorter and value.shape[1] < self.full)):
@@ -112,14 +112,15 @@ class ParamSize:
 
 
 def complete(
-    given: Mapping[str, Tensor | None], sizes: Mapping[str, ParamSize], like: Tensor, layout: str
+    values: Mapping[str, Tensor | None], sizes: Mapping[str, ParamSize], like: Tensor, layout: str
 ) -> BodyParams:
-    """Checked parameters of one batch, those left out as zeros; a batch of 1 is repeated to the batch of the others.
+    """Check parameters, replace missing ones by zeros and repeat a batch of 1 to the batch of the others.
 
-    Raises `ShapeError`, and `OptionError` where the layout does not have a parameter.
+    `like` gives dtype and device, `layout` the name for errors. Raises `ShapeError`, and `OptionError` where the layout
+    does not have a parameter.
     """
     flat: dict[str, Tensor] = {}
-    for name, value in given.items():
+    for name, value in values.items():
         if value is None:
             continue
         if name not in sizes:
@@ -129,10 +130,10 @@ def complete(
     batch = max(batches) if 0 not in batches else 0
     if not batches <= {1, batch}:
         raise ShapeError("batches differ: " + ", ".join(f"{k} {v.shape[0]}" for k, v in flat.items()))
-    every: dict[str, Tensor] = {}
+    completed: dict[str, Tensor] = {}
     for name, size in sizes.items():
         if name not in flat:
-            every[name] = like.new_zeros(batch, size.full if size.default is None else size.default)
+            completed[name] = like.new_zeros(batch, size.full if size.default is None else size.default)
         else:
-            every[name] = flat[name] if len(flat[name]) == batch else flat[name].expand(batch, -1)
-    return BodyParams(**every)
+            completed[name] = flat[name] if len(flat[name]) == batch else flat[name].expand(batch, -1)
+    return BodyParams(**completed)

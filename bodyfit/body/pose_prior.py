@@ -1,4 +1,4 @@
-"""The Gaussian mixture over body poses as an asset: read, checked, sampled."""
+"""Load, check and sample the Gaussian mixture prior over body poses."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _ANGLES = 3 * (len(SMPL.names) - 1)
 
 @dataclass(frozen=True)
 class PosePrior:
-    """A full-covariance mixture over 69 angles (axis-angle of joints 1 to 23), or the first of them; float64."""
+    """A full-covariance Gaussian mixture over 69 angles (axis-angles of joints 1 to 23), or the first P; float64."""
 
     means: Float[np.ndarray, "M P"]
-    """Radians."""
+    """Means of the components, radians."""
     covars: Float[np.ndarray, "M P P"]
-    """Radians squared."""
+    """Covariances of the components, radians squared."""
     weights: Float[np.ndarray, "M"]
-    """Sum to 1."""
+    """Weights of the components, sum 1."""
     limits_lower: Float[np.ndarray, "P"]
-    """Joint limits, axis-angle components in radians."""
+    """Lower joint limits, axis-angle components in radians."""
     limits_upper: Float[np.ndarray, "P"]
-    """The same, from above."""
+    """Upper joint limits, axis-angle components in radians."""
 
     @property
     def mean(self) -> Float[np.ndarray, "P"]:
@@ -40,7 +40,7 @@ class PosePrior:
         return self.weights @ self.means
 
     def of_joints(self, joints: int) -> PosePrior:
-        """The prior of the first `joints` joints, root included: a mixture's marginal is that of its components."""
+        """Marginalise the prior to the first `joints` joints, root included, component by component."""
         n = 3 * (joints - 1)
         return PosePrior(
             self.means[:, :n],
@@ -51,29 +51,30 @@ class PosePrior:
         )
 
     def sample(self, n: int, *, seed: int) -> Float[np.ndarray, "N P"]:
-        """Poses from the mixture, truncated to the joint limits; the same for the same seed.
+        """Sample n poses from the mixture, clamped to the joint limits; reproducible by the seed.
 
-        Components beyond a limit are set to it: in 69 dimensions nearly no sample lies within all of them.
+        Angles beyond a limit are set to it: in 69 dimensions nearly no sample lies within all of them.
         """
         rng = np.random.default_rng(seed)
         return self.pose_of(rng.random(n), rng.standard_normal((n, self.means.shape[1])))
 
     def pose_of(self, uniform: Float[np.ndarray, " N"], normal: Float[np.ndarray, "N P"]) -> Float[np.ndarray, "N P"]:
-        """The poses that random numbers stand for: those in [0, 1) choose the components, standard normal ones the
-        places in them.
-        """
+        """Map random numbers to poses: `uniform` in [0, 1) chooses the components, `normal` the samples from them."""
         which = np.searchsorted(self.weights.cumsum() / self.weights.sum(), uniform, side="right")
         poses = self.means[which] + np.einsum("nij,nj->ni", self._roots[which], normal)
         return poses.clip(self.limits_lower, self.limits_upper)
 
     @cached_property
     def _roots(self) -> Float[np.ndarray, "M P P"]:
+        """Cholesky factors of the covariances."""
         return np.linalg.cholesky(self.covars)
 
 
 def load_pose_prior(path: str | Path | None = None) -> PosePrior:
-    """The shipped prior, or a file with means (M, 69), covars (M, 69, 69) and weights (M): an npz, or a pickle in the
-    layout of SMPLify's gmm_08.pkl, read without running it. A file without limits gets the shipped ones.
+    """Load the shipped prior, or a file with means (M, 69), covars (M, 69, 69) and weights (M).
+
+    An npz, or a pickle in the layout of SMPLify's gmm_08.pkl, read without executing it. A file without joint limits
+    gets the shipped ones. Raises `AssetError`, naming the file.
     """
     shipped = asset_path("prior", "pose_gmm.npz")
     path = shipped if path is None else Path(path)

@@ -1,4 +1,4 @@
-"""Random bodies."""
+"""Sample random bodies: shapes from the model's normal distribution, poses from the pose prior."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bodyfit.body.anthropometry.height import Stature, check_heights
+from bodyfit.body.anthropometry.height import HeightDistribution, check_heights
 from bodyfit.body.contact.self_contact import SelfContact
 from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.body.pose_prior import PosePrior, load_pose_prior
@@ -19,13 +19,13 @@ from bodyfit.errors import OptionError
 __all__ = ["POSES", "random_bodies"]
 
 POSES = ("mocap-like", "rest", "a-pose")
-"""Drawn from the pose prior, the model's T-pose, the T-pose with the arms 45 degrees down."""
+"""Poses: sampled from the pose prior, the model's T-pose, or the T-pose with the arms 45 degrees down."""
 
 _BETAS = 10
 _TOUCH_M = 0.01
-"""Skin that gives way where it is touched: deeper contact counts as running into oneself."""
-_TRIES = 50
-"""Draws of a pose, about half of which fail: one body in 10^15 is left, and of its poses the least bad is kept."""
+"""Depth of contact that soft tissue allows; deeper contact counts as self-penetration."""
+_MAX_DRAWS = 50
+"""Draws of a pose, about half of which are rejected: one body in 10^15 is left, which keeps its least bad pose."""
 _CHUNK = 64
 
 
@@ -40,13 +40,13 @@ def random_bodies(
     heights: Sequence[float | int] | None = None,
     floor: bool = False,
 ) -> BodyParams:
-    """`n` bodies: betas from the model's normal distribution within `max_sd` deviations, upright at the origin.
+    """Sample `n` bodies: betas from the standard normal distribution within `max_sd` deviations, upright at the origin.
 
-    pose: "mocap-like" (from the pose prior within the joint limits; poses in which a limb runs more than about 1 cm
-    into another part are drawn anew), "rest" (the T-pose) or "a-pose" (the arms 45 degrees down). heights: least and
-    greatest stature, metres; shapes are then distributed as those of the population's people of such stature. floor:
-    the lowest vertex is at y = 0, else the pelvis is where the model has it.
-    The same seed gives the same bodies, and body i does not depend on `n`. Raises `OptionError`.
+    pose: "mocap-like" (from the pose prior within the joint limits; poses in which a limb penetrates another part by
+    more than about 1 cm are drawn again), "rest" (the T-pose) or "a-pose" (the arms 45 degrees down). heights: least
+    and greatest height, metres; shapes are then conditioned on heights in that range. floor: translate the lowest
+    vertex to y = 0; otherwise the pelvis stays where the model has it. The same seed gives the same bodies, and body i
+    does not depend on `n`. Raises `OptionError`.
     """
     if n < 0:
         raise OptionError(f"n must not be negative, got {n}")
@@ -73,60 +73,61 @@ def random_bodies(
 def _shapes(
     n: int, model: BodyModel, seed: int, max_sd: float, heights: Sequence[float | int] | None
 ) -> Float[np.ndarray, "N S"]:
-    """Betas, each body's from numbers of its own."""
+    """Sample betas, each body from its own random stream. Raises `OptionError`."""
     columns = min(model.num_betas, _BETAS)
-    stature = None if heights is None else Stature(model, columns, check_heights(heights), max_sd)
+    distribution = None if heights is None else HeightDistribution(model, columns, check_heights(heights), max_sd)
     sources = [np.random.default_rng([seed, 1, i]) for i in range(n)]
     betas = np.zeros((n, columns))
-    left = np.arange(n)
-    for _ in range(_TRIES):
-        drawn = np.stack([sources[i].standard_normal(columns) for i in left]) if len(left) else betas[:0]
-        # Folded at the limit, not clipped: no heap of bodies there.
-        drawn = np.where(np.abs(drawn) > max_sd, np.fmod(drawn, max_sd), drawn)
-        fits = np.ones(len(left), bool)
-        if stature is not None:
-            drawn, fits = stature.conditioned(drawn)
-        betas[left] = drawn
-        left = left[~fits | (np.abs(drawn).max(1, initial=0.0) > max_sd)]  # some move beyond it for the height's sake
-        if not len(left):
+    remaining = np.arange(n)
+    for _ in range(_MAX_DRAWS):
+        draws = np.stack([sources[i].standard_normal(columns) for i in remaining]) if len(remaining) else betas[:0]
+        # Wrapped at the limit, not clipped, so that bodies do not pile up there.
+        draws = np.where(np.abs(draws) > max_sd, np.fmod(draws, max_sd), draws)
+        fits = np.ones(len(remaining), bool)
+        if distribution is not None:
+            draws, fits = distribution.condition(draws)
+        betas[remaining] = draws
+        # Conditioning on height moves some bodies beyond the limit: draw those again.
+        remaining = remaining[~fits | (np.abs(draws).max(1, initial=0.0) > max_sd)]
+        if not len(remaining):
             return betas
     raise OptionError(f"hardly any body within max_sd={max_sd:g} has one of the heights {heights}; give a wider range")
 
 
 def _free_poses(betas: Float[Tensor, "N S"], model: BodyModel, prior: PosePrior, seed: int) -> Float[Tensor, "N P"]:
-    """Poses of the prior in which the bodies do not run into themselves."""
+    """Sample poses from the prior without self-penetration."""
     n, angles = len(betas), 3 * (model.body_joints - 1)
     contact = SelfContact(model)
     sources = [np.random.default_rng([seed, 2, i]) for i in range(n)]
     poses = betas.new_zeros(n, angles)
     least = torch.full((n,), torch.inf, dtype=torch.float64)
-    left = torch.arange(n)
-    for _ in range(_TRIES):
-        if not len(left):
+    remaining = torch.arange(n)
+    for _ in range(_MAX_DRAWS):
+        if not len(remaining):
             break
-        uniform = np.array([sources[i].random() for i in left.tolist()])
-        normal = np.stack([sources[i].standard_normal(prior.means.shape[1]) for i in left.tolist()])
-        drawn = torch.from_numpy(prior.pose_of(uniform, normal)[:, :angles]).to(betas)
-        depth = _depth(model, contact, betas[left], drawn)
-        better = depth < least[left]
-        poses[left[better]], least[left[better]] = drawn[better.to(drawn.device)], depth[better]
-        left = left[depth > _TOUCH_M]
+        uniform = np.array([sources[i].random() for i in remaining.tolist()])
+        normal = np.stack([sources[i].standard_normal(prior.means.shape[1]) for i in remaining.tolist()])
+        draws = torch.from_numpy(prior.pose_of(uniform, normal)[:, :angles]).to(betas)
+        depth = _depth(model, contact, betas[remaining], draws)
+        better = depth < least[remaining]
+        poses[remaining[better]], least[remaining[better]] = draws[better.to(draws.device)], depth[better]
+        remaining = remaining[depth > _TOUCH_M]
     return poses
 
 
 def _depth(
     model: BodyModel, contact: SelfContact, betas: Float[Tensor, "B S"], body_pose: Float[Tensor, "B P"]
 ) -> Float[Tensor, "B"]:
-    """How deep bodies are in themselves, metres; some at a time, for meshes are large."""
-    found = []
+    """Measure the depth of self-penetration, metres; in chunks, to bound the memory of meshes."""
+    depths = []
     for rows in torch.arange(len(betas)).split(_CHUNK):
         with torch.no_grad():
-            found.append(contact.depth(model(betas=betas[rows], body_pose=body_pose[rows]).vertices))
-    return torch.from_numpy(np.concatenate(found))
+            depths.append(contact.depth(model(betas=betas[rows], body_pose=body_pose[rows]).vertices))
+    return torch.from_numpy(np.concatenate(depths))
 
 
 def _arms_down(model: BodyModel) -> Float[Tensor, "P"]:
-    """Shoulders turned about z so that on the mean body the lines from shoulder to wrist fall 45 degrees."""
+    """Return the pose whose shoulders turn about z until the mean body's arms point 45 degrees down."""
     pose = model.v_template.new_zeros(model.body_joints, 3)
     rest = model.joints_template
     for side, outward in (("left", 1.0), ("right", -1.0)):
@@ -137,6 +138,7 @@ def _arms_down(model: BodyModel) -> Float[Tensor, "P"]:
 
 
 def _on_floor(params: BodyParams, model: BodyModel) -> BodyParams:
+    """Translate bodies so that their lowest vertices are at y = 0."""
     lowest = [params.transl[:0, 1]]
     for rows in torch.arange(params.batch).split(_CHUNK):
         with torch.no_grad():

@@ -118,10 +118,10 @@ def _gpu() -> str | None:
 
 def _contents(file: Path) -> dict[str, Any]:
     """What a file holds: a fit, parameters, or else a body model, whose reader says what is wrong with it."""
-    from bodyfit.body.families.open import OPEN_KINDS
+    from bodyfit.body.families.open import OPEN_FAMILIES
     from bodyfit.images.frame import IMAGE_SUFFIXES
 
-    if str(file) in OPEN_KINDS:
+    if str(file) in OPEN_FAMILIES:
         return _describe(str(file))
     if file.is_dir():
         if any((file / name).is_file() for name in ("summary.json", "status.jsonl")):

@@ -1,6 +1,6 @@
-"""What a tape measure and scales say about a body.
+"""Measure the height, mass, girths and lengths of bodies.
 
-Nothing here is tied to a mesh: regions come from the skinning weights, levels from joints and from the surface itself.
+Independent of the mesh's topology: regions come from the skinning weights, levels from joints and the surface itself.
 Definitions follow ISO 8559-1:2017 and ANSUR II (Gordon et al. 2014) as far as a surface without palpable bones allows.
 """
 
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bodyfit.body.anthropometry.cross_section import Region, closed, hull_perimeters, mesh_edges, smoothed
+from bodyfit.body.anthropometry.cross_section import Region, close_holes, hull_perimeters, mesh_edges, smooth_over_edges
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.skeleton import SMPL, Skeleton
 
@@ -25,10 +25,10 @@ __all__ = ["BODY_DENSITY", "Measurements", "TapeMeasure", "measure"]
 BODY_DENSITY = 985.0
 """Mean density of the living body with air in its lungs, kg/m3."""
 
-_CHUNK = 16  # bodies at a time: what they need stays near the processor
+_CHUNK = 16  # bodies at a time, so that their arrays fit the cache
 _ARM_IN_TRUNK = 0.1
-"""Skin that follows the arm more than this is not the trunk's. In a T-pose the flesh before and behind the armpit is
-drawn out along the arm; a tape under hanging arms does not go round it (it would add 5 to 9 cm to a man's chest)."""
+"""Largest weight of the arm for skin that counts as the trunk's. In a T-pose the flesh in front of and behind the
+armpit is stretched along the arm; a tape under hanging arms excludes it (it would add 5 to 9 cm to a man's chest)."""
 _JOINTS = (
     *("pelvis", "spine1", "spine2", "spine3", "neck", "head", "left_collar", "right_collar"),
     *(f"{side}_{joint}" for side in ("left", "right") for joint in ("hip", "knee", "ankle")),
@@ -42,10 +42,10 @@ _THIGH_LEVEL = 0.05  # from the crotch (0) to the knee joints (1)
 
 @dataclass(frozen=True)
 class Measurements:
-    """Measurements of a batch of bodies in the rest pose: metres and kilograms. NaN where a body has no such place."""
+    """Measurements of a batch of bodies in the rest pose: metres and kilograms. NaN where a body lacks the region."""
 
     height: Float[Tensor, " B"]
-    """Stature: from the soles to the top of the head, barefoot."""
+    """Height (stature): from the soles to the top of the head, barefoot."""
     mass: Float[Tensor, " B"]
     """Kilograms: the volume that the surface encloses, times a density."""
     chest: Float[Tensor, " B"]
@@ -74,7 +74,7 @@ class Measurements:
 
 
 class TapeMeasure:
-    """Measures bodies of one topology in their rest pose, in the model's frame: y up, z forward, upright, a T-pose."""
+    """Measures bodies of one topology in the rest pose (upright T-pose), in the model's frame: y up, z forward."""
 
     def __init__(self, faces: Int[Tensor, "F 3"], weights: Float[Tensor, "V J"], skeleton: Skeleton = SMPL) -> None:
         self._faces = faces.detach().cpu().numpy()
@@ -88,16 +88,16 @@ class TapeMeasure:
         arms = [limb("left_shoulder"), limb("right_shoulder")]
         legs = [limb("left_hip"), limb("right_hip")]
         ends = limb("head"), limb("left_knee"), limb("right_knee")
-        # Painted weights are ragged: a section then gains and loses tips, and the girth jumps by millimetres.
-        off_trunk = smoothed(arms[0] + arms[1], mesh[0], 3) - _ARM_IN_TRUNK
+        # Skinning weights are noisy: without smoothing, girths would jump by millimetres from shape to shape.
+        off_trunk = smooth_over_edges(arms[0] + arms[1], mesh[0], 3) - _ARM_IN_TRUNK
         self._trunk = Region.where(np.maximum(off_trunk, np.max(ends, 0) - 0.5), *mesh)
         self._upper = Region.where(np.maximum(off_trunk, 0.5 - limb("spine3")), *mesh)
         self._arms = [Region.where(0.5 - w, *mesh) for w in arms]
-        # Legs end where they meet, not at a level: the thighs of many bodies touch or run into each other.
+        # The legs end where they meet, not at a level: the thighs of many bodies touch or intersect.
         self._legs = [Region.where(1e-3 - w, *mesh) for w in (legs[0] - legs[1], legs[1] - legs[0])]
         self._shoulders = Region.where(0.05 - limb("left_collar") - limb("right_collar"), *mesh)
         self._between, self._between_at = _midline(self._faces, *legs)
-        self._closed, self._rims = closed(self._faces, len(self._weights))
+        self._closed, self._rims = close_holes(self._faces, len(self._weights))
 
     def measure(
         self,
@@ -106,7 +106,7 @@ class TapeMeasure:
         *,
         density: float | int = BODY_DENSITY,
     ) -> Measurements:
-        """The measurements of rest-pose bodies, metres; `density` is in kg/m3."""
+        """Measure bodies in the rest pose (metres); `density` is in kg/m3. Raises `ShapeError`."""
         check_shape("vertices", vertices, (None, len(self._weights), 3))
         check_shape("joints", joints, (vertices.shape[0], len(self._skeleton.names), 3))
         names = [f.name for f in fields(Measurements)]
@@ -117,21 +117,21 @@ class TapeMeasure:
     def values(
         self, names: Sequence[str], vertices: Tensor, joints: Tensor, *, density: float | int = BODY_DENSITY
     ) -> Float[np.ndarray, "B M"]:
-        """Some of the measurements by name, in float64; the others cost nothing."""
+        """Compute only the named measurements, in float64, a column each. Raises `OptionError`."""
         if not density > 0:
             raise OptionError(f"density must be positive (kg/m3; a living body's is {BODY_DENSITY:g}), got {density}")
         rows = [np.zeros((0, len(names)))]
         for mesh, rest in zip(vertices.detach().split(_CHUNK), joints.detach().split(_CHUNK), strict=True):
-            if not len(mesh):  # an empty batch is one empty part
+            if not len(mesh):  # an empty batch splits into one empty part
                 continue
-            # Vertices first: what is gathered by vertex then lies together for all bodies, which is far faster.
+            # Vertices as the first axis: gathering by vertex then reads all bodies contiguously, which is far faster.
             mesh = np.ascontiguousarray(mesh.cpu().double().numpy().swapaxes(0, 1))
             bodies = _Bodies(self, mesh, rest.cpu().double().numpy())
             rows.append(np.stack([_MEASURES[name](bodies) for name in names], 1))
         return np.concatenate(rows) * np.array([density if name == "mass" else 1.0 for name in names])
 
     def _limb(self, top: str) -> Float[np.ndarray, " V"]:
-        """How much each vertex follows a joint and what hangs on it, fingers and all."""
+        """Sum each vertex's skinning weights over a joint and its descendants."""
         parents = self._skeleton.parents
         below = [self._skeleton.index(top)]
         for joint, parent in enumerate(parents):  # a parent comes before its children
@@ -149,33 +149,36 @@ def measure(
     skeleton: Skeleton = SMPL,
     density: float | int = BODY_DENSITY,
 ) -> Measurements:
-    """The measurements of bodies in the rest pose (y up, z forward, upright, a T-pose), metres and kilograms.
+    """Measure bodies in the rest pose (upright T-pose, y up, z forward), in metres and kilograms.
 
-    `density` is in kg/m3. To measure many batches of one model, make a `TapeMeasure` once.
+    `density` is in kg/m3. To measure many batches of one model, make a `TapeMeasure` once. Raises `ShapeError` and
+    `OptionError`.
     """
     return TapeMeasure(faces, weights, skeleton).measure(vertices, joints, density=density)
 
 
 class _Bodies:
-    """A few bodies under the tape."""
+    """A batch of bodies being measured, vertices first: mesh (V, B, 3) and rest joints (B, J, 3), metres."""
 
     def __init__(self, tape: TapeMeasure, mesh: Float[np.ndarray, "V B 3"], rest: Float[np.ndarray, "B J 3"]) -> None:
         self.tape, self.mesh, self._rest = tape, mesh, rest
 
     def joint(self, name: str) -> Float[np.ndarray, "B 3"]:
+        """Return the positions of a joint."""
         return self._rest[:, self.tape._skeleton.index(name)]
 
     def level(self, *names: str) -> Float[np.ndarray, "B 1"]:
-        """Mean height of joints."""
+        """Return the mean height of some joints."""
         return np.mean([self.joint(name)[:, 1:2] for name in names], 0)
 
     @cached_property
     def soles(self) -> Float[np.ndarray, " B"]:
+        """Height of the lowest vertex."""
         return self.mesh[..., 1].min(0)
 
     @cached_property
     def crotch(self) -> Float[np.ndarray, " B"]:
-        """The lowest place where the skin of one leg goes over into that of the other."""
+        """Height of the lowest point on the boundary between the skin of the two legs; NaN where there is none."""
         a, b = self.tape._between.T
         y = self.mesh[..., 1]
         lowest = (y[a] + self.tape._between_at[:, None] * (y[b] - y[a])).min(0, initial=np.inf)
@@ -184,28 +187,31 @@ class _Bodies:
     def sections(
         self, region: Region, origin: Float[np.ndarray, "B L 3"], normal: Float[np.ndarray, "B 3"]
     ) -> tuple[Int[np.ndarray, " P"], Float[np.ndarray, "P 3"]]:
-        """Where parallel planes through the origins cross a region's edges, with the section's number, L to a body."""
+        """Intersect a region's edges with parallel planes through `origin`, L planes a body.
+
+        Returns each intersection's section number (L times the body's plus the plane's) and its position.
+        """
         points = region.points(self.mesh)
         height = np.einsum("nbc,bc->nb", points, normal)
         planes = np.einsum("blc,bc->bl", origin, normal)
         above, below = height.max(1) >= planes.min(), height.min(1) <= planes.max()
-        edges = region.edges[above[region.edges].any(1) & below[region.edges].any(1)]  # a few of all
+        edges = region.edges[above[region.edges].any(1) & below[region.edges].any(1)]  # only edges near the planes
         start, end = height[edges[:, 0]], height[edges[:, 1]]
-        found = []
+        crossings = []
         for k, plane in enumerate(planes.T):
             edge, item = np.nonzero((start > plane) != (end > plane))
             h_start, h_end = (start - plane)[edge, item], (end - plane)[edge, item]
             a, b = points[edges[edge, 0], item], points[edges[edge, 1], item]
-            found.append((item * planes.shape[1] + k, a + (h_start / (h_start - h_end))[:, None] * (b - a)))
-        sections, places = zip(*found, strict=True)
+            crossings.append((item * planes.shape[1] + k, a + (h_start / (h_start - h_end))[:, None] * (b - a)))
+        sections, places = zip(*crossings, strict=True)
         return np.concatenate(sections), np.concatenate(places)
 
     def girths(
         self, region: Region, origin: Float[np.ndarray, "B L 3"], normal: Float[np.ndarray, "B 3"]
     ) -> Float[np.ndarray, "B L"]:
-        """Girths of a region in parallel planes: a tape lies along the convex hull of the section."""
+        """Compute girths of a region in parallel planes: the perimeters of the sections' convex hulls."""
         section, places = self.sections(region, origin, normal)
-        across = np.cross(normal, (0.0, 0.0, 1.0))  # no tape here lies in the plane of the body's front
+        across = np.cross(normal, (0.0, 0.0, 1.0))  # no plane measured here is parallel to the frontal plane
         across /= np.linalg.norm(across, axis=1, keepdims=True)
         axes = np.stack([across, np.cross(normal, across)], 2)
         batch, count = origin.shape[:2]
@@ -213,7 +219,7 @@ class _Bodies:
         return hull_perimeters(section, xy, batch * count).reshape(batch, count)
 
     def top(self, name: str) -> Float[np.ndarray, " B"]:
-        """How far the skin reaches above a joint, in the plane to the front and back of it."""
+        """Return the height of the shoulder's skin above a joint, in the sagittal plane through it."""
         joint = self.joint(name)
         sideways = np.broadcast_to((1.0, 0.0, 0.0), joint.shape)
         body, places = self.sections(self.tape._shoulders, joint[:, None], sideways)
@@ -222,7 +228,7 @@ class _Bodies:
         return top - joint[:, 1]
 
     def horizontal(self, region: Region, level: Float[np.ndarray, "B L"]) -> Float[np.ndarray, "B L"]:
-        """Girths of a region at heights."""
+        """Compute horizontal girths of a region at heights."""
         up = np.broadcast_to((0.0, 1.0, 0.0), (len(level), 3))
         return self.girths(region, level[..., None] * up[:, None], up)
 
@@ -232,7 +238,7 @@ def _height(bodies: _Bodies) -> Float[np.ndarray, " B"]:
 
 
 def _volume(bodies: _Bodies) -> Float[np.ndarray, " B"]:
-    """By the divergence theorem, with the holes closed; the sign only says which way the faces turn."""
+    """Compute the enclosed volume, m3, by the divergence theorem, with holes closed, for either face orientation."""
     mesh = bodies.mesh - bodies.mesh.mean(0)
     lids = [mesh[rim].mean(0, keepdims=True) for rim in bodies.tape._rims]
     x, y, z = np.ascontiguousarray(np.moveaxis(np.concatenate([mesh, *lids]), 2, 0))
@@ -278,7 +284,7 @@ def _thigh(bodies: _Bodies) -> Float[np.ndarray, " B"]:
 
 
 def _chain(bodies: _Bodies, *names: str) -> Float[np.ndarray, " B"]:
-    """Along joints, the mean of left and right."""
+    """Sum the distances along a chain of joints, and take the mean of left and right."""
     bones = [
         np.linalg.norm(bodies.joint(f"{side}_{b}") - bodies.joint(f"{side}_{a}"), axis=1)
         for side in ("left", "right")
@@ -288,7 +294,7 @@ def _chain(bodies: _Bodies, *names: str) -> Float[np.ndarray, " B"]:
 
 
 def _arm_length(bodies: _Bodies) -> Float[np.ndarray, " B"]:
-    # The tape starts at the acromion, the bone above the joint, and arms hang: what is above the joint adds to the arm.
+    # The tape starts at the acromion, above the joint, and the arm hangs: the height above the joint adds to the arm.
     above = [bodies.top(f"{side}_shoulder") for side in ("left", "right")]
     return np.mean(above, 0) + _chain(bodies, "shoulder", "elbow", "wrist")
 
@@ -311,11 +317,14 @@ _MEASURES: dict[str, Callable[[_Bodies], Float[np.ndarray, " B"]]] = {
 def _midline(
     faces: Int[np.ndarray, "F 3"], left: Float[np.ndarray, " V"], right: Float[np.ndarray, " V"]
 ) -> tuple[Int[np.ndarray, "K 2"], Float[np.ndarray, " K"]]:
-    """Where edges go over from skin of one leg to skin of the other: pairs of vertices, and how far along."""
+    """Find the edges that cross from one leg's skin to the other's: pairs of vertices, and the crossing along them.
+
+    left, right: weights of the legs. Vertices of equal weights count as degenerate edges.
+    """
     sides = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     more = left - right
     across = (more[sides[:, 0]] > 0) & (more[sides[:, 1]] < 0)
-    # A vertex of the middle belongs to both legs alike; to neither, it is the trunk's.
+    # A vertex with equal weights lies on the boundary, unless it has none: then it is the trunk's.
     middle = np.flatnonzero((more == 0) & (left > 1e-3))
     pairs = np.concatenate([sides[across], np.stack([middle, middle], 1)])
     at = np.concatenate([more[sides[across, 0]], np.zeros(len(middle))])

@@ -1,8 +1,8 @@
-"""How deep a body's mesh runs into itself, exact for the mesh.
+"""Measure how deeply a body's mesh penetrates itself, exactly for the mesh.
 
-A vertex is inside where the winding number of the rest of the mesh about it is 1 or more; its depth is its distance
-from that rest. The rest leaves out the vertex's own neighbourhood, the skin nearer than `near_m` along the surface, so
-that a crease at an elbow, an armpit or the crotch, where neighbours fold onto each other, does not count.
+A vertex is inside where the winding number of the rest of the mesh about it is 1 or more; its depth is its distance to
+that rest. The rest excludes the vertex's own neighbourhood, the skin nearer than `near_m` along the surface, so that
+creases at elbows, armpits and the crotch, where neighbours fold onto each other, do not count.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from bodyfit.body.anthropometry.cross_section import closed
+from bodyfit.body.anthropometry.cross_section import close_holes
 from bodyfit.errors import OptionError, ShapeError
 
 __all__ = ["Interpenetration", "interpenetration"]
 
-_ASIDE_M = 1e-4
-"""How far before the skin its winding number is asked for: there the skin itself counts 0."""
-_ORGAN = 0.05
-"""A piece of its own with less than this part of the vertices (eyes, teeth, tongue) belongs where it sits."""
+_OFFSET_M = 1e-4
+"""Distance outside the skin at which winding numbers are evaluated: there the skin itself counts 0."""
+_MIN_COMPONENT = 0.05
+"""Connected components with a smaller fraction of the vertices (eyes, teeth, tongue) are inside by design: ignored."""
 _CELL_M = 0.01
 _SHARE_M = 0.02
-"""Vertices this near along the surface share one neighbourhood, which saves most of the time."""
+"""Vertices within this distance along the surface share one neighbourhood, which saves most of the time."""
 _R_RAY = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
-"""A rotation after which no body's plane of symmetry, nor a box's side, holds the ray."""
+"""A rotation that takes the ray out of the planes of symmetry of bodies and boxes."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Interpenetration:
     """Self-penetration of a batch of meshes."""
 
     depth_m: Float[Tensor, "B V"]
-    """How far each vertex lies inside another part of the body; 0 outside."""
+    """Depth of each vertex inside another part of the body; 0 outside."""
     other: Int[Tensor, "B V"]
-    """A vertex of the skin that this depth is measured from; -1 where there is no depth."""
+    """A vertex of the face nearest to each penetrating vertex; -1 where the depth is 0."""
     area_m2: Float[Tensor, "B V"]
-    """A third of the area of each vertex's faces: the skin that it stands for."""
+    """A third of the area of each vertex's faces."""
 
     @property
     def deepest_m(self) -> Float[Tensor, "B"]:
@@ -52,17 +52,18 @@ class Interpenetration:
 
     @property
     def volume_m3(self) -> Float[Tensor, "B"]:
-        """About the volume that parts share: half of depth times area, for a thin overlap has two such skins."""
+        """Approximate volume shared by parts: half of depth times area, for both skins of a thin overlap count."""
         return 0.5 * (self.depth_m * self.area_m2).sum(1)
 
 
 def interpenetration(
     vertices: Float[Tensor, "B V 3"], faces: Int[Tensor, "F 3"], *, near_m: float = 0.3
 ) -> Interpenetration:
-    """What of each mesh lies inside another part of it; `vertices` in metres, faces counter-clockwise from outside.
+    """Find the vertices of each mesh that lie inside another part of it, and their depths.
 
-    Holes are closed before anything is asked. Pieces of their own count as the rest does, but for those with less than
-    a twentieth of the vertices, such as eyes, which are left out. No gradients flow.
+    `vertices` in metres, faces counter-clockwise from outside. Holes are closed first. Connected components count,
+    except those with less than a twentieth of the vertices, such as eyes. No gradients flow. Raises `OptionError` and
+    `ShapeError`.
     """
     if near_m <= 0:
         raise OptionError(f"near_m must be positive, got {near_m}")
@@ -75,32 +76,37 @@ def interpenetration(
         nothing = vertices.new_zeros(0, n_v)
         return Interpenetration(nothing, nothing.long(), nothing)
     meshes = vertices.detach().cpu().double().numpy()
-    found = [_depth_area(np.ascontiguousarray(mesh), surface, near_m) for mesh in meshes]
-    depth, other, area = (torch.from_numpy(np.array(part).reshape(-1, n_v)) for part in zip(*found, strict=True))
+    measured = [_depth_area(np.ascontiguousarray(mesh), surface, near_m) for mesh in meshes]
+    depth, other, area = (torch.from_numpy(np.array(part).reshape(-1, n_v)) for part in zip(*measured, strict=True))
     return Interpenetration(depth.to(vertices), other.to(vertices.device), area.to(vertices))
 
 
 class _Surface(NamedTuple):
-    """What the check needs of a closed topology."""
+    """The closed topology and its adjacency, for one list of faces."""
 
     faces: Int[np.ndarray, "F 3"]
-    """Of the large pieces, closed by fans about added vertices."""
+    """Faces of the large components, closed by fans about added vertices."""
     fans: tuple[Int[np.ndarray, " _"], ...]
     """Rim of each hole, whose mean is an added vertex."""
     edge_ptr: Int[np.ndarray, " _"]
+    """Vertex v has the neighbours edge_to[edge_ptr[v]] to edge_to[edge_ptr[v + 1] - 1]."""
     edge_to: Int[np.ndarray, " E"]
+    """Neighbours along edges."""
     face_ptr: Int[np.ndarray, " _"]
+    """Vertex v has the faces face_of[face_ptr[v]] to face_of[face_ptr[v + 1] - 1]."""
     face_of: Int[np.ndarray, " _"]
+    """Incident faces."""
 
 
 @lru_cache(maxsize=4)
 def _surface(triangles: bytes, n_v: int) -> _Surface:
+    """Close the mesh and list its adjacency; `triangles` are the bytes of (F, 3) int64, so that calls can be cached."""
     faces = np.frombuffer(triangles, np.int64).reshape(-1, 3)
     faces = faces[(faces != np.roll(faces, 1, 1)).all(1)]
     piece = _pieces(faces, n_v)
     size = np.bincount(piece)
-    faces = faces[size[piece[faces[:, 0]]] >= _ORGAN * size.max()]
-    faces, fans = closed(faces, n_v)
+    faces = faces[size[piece[faces[:, 0]]] >= _MIN_COMPONENT * size.max()]
+    faces, fans = close_holes(faces, n_v)
     n = n_v + len(fans)
     edges = np.stack([faces, np.roll(faces, -1, 1)], 2).reshape(-1, 2)
     graph = coo_array((np.ones(len(edges)), edges.T), (n, n))
@@ -118,7 +124,7 @@ def _surface(triangles: bytes, n_v: int) -> _Surface:
 
 
 def _pieces(joined: Int[np.ndarray, "F K"], n: int) -> Int[np.ndarray, " n"]:
-    """Label of each vertex's connected piece."""
+    """Label each vertex with its connected component."""
     to = np.roll(joined, 1, 1).ravel()
     return connected_components(coo_array((np.ones(joined.size), (joined.ravel(), to)), (n, n)), directed=False)[1]
 
@@ -126,7 +132,7 @@ def _pieces(joined: Int[np.ndarray, "F K"], n: int) -> Int[np.ndarray, " n"]:
 def _depth_area(
     mesh: Float[np.ndarray, "V 3"], surface: _Surface, near_m: float
 ) -> tuple[Float[np.ndarray, " V"], Int[np.ndarray, " V"], Float[np.ndarray, " V"]]:
-    """Depth, other skin and area of every vertex of one mesh."""
+    """Compute depth, nearest other vertex and area of every vertex of one mesh; NaN where it is not finite."""
     from bodyfit.body.contact import interpenetration_loops as loops
 
     n_v, faces = len(mesh), surface.faces
@@ -143,7 +149,7 @@ def _depth_area(
         return np.full(n_v, np.nan), other, area[:n_v]
     nx, ny = int(cells[0]), int(cells[1])
     start, items = loops.faces_by_cell(corners, low, _CELL_M, nx, ny)
-    queries = mesh + _ASIDE_M * outward
+    queries = mesh + _OFFSET_M * outward
     count = loops.winding(queries, mesh, faces, low, _CELL_M, nx, ny, start, items)
     used = np.diff(surface.face_ptr) > 0
     inside = ((count >= 1) & used)[:n_v].nonzero()[0]
@@ -164,6 +170,6 @@ def _depth_area(
         (surface.edge_ptr, surface.edge_to, length),
         (surface.face_ptr, surface.face_of),
     )
-    # A fan's last corner is an added vertex, its first never is.
+    # In faces of a fan only the last corner is an added vertex.
     other[inside] = np.where(face >= 0, faces[face, 0], -1)
     return depth, other, area[:n_v]

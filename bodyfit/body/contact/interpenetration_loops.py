@@ -1,7 +1,14 @@
-"""The loops of the check for self-penetration, compiled by numba.
+"""Compute winding numbers and penetration depths of a mesh, in loops compiled by numba.
 
 The winding number of a closed mesh about a point is the signed count of the faces that a ray from it crosses, here one
-up the z axis. Imported where it is used, because numba takes a while to load.
+along +z. Imported where it is used, because numba takes a while to load.
+
+Arguments that several loops share (N vertices, F faces, Q queries):
+    vertices: (N, 3) metres; faces: (F, 3) indices; corners: (F, 3, 3) positions of the faces' corners.
+    low, cell, nx, ny: corner (3,), side and numbers of cells of a grid in x and y.
+    start, items: (nx ny + 1,), (M,) compressed lists of the faces over each cell, as `faces_by_cell` returns them.
+    ptr, neighbour, length: (N + 1,), (E,), (E,) compressed lists of each vertex's edges and their lengths.
+    centres, reach: (F, 3), (F,) bounding sphere of each face.
 """
 
 from __future__ import annotations
@@ -16,13 +23,13 @@ from bodyfit.runtime.compiled import jit
 __all__ = ["INSIDE", "depths", "faces_by_cell", "winding"]
 
 INSIDE = 0.75
-"""Generalised winding number of the rest above which a point is inside: without its neighbourhood, which leaves a hole,
-a free point on the skin sees 0 (a limb) to 1/2 (a flat back), and one inside another part sees 1 more."""
+"""Generalised winding number of the rest of the mesh above which a point is inside. The excluded neighbourhood leaves a
+hole, so that it is 0 (a limb) to 1/2 (a flat back) for a free point on the skin, and 1 more inside another part."""
 
 
 @jit
 def faces_by_cell(corners, low, cell, nx, ny):
-    """The faces over each cell of a grid in x and y: pointers (nx ny + 1) into a list of faces."""
+    """List the faces whose bounding boxes overlap each cell of the grid; returns `start` and `items`."""
     start = np.zeros(nx * ny + 1, np.int64)
     at = np.zeros(nx * ny, np.int64)
     items = np.empty(0, np.int64)
@@ -47,8 +54,8 @@ def faces_by_cell(corners, low, cell, nx, ny):
 
 
 @jit
-def _left(i, j, a, b, q):
-    """Whether q lies left of the edge from a to b in x and y, decided alike by the two faces that share the edge."""
+def _is_left(i, j, a, b, q):
+    """Tell whether q lies left of the edge from a to b in x and y, alike for both faces that share the edge (i, j)."""
     if i < j:
         return (b[0] - a[0]) * (q[1] - a[1]) - (b[1] - a[1]) * (q[0] - a[0]) >= 0
     return (a[0] - b[0]) * (q[1] - b[1]) - (a[1] - b[1]) * (q[0] - b[0]) < 0
@@ -56,9 +63,12 @@ def _left(i, j, a, b, q):
 
 @jit
 def _crossing(i, j, k, a, b, c, q):
-    """+1 where the ray from q up the z axis leaves through the face, -1 where it enters, else 0."""
-    left = _left(i, j, a, b, q)
-    if _left(j, k, b, c, q) != left or _left(k, i, c, a, q) != left:
+    """Return 1 where the ray from q along +z leaves through the face, -1 where it enters, else 0.
+
+    i, j, k: the face's vertices; a, b, c: (3,) their positions.
+    """
+    left = _is_left(i, j, a, b, q)
+    if _is_left(j, k, b, c, q) != left or _is_left(k, i, c, a, q) != left:
         return 0
     n = np.cross(b - a, c - a)
     if n[2] == 0:
@@ -71,7 +81,7 @@ def _crossing(i, j, k, a, b, c, q):
 
 @jit
 def winding(queries, vertices, faces, low, cell, nx, ny, start, items):
-    """Winding number of the closed mesh about each query."""
+    """Return the winding number of the closed mesh about each of the queries (Q, 3)."""
     count = np.zeros(len(queries), np.int64)
     for v in range(len(queries)):
         q = queries[v]
@@ -86,7 +96,7 @@ def winding(queries, vertices, faces, low, cell, nx, ny, start, items):
 
 @jit
 def _solid_angle(a, b, c, q):
-    """Solid angle of a triangle from q, positive from behind (van Oosterom and Strackee 1983)."""
+    """Return the solid angle of a triangle seen from q, positive from behind (van Oosterom and Strackee 1983)."""
     ax, ay, az = a[0] - q[0], a[1] - q[1], a[2] - q[2]
     bx, by, bz = b[0] - q[0], b[1] - q[1], b[2] - q[2]
     cx, cy, cz = c[0] - q[0], c[1] - q[1], c[2] - q[2]
@@ -99,10 +109,10 @@ def _solid_angle(a, b, c, q):
 
 
 @jit
-def _ball(source, radius, ptr, neighbour, length, distance, found):
-    """The vertices within `radius` of one along the edges; their number, and they first in `found`.
+def _ball(source, radius, ptr, neighbour, length, distance, members):
+    """Find the vertices within `radius` of one along edges (Dijkstra) and return their number n.
 
-    `distance` comes and goes as infinity everywhere but at those found.
+    Writes them to members[:n] and their distances to `distance` (N,), which must be infinite before.
     """
     n = 0
     distance[source] = 0.0
@@ -111,7 +121,7 @@ def _ball(source, radius, ptr, neighbour, length, distance, found):
         d, v = heapq.heappop(heap)
         if d > distance[v]:
             continue
-        found[n] = v
+        members[n] = v
         n += 1
         for e in range(ptr[v], ptr[v + 1]):
             w, far = neighbour[e], d + length[e]
@@ -123,7 +133,7 @@ def _ball(source, radius, ptr, neighbour, length, distance, found):
 
 @jit
 def _distance2(p, a, b, c):
-    """Squared distance of a point from a triangle (Ericson 2004, section 5.1.5)."""
+    """Return the squared distance of a point to a triangle (Ericson 2004, section 5.1.5)."""
     ab, ac, ap = b - a, c - a, p - a
     d1, d2 = np.dot(ab, ap), np.dot(ac, ap)
     if d1 <= 0 and d2 <= 0:
@@ -150,51 +160,49 @@ def _distance2(p, a, b, c):
 
 @jit
 def depths(candidates, queries, count, near_m, share_m, vertices, faces, centres, reach, normals, edges, incident):
-    """How deep each candidate lies inside the mesh without its own neighbourhood; 0 where it lies outside of that.
+    """Return each candidate's depth inside the mesh without its neighbourhood (0 outside) and the nearest face (or -1).
 
-    Also the face that is nearest, or -1.
-
-    `count` are the winding numbers of the whole mesh about the queries, points just before the candidates; `centres`
-    and `reach` bound each face, `normals` are as long as its area; `edges` are pointers, neighbours and lengths of each
-    vertex's edges, `incident` pointers and faces of each vertex. Candidates within `share_m` of one share its
-    neighbourhood.
+    candidates: (Q,) vertices; queries: (Q, 3) points just outside the skin at them; count: (Q,) winding numbers of the
+    whole mesh about the queries. near_m: radius of the neighbourhood; candidates within share_m of one share its
+    neighbourhood. normals: (F, 3) as long as the face's area. edges: (ptr, neighbour, length); incident: compressed
+    lists of each vertex's faces.
     """
     ptr, neighbour, length = edges
     of_ptr, of_face = incident
     out, other = np.zeros(len(candidates)), np.full(len(candidates), -1)
-    done = np.zeros(len(candidates), np.bool_)
+    finished = np.zeros(len(candidates), np.bool_)
     distance = np.full(len(vertices), np.inf)
-    found = np.empty(len(vertices), np.int64)
+    members = np.empty(len(vertices), np.int64)
     near = np.zeros(len(faces), np.bool_)
     touched = np.empty(len(faces), np.int64)
     for seed in range(len(candidates)):
-        if done[seed]:
+        if finished[seed]:
             continue
-        n = _ball(candidates[seed], near_m, ptr, neighbour, length, distance, found)
+        n = _ball(candidates[seed], near_m, ptr, neighbour, length, distance, members)
         n_near = 0
         for m in range(n):
-            for s in range(of_ptr[found[m]], of_ptr[found[m] + 1]):
+            for s in range(of_ptr[members[m]], of_ptr[members[m] + 1]):
                 if not near[of_face[s]]:
                     near[of_face[s]] = True
                     touched[n_near] = of_face[s]
                     n_near += 1
         for row in range(seed, len(candidates)):
-            if not done[row] and distance[candidates[row]] <= share_m:
-                done[row] = True
+            if not finished[row] and distance[candidates[row]] <= share_m:
+                finished[row] = True
                 q = queries[row]
                 own = 0.0
                 for m in range(n_near):
                     f = touched[m]
                     x, y, z = centres[f, 0] - q[0], centres[f, 1] - q[1], centres[f, 2] - q[2]
                     r2 = x * x + y * y + z * z
-                    if r2 > 25 * reach[f] * reach[f]:  # from afar a face looks as its projection does
+                    if r2 > 25 * reach[f] * reach[f]:  # far away: approximate by the projected area
                         own += (x * normals[f, 0] + y * normals[f, 1] + z * normals[f, 2]) / (r2 * math.sqrt(r2))
                     else:
                         own += _solid_angle(vertices[faces[f, 0]], vertices[faces[f, 1]], vertices[faces[f, 2]], q)
                 if count[row] - own / (4 * math.pi) > INSIDE:
                     out[row], other[row] = _nearest(vertices[candidates[row]], vertices, faces, centres, reach, near)
         for m in range(n):
-            distance[found[m]] = np.inf
+            distance[members[m]] = np.inf
         for m in range(n_near):
             near[touched[m]] = False
     return out, other
@@ -202,7 +210,7 @@ def depths(candidates, queries, count, near_m, share_m, vertices, faces, centres
 
 @jit
 def _nearest(p, vertices, faces, centres, reach, without):
-    """Distance of a point from the faces but for some, and the nearest; 0 and -1 where there are no others."""
+    """Return the distance of p to the faces that `without` (F,) does not exclude, and the nearest; 0 and -1 if none."""
     best, at = np.inf, -1
     for f in range(len(faces)):
         if not without[f]:

@@ -1,7 +1,7 @@
-"""Whether a body runs into itself, told by the mesh: skin of one part inside another part.
+"""Detect self-penetration on the mesh: skin of one part inside another part.
 
-Parts are pieces of the skin, each closed at its rims. Neighbours in the skeleton are not looked at, nor the thighs'
-upper halves: they touch in any pose. Capsules are too coarse to decide here: a trunk is half as deep as it is wide.
+Parts are pieces of the skin, each closed at its rims. Neighbours in the skeleton and the thighs' upper halves are not
+tested, for they touch in any pose. Capsules are too coarse for this: a trunk is half as deep as it is wide.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bodyfit.body.anthropometry.cross_section import closed
+from bodyfit.body.anthropometry.cross_section import close_holes
 from bodyfit.body.model import BodyModel
 
 __all__ = ["SelfContact"]
 
 _EVERY = 4
-"""Of the skin's vertices, every fourth is tried: on the shipped bodies they are then 1 to 2 cm apart."""
+"""Every fourth vertex of the skin is tested: on the shipped bodies these are 1 to 2 cm apart."""
 _TRUNK = ("pelvis", "spine1", "spine2", "spine3", "neck", "left_collar", "right_collar")
 _SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """Skin that must not be inside a closed part."""
+class _PartPair:
+    """Skin of one part that must not be inside another, closed part."""
 
     probes: Int[np.ndarray, " P"]
-    """Vertices of the skin."""
+    """Vertices of the tested skin."""
     own: Int[np.ndarray, " N"]
-    """Vertices of the part."""
+    """Vertices of the closed part."""
     faces: Int[np.ndarray, "F 3"]
-    """Of the part, which is closed; they count `own`, then the middles of the rims."""
+    """Faces of the closed part, as rows of `own` followed by the means of the rims."""
     rims: tuple[Int[np.ndarray, " _"], ...]
-    """Vertices about each hole, as places in `own`."""
+    """Vertices around each hole, as rows of `own`."""
 
 
 class SelfContact:
-    """Measures how deep the parts of a model's bodies are in each other."""
+    """Measures how deeply parts of a model's bodies penetrate each other."""
 
     def __init__(self, model: BodyModel) -> None:
         self._faces = model.faces.cpu().numpy()
@@ -57,11 +57,11 @@ class SelfContact:
             pairs += [(forearm, part) for part in whole]
             pairs += [(limbs[f"{side}_wrist"], only[f"{side}_shoulder"])]
             pairs += [(shin | lower_thigh, limbs[f"{other}_hip"]), (shin, trunk)]
-        found = [self._pair(*pair) for pair in pairs]
-        self._pairs = [pair for pair in found if len(pair.probes) and len(pair.own)]
+        candidates = [self._pair(*pair) for pair in pairs]
+        self._pairs = [pair for pair in candidates if len(pair.probes) and len(pair.own)]
 
     def depth(self, vertices: Float[Tensor, "B V 3"]) -> Float[np.ndarray, " B"]:
-        """How far the deepest skin inside another part is from that part's nearest vertex, metres; 0 where none is."""
+        """Measure the penetration depth of each body, metres: the deepest vertex's distance to the part's vertices."""
         from bodyfit.body.contact.self_contact_loops import depth
 
         deepest = np.zeros(len(vertices))
@@ -72,20 +72,21 @@ class SelfContact:
             for body in near.any(1).nonzero()[:, 0].tolist():
                 skin, closed_part = (a.cpu().double().numpy() for a in (probes[body, near[body]], part[body]))
                 lids = [closed_part[rim].mean(0, keepdims=True) for rim in pair.rims]
-                found = depth(skin, np.concatenate([closed_part, *lids]), pair.faces)
-                deepest[body] = max(deepest[body], found)
+                part_depth = depth(skin, np.concatenate([closed_part, *lids]), pair.faces)
+                deepest[body] = max(deepest[body], part_depth)
         return deepest
 
     def _skin(self, owner: Int[np.ndarray, " V"], top: str, *, below: bool) -> Bool[np.ndarray, " V"]:
-        """Vertices that follow a joint most, or one that hangs on it."""
+        """Select the vertices whose largest weight is a joint's, or with `below` one of its descendants'."""
         joints = [self._names.index(top)]
         for joint, parent in enumerate(self._parents):  # a parent comes before its children
             if below and parent in joints:
                 joints.append(joint)
         return np.isin(owner, joints)
 
-    def _pair(self, skin: Bool[np.ndarray, " V"], part: Bool[np.ndarray, " V"]) -> _Pair:
-        # Faces that are the part's for the most: those over a rim then belong to one of both sides.
+    def _pair(self, skin: Bool[np.ndarray, " V"], part: Bool[np.ndarray, " V"]) -> _PartPair:
+        """Close a part and sample the skin that is tested against it."""
+        # Faces with two or three vertices in the part: a face on a rim then belongs to one side only.
         own, faces = np.unique(self._faces[part[self._faces].sum(1) >= 2], return_inverse=True)
-        faces, rims = closed(faces.reshape(-1, 3), len(own))
-        return _Pair(np.flatnonzero(skin)[::_EVERY], own, faces, tuple(rims))
+        faces, rims = close_holes(faces.reshape(-1, 3), len(own))
+        return _PartPair(np.flatnonzero(skin)[::_EVERY], own, faces, tuple(rims))

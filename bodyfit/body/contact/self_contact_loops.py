@@ -1,4 +1,4 @@
-"""The loops that tell inside from outside, compiled by numba; imported where it is used."""
+"""Test points against a closed mesh, in loops compiled by numba; imported where it is used."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ __all__ = ["depth"]
 
 @loose
 def depth(probes: Float[np.ndarray, "P 3"], vertices: Float[np.ndarray, "N 3"], faces: Int[np.ndarray, "F 3"]) -> float:
-    """How far the deepest of the probes that are inside a closed mesh is from the mesh's nearest vertex; 0 if none is.
+    """Return the largest distance from a probe inside a closed mesh to the mesh's nearest vertex; 0 if none is inside.
 
-    Inside is where the faces that a ray along z enters and leaves by do not cancel; the mesh may overlap itself.
+    A probe is inside where its winding number, the signed count of faces that a ray along z crosses, is not zero; the
+    mesh may overlap itself. Vertices, probes and the result are in one unit.
     """
     turns = np.zeros(len(probes), np.int64)
     for f in range(len(faces)):
@@ -25,9 +26,9 @@ def depth(probes: Float[np.ndarray, "P 3"], vertices: Float[np.ndarray, "N 3"], 
             x, y, z = probes[p, 0], probes[p, 1], probes[p, 2]
             if y < y0 or y > y1 or x < x0 or x > x1 or z > z1:
                 continue
-            way = 0  # how often the outline, seen along z, goes round the probe
+            winding = 0  # of the face's outline around the probe, projected along z
             for k in range(3):
-                # An edge is looked at from its lower vertex, so that the faces on both sides come to the same answer.
+                # Order the edge's vertices, so that both faces at the edge decide alike.
                 i, j, sign = faces[f, k], faces[f, (k + 1) % 3], 1
                 if i > j:
                     i, j, sign = j, i, -1
@@ -35,13 +36,13 @@ def depth(probes: Float[np.ndarray, "P 3"], vertices: Float[np.ndarray, "N 3"], 
                 if (vertices[i, 1] > y) != rises:
                     t = (y - vertices[i, 1]) / (vertices[j, 1] - vertices[i, 1])
                     if vertices[i, 0] + t * (vertices[j, 0] - vertices[i, 0]) > x:
-                        way += sign if rises else -sign
+                        winding += sign if rises else -sign
             area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-            if way != 0 and area != 0:
+            if winding != 0 and area != 0:
                 s = ((x - ax) * (cy - ay) - (y - ay) * (cx - ax)) / area
                 t = ((bx - ax) * (y - ay) - (by - ay) * (x - ax)) / area
                 if az + s * (bz - az) + t * (cz - az) > z:
-                    turns[p] += way
+                    turns[p] += winding
     deepest = 0.0
     for p in np.flatnonzero(turns):
         nearest = np.inf

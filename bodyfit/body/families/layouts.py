@@ -1,4 +1,4 @@
-"""Which of the published layouts a file is in, told by what it holds; its name counts only where that says nothing."""
+"""Detect a file's model family and gender from its content; its name decides only where the content does not."""
 
 from __future__ import annotations
 
@@ -7,34 +7,37 @@ from pathlib import Path
 
 import numpy as np
 
-from bodyfit.body.families.kinds import KINDS, Kind
+from bodyfit.body.families.kinds import FAMILIES, ModelFamily
 from bodyfit.body.files.arrays import FileArrays
 from bodyfit.body.record import GENDERS
 
-__all__ = ["gender_hint", "gender_of", "kind_of"]
+__all__ = ["family_of", "gender_hint", "gender_of"]
 
 _TREES = "SMPL 24, SMPL-H 52, SMPL-X 55, MANO 16, FLAME 5"
 _ROOT = 1 << 31
-"""What names no joint: the files have the root's parent as 2**32 - 1, which is -1 in 32 bits without a sign."""
+"""Least parent index that means none: files have the root's as 2**32 - 1, which is -1 as an unsigned integer."""
 
 
-def kind_of(file: FileArrays) -> Kind:
-    """The layout by the kinematic tree, STAR by its pose features and MANO's side by where its fingers are."""
+def family_of(file: FileArrays) -> ModelFamily:
+    """Detect the family by the kinematic tree, STAR by its pose features, MANO's side by the fingers' direction.
+
+    Raises `AssetError`.
+    """
     parents = _parents(file)
-    found = [kind for kind in KINDS.values() if kind.skeleton.parents == parents]
-    if not found:
+    families = [family for family in FAMILIES.values() if family.skeleton.parents == parents]
+    if not families:
         file.fail(f"a kinematic tree of {len(parents)} joints that is none of {_TREES}")
-    if len(found) > 1 and (stated := file.text("bodyfit_model")) in {kind.name for kind in found}:
-        return KINDS[str(stated)]
-    if found[0].name.startswith("mano"):
-        return KINDS[f"mano_{_mano_side(file, len(parents))}"]
-    if found[0].name == "smpl" and file.shape("posedirs")[-1:] == (93,):
-        return KINDS["star"]
-    return found[0]
+    if len(families) > 1 and (stated := file.text("bodyfit_model")) in {family.name for family in families}:
+        return FAMILIES[str(stated)]
+    if families[0].name.startswith("mano"):
+        return FAMILIES[f"mano_{_mano_side(file, len(parents))}"]
+    if families[0].name == "smpl" and file.shape("posedirs")[-1:] == (93,):
+        return FAMILIES["star"]
+    return families[0]
 
 
 def _parents(file: FileArrays) -> tuple[int, ...]:
-    """Row 0 of kintree_table, checked to be a tree; -1 for the root."""
+    """Return row 0 of kintree_table, checked to be a tree; -1 for the root. Raises `AssetError`."""
     table = file.shape("kintree_table")
     if len(table) != 2 or table[0] != 2 or not 0 < table[1] <= 1000:
         file.fail(f"kintree_table must be (2, J), a row of parents and a row of joints; got {table}")
@@ -54,7 +57,7 @@ def _parents(file: FileArrays) -> tuple[int, ...]:
 
 
 def _cycle(parents: tuple[int, ...]) -> list[int]:
-    """Joints that are each other's ancestors, the first again at the end; empty where there are none."""
+    """Return a cycle of joints, the first again at the end; empty where there is none."""
     for start in range(len(parents)):
         chain = [start]
         while (parent := parents[chain[-1]]) >= 0:
@@ -65,11 +68,12 @@ def _cycle(parents: tuple[int, ...]) -> list[int]:
 
 
 def _few(joints: list[int]) -> str:
+    """List at most five joints, for errors."""
     return ", ".join(map(str, joints[:5])) + (", ..." if len(joints) > 5 else "")
 
 
 def _mano_side(file: FileArrays, n_j: int) -> str:
-    """Left or right: x runs to the body's left, and hands are as in the T-pose, so fingers lie beyond the wrist."""
+    """Tell left from right: in the T-pose x points to the body's left, so the fingers' direction decides."""
     template = file.numbers("v_template", (None, 3))
     joints = file.numbers("J_regressor", (n_j, len(template)), "MANO") @ template
     reach = joints[1:] - joints[0]
@@ -83,22 +87,23 @@ def _mano_side(file: FileArrays, n_j: int) -> str:
     return sides[0]
 
 
-def gender_of(file: FileArrays, asked: str) -> str:
-    """The file's own word, else its name's, else what was asked for."""
+def gender_of(file: FileArrays, default: str) -> str:
+    """Return the gender that the file says, else its name, else the default."""
     stated = (file.text("gender") or "").lower()
-    return stated if stated in GENDERS else gender_hint(file.path) or asked
+    return stated if stated in GENDERS else gender_hint(file.path) or default
 
 
 def gender_hint(path: Path) -> str | None:
-    """The gender in a file's name (SMPL_FEMALE.pkl, basicModel_f_lbs.pkl) or its folder's (male/model.npz)."""
+    """Return the gender in a file's name (SMPL_FEMALE.pkl, basicModel_f_lbs.pkl) or its folder's (male/model.npz)."""
     for words in (_words(path.stem), _words(path.parent.name)[:1] if path.stem == "model" else []):
         if words[:1] == ["basicmodel"] and words[1:2] in (["f"], ["m"], ["neutral"]):
             return {"f": "female", "m": "male"}.get(words[1], "neutral")
-        found = [gender for gender in GENDERS if gender in words]
-        if len(found) == 1:
-            return found[0]
+        genders = [gender for gender in GENDERS if gender in words]
+        if len(genders) == 1:
+            return genders[0]
     return None
 
 
 def _words(name: str) -> list[str]:
+    """Split a name into lower-case words."""
     return re.findall("[a-z]+", name.lower())

@@ -1,4 +1,4 @@
-"""Body model files as their authors publish them: recognised by content, checked, read into `BodyAssets`."""
+"""Read body model files as their authors publish them into `BodyAssets`, detected by content and checked."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bodyfit.body.families.kinds import Kind
-from bodyfit.body.families.layouts import gender_of, kind_of
+from bodyfit.body.families.kinds import ModelFamily
+from bodyfit.body.families.layouts import family_of, gender_of
 from bodyfit.body.families.regressed_points import keypoints_of, landmarks_of
 from bodyfit.body.files.archive import read_archive
 from bodyfit.body.files.arrays import FileArrays
@@ -19,17 +19,17 @@ __all__ = ["read_body"]
 _NEEDED = ("v_template", "shapedirs", "J_regressor", "weights", "kintree_table")
 _OF_MOTION = ("poses", "trans", "pose", "smpl_poses", "smpl_trans", "global_orient", "body_pose", "root_orient")
 _OF_MOTION += ("pose_body", "pred_pose", "pred_rotmat", "smpl_params_global", "bodyPose", "results")
-"""Keys of files of motion, which some take for a model's."""
+"""Keys of motion files, which users sometimes give for a model."""
 _ROUNDING = 1e-12
-"""Of weights in float64; those that were once made to sum to 1 are left as they are, so that files can be read back."""
+"""Error of a sum of weights in float64 that is not corrected, so that files round-trip unchanged."""
 _SHORT = 20
-"""Columns of the short layout of shapedirs where expression follows shape: ten and ten."""
+"""Columns of the short layout of shapedirs: ten of shape, then ten of expression."""
 
 
 def read_body(path: Path, *, name: str, gender: str) -> BodyAssets:
-    """The body in an SMPL, SMPL-H, SMPL-X, STAR, MANO or FLAME file (.npz, .pkl), or one that bodyfit wrote.
+    """Read an SMPL, SMPL-H, SMPL-X, STAR, MANO or FLAME file (.npz, .pkl), or one that bodyfit wrote.
 
-    `gender` counts where the file and its name do not say. Raises `AssetError`, naming the file, where it is
+    `gender` is the default where the file and its name do not say. Raises `AssetError`, naming the file, where it is
     unreadable or does not hold a consistent body.
     """
     values = read_archive(path)
@@ -51,8 +51,8 @@ def read_body(path: Path, *, name: str, gender: str) -> BodyAssets:
 
 
 def _checked(file: FileArrays, name: str, gender: str) -> BodyAssets:
-    """The arrays as float64 with every shape and law checked."""
-    kind = kind_of(file)
+    """Read the arrays as float64 and check their shapes and values. Raises `AssetError`."""
+    kind = family_of(file)
     n_j, layout = len(kind.skeleton), f"the {len(kind.skeleton)}-joint {kind.title} layout"
     template = file.numbers("v_template", (None, 3), layout)
     n_v = len(template)
@@ -87,8 +87,8 @@ def _checked(file: FileArrays, name: str, gender: str) -> BodyAssets:
     )
 
 
-def _shape_space(file: FileArrays, kind: Kind, n_v: int, layout: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Directions of shape and, where the layout has them, of expression: official files hold both in one array."""
+def _shape_space(file: FileArrays, kind: ModelFamily, n_v: int, layout: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read the directions of shape and of expression, which official files hold in one array. Raises `AssetError`."""
     both = file.numbers("shapedirs", (n_v, 3, None), layout)
     columns = both.shape[2]
     if "exprdirs" in file.values:
@@ -97,7 +97,7 @@ def _shape_space(file: FileArrays, kind: Kind, n_v: int, layout: str) -> tuple[n
     if kind.shapes and (columns > kind.shapes or columns == _SHORT):
         first = kind.shapes if columns > kind.shapes else _SHORT // 2
     n_shape, n_expr = first, columns - first
-    # One that bodyfit filled up with zeros says how many of its columns mean something.
+    # Files that bodyfit padded with zeros say how many of the columns are used.
     if "bodyfit_columns" in file.values:
         n_shape, n_expr = (int(n) for n in file.indices("bodyfit_columns", (2,), columns + 1, "columns"))
         if n_shape > first or n_expr > columns - first:
@@ -106,8 +106,8 @@ def _shape_space(file: FileArrays, kind: Kind, n_v: int, layout: str) -> tuple[n
     return np.ascontiguousarray(shapes), np.ascontiguousarray(expressions) if n_expr else None
 
 
-def _pose_shapes(file: FileArrays, kind: Kind, n_v: int, layout: str) -> np.ndarray | PoseBlocks | None:
-    """The pose blend shapes: sparse where most of them are zero, None where all are or there are none."""
+def _pose_shapes(file: FileArrays, kind: ModelFamily, n_v: int, layout: str) -> np.ndarray | PoseBlocks | None:
+    """Read the pose blend shapes: sparse where most are zero, None where all are or the file has none."""
     if "posedirs_block" in file.values:
         return _filed_blocks(file, kind, n_v)
     if "posedirs" not in file.values:
@@ -115,14 +115,14 @@ def _pose_shapes(file: FileArrays, kind: Kind, n_v: int, layout: str) -> np.ndar
     dense = file.numbers("posedirs", (n_v, 3, kind.pose_features), layout, as_filed=True)
     if not dense.any():
         return None
-    if kind.name == "star":  # its features are quaternions, of which blocks of nine make nothing
+    if kind.name == "star":  # its features are quaternions and do not form blocks of nine
         return dense
     filled = dense.reshape(n_v, 3, -1, 9).any((1, 3)).mean()
     return PoseBlocks.of(dense) if filled < 1 / 3 else dense
 
 
-def _filed_blocks(file: FileArrays, kind: Kind, n_v: int) -> PoseBlocks:
-    """Sparse pose blend shapes as `bodyfit convert` writes them."""
+def _filed_blocks(file: FileArrays, kind: ModelFamily, n_v: int) -> PoseBlocks:
+    """Read sparse pose blend shapes as `bodyfit convert` writes them. Raises `AssetError`."""
     missing = [k for k in ("posedirs_vertex", "posedirs_joint") if k not in file.values]
     if missing or kind.name == "star":
         file.fail(f"posedirs_block needs {' and '.join(missing) or 'rotation matrices, which STAR has not'}")
@@ -136,8 +136,8 @@ def _filed_blocks(file: FileArrays, kind: Kind, n_v: int) -> PoseBlocks:
     return PoseBlocks(vertex, joint, block)
 
 
-def _hands(file: FileArrays, kind: Kind) -> dict[str, HandSpace]:
-    """Mean poses and principal components, by side."""
+def _hands(file: FileArrays, kind: ModelFamily) -> dict[str, HandSpace]:
+    """Read mean poses and principal components of the hands, by side. Raises `AssetError`."""
     if kind.name.startswith("mano"):
         keys = {kind.name.removeprefix("mano_"): ""}
     else:
@@ -147,10 +147,10 @@ def _hands(file: FileArrays, kind: Kind) -> dict[str, HandSpace]:
         if f"{side}_hand" in fillers:
             continue
         mean, components = f"hands_mean{suffix}", f"hands_components{suffix}"
-        there = [key for key in (mean, components) if key in file.values]
-        if len(there) == 1:
-            file.fail(f"{there[0]} is there without {components if there[0] == mean else mean}")
-        if there:
+        present = [key for key in (mean, components) if key in file.values]
+        if len(present) == 1:
+            file.fail(f"{present[0]} is there without {components if present[0] == mean else mean}")
+        if present:
             hands[side] = HandSpace(
                 file.numbers(mean, (45,), kind.title), file.numbers(components, (45, 45), kind.title)
             )
@@ -158,5 +158,6 @@ def _hands(file: FileArrays, kind: Kind) -> dict[str, HandSpace]:
 
 
 def _texture(file: FileArrays, n_faces: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read texture coordinates and their faces. Raises `AssetError`."""
     uv = file.numbers("vt", (None, 2), "texture coordinates")
     return uv, file.indices("ft", (n_faces, 3), len(uv), "three rows of vt for each face, of")

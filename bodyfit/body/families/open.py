@@ -1,8 +1,8 @@
-"""The open family: one mesh, one shape space a gender, and the 24, 52 or 55 joints of SMPL, SMPL-H or SMPL-X.
+"""Build the open bodies: one mesh, one shape space a gender, and the 24, 52 or 55 joints of SMPL, SMPL-H or SMPL-X.
 
-`assets/body/open.npz` holds what all of them share, with 55 joints and the two that only the 24-joint tree has;
-`open_{gender}.npz` the mean shape and its directions. A layout is made by merging joints that it lacks into the nearest
-that it has, so betas carry over and a body in the rest pose has the same vertices in every layout.
+`assets/body/open.npz` holds the arrays that all of them share, with 55 joints and the two that only the 24-joint tree
+has; `open_{gender}.npz` holds the mean shape and its directions. A layout merges joints that it lacks into the nearest
+that it has, so that betas carry over and a body in the rest pose has the same vertices in every layout.
 """
 
 from __future__ import annotations
@@ -11,35 +11,34 @@ from typing import Any
 
 import numpy as np
 
-from bodyfit.body.families.kinds import KINDS, Kind
+from bodyfit.body.families.kinds import FAMILIES, ModelFamily
 from bodyfit.body.files.archive import asset_path, read_archive
-from bodyfit.body.record import BodyAssets, HandSpace, Landmarks, PoseBlocks
+from bodyfit.body.record import BodyAssets, FaceLandmarks, HandSpace, PoseBlocks
 
-__all__ = ["OPEN_KINDS", "is_open", "open_body"]
+__all__ = ["OPEN_FAMILIES", "is_open", "open_body"]
 
-OPEN_KINDS = {"open": "smpl", "open-h": "smplh", "open-x": "smplx"}
-"""What `load_model` calls them, and their layouts."""
+OPEN_FAMILIES = {"open": "smpl", "open-h": "smplh", "open-x": "smplx"}
+"""Model families of the open bodies, by their names in `load_model`."""
 _VERTICES = 13492
-"""No published body has as many."""
+"""The open mesh's number of vertices, which no published body has."""
 
 
 def is_open(body: Any) -> bool:
-    """Whether a `BodyModel` or `BodyAssets` is of the family, also one that was written to a file and read again: whose
-    betas and expression it takes."""
-    return body.name in OPEN_KINDS or len(body.v_template) == _VERTICES
+    """Tell whether a `BodyModel` or `BodyAssets` is an open body, also one read from a file: it shares their betas."""
+    return body.name in OPEN_FAMILIES or len(body.v_template) == _VERTICES
 
 
 def open_body(name: str, gender: str) -> BodyAssets:
-    """One member of the family; names as in `OPEN_KINDS`."""
+    """Build an open body; names as in `OPEN_FAMILIES`."""
     shared = read_archive(asset_path("body", "open.npz"))
     shape = read_archive(asset_path("body", f"open_{gender}.npz"))
-    kind = KINDS[OPEN_KINDS[name]]
+    kind = FAMILIES[OPEN_FAMILIES[name]]
     joints = [str(joint) for joint in shared["joint_names"]]
     rows = [joints.index(joint) for joint in kind.skeleton.names]
     regressor = np.asarray(shared["J_regressor"], np.float64)
     keypoints = {str(k): row for k, row in zip(shared["keypoint_names"], shared["keypoint_regressor"], strict=True)}
     for extra in ("left_hand", "right_hand"):
-        if extra not in kind.skeleton.names:  # a joint of the smaller tree is a point on the skin of the larger
+        if extra not in kind.skeleton.names:  # a joint of the smaller tree is a surface point of the larger
             keypoints[extra] = regressor[joints.index(extra)]
     whole = kind.name == "smplx"
     return BodyAssets(
@@ -50,7 +49,7 @@ def open_body(name: str, gender: str) -> BodyAssets:
         shapedirs=np.asarray(shape["shapedirs"], np.float64),
         posedirs=_pose_blocks(shared, joints, rows),
         J_regressor=regressor[rows],
-        weights=_merged(np.asarray(shared["weights"], np.float64), joints, kind),
+        weights=_merge_weights(np.asarray(shared["weights"], np.float64), joints, kind),
         faces=np.asarray(shared["f"], np.int64),
         exprdirs=np.asarray(shared["exprdirs"], np.float64) if whole else None,
         hands=_hands(shared) if kind.name != "smpl" else {},
@@ -61,39 +60,42 @@ def open_body(name: str, gender: str) -> BodyAssets:
     )
 
 
-def _merged(weights: np.ndarray, joints: list[str], kind: Kind) -> np.ndarray:
-    """(V, J) skinning weights of a layout from those of the 55 joints."""
-    merged = np.zeros((len(weights), len(kind.skeleton)))
-    for joint, column in zip(joints, weights.T, strict=False):  # the two joints of the small tree come last, weightless
-        merged[:, kind.skeleton.index(_stand_in(joint, kind))] += column
-    return merged / merged.sum(1, keepdims=True)
+def _merge_weights(weights: np.ndarray, joints: list[str], kind: ModelFamily) -> np.ndarray:
+    """Sum the skinning weights of the 55 joints into those of a layout, (V, J)."""
+    sums = np.zeros((len(weights), len(kind.skeleton)))
+    for joint, column in zip(
+        joints, weights.T, strict=False
+    ):  # the two joints of the small tree come last, without weights
+        sums[:, kind.skeleton.index(_stand_in(joint, kind))] += column
+    return sums / sums.sum(1, keepdims=True)
 
 
-def _stand_in(joint: str, kind: Kind) -> str:
-    """The joint of a layout that carries what `joint` carries in the largest one."""
+def _stand_in(joint: str, kind: ModelFamily) -> str:
+    """Return the joint of a layout that takes over the weights of a joint of the largest layout."""
     if joint in kind.skeleton.names:
         return joint
     side = joint.partition("_")[0]
     if side in ("left", "right") and "eye" not in joint:
-        # The 24-joint hand bends four fingers at once; a thumb so far from its axis would tear from the palm.
+        # The 24-joint hand bends four fingers at once; the thumb, far from that axis, would tear off the palm.
         return f"{side}_wrist" if "thumb" in joint else f"{side}_hand"
     return "head"
 
 
 def _pose_blocks(shared: dict[str, Any], joints: list[str], rows: list[int]) -> PoseBlocks | None:
-    """The pose blend shapes of the joints that a layout has."""
+    """Select the pose blend shapes of a layout's joints."""
     if "posedirs_joint" not in shared:
         return None
     place = np.full(len(joints), -1)
     place[rows] = np.arange(len(rows))
     joint = place[shared["posedirs_joint"]]
-    kept = joint >= 0
-    vertex, joint = np.asarray(shared["posedirs_vertex"], np.int64)[kept], joint[kept]
+    selected = joint >= 0
+    vertex, joint = np.asarray(shared["posedirs_vertex"], np.int64)[selected], joint[selected]
     order = np.lexsort((joint, vertex))
-    return PoseBlocks(vertex[order], joint[order], shared["posedirs_block"][kept][order])
+    return PoseBlocks(vertex[order], joint[order], shared["posedirs_block"][selected][order])
 
 
 def _hands(shared: dict[str, Any]) -> dict[str, HandSpace]:
+    """Make the pose spaces of the hands."""
     return {
         side: HandSpace(
             np.asarray(shared[f"hands_mean{side[0]}"], np.float64),
@@ -103,8 +105,9 @@ def _hands(shared: dict[str, Any]) -> dict[str, HandSpace]:
     }
 
 
-def _landmarks(shared: dict[str, Any]) -> Landmarks:
-    return Landmarks(
+def _landmarks(shared: dict[str, Any]) -> FaceLandmarks:
+    """Make the landmarks of the face."""
+    return FaceLandmarks(
         np.asarray(shared["lmk_faces_idx"], np.int64),
         np.asarray(shared["lmk_bary_coords"], np.float64),
         np.asarray(shared["dynamic_lmk_faces_idx"], np.int64),

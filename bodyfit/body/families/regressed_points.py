@@ -1,18 +1,19 @@
-"""Named points on the meshes of published models: which vertices detectors' keypoints lie on."""
+"""Define named surface points on published meshes: the vertices that detectors' keypoints correspond to."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from bodyfit.body.families.kinds import Kind
+from bodyfit.body.families.kinds import ModelFamily
 from bodyfit.body.files.arrays import FileArrays
-from bodyfit.body.record import Landmarks
+from bodyfit.body.record import FaceLandmarks
 
 __all__ = ["keypoints_of", "landmarks_of"]
 
 
 def _tips(side: str, *vertices: int) -> dict[str, int]:
+    """Name the fingertips of a side, thumb first."""
     return {f"{side}_{f}_tip": v for f, v in zip(("thumb", "index", "middle", "ring", "pinky"), vertices, strict=True)}
 
 
@@ -32,26 +33,26 @@ _VERTICES: dict[int, dict[str, int]] = {
         **_tips("right", 8079, 7669, 7794, 7905, 8022),
     },
 }
-"""By the number of the mesh's vertices: SMPL's, which SMPL-H and STAR share, and SMPL-X's."""
+"""Vertices of named points by the mesh's number of vertices: SMPL (also SMPL-H and STAR), and SMPL-X."""
 _HAND_VERTICES = (744, 320, 443, 554, 671)
-"""Fingertips of MANO's 778 vertices, thumb first."""
+"""Fingertips on MANO's 778 vertices, thumb first."""
 _KNUCKLES = {"thumb": "thumb2", "index": "index1", "middle": "middle1", "ring": "ring1", "pinky": "pinky1"}
 _FACE = {
     **{30 - 17: "nose_tip", 36 - 17: "right_eye_outer", 39 - 17: "right_eye_inner", 42 - 17: "left_eye_inner"},
     **{45 - 17: "left_eye_outer", 48 - 17: "mouth_right", 54 - 17: "mouth_left"},
 }
-"""Of the 51 landmarks of the inner face, which are those of the 68-point layout after its contour."""
+"""Names of some of the 51 landmarks of the inner face: the 68-point layout without its 17 of the contour."""
 
 
 def keypoints_of(
     file: FileArrays,
-    kind: Kind,
+    kind: ModelFamily,
     template: Float[np.ndarray, "V 3"],
     regressor: Float[np.ndarray, "J V"],
     faces: Int[np.ndarray, "F 3"],
-    landmarks: Landmarks | None,
+    landmarks: FaceLandmarks | None,
 ) -> dict[str, np.ndarray]:
-    """Regressors of surface points: the file's own, or what is known of the published meshes."""
+    """Make regressors of surface points: the file's own, or our tables for published meshes. Raises `AssetError`."""
     n_v = len(template)
     if "keypoint_regressor" in file.values:
         names = file.words("keypoint_names")
@@ -64,11 +65,11 @@ def keypoints_of(
     if kind.name == "smplx" and vertices:
         vertices["head_top"] = int(template[:, 1].argmax())
     points = {name: np.eye(1, n_v, vertex)[0] for name, vertex in vertices.items()}
-    return points | _of_joints(kind, regressor) | _of_face(n_v, faces, landmarks)
+    return points | _joint_points(kind, regressor) | _face_points(n_v, faces, landmarks)
 
 
-def _of_joints(kind: Kind, regressor: np.ndarray) -> dict[str, np.ndarray]:
-    """Points of the hand where the tree has fingers; the 24-joint tree's hands, which capsules and layouts name."""
+def _joint_points(kind: ModelFamily, regressor: np.ndarray) -> dict[str, np.ndarray]:
+    """Regress knuckles and the 24-joint tree's hands where the tree has fingers."""
     names, points = kind.skeleton.names, {}
     for side in ("left", "right"):
         if f"{side}_middle1" in names and kind.body_joints:
@@ -79,8 +80,8 @@ def _of_joints(kind: Kind, regressor: np.ndarray) -> dict[str, np.ndarray]:
     return points
 
 
-def _of_face(n_v: int, faces: np.ndarray, landmarks: Landmarks | None) -> dict[str, np.ndarray]:
-    """Eye and mouth corners of the 51 landmarks."""
+def _face_points(n_v: int, faces: np.ndarray, landmarks: FaceLandmarks | None) -> dict[str, np.ndarray]:
+    """Regress the nose's tip and the corners of eyes and mouth from the 51 landmarks."""
     if landmarks is None or len(landmarks.faces_idx) != 51:
         return {}
     points = {}
@@ -90,16 +91,19 @@ def _of_face(n_v: int, faces: np.ndarray, landmarks: Landmarks | None) -> dict[s
     return points
 
 
-def landmarks_of(file: FileArrays, n_faces: int) -> Landmarks | None:
-    """SMPL-X's landmarks of the face, checked; None where the file has none (FLAME keeps its own elsewhere)."""
+def landmarks_of(file: FileArrays, n_faces: int) -> FaceLandmarks | None:
+    """Read SMPL-X's landmarks of the face; None where the file has none (FLAME has separate files).
+
+    Raises `AssetError`.
+    """
     if not file.has("lmk_faces_idx", "lmk_bary_coords") or "landmarks" in file.words("bodyfit_fillers"):
         return None
     index = file.indices("lmk_faces_idx", (None,), n_faces, "faces")
     bary = file.numbers("lmk_bary_coords", (len(index), 3), f"{len(index)} landmarks")
     if not file.has("dynamic_lmk_faces_idx", "dynamic_lmk_bary_coords"):
-        return Landmarks(index, bary)
+        return FaceLandmarks(index, bary)
     contour = file.indices("dynamic_lmk_faces_idx", (None, None), n_faces, "faces")
-    return Landmarks(
+    return FaceLandmarks(
         index,
         bary,
         contour,

@@ -1,1 +1,1 @@
-"""Files of arrays by others: npz, npy, pickles, joblib's and torch's containers, JSON; nothing in them is ever run."""
+"""Read files of arrays that others wrote (npz, npy, pickle, joblib, torch, JSON) without executing their content."""

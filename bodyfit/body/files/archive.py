@@ -1,4 +1,4 @@
-"""Files of arrays: where those that ship lie, and how any npz or pickle is read without running it."""
+"""Locate the shipped files, and read any npz or pickle without executing it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from bodyfit.errors import AssetError
 
 __all__ = ["UnreadObjects", "array_names", "asset_path", "read_archive"]
 
-_MAX_BYTES = MODEL_LIMITS.made_bytes
-"""Of an npz, unpacked; SMPL-X has 240 MiB in float64."""
+_MAX_BYTES = MODEL_LIMITS.unpacked_bytes
+"""Most bytes of an unpacked npz; SMPL-X has 240 MiB in float64."""
 
 
 def asset_path(*parts: str) -> Path:
-    """A file that ships with bodyfit: inside the package when installed, beside it in a source checkout."""
+    """Return the path of a file that ships with bodyfit: in the package when installed, beside it in a checkout.
+
+    Raises `AssetError` where it is missing.
+    """
     package = Path(__file__).resolve().parents[2]
     for root in (package / "assets", package.parent / "assets"):
         if (path := root.joinpath(*parts)).exists():
@@ -28,7 +31,7 @@ def asset_path(*parts: str) -> Path:
 
 
 def array_names(path: Path) -> set[str]:
-    """The names of an npz's arrays by its table of contents; none of anything else."""
+    """List the names of an npz's arrays by its table of contents; empty for any other file."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist()}
@@ -37,11 +40,11 @@ def array_names(path: Path) -> set[str]:
 
 
 def read_archive(path: Path) -> dict[str, Any]:
-    """The arrays of an npz (never unpickling), a pickle or a file of torch's, by the allow-listed reader.
+    """Read the arrays of an npz (its pickled objects left unread), a pickle or a torch file by the allow-listed reader.
 
-    Which of them a file is, its content says. Raises `AssetError`, naming the file.
+    The format is detected from the content. Raises `AssetError`, naming the file.
     """
-    value = read_contents(path, replace(MODEL_LIMITS, made_bytes=_MAX_BYTES), objects=False, text=False)
+    value = read_contents(path, replace(MODEL_LIMITS, unpacked_bytes=_MAX_BYTES), objects=False, text=False)
     if not isinstance(value, dict):
         raise AssetError(f"{path}: one {type(value).__name__} alone, where arrays by name are expected")
     return {key: part for key, part in value.items() if isinstance(key, str)}

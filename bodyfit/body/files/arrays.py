@@ -1,4 +1,4 @@
-"""The arrays of one file, each checked as it is asked for; what is wrong with one is said with the file's name."""
+"""Access the arrays of one file by key, checking each; errors name the file."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from bodyfit.errors import AssetError
 __all__ = ["FileArrays"]
 
 _MAX_SIZE = 1 << 26
-"""Numbers in one array, 512 MiB of them; the largest known, SMPL-X's posedirs, has 15 million."""
+"""Most numbers in one array (512 MiB); the largest in use, SMPL-X's posedirs, has 15 million."""
 
 
 @dataclass(frozen=True)
 class FileArrays:
-    """What a file holds, by key."""
+    """The values of a file, by key."""
 
     path: Path
     """The file."""
     values: Mapping[str, Any]
-    """As read."""
+    """The values as read, not yet checked."""
     where: str = ""
-    """Which part of the file they are, for errors: "person 3"."""
+    """The part of the file that they come from, for errors: "person 3"."""
 
     def has(self, *keys: Any) -> bool:
-        """Whether all of them are there and have been read."""
+        """Tell whether all keys are present and their values were read."""
         return all(key in self.values and not isinstance(self.values[key], UnreadObjects) for key in keys)
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """The shape of what is there; () where nothing is."""
+        """Return the shape of an array; () where the key is missing."""
         return self._array(key).shape if key in self.values else ()
 
     def fail(self, message: str) -> NoReturn:
@@ -45,9 +45,9 @@ class FileArrays:
     def numbers(
         self, key: str, shape: tuple[int | None, ...], layout: str = "", *, as_filed: bool = False
     ) -> np.ndarray:
-        """An array of finite numbers as float64 (or, as filed, in a floating type of the file).
+        """Return an array of finite numbers as float64, or with `as_filed` in the file's floating type.
 
-        None in `shape` stands for any length; `layout` says in an error what asks for it.
+        None in `shape` matches any length; `layout` names in errors what requires the shape. Raises `AssetError`.
         """
         array = self._array(key)
         if array.dtype.kind in "US":
@@ -69,14 +69,14 @@ class FileArrays:
         return np.ascontiguousarray(array)
 
     def indices(self, key: str, shape: tuple[int | None, ...], below: int, of: str) -> np.ndarray:
-        """An array of whole numbers from 0 to below - 1, as int64; `of` says what they count."""
+        """Return int64 integers from 0 to below - 1; `of` names what they index. Raises `AssetError`."""
         array = self.numbers(key, shape)
         if array.size == 0 or (array != np.rint(array)).any() or array.min() < 0 or array.max() >= below:
             self.fail(f"{key} must name {of} 0 to {below - 1}")
         return array.astype(np.int64)
 
     def text(self, key: str) -> str | None:
-        """A word, or None where there is none."""
+        """Return a string, or None where there is none."""
         value = self.values.get(key)
         if isinstance(value, np.ndarray) and value.size == 1:
             value = value.reshape(-1)[0]
@@ -85,13 +85,14 @@ class FileArrays:
         return str(value).strip() if isinstance(value, str) else None
 
     def words(self, key: str) -> list[str]:
-        """A list of words, empty where there is none."""
+        """Return a list of strings, empty where there is none. Raises `AssetError`."""
         array = self._array(key) if self.has(key) else np.zeros(0, str)
         if array.ndim > 1 or array.dtype.kind not in "US":
             self.fail(f"{key} must be a list of words")
         return [str(word) for word in array.reshape(-1).astype(str)]
 
     def _array(self, key: str) -> np.ndarray:
+        """Return the value of a key as an array of any type. Raises `AssetError`."""
         value = self.values[key]
         if isinstance(value, UnreadObjects):
             self.fail(

@@ -1,4 +1,4 @@
-"""Arrays that joblib before 0.10 kept in files of their own, beside the pickle that names them."""
+"""Read arrays that joblib before 0.10 wrote to separate files beside the pickle."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bodyfit.body.files.compressed import unpacked_zfile
+from bodyfit.body.files.compressed import unpack_zfile
 from bodyfit.body.files.npy import read_npy
-from bodyfit.body.files.plain import Plain
+from bodyfit.body.files.plain import PlainConverter
 from bodyfit.body.files.stand_ins import FileArray, Inert, ZippedFileArray
 from bodyfit.errors import AssetError
 
@@ -16,26 +16,26 @@ __all__ = ["ArraysBeside"]
 
 
 class ArraysBeside:
-    """Reads the arrays that the pickle at `path` names: files of its own name in its own folder, and no others."""
+    """Reads the arrays that the pickle at `path` names: only files in its folder whose names begin with its own."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __call__(self, value: Inert, made: Plain) -> np.ndarray:
-        """The array that a stand-in names. Raises `AssetError`."""
+    def __call__(self, value: Inert, convert: PlainConverter) -> np.ndarray:
+        """Read the array that a stand-in names. Raises `AssetError`."""
         state = value.state if isinstance(value.state, dict) else {}
-        name = made(state.get("filename"))
+        name = convert(state.get("filename"))
         if not isinstance(name, str) or not name.startswith(f"{self.path.name}_") or {"/", "\\"} & set(name):
             raise AssetError("refused an array in a file that is not the pickle's own")
         if not (self.path.parent / name).is_file():
             raise AssetError(f"its array {name!a:.80} is missing; an old joblib wrote it as a file beside this one")
         data = (self.path.parent / name).read_bytes()
-        made.spend(len(data))
+        convert.spend(len(data))
         if isinstance(value, FileArray):
             array = read_npy(data)
-            made.spend(array.nbytes)
+            convert.spend(array.nbytes)
             return array
         assert isinstance(value, ZippedFileArray)
-        raw = unpacked_zfile(data, made.limits)
+        raw = unpack_zfile(data, convert.limits)
         shape, dtype, fortran = state["state"][-3:]
-        return made.array(raw, dtype, shape, "F" if fortran else "C")
+        return convert.array(raw, dtype, shape, "F" if fortran else "C")

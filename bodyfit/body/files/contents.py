@@ -1,4 +1,4 @@
-"""Reads whatever file of arrays there is, told by its content, without running anything of it."""
+"""Read any supported file of arrays, detected by its content, without executing anything in it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bodyfit.body.files import compressed, npy, torch_files
 from bodyfit.body.files.beside import ArraysBeside
 from bodyfit.body.files.foreign import foreign_kind
 from bodyfit.body.files.limits import Limits
-from bodyfit.body.files.plain import Plain
-from bodyfit.body.files.unpickler import Reader
+from bodyfit.body.files.plain import PlainConverter
+from bodyfit.body.files.unpickler import InertUnpickler
 from bodyfit.body.files.unread import UnreadObjects
 from bodyfit.errors import AssetError
 
@@ -31,12 +31,11 @@ _MAX_JSON = 1 << 28
 def read_contents(
     path: Path, limits: Limits, *, objects: bool = True, text: bool = True, ignored: Collection[str] = ()
 ) -> Any:
-    """What a file holds, as dicts, lists, numbers, text and arrays: an npz or npy, a pickle (joblib's and compressed
-    ones too), a file of torch's, JSON.
+    """Read an npz, npy, pickle, torch or JSON file into dicts, lists, numbers, text and arrays.
 
-    objects: whether pickles inside npz and npy are read (by the same inert reader) or left as `UnreadObjects`. text:
-    whether JSON is read or refused by name. ignored: keys whose values are left unread. Raises `AssetError`, naming the
-    file, with what it is where it is something else.
+    Pickles may be joblib's, and compressed. objects: read pickles inside npz and npy (by the same inert reader) instead
+    of leaving `UnreadObjects`. text: read JSON instead of refusing it. ignored: keys whose values are left unread.
+    Raises `AssetError`, naming the file, and its kind where it is another.
     """
     head = b""
     try:
@@ -57,22 +56,22 @@ def read_contents(
     except AssetError as error:
         raise AssetError(f"{path}: {error}") from None
     except OSError as error:
-        if head and error.errno == errno.EINVAL:  # a damaged file sends a reader to a place that there is not
+        if head and error.errno == errno.EINVAL:  # a damaged file makes a reader seek to an invalid offset
             raise AssetError(f"{path}: damaged; fetch the file again") from None
         raise AssetError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (MemoryError, OverflowError, RecursionError) as error:
         raise AssetError(f"{path}: refused, it asks for too much: {type(error).__name__}") from None
-    except Exception as error:  # zipfile, numpy and the unpickler raise whatever the bytes make them stumble over
+    except Exception as error:  # zipfile, numpy and the unpickler raise many types on damaged bytes
         raise AssetError(f"{path}: {_damage(error, head)}") from None
 
 
 def _binary(path: Path, mapped: mmap.mmap, limits: Limits, *, objects: bool, ignored: Collection[str]) -> Any:
-    """A npy file, torch's old format or a pickle, compressed or not."""
+    """Read an npy file, torch's old format or a pickle, compressed or not."""
     data: bytes | mmap.mmap = mapped
     if compressed.compression_of(data[:16]):
-        data = compressed.unpacked(data[:], limits)
+        data = compressed.unpack(data[:], limits)
     if data[:6] == npy.MAGIC:
-        if len(data) > limits.made_bytes:
+        if len(data) > limits.unpacked_bytes:
             raise MemoryError
         whole = data[:]
         if not npy.header_of(io.BytesIO(whole), len(whole)).hasobject:
@@ -80,11 +79,12 @@ def _binary(path: Path, mapped: mmap.mmap, limits: Limits, *, objects: bool, ign
         return npy.read_objects(whole, limits, ignored=ignored) if objects else UnreadObjects()
     if data[: len(torch_files.OLD_MAGIC)] == torch_files.OLD_MAGIC:
         return torch_files.read_old(data, limits, ignored)
-    made = Reader(data, steps=limits.steps).load()
-    return Plain(limits, data=data, beside=ArraysBeside(path), ignored=ignored)(made)
+    value = InertUnpickler(data, steps=limits.steps).load()
+    return PlainConverter(limits, data=data, beside=ArraysBeside(path), ignored=ignored)(value)
 
 
 def _json(file: Any, size: int, head: bytes, limits: Limits, *, text: bool) -> Any:
+    """Read JSON, refusing a server's error message. Raises `AssetError`."""
     if size > _MAX_JSON:
         raise AssetError(f"{size >> 20} MiB of JSON is more than any {limits.what}; refused")
     file.seek(0)
@@ -101,12 +101,13 @@ def _json(file: Any, size: int, head: bytes, limits: Limits, *, text: bool) -> A
 
 
 def _zip(path: Path, limits: Limits, *, objects: bool, ignored: Collection[str]) -> Any:
+    """Read an npz or a torch file. Raises `AssetError`."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         size = sum(member.file_size for member in members)
-        if size > limits.made_bytes or len(members) > _MAX_MEMBERS:
-            members_said = f"{size >> 20} MiB when unpacked, in {len(members)} members"
-            raise AssetError(f"{members_said}, is more than a {limits.what}; refused")
+        if size > limits.unpacked_bytes or len(members) > _MAX_MEMBERS:
+            amount = f"{size >> 20} MiB when unpacked, in {len(members)} members"
+            raise AssetError(f"{amount}, is more than a {limits.what}; refused")
         names = [member.filename for member in members]
         if torch_files.is_torch_zip(names):
             return torch_files.read_zip(archive, limits, ignored)
@@ -122,7 +123,7 @@ def _zip(path: Path, limits: Limits, *, objects: bool, ignored: Collection[str])
 def _member(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, limits: Limits, *, objects: bool, ignored: Collection[str]
 ) -> Any:
-    """One array of an npz."""
+    """Read one array of an npz."""
     name = _printable(member.filename[:-4])
     if name in ignored:
         return UnreadObjects()
@@ -136,7 +137,7 @@ def _member(
 
 
 def _other_zip(names: list[str]) -> str:
-    """What a zip is that holds no arrays."""
+    """Describe a zip that holds no arrays."""
     if "word/document.xml" in names or "[Content_Types].xml" in names:
         return "an office document"
     inside = [name for name in names if name.lower().endswith((".pkl", ".npz", ".pt", ".pth", ".json"))][:3]
@@ -145,7 +146,7 @@ def _other_zip(names: list[str]) -> str:
 
 
 def _damage(error: Exception, head: bytes) -> str:
-    """What is wrong with a file, without the words of the library that stumbled."""
+    """Describe what is wrong with a file, without quoting the library that failed."""
     words = _printable(error)
     if isinstance(error, pickle.UnpicklingError) and words.startswith("refused"):
         return words
@@ -157,11 +158,15 @@ def _damage(error: Exception, head: bytes) -> str:
     if isinstance(error, EOFError):
         return "cut short; fetch the file again"
     if isinstance(error, KeyError) and error.args and isinstance(error.args[0], int):  # no such opcode
-        known = head[:1] == b"\x80" or compressed.compression_of(head) or head[:6] == npy.MAGIC
-        return "damaged; fetch the file again" if known else "neither an npz nor a pickle nor any other file of arrays"
+        recognised = head[:1] == b"\x80" or compressed.compression_of(head) or head[:6] == npy.MAGIC
+        return (
+            "damaged; fetch the file again"
+            if recognised
+            else "neither an npz nor a pickle nor any other file of arrays"
+        )
     return f"damaged ({words or type(error).__name__}); fetch the file again"
 
 
 def _printable(value: Any) -> str:
-    """Text for a message that must not carry a file's control characters to a terminal."""
+    """Escape a file's text for a message, so that no control characters reach the terminal."""
     return ascii(str(value)[:200])[1:-1]

@@ -1,4 +1,4 @@
-"""What a file is that is no file of arrays, in plain words for an error."""
+"""Name the kind of a file that is not a file of arrays, for errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HEADS: tuple[tuple[bytes, str], ...] = (
 
 
 def foreign_kind(head: bytes, size: int) -> str | None:
-    """What a file of `size` bytes that begins so is; None where nothing says that it is of another kind."""
+    """Name the kind of a file by its size and first bytes; None where it may be a file of arrays."""
     if size == 0:
         return f"an empty file; {_AGAIN}"
     if head.startswith(b"version https://git-lfs"):

@@ -1,4 +1,4 @@
-"""How much a file of others may ask for."""
+"""Bound what reading an untrusted file may cost."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ class Limits:
     """Bounds on reading one file."""
 
     what: str
-    """What such a file is expected to hold, for messages: "body model"."""
+    """The expected content, for messages: "body model"."""
     file_bytes: int
-    """Of the file as it lies on the disk."""
-    made_bytes: int
-    """Of all arrays that are made from it, and of what it unpacks to."""
+    """Most bytes of the file on disk."""
+    unpacked_bytes: int
+    """Most bytes of all arrays made from it, and of its decompressed content."""
     steps: int
-    """Opcodes of its pickles: the reader takes about a microsecond each."""
+    """Most opcodes of its pickles, each about a microsecond."""
 
 
 MODEL_LIMITS = Limits("body model", 1 << 30, 1 << 30, 2_000_000)
-"""The largest model known, SMPL-X as a pickle, has 544 MiB and some thousand steps."""
+"""The largest model, SMPL-X as a pickle, has 544 MiB and some thousand opcodes."""
 MOTION_LIMITS = Limits("motion", 1 << 33, 1 << 30, 20_000_000)
-"""VIBE's results hold 80 KiB of mesh a frame, which are passed over; PHALP's take about 400 steps a person and
-frame."""
+"""VIBE's results hold 80 KiB of mesh a frame, which are skipped; PHALP's take about 400 opcodes a person and frame."""

@@ -1,4 +1,4 @@
-"""Turns what a pickle made of stand-ins into dicts, lists, numbers, text and arrays, by our own code alone."""
+"""Convert a pickle's stand-ins into dicts, lists, numbers, text and arrays, by our own code only."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from bodyfit.body.files.torch_storages import read_old_storage
 from bodyfit.body.files.unread import UnreadObjects
 from bodyfit.errors import AssetError
 
-__all__ = ["Plain", "as_array"]
+__all__ = ["PlainConverter", "as_array"]
 
 _MAX_NESTING = 4
 _MAX_NUMBERS = 2_000_000
-"""In nested lists where an array should be."""
+"""Most numbers in nested lists that become an array."""
 
 
-class Plain:
-    """Makes plain values, each object once: a file can name one object a billion times.
+class PlainConverter:
+    """Converts stand-ins to plain values, each object once: a file can name one object a billion times.
 
-    data: the bytes that `FiledArray.place` is of. storage: the numbers of torch's storages by type code and key; where
-    it is None there are none. beside: the folder that joblib's arrays in files of their own are in, or None for none.
-    ignored: keys whose values are left unread, wherever they stand in the file. Raises `AssetError` and MemoryError.
+    data: the bytes that `FiledArray.place` refers to. storage: looks up the numbers of torch's storages by type code
+    and key. beside: reads joblib's arrays in files beside the pickle. None for either where the file has none. ignored:
+    keys whose values are left unread, anywhere in the file. Raises `AssetError` and MemoryError.
     """
 
     def __init__(
@@ -36,34 +36,35 @@ class Plain:
         *,
         data: bytes | mmap.mmap = b"",
         storage: Callable[[str, Any], np.ndarray] | None = None,
-        beside: Callable[[s.Inert, Plain], np.ndarray] | None = None,
+        beside: Callable[[s.Inert, PlainConverter], np.ndarray] | None = None,
         ignored: Collection[str] = (),
     ) -> None:
-        self.made: dict[int, Any] = {}
-        self.room = limits.made_bytes
+        self.converted: dict[int, Any] = {}
+        self.room = limits.unpacked_bytes
         self.limits, self.ignored = limits, frozenset(ignored)
         self._data, self._storage, self._beside = data, storage, beside
 
     def __call__(self, value: Any) -> Any:
-        if isinstance(value, type):  # a type of numbers that stands alone
+        if isinstance(value, type):  # a numeric type by itself
             return getattr(value, "code", value.__name__)
         if not isinstance(value, (s.Inert, bytes, bytearray, dict, list, tuple, set, frozenset)):
             return value
-        if id(value) not in self.made:
-            self.made[id(value)] = self.made  # until it is known; the file's own objects stay alive meanwhile
-            self.made[id(value)] = self._convert(value)
-        made = self.made[id(value)]
-        if made is self.made:
+        if id(value) not in self.converted:
+            self.converted[id(value)] = self.converted  # marks an object in progress; ids stay valid meanwhile
+            self.converted[id(value)] = self._convert(value)
+        plain = self.converted[id(value)]
+        if plain is self.converted:
             raise AssetError("an object that holds itself is not understood")
-        return made
+        return plain
 
     def spend(self, size: int) -> None:
-        """Count bytes that are made or gone through: a small file can name the same large ones many times."""
+        """Count bytes made or read, for a small file can name the same large array many times. Raises MemoryError."""
         self.room -= size
         if self.room < 0:
             raise MemoryError
 
     def _convert(self, value: Any) -> Any:
+        """Convert a container or a stand-in. Raises `AssetError`."""
         if isinstance(value, (bytes, bytearray)):
             self.spend(len(value))
             return value.decode("latin-1")
@@ -73,9 +74,9 @@ class Plain:
             return tuple(self(v) for v in value)
         if isinstance(value, (list, set, frozenset)):
             return [self(v) for v in value]
-        made = self._array_of(value)
-        if made is not None:
-            return made
+        array = self._array_of(value)
+        if array is not None:
+            return array
         if isinstance(value, s.Bytes):
             raw = bytes_of(value)
             self.spend(len(raw))
@@ -87,9 +88,9 @@ class Plain:
         raise AssetError(f"a bare {type(value).__name__.lower()} is not understood")
 
     def _array_of(self, value: s.Inert) -> Any:
-        """What stands for an array or a number of numpy's; None for anything else."""
+        """Convert a stand-in for an array or a numpy number; None for any other."""
         if isinstance(value, s.Array):
-            shape, dtype, fortran, data = value.state[-4:]  # after a version, which old numpy left out
+            shape, dtype, fortran, data = value.state[-4:]  # after a version number, which old numpy omitted
             return self.array(data, dtype, shape, "F" if fortran else "C")
         if isinstance(value, s.Buffer):
             data, dtype, shape, order = value.args
@@ -113,23 +114,23 @@ class Plain:
         return None
 
     def make(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Zeros, if there is room for them."""
+        """Allocate zeros within the bounds. Raises MemoryError."""
         self.spend(max(8, size_of(shape) * np.dtype(dtype).itemsize))
         return np.zeros(shape, dtype)
 
     def _plain_array(self, value: Any) -> np.ndarray:
-        """An array, or what Python lists make one; of lists of lists of lists, each twice the next, none."""
+        """Convert to an array, from nested lists too, within a bound of numbers. Raises MemoryError."""
         array = as_array(self(value), min(self.room // 8, _MAX_NUMBERS))
         if not isinstance(value, s.Inert):
             self.spend(8 * array.size)
         return array
 
     def array(self, data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
-        """An array of the pickle's own bytes or list of objects."""
-        kind = dtype_of(dtype)
+        """Make an array from bytes or a list of objects in the pickle. Raises `AssetError`."""
+        checked = dtype_of(dtype)
         shape = shape_of(shape)
-        flat = self.make((size_of(shape),), kind)
-        if kind.hasobject:
+        flat = self.make((size_of(shape),), checked)
+        if checked.hasobject:
             if not isinstance(data, list) or len(data) != len(flat):
                 raise AssetError("an array of objects is damaged")
             for i, item in enumerate(data):
@@ -138,11 +139,11 @@ class Plain:
             raw = bytes_of(data)
             if len(raw) != flat.nbytes:
                 raise AssetError(f"an array of shape {shape} has {len(raw)} bytes and not {flat.nbytes}")
-            flat[:] = np.frombuffer(raw, kind) if raw else 0
+            flat[:] = np.frombuffer(raw, checked) if raw else 0
         return flat.reshape(shape, order="F" if order == "F" else "C")
 
     def _filed(self, value: s.FiledArray) -> Any:
-        """An array whose numbers lie between the opcodes."""
+        """Make an array from numbers between the opcodes. Raises `AssetError`."""
         if value.objects is not None:
             return self(value.objects)
         if value.place is None:
@@ -154,7 +155,7 @@ class Plain:
         return flat.reshape(shape_of(state["shape"]), order="F" if state.get("order") == "F" else "C")
 
     def _tensor(self, value: s.Tensor) -> np.ndarray:
-        """A view of a storage, checked to stay inside it, as an array of its own."""
+        """Copy a strided view of a storage, checked to stay inside it. Raises `AssetError`."""
         storage, offset, size, stride = value.args[:4]
         numbers = self._stored(storage)
         shape, steps, (start,) = shape_of(size), shape_of(stride), shape_of(offset)
@@ -171,32 +172,34 @@ class Plain:
         return out
 
     def _stored(self, storage: Any) -> np.ndarray:
+        """Return the numbers of a storage. Raises `AssetError`."""
         if isinstance(storage, s.StorageBytes):
-            if id(storage) not in self.made:
-                self.made[id(storage)] = read_old_storage(bytes_of(storage.args[0]), self.limits, self.spend)
-            return self.made[id(storage)]
+            if id(storage) not in self.converted:
+                self.converted[id(storage)] = read_old_storage(bytes_of(storage.args[0]), self.limits, self.spend)
+            return self.converted[id(storage)]
         if not isinstance(storage, s.StoredNumbers) or self._storage is None:
             raise AssetError("a tensor without numbers is damaged")
         code, key = storage.args
-        if id(storage) not in self.made:
-            self.made[id(storage)] = self._storage(code, key)
-        return self.made[id(storage)]
+        if id(storage) not in self.converted:
+            self.converted[id(storage)] = self._storage(code, key)
+        return self.converted[id(storage)]
 
     def _chumpy(self, state: Any) -> np.ndarray:
+        """Convert a chumpy array or selection. Raises `AssetError`."""
         fields = state if isinstance(state, dict) else {}
         if "x" in fields:
             return self._plain_array(fields["x"])
         if {"a", "idxs"} <= fields.keys():  # a Select: entries of another array
             source, index = (self._plain_array(fields[k]) for k in ("a", "idxs"))
             self.spend(index.size * 8)
-            picked = self.make((index.size,), source.dtype)
-            picked[:] = source.flat[index.ravel()]
+            selected = self.make((index.size,), source.dtype)
+            selected[:] = source.flat[index.ravel()]
             shape = self(fields["preferred_shape"]) if "preferred_shape" in fields else index.shape
-            return picked.reshape(shape_of(shape))
+            return selected.reshape(shape_of(shape))
         raise AssetError(f"a chumpy object with the fields {str(sorted(map(str, fields)))[:120]!a} is not understood")
 
     def _dense(self, matrix: s.Inert) -> np.ndarray:
-        """A sparse matrix as a dense array (J_regressor is 24 x V)."""
+        """Convert a sparse matrix to a dense array (J_regressor is 24 x V). Raises `AssetError`."""
         state = self(matrix.state)
         shape = shape_of(state.get("_shape", state.get("shape", ())))
         if len(shape) != 2:
@@ -213,12 +216,12 @@ class Plain:
         return dense
 
     def _places(self, matrix: s.Inert, state: dict[str, Any], n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of the n entries of a sparse matrix."""
+        """Return the rows and columns of the n entries of a sparse matrix. Raises `AssetError`."""
         if isinstance(matrix, s.Triplets):
             rows, cols = state["coords"] if "coords" in state else (state["row"], state["col"])
             return self._plain_array(rows), self._plain_array(cols)
         ends, minor = self._plain_array(state["indptr"]), self._plain_array(state["indices"])
-        # Numbers beyond the entries would let the counts overflow, and repeat() write past its end.
+        # Pointers beyond the entries would let the counts overflow, and repeat() write past its end.
         sound = ends.ndim == 1 and ends.dtype.kind in "iu" and len(ends) > 0
         if not sound or (ends < 0).any() or (ends > n).any() or (ends[1:] < ends[:-1]).any() or ends[-1] - ends[0] != n:
             raise AssetError("a sparse matrix is damaged")
@@ -228,7 +231,7 @@ class Plain:
 
 
 def bytes_of(value: Any) -> bytes:
-    """Python 2's strings come as text, Python 3 writes bytes for old protocols as encode(text, "latin1")."""
+    """Return the bytes of a value: bytes, Python 2's strings (text), or Python 3's encode(text, "latin1")."""
     if isinstance(value, s.Bytes):
         text, encoding = (*value.args, "latin1")[:2] if value.args else (b"", "latin1")
         if encoding not in ("latin1", "latin-1"):
@@ -238,9 +241,9 @@ def bytes_of(value: Any) -> bytes:
 
 
 def as_array(value: Any, limit: int = _MAX_NUMBERS) -> np.ndarray:
-    """The array that is given, or that nested lists of at most so many numbers make.
+    """Return an array, from nested lists of at most `limit` numbers too.
 
-    Raises `AssetError` for what is no array, and MemoryError.
+    Raises `AssetError` for other values, and MemoryError.
     """
     if isinstance(value, (list, tuple)):
         _leaves(value, limit)
@@ -251,7 +254,7 @@ def as_array(value: Any, limit: int = _MAX_NUMBERS) -> np.ndarray:
 
 @no_type_check
 def _leaves(value: Any, limit: int, depth: int = 0) -> int:
-    """How many numbers nested lists hold. Raises MemoryError where they are more than `limit`."""
+    """Count the numbers in nested lists. Raises MemoryError where they are more than `limit`, and `AssetError`."""
     if not isinstance(value, (list, tuple)):
         return value.size if isinstance(value, np.ndarray) else 1
     if depth == _MAX_NESTING:

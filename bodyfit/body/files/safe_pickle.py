@@ -1,7 +1,7 @@
-"""Reads the pickles that body models and priors come in without running anything from the file.
+"""Read the pickles of body models and priors without executing anything from the file.
 
-How, `bodyfit.body.files` says: every name that a pickle may use stands for an inert record (`stand_ins`), the opcodes
-are run within bounds (`unpickler`), and our own code makes arrays of what remains (`plain`).
+Every class or function that a pickle may name is replaced by an inert record (`stand_ins`), the opcodes run within
+bounds (`unpickler`), and our own code converts the records to arrays (`plain`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["as_array", "read_pickle"]
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """The dict of plain arrays, numbers and strings in a pickle.
+    """Read a pickled dict of arrays, numbers and strings.
 
     Raises `AssetError` with the file's name if it is no pickle of a dict or names anything outside the allow-list.
     """

@@ -1,8 +1,8 @@
 """Inert stand-ins for the classes and functions that a pickle may name.
 
-A pickle is a program that calls what it names. Here every name that it may use stands for a record that keeps what it
-is given and does nothing; every other name is refused. What the records mean is worked out when the program has ended
-(`plain`), by our own code.
+A pickle is a program that calls what it names. Here every allowed name is replaced by a record that stores its
+arguments and does nothing; every other name is refused. After the program has ended, our own code interprets the
+records (`plain`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class Inert:
-    """Stands for an object of the file: keeps its arguments and the state that the pickle sets."""
+    """Stands for an object of the file: stores its arguments and the state that the pickle sets."""
 
     args: tuple[Any, ...]
     state: Any
@@ -92,7 +92,7 @@ class Triplets(Inert): ...
 
 
 class Text(Inert):
-    """A path or a device: words, of which the arguments are the parts."""
+    """A path or a device, whose arguments are the parts of its text."""
 
 
 # joblib.
@@ -102,9 +102,9 @@ class FiledArray(Inert):
     """An array whose numbers follow the pickle's opcode that sets its state (joblib from 0.10 on)."""
 
     place: tuple[int, int] | None = None
-    """Where they are: offset and size in bytes."""
+    """Offset and size of the numbers, in bytes."""
     objects: Any = None
-    """Of an array of objects, the array that a pickle of its own made."""
+    """The content of an array of objects, from a pickle of its own."""
 
 
 class FileArray(Inert):
@@ -125,22 +125,22 @@ class Parameter(Inert): ...
 
 
 class StorageBytes(Inert):
-    """Numbers of a tensor as a file of torch's old format, in bytes."""
+    """A tensor's numbers as the bytes of a file in torch's old format."""
 
 
 class StorageType(Inert):
-    """A type of numbers; its subclasses say which."""
+    """A numeric type; one subclass for each."""
 
     code = ""
-    """numpy's code, or "bf16", which numpy lacks."""
+    """numpy's type code, or "bf16", which numpy lacks."""
 
 
 class StoredNumbers(Inert):
-    """The numbers that a persistent id stands for; args are what the pickle says of them."""
+    """The numbers that a persistent id refers to; args are the type code and the key."""
 
 
 class Ordered(dict):
-    """collections.OrderedDict and defaultdict, with the keys that any dict of a file may have."""
+    """Stands for collections.OrderedDict and dict, with checked keys."""
 
     __slots__ = ()
 
@@ -153,7 +153,7 @@ class Ordered(dict):
 
 
 class Default(Ordered):
-    """collections.defaultdict, whose factory nobody calls."""
+    """Stands for collections.defaultdict; its factory is never called."""
 
     __slots__ = ()
 
@@ -162,7 +162,7 @@ class Default(Ordered):
 
 
 class Rebuilt(Inert):
-    """copyreg._reconstructor, by which protocols 0 and 1 make objects: an empty one of the class."""
+    """Stands for copyreg._reconstructor, by which protocols 0 and 1 make an empty object of a class."""
 
     def __new__(cls, kind: Any = None, *_: Any) -> Inert:
         if isinstance(kind, type) and issubclass(kind, Inert) and kind is not cls:
@@ -171,7 +171,10 @@ class Rebuilt(Inert):
 
 
 def key_of(value: Any) -> Any:
-    """A key of a dict or member of a set: of a tuple of tuples of tuples, each twice the next, the hash takes years."""
+    """Return a key of a dict or member of a set if its type is safe to hash: nested tuples could take years.
+
+    Raises UnpicklingError.
+    """
     if not (value is None or isinstance(value, (str, bytes, int, float, Scalar))):
         raise pickle.UnpicklingError(f"refused a key of type {type(value).__name__.lstrip('_').lower()}")
     return value
@@ -214,10 +217,10 @@ _SPARSE = {"csr": ByRow, "csc": ByColumn, "coo": Triplets}
 
 
 def stand_in(module: str, name: str) -> type:
-    """What a name of a pickle stands for. Raises UnpicklingError for names outside the list."""
-    found = _ALLOWED.get((module, name))
-    if found is not None:
-        return found
+    """Return the stand-in for a class or function. Raises UnpicklingError for names outside the allow-list."""
+    allowed = _ALLOWED.get((module, name))
+    if allowed is not None:
+        return allowed
     if module == "chumpy" or module.startswith("chumpy."):
         return Chumpy
     kind, _, form = name.partition("_")

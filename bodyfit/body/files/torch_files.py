@@ -1,4 +1,4 @@
-"""torch's files: the zip of a pickle and its storages, and the stream of pickles of before torch 1.6."""
+"""Read torch's files: the zip of a pickle and its storages, and the stream of pickles of torch before 1.6."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any
 import numpy as np
 
 from bodyfit.body.files.limits import Limits
-from bodyfit.body.files.plain import Plain
-from bodyfit.body.files.torch_storages import OLD_MAGIC, OldStorages, Stored, numbers_of, old_parts
-from bodyfit.body.files.unpickler import Reader
+from bodyfit.body.files.plain import PlainConverter
+from bodyfit.body.files.torch_storages import OLD_MAGIC, OldStorages, PersistentIds, numbers_of, old_parts
+from bodyfit.body.files.unpickler import InertUnpickler
 from bodyfit.errors import AssetError
 
 __all__ = ["OLD_MAGIC", "is_torch_zip", "read_old", "read_zip"]
 
 
 def is_torch_zip(names: Collection[str]) -> bool:
-    """Whether a zip of such members is torch's."""
+    """Tell by a zip's member names whether it is a torch file."""
     return any(name == "data.pkl" or name.endswith("/data.pkl") for name in names)
 
 
 def read_zip(archive: zipfile.ZipFile, limits: Limits, ignored: Collection[str] = ()) -> Any:
-    """What torch.save wrote. Raises `AssetError`, and whatever damage makes zipfile and numpy stumble over."""
+    """Read what torch.save wrote. Raises `AssetError`, and zipfile's and numpy's errors on damaged files."""
     names = set(archive.namelist())
-    pickled = min((name for name in names if name == "data.pkl" or name.endswith("/data.pkl")), key=len)
-    root = pickled.removesuffix("data.pkl")
+    pickle_name = min((name for name in names if name == "data.pkl" or name.endswith("/data.pkl")), key=len)
+    root = pickle_name.removesuffix("data.pkl")
     if f"{root}constants.pkl" in names:
         raise AssetError("a program of TorchScript, which is code and is not run; give results as numbers")
-    made = Plain(limits, storage=_ZipStorages(archive, root), ignored=ignored)
-    return made(Reader(archive.read(pickled), steps=limits.steps, stored=Stored()).load())
+    convert = PlainConverter(limits, storage=_ZipStorages(archive, root), ignored=ignored)
+    return convert(InertUnpickler(archive.read(pickle_name), steps=limits.steps, stored=PersistentIds()).load())
 
 
 class _ZipStorages:
-    """The numbers of storages in a zip, by their type's code and their key."""
+    """Looks up the numbers of storages in a zip by type code and key. Raises `AssetError`."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         self.archive, self.root, self.names = archive, root, set(archive.namelist())
@@ -50,8 +50,11 @@ class _ZipStorages:
 
 
 def read_old(data: bytes | mmap.mmap, limits: Limits, ignored: Collection[str] = ()) -> Any:
-    """What torch.save wrote before torch 1.6: pickles of a magic number, a version, the machine, the object and the
-    storages' keys, then each storage's count and numbers. Raises `AssetError` and whatever damage leads to."""
-    stored = Stored()
+    """Read what torch.save wrote before torch 1.6.
+
+    Pickles of a magic number, a version, the machine, the object and the storages' keys, then each storage's count and
+    numbers. Raises `AssetError`, and other errors on damaged files.
+    """
+    stored = PersistentIds()
     value, storages = old_parts(data, limits, stored)
-    return Plain(limits, ignored=ignored, storage=OldStorages(storages))(value)
+    return PlainConverter(limits, ignored=ignored, storage=OldStorages(storages))(value)

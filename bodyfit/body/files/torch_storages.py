@@ -1,4 +1,4 @@
-"""The numbers of torch's tensors: what stands for a storage in a pickle, and the stream of before torch 1.6."""
+"""Read the storages of torch's tensors: their persistent ids, and the stream format of torch before 1.6."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import numpy as np
 
 from bodyfit.body.files.limits import Limits
 from bodyfit.body.files.stand_ins import Inert, StorageType, StoredNumbers
-from bodyfit.body.files.unpickler import Reader
+from bodyfit.body.files.unpickler import InertUnpickler
 from bodyfit.errors import AssetError
 
-__all__ = ["OLD_MAGIC", "OldStorages", "Stored", "numbers_of", "old_parts", "read_old_storage"]
+__all__ = ["OLD_MAGIC", "OldStorages", "PersistentIds", "numbers_of", "old_parts", "read_old_storage"]
 
 OLD_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
-"""A file of torch's old format begins with a pickle of one long number."""
+"""The pickle of one long number that begins a file of torch's old format."""
 _PROTOCOL = 1001
 _MAX_STORAGES = 100_000
 
 
-class Stored:
-    """What a persistent id of torch's stands for, the same for the same storage."""
+class PersistentIds:
+    """Resolves torch's persistent ids to stand-ins, one for each storage."""
 
     def __init__(self) -> None:
         self.by_key: dict[tuple[str, Any], Inert] = {}
 
     def __call__(self, pid: Any) -> Inert:
-        """pid: ("storage", type, key, device, how many[, view]); the old format has the view, None if it is none."""
+        """Resolve ("storage", type, key, device, count[, view]); the old format has the view. Raises `AssetError`."""
         fits = isinstance(pid, tuple) and 5 <= len(pid) <= 6 and pid[0] == "storage" and isinstance(pid[2], str)
         if not fits or not (isinstance(pid[1], type) and issubclass(pid[1], StorageType)):
             raise AssetError("refused an object that is stored elsewhere and is no tensor")
@@ -42,28 +42,30 @@ class Stored:
 
 
 def numbers_of(raw: bytes, code: str, *, swapped: bool = False) -> np.ndarray:
-    """The numbers of a storage; bfloat16 as float32, of which it is the upper half."""
-    kind = np.dtype("u2" if code == "bf16" else code).newbyteorder(">" if swapped else "<")
-    if len(raw) % kind.itemsize:
+    """Decode the numbers of a storage; bfloat16 becomes float32. Raises `AssetError`."""
+    dtype = np.dtype("u2" if code == "bf16" else code).newbyteorder(">" if swapped else "<")
+    if len(raw) % dtype.itemsize:
         raise AssetError("a tensor's numbers are cut short; fetch the file again")
-    flat = np.frombuffer(raw, kind)
+    flat = np.frombuffer(raw, dtype)
     return (flat.astype(np.uint32) << 16).view(np.float32) if code == "bf16" else flat
 
 
 def read_old_storage(data: bytes, limits: Limits, spend: Callable[[int], None]) -> np.ndarray:
-    """Read the one storage that a file of the old format holds inside another pickle, and `spend` its bytes."""
-    value, storages = old_parts(data, limits, Stored())
+    """Read the storage that a file of the old format inside another pickle holds, and `spend` its bytes."""
+    value, storages = old_parts(data, limits, PersistentIds())
     if not isinstance(value, StoredNumbers):
         raise AssetError("a tensor's numbers are damaged")
     spend(len(data))
     return OldStorages(storages)(*value.args)
 
 
-def old_parts(data: bytes | mmap.mmap, limits: Limits, stored: Stored) -> tuple[Any, dict[Any, tuple[bytes, int]]]:
-    """The object, and by key the bytes from a storage's numbers on and how many numbers they are."""
+def old_parts(
+    data: bytes | mmap.mmap, limits: Limits, stored: PersistentIds
+) -> tuple[Any, dict[Any, tuple[bytes, int]]]:
+    """Read the object of a file of the old format, and by key each storage's bytes and count. Raises `AssetError`."""
     if data[: len(OLD_MAGIC)] != OLD_MAGIC:
         raise AssetError("not in torch's format")
-    reader = Reader(data, steps=limits.steps, stored=stored, at=len(OLD_MAGIC))
+    reader = InertUnpickler(data, steps=limits.steps, stored=stored, at=len(OLD_MAGIC))
     version, machine = reader.load(), reader.load()
     if version != _PROTOCOL or not isinstance(machine, dict) or machine.get("little_endian") is not True:
         raise AssetError("torch's old format in a version, or of a machine, that is not understood")
@@ -83,7 +85,7 @@ def old_parts(data: bytes | mmap.mmap, limits: Limits, stored: Stored) -> tuple[
 
 
 class OldStorages:
-    """The numbers of storages of the old format, by their type's code and their key."""
+    """Looks up the numbers of storages of the old format by type code and key. Raises `AssetError`."""
 
     def __init__(self, storages: dict[Any, tuple[bytes, int]]) -> None:
         self.storages = storages

@@ -1,4 +1,4 @@
-"""Runs the opcodes of a pickle with inert stand-ins for every name, within bounds of steps."""
+"""Run the opcodes of a pickle with inert stand-ins for every name, and at most so many of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, ClassVar, no_type_check
 from bodyfit.body.files.dtypes import dtype_of, shape_of, size_of
 from bodyfit.body.files.stand_ins import FiledArray, key_of, stand_in
 
-__all__ = ["Reader"]
+__all__ = ["InertUnpickler"]
 
 
-def _with_keys(load: Any, places: slice) -> Any:
-    """What an opcode does, once the keys in these places of the stack are seen to be fit."""
+def _checking_keys(load: Any, places: slice) -> Any:
+    """Return an opcode's function that first checks the keys in these places of the stack."""
 
     def checked(reader: Any) -> None:
         for key in reader.stack[places]:
@@ -26,30 +26,30 @@ def _with_keys(load: Any, places: slice) -> Any:
 
 
 class _Opcodes(dict):
-    """What each opcode does, for so many opcodes."""
+    """The dispatch table of opcodes, which refuses to run more than `steps` of them."""
 
     def __init__(self, table: dict[int, Any], steps: int) -> None:
         super().__init__(table)
-        self.left = self.steps = steps
+        self.remaining = self.steps = steps
 
-    @no_type_check  # it runs for every opcode, and the tests' check of types takes twenty times as long
+    @no_type_check  # runs for every opcode: the tests' type checks would take twenty times as long
     def __getitem__(self, opcode: int) -> Any:
-        self.left -= 1
-        if self.left < 0:
+        self.remaining -= 1
+        if self.remaining < 0:
             raise pickle.UnpicklingError(f"refused a program of more than {self.steps} steps")
         return super().__getitem__(opcode)
 
 
-# The reader written in Python: in C a single opcode can make the memo many gigabytes long.
-class Reader(pickle._Unpickler):
-    """Reads pickles that lie one after another in a file or in bytes; arrays of joblib's may lie between opcodes."""
+# Python's own unpickler: in the C version a single opcode can make the memo many gigabytes long.
+class InertUnpickler(pickle._Unpickler):
+    """Reads consecutive pickles from a file or bytes; joblib's arrays may lie between opcodes."""
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(
         self, data: bytes | mmap.mmap, *, steps: int, stored: Callable[[Any], Any] | None = None, at: int = 0
     ) -> None:
-        """stored: what a persistent id stands for (torch's files have them). at: where to begin."""
+        """stored: resolves persistent ids (of torch's files). at: offset of the first pickle."""
         self.file: Any = data if isinstance(data, mmap.mmap) else io.BytesIO(data)
         self.size = len(data)
         self.file.seek(at)
@@ -58,7 +58,7 @@ class Reader(pickle._Unpickler):
         self._stored = stored
 
     def load(self) -> Any:
-        """The next object; each has a memo of its own."""
+        """Read the next pickle, with a memo of its own."""
         self.memo: dict[int, Any] = {}
         return super().load()
 
@@ -84,26 +84,26 @@ class Reader(pickle._Unpickler):
         (pickle.ADDITEMS, slice(None)),
         (pickle.FROZENSET, slice(None)),
     ):
-        dispatch[_opcode[0]] = _with_keys(dispatch[_opcode[0]], _places)
+        dispatch[_opcode[0]] = _checking_keys(dispatch[_opcode[0]], _places)
 
     @no_type_check
     def load_build(self) -> None:
         super().load_build()
         if type(self.stack[-1]) is FiledArray:
-            self._take(self.stack[-1])
+            self._skip_numbers(self.stack[-1])
 
     dispatch[pickle.BUILD[0]] = load_build
 
-    def _take(self, array: FiledArray) -> None:
-        """Note where an array's numbers are, which follow here, and pass them by."""
+    def _skip_numbers(self, array: FiledArray) -> None:
+        """Record where an array's numbers are, which follow here, and skip them."""
         state = array.state if isinstance(array.state, dict) else {}
         dtype, shape = dtype_of(state.get("dtype")), shape_of(state.get("shape"))
         frame = self._unframer.current_frame  # type: ignore[attr-defined]
         if frame is not None and frame.read(1):
             raise pickle.UnpicklingError("an array inside a frame of opcodes, where none can be")
         if dtype.hasobject:
-            # Of its own, for its memo is, but within the same steps.
-            inner = Reader(b"", steps=0)
+            # A pickle with its own memo that shares the count of steps.
+            inner = InertUnpickler(b"", steps=0)
             inner.file, inner.dispatch = self.file, self.dispatch  # pyright: ignore[reportAttributeAccessIssue]
             inner._file_read, inner._file_readline = self.file.read, self.file.readline  # type: ignore[attr-defined]
             array.objects = inner.load()

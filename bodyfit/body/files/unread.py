@@ -1,4 +1,4 @@
-"""What stands in for a part of a file that was left unread."""
+"""Mark a part of a file that was not read."""
 
 from __future__ import annotations
 
@@ -6,5 +6,4 @@ __all__ = ["UnreadObjects"]
 
 
 class UnreadObjects:
-    """Stands for an array of Python objects, which an npz holds as a pickle, or for what nobody asked for: never read,
-    and missed only if needed."""
+    """Marks an array of Python objects, which an npz holds as a pickle, or a value that was ignored."""

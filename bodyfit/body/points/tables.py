@@ -1,4 +1,4 @@
-"""What the loops over keypoints read of a model and its points, as plain arrays; see `points` for the equations."""
+"""Lay out a kinematic tree and its points as plain arrays for the loops; see `posed` for the equations."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ __all__ = ["PointTables", "TreeTables"]
 
 
 class TreeTables(NamedTuple):
-    """The kinematic tree of a model's body joints. A tuple with names: numba takes it as it is."""
+    """The kinematic tree of a model's body joints; a named tuple, which numba accepts as an argument."""
 
     bones: Float[np.ndarray, "J 3"]
-    """From the parent's rest joint to the joint's; the root's is its place."""
+    """Rest bone vectors, from the parent's joint to the joint; the root's is its position."""
     bones_shape: Float[np.ndarray, "J 3 S"]
-    """Its derivative by betas."""
+    """Derivatives of the bone vectors by betas."""
     parents: Int[np.ndarray, "J"]
-    """-1 for the root."""
+    """Parent of each joint, -1 for the root."""
     order: Int[np.ndarray, "J"]
-    """Parents before children."""
+    """Joints in topological order, parents before children."""
     features: int
-    """What pose blend shapes respond to, of a joint: 9 entries of R - I or 4 of a quaternion."""
+    """Number of pose features of a joint: the 9 entries of R - I or the 4 of a quaternion."""
     transl: int
-    """The first column of the translation in the solver's vector."""
+    """First column of the translation in the solver's vector."""
     column: Int[np.ndarray, "J"]
-    """That of each joint's axis-angle."""
+    """First column of each joint's axis-angle in the solver's vector."""
     betas: int
-    """That of the betas."""
+    """First column of the betas in the solver's vector."""
 
     @classmethod
     def of(
@@ -42,7 +42,7 @@ class TreeTables(NamedTuple):
         columns: tuple[int, ...],
         betas: int,
     ) -> TreeTables:
-        """From the rest joints (J, 3) and their derivative by betas (J, 3, S), and where variables stand."""
+        """Make the tables from rest joints (J, 3), their derivatives by betas (J, 3, S), and the variables' columns."""
         above = np.array(parents, dtype=np.int64)
         rest = np.concatenate([joints[..., None], joints_shape], 2)
         bones = rest - np.where((above < 0)[:, None, None], 0, rest[above])
@@ -59,65 +59,68 @@ class TreeTables(NamedTuple):
 
 
 class PointTables(NamedTuple):
-    """Points, each a sum of pieces that are rigid to a bone: piece = R_b l_b + w_b p_b.
+    """Points, each a sum of pieces that are rigid to a bone b: piece = R_b l_b + w_b p_b.
 
-    Three levels, each with pointers into the next: points, their pieces, what of the pose these respond to.
+    Compressed rows on three levels: points, their pieces, and the joints whose pose blend shapes move the pieces.
     """
 
-    piece: Int[np.ndarray, "K1"]
-    """Where each point's pieces begin."""
+    piece_ptr: Int[np.ndarray, "K1"]
+    """Point k has the pieces piece_ptr[k] to piece_ptr[k + 1] - 1."""
     bone: Int[np.ndarray, "Q"]
-    """b."""
+    """b, the bone of each piece."""
     weight: Float[np.ndarray, "Q"]
-    """w_b."""
+    """w_b, the weight of the bone's joint."""
     offset: Float[np.ndarray, "Q 3"]
-    """l_b of the mean shape in the rest pose."""
+    """l_b, the offset in the bone's axes, of the mean shape in the rest pose."""
     offset_shape: Float[np.ndarray, "Q 3 S"]
-    """Its derivative by betas."""
-    answer: Int[np.ndarray, "Q1"]
-    """Where the joints begin whose pose moves l_b."""
+    """Derivative of l_b by betas."""
+    response_ptr: Int[np.ndarray, "Q1"]
+    """Piece q responds to the joints at rows response_ptr[q] to response_ptr[q + 1] - 1 of the next two."""
     joint: Int[np.ndarray, "N"]
-    """These joints."""
+    """The joints whose pose blend shapes move the piece."""
     response: Float[np.ndarray, "N 3 C"]
-    """Derivative of l_b by their pose features."""
-    moved: Int[np.ndarray, "K1"]
-    """Where the joints begin that move each point."""
+    """Derivative of l_b by the joint's pose features."""
+    mover_ptr: Int[np.ndarray, "K1"]
+    """Point k is moved by the joints mover[mover_ptr[k]] to mover[mover_ptr[k + 1] - 1]."""
     mover: Int[np.ndarray, "M"]
-    """These joints, children before parents."""
+    """Joints that move a point, children before parents."""
 
     @classmethod
     def of(
         cls, pieces: list[tuple[int, int, Any]], moves: np.ndarray, parents: tuple[int, ...], like: np.ndarray
     ) -> PointTables:
-        """From (point, bone, piece) in order of the points, and which joint moves which point (K, J); numbers of the
-        type of `like` (S, C): betas and pose features."""
-        (n_s, n_f), kind, n_k = like.shape, like.dtype, len(moves)
+        """Make the tables from pieces and a mask of the joints that move each point.
+
+        pieces: (point, bone, piece) in order of the points. moves: (K, J). like: (S, C), of the dtype and the numbers
+        of betas and pose features to use.
+        """
+        (n_s, n_f), dtype, n_k = like.shape, like.dtype, len(moves)
         points, bones = (np.array([p[i] for p in pieces], dtype=np.int64) for i in (0, 1))
-        answers = [(q, m) for q, (*_, p) in enumerate(pieces) for m in p.by_features.any((0, 2)).nonzero()[0]]
-        response = [pieces[q][2].by_features[:, m] for q, m in answers]
-        deep = np.argsort(-depths(parents), kind="stable")
-        movers = [deep[moves[k, deep]] for k in range(n_k)]
+        responses = [(q, m) for q, (*_, p) in enumerate(pieces) for m in p.by_features.any((0, 2)).nonzero()[0]]
+        response = [pieces[q][2].by_features[:, m] for q, m in responses]
+        leaves_first = np.argsort(-depths(parents), kind="stable")
+        movers = [leaves_first[moves[k, leaves_first]] for k in range(n_k)]
 
         def numbers(rows: list[np.ndarray], *shape: int) -> np.ndarray:
-            return np.ascontiguousarray(np.array(rows, dtype=kind).reshape(-1, *shape))
+            return np.ascontiguousarray(np.array(rows, dtype=dtype).reshape(-1, *shape))
 
         return cls(
-            piece=np.searchsorted(points, np.arange(n_k + 1)),
+            piece_ptr=np.searchsorted(points, np.arange(n_k + 1)),
             bone=bones,
-            weight=np.array([p.weight for *_, p in pieces], dtype=kind),
+            weight=np.array([p.weight for *_, p in pieces], dtype=dtype),
             offset=numbers([p.offset for *_, p in pieces], 3),
             offset_shape=numbers([p.by_betas for *_, p in pieces], 3, n_s),
-            answer=np.searchsorted([q for q, _ in answers], np.arange(len(pieces) + 1)),
-            joint=np.array([m + 1 for _, m in answers], dtype=np.int64),
+            response_ptr=np.searchsorted([q for q, _ in responses], np.arange(len(pieces) + 1)),
+            joint=np.array([m + 1 for _, m in responses], dtype=np.int64),
             response=numbers(response, 3, n_f),
-            moved=np.cumsum([0, *map(len, movers)]),
+            mover_ptr=np.cumsum([0, *map(len, movers)]),
             mover=np.concatenate([*movers, np.zeros(0, np.int64)]),
         )
 
 
 def depths(parents: tuple[int, ...]) -> Int[np.ndarray, "J"]:
-    """How many joints are above each."""
-    found: list[int] = []
+    """Count the ancestors of each joint."""
+    depth: list[int] = []
     for parent in parents:  # a parent comes before its children
-        found.append(0 if parent < 0 else found[parent] + 1)
-    return np.array(found)
+        depth.append(0 if parent < 0 else depth[parent] + 1)
+    return np.array(depth)

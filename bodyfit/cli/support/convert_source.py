@@ -29,7 +29,7 @@ def what_is(source: str) -> MotionFile | Held:
     """A source's kind or, of motion by others, its contents. What is not there is taken for a model's name, whose
     reader says so. Raises `AssetError`, naming the file, with what it is where it is neither."""
     from bodyfit.body.families.folders import model_files
-    from bodyfit.body.families.open import OPEN_KINDS
+    from bodyfit.body.families.open import OPEN_FAMILIES
     from bodyfit.body.files.archive import array_names
     from bodyfit.io import is_points3d
     from bodyfit.io.motions.load import motion_file
@@ -37,7 +37,7 @@ def what_is(source: str) -> MotionFile | Held:
     path = Path(source)
     if is_points3d(source):
         return MARKERS
-    if source in OPEN_KINDS or not path.exists() or (path.is_dir() and model_files(path)):
+    if source in OPEN_FAMILIES or not path.exists() or (path.is_dir() and model_files(path)):
         return BODY_MODEL
     members = array_names(path)
     if "bodyfit_format" in members:

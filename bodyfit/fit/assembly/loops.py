@@ -49,7 +49,7 @@ def _stamp(points, tree, posed, pieces, own, force, stiffness, centred, shared, 
     leave float32 nothing of the depth's own stiffness, which is small. The translation comes before all other columns
     that points move with (`Variables`).
     """
-    moved, mover, column, transl, end = points.moved, points.mover, tree.column, tree.transl, tree.betas
+    moved, mover, column, transl, end = points.mover_ptr, points.mover, tree.column, tree.transl, tree.betas
     n_s = points.offset_shape.shape[2]
     push, by_transl = own
     for k in range(len(force)):
@@ -111,7 +111,7 @@ def normal(
     """
     size = x.shape[1]
     n_j, n_s, width = len(tree.bones), tree.bones_shape.shape[2], wide(size)
-    n_k, n_p = len(points.piece) - 1, len(measured.piece) - 1
+    n_k, n_p = len(points.piece_ptr) - 1, len(measured.piece_ptr) - 1
     posed = tree_room(n_j, n_s, tree.features)
     pieces, positions = np.empty((len(points.bone), 3)), np.empty((n_k, 3))
     force, stiffness = np.empty((n_k, 3)), np.empty((n_k, 6))

@@ -129,9 +129,9 @@ def overlap(x, b, capsules, tree, posed, lever, rows, row, t, H, g):
     The gradient is that of every pair; the Hessian's stand-in is Gauss-Newton over the few that overlap most.
     """
     points, where, curved = capsules.points, capsules.where, capsules.curved
-    moved, mover, column = points.moved, points.mover, tree.column
+    moved, mover, column = points.mover_ptr, points.mover, tree.column
     w2, cost = capsules.weight * capsules.weight, 0.0
-    pieces, p = np.empty((len(points.bone), 3)), np.empty((len(points.piece) - 1, 3))
+    pieces, p = np.empty((len(points.bone), 3)), np.empty((len(points.piece_ptr) - 1, 3))
     found, share, slope = np.empty((len(where), 2)), np.empty((len(where) + 1, 5)), np.empty((len(where) + 1, 3))
     place(x, b, tree, points, posed, pieces, p)
     count = _touching(x, b, tree.betas, capsules, p, found, share, slope)

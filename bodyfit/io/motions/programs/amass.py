@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bodyfit.body.families.open import OPEN_KINDS
+from bodyfit.body.families.open import OPEN_FAMILIES
 from bodyfit.errors import AssetError
 from bodyfit.io.export.export_frame import Placing
 from bodyfit.io.motions.parts import betas_of, columns, gender_of, rate_of
@@ -92,7 +92,7 @@ def _space(values: dict[str, Any], joints: int) -> str:
     stated = str(values.get("shape_space", ""))
     if stated in ("open", "smpl", "smplx"):
         return stated
-    if name in OPEN_KINDS:
+    if name in OPEN_FAMILIES:
         return "open"
     return "smplx" if joints == 55 or str(values.get("surface_model_type", "")).startswith("smplx") else "smpl"
 
