@@ -307,7 +307,7 @@ def test_no_file_of_a_folder_goes_unmentioned(tmp_path, ramp):
             read_image(tmp_path / name)
     with pytest.raises(ImageError, match="no plain file"):
         read_image(tmp_path / "pipe.jpg")
-    said = list_folder(tmp_path).left_out(found)
+    said = list_folder(tmp_path).describe_unused(found)
     assert said is not None
     assert "6 files" in said
     for name in ("notes.txt", "film.mp4", "zero", ".hidden.jpg", "data.bin", "pipe", "1 folder inside", "more"):

@@ -120,7 +120,7 @@ def _pictures(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[Pat
     def pictures_of(given: Path) -> list[Path]:
         try:
             found = find_images([given])
-            if given.is_dir() and (rest := list_folder(given).left_out(found)) is not None:
+            if given.is_dir() and (rest := list_folder(given).describe_unused(found)) is not None:
                 common.error(rest, label="note")
             return found
         except ImageError as fault:

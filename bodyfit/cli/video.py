@@ -142,7 +142,7 @@ def _named_clips(inputs: Sequence[Path], entries: list[dict[str, Any]], fps: flo
         if inside is None and fps is None:
             raise OptionError(f"{given} is a folder of pictures; say how many are shown a second: --fps 30")
         clips += [given] if inside is None else inside.clips
-        if inside is not None and (note := inside.left_out(inside.clips)) is not None:
+        if inside is not None and (note := inside.describe_unused(inside.clips)) is not None:
             common.error(note, label="note")
     return clips
 

@@ -1,4 +1,4 @@
-"""The pinhole camera, focal lengths in every unit people have them in, and the one place that knows axis flips.
+"""Define the pinhole camera, convert focal lengths from common units, and flip axes (here only).
 
 Camera axes are OpenCV's: +x right, +y down, +z forward. A pixel's centre lies at +0.5, so that a picture of width w
 spans [0, w].
@@ -31,17 +31,17 @@ __all__ = [
 ]
 
 FLIP_YZ = (1.0, -1.0, -1.0)
-"""Between OpenCV camera axes (y down, z forward) and y-up axes that look along -z (SMPL's own frame, glTF, OpenGL)."""
+"""Signs between OpenCV camera axes (y down, z forward) and y-up axes that look along -z (SMPL, glTF, OpenGL)."""
 
 
 @dataclass(frozen=True)
 class Camera(ByValue):
-    """One pinhole camera a person, without distortion; the body's `transl` holds the extrinsics."""
+    """One pinhole camera a person, without distortion; a body's `transl` is in its axes."""
 
     focal_px: Float[Tensor, "B"]
     """Focal length in pixels, the same in x and y."""
     principal_point_px: Float[Tensor, "B 2"]
-    """Where the optical axis meets the picture, pixels."""
+    """Principal point, pixels."""
     image_size: tuple[int, int]
     """Width and height in pixels."""
 
@@ -56,7 +56,10 @@ class Camera(ByValue):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Camera:
-        """A camera from scalars or one value a person; what is left out is guessed (centre, sqrt(w^2 + h^2))."""
+        """Make cameras from scalars or one value a person.
+
+        Defaults: the focal length sqrt(w^2 + h^2) and the picture's centre. Raises `OptionError` and `ShapeError`.
+        """
         w, h = image_size
         if not (w > 0 and h > 0):
             raise OptionError(f"image_size must be (width, height) in pixels, both positive, got {image_size}")
@@ -77,27 +80,27 @@ class Camera(ByValue):
         return cls(focal.contiguous(), centre.contiguous(), (int(w), int(h)))
 
     def project(self, points_cam_m: Float[Tensor, "B K 3"]) -> Float[Tensor, "B K 2"]:
-        """Pixels of points in camera axes; points at or behind the camera are projected as if 1 cm before it."""
+        """Project points in camera axes (metres) to pixels; depths below 1 cm count as 1 cm."""
         z = points_cam_m[..., 2:].clamp_min(0.01)
         return points_cam_m[..., :2] / z * self.focal_px[:, None, None] + self.principal_point_px[:, None]
 
     def select(self, index: Tensor | slice | list[int]) -> Camera:
-        """The cameras of some people."""
+        """Select the cameras of some people."""
         return Camera(self.focal_px[index], self.principal_point_px[index], self.image_size)
 
 
 @dataclass(frozen=True, eq=False)
 class CalibratedCamera:
-    """A camera that stands in a world: x_cam = R x_world + t, OpenCV axes, metres, with OpenCV's lens distortion."""
+    """A calibrated camera in a world: x_cam = R x_world + t, OpenCV axes, metres, with OpenCV's lens distortion."""
 
     K: Float[np.ndarray, "3 3"]
     """Intrinsics, pixels: [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]."""
     R: Float[np.ndarray, "3 3"]
-    """From world to camera axes."""
+    """Rotation from world to camera axes."""
     t: Float[np.ndarray, "3"]
-    """The world's origin in camera axes, metres."""
+    """Position of the world's origin in camera axes, metres."""
     distortion: Float[np.ndarray, "D"] = field(default_factory=lambda: np.zeros(4))
-    """k1, k2, p1, p2[, k3[, k4, k5, k6[, ...]]] as `cv2.calibrateCamera` gives them."""
+    """Coefficients k1, k2, p1, p2[, k3[, k4, k5, k6[, ...]]] as `cv2.calibrateCamera` returns them."""
 
     def __post_init__(self) -> None:
         for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,)), ("distortion", (None,))):
@@ -116,11 +119,11 @@ class CalibratedCamera:
 
     @property
     def focal_px(self) -> float:
-        """The focal length, in pixels that are as large as these are on the mean."""
+        """Geometric mean of the focal lengths in x and y, pixels."""
         return float(np.sqrt(self.K[0, 0] * self.K[1, 1]))
 
     def normalised(self, xy_px: Float[np.ndarray, "*B 2"]) -> Float[np.ndarray, "*B 2"]:
-        """Pixels as directions (x / z, y / z) without distortion."""
+        """Undistort pixels to normalised coordinates (x / z, y / z)."""
         import cv2
 
         flat = np.asarray(xy_px, dtype=np.float64).reshape(-1, 1, 2)
@@ -129,7 +132,7 @@ class CalibratedCamera:
         return straight.reshape(np.shape(xy_px))
 
     def project(self, points_world_m: Float[np.ndarray, "*B 3"]) -> Float[np.ndarray, "*B 2"]:
-        """Pixels of points in the world."""
+        """Project points in the world (metres) to pixels, with distortion."""
         import cv2
 
         flat = np.asarray(points_world_m, dtype=np.float64).reshape(-1, 1, 3)
@@ -138,12 +141,12 @@ class CalibratedCamera:
 
 
 def default_focal_px(image_size: tuple[int, int]) -> float:
-    """sqrt(w^2 + h^2) px, a field of view of 53 degrees over the diagonal: a good guess for an uncropped picture."""
+    """Guess the focal length as sqrt(w^2 + h^2) px: 53 degrees over the diagonal, usual for an uncropped picture."""
     return math.hypot(*image_size)
 
 
 def check_focal_px(focal_px: float, image_size: tuple[int, int]) -> float:
-    """Refuse a focal length that can only be in another unit (millimetres, fractions of the picture)."""
+    """Return a focal length that is plausible in pixels. Raises `OptionError`, also for values in other units."""
     w, h = image_size
     longest = max(w, h)
     if not math.isfinite(focal_px) or focal_px <= 0:
@@ -170,16 +173,16 @@ def focal_px_from(
     fov_deg: float | None = None,
     exif_focal_px: float | None = None,
 ) -> tuple[float, str]:
-    """The focal length in pixels and where it came from: "given", "exif" or "guess".
+    """Convert the focal length to pixels and say where it came from: "given", "exif" or "guess".
 
     `sensor_mm` is the sensor's width along the picture's longer side (36 for full frame); `fov_deg` the field of view
-    along the longer side. An EXIF value that cannot be true is passed over, a user's value is refused.
+    along the longer side. An implausible EXIF value is ignored; for a user's value it raises `OptionError`.
     """
     longest = max(image_size)
     lens = {"focal_px": focal_px, "focal_mm": focal_mm, "fov_deg": fov_deg}
-    given = [name for name, value in lens.items() if value is not None]
-    if len(given) > 1:
-        raise OptionError(f"give the focal length once, not as {' and '.join(given)}")
+    names = [name for name, value in lens.items() if value is not None]
+    if len(names) > 1:
+        raise OptionError(f"give the focal length once, not as {' and '.join(names)}")
     if sensor_mm is not None and focal_mm is None:
         raise OptionError("sensor_mm goes with focal_mm; give both or neither")
     if focal_px is not None:
@@ -202,30 +205,33 @@ def focal_px_from(
 
 
 def flip_yz(points: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
-    """Between OpenCV camera axes and y-up axes (half a turn about x; its own inverse)."""
+    """Convert between OpenCV camera axes and y-up axes: half a turn about x, its own inverse."""
     return points * points.new_tensor(FLIP_YZ)
 
 
 def to_pytorch3d_axes(points_cam_m: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
-    """OpenCV camera axes to PyTorch3D's (+x left, +y up, +z forward)."""
+    """Convert OpenCV camera axes to PyTorch3D's (+x left, +y up, +z forward)."""
     return points_cam_m * points_cam_m.new_tensor((-1.0, -1.0, 1.0))
 
 
 def y_up_from(axes: str) -> Float[np.ndarray, "3 3"]:
-    """The rotation from named axes to y-up ones: "camera" (OpenCV's), "y_up" (the model's own), "z_up" (AMASS's, whose
-    z is y and whose -y is z). Raises `OptionError`."""
-    named = {
+    """Return the rotation from named axes to y-up axes.
+
+    Names: "camera" (OpenCV's), "y_up" (the model's own), "z_up" (AMASS's: its z becomes y, its -y becomes z). Raises
+    `OptionError`.
+    """
+    rotations = {
         "camera": np.diag(FLIP_YZ),
         "y_up": np.eye(3),
         "z_up": np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]),
     }
-    if axes not in named:
-        raise OptionError(f"axes must be one of {', '.join(named)}, got {axes!r}")
-    return named[axes]
+    if axes not in rotations:
+        raise OptionError(f"axes must be one of {', '.join(rotations)}, got {axes!r}")
+    return rotations[axes]
 
 
 def turned_orient(orient: Float[np.ndarray, "N 3"], turn: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "N 3"]:
-    """Orientations, axis-angle in radians, after a rotation of the axes (`y_up_from`); NaN stays NaN."""
+    """Rotate orientations (axis-angle, radians) into other axes (see `y_up_from`); NaN stays NaN."""
     out = np.full_like(orient, np.nan)
     good = np.isfinite(orient).all(1)
     if good.any():

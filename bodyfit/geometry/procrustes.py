@@ -1,4 +1,4 @@
-"""The similarity that best lays one set of points on another."""
+"""Align sets of points by similarity transforms."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from jaxtyping import Bool, Float
 __all__ = ["Similarity", "align"]
 
 _COINCIDENT = 1e-12
-"""Points no further apart than this, relative to their distance from the origin, are one point and rounding."""
+"""Extent relative to the distance from the origin, up to which points count as one point."""
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """x -> scale R x + t for each item of a batch."""
+    """Similarity transforms x -> scale R x + t, one for each item of a batch."""
 
     scale: Float[np.ndarray, "*B"]
-    """Not negative."""
+    """Scale, not negative."""
     R: Float[np.ndarray, "*B 3 3"]
-    """Of determinant +1."""
+    """Rotation, determinant +1."""
     t: Float[np.ndarray, "*B 3"]
-    """Metres."""
+    """Translation, metres."""
 
     def __call__(self, points: Float[np.ndarray, "*B J 3"]) -> Float[np.ndarray, "*B J 3"]:
-        """The points moved."""
+        """Transform points."""
         return self.scale[..., None, None] * (points @ np.swapaxes(self.R, -1, -2)) + self.t[..., None, :]
 
 
@@ -34,12 +34,11 @@ def align(
     target: Float[np.ndarray, "*B J 3"],
     counted: Bool[np.ndarray, "*B J"] | None = None,
 ) -> Similarity:
-    """The least-squares similarity of `points` onto `target`, each item by itself (Umeyama 1991, eq. 40 to 42).
+    """Find the least-squares similarity of `points` onto `target`, item by item (Umeyama 1991, eq. 40 to 42).
 
-    The rotation has determinant +1, so a mirror image does not fit. Where the points lie on a line or in a plane, or
-    the optimum is a reflection, the rotation is one of several (or the nearest proper one) and the residual is still
-    the least. Points that are all one point get scale 1. `counted` leaves points out of the fit. An item whose counted
-    points are not all finite, or none, gives NaN.
+    The rotation has determinant +1: reflections are excluded. For collinear or coplanar points, or where the optimum is
+    a reflection, the rotation is one of several minimisers. Coincident points get scale 1. `counted` masks the points
+    that take part. An item without counted points, or with counted points that are not finite, gives NaN.
     """
     counted = np.ones(points.shape[:-1], bool) if counted is None else np.broadcast_to(counted, points.shape[:-1])
     finite = (np.isfinite(points).all(-1) & np.isfinite(target).all(-1)) | ~counted

@@ -1,7 +1,6 @@
-"""SO(3): the exponential map and its left Jacobian, batched and smooth at zero.
+"""Compute the exponential map of SO(3) and its left Jacobian, batched and smooth at zero.
 
-roma has the conversions; the derivative that the closed-form point Jacobians need stands here, beside the exponential
-that shares its coefficients.
+roma has the conversions; this module has the derivatives that closed-form Jacobians of points need.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ __all__ = ["exp_and_left_jacobian", "hat", "inverse_left_jacobian", "so3_exp"]
 
 
 def hat(v: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
-    """The matrix with hat(v) w = v x w."""
+    """Return the skew-symmetric matrix with hat(v) w = v x w."""
     x, y, z = v.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
 
 
 def _coefficients(rotvec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """sin(a)/a, (1 - cos a)/a^2 and (a - sin a)/a^3, by their series where a is small.
+    """Return sin(a)/a, (1 - cos a)/a^2 and (a - sin a)/a^3 of the angle a, by series where a is small.
 
-    Both branches stay finite so that gradients do: the closed forms see a = 1 where the series is used.
+    Both branches stay finite, so that gradients do: the closed forms use a = 1 where the series applies.
     """
     a2 = rotvec.square().sum(-1)
     small = a2 < (1e-4 if rotvec.dtype == torch.float64 else 1e-2)
@@ -37,7 +36,7 @@ def _coefficients(rotvec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def so3_exp(rotvec: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
-    """Rotation matrices of axis-angle vectors in radians (Rodrigues)."""
+    """Convert axis-angle vectors, radians, to rotation matrices (Rodrigues)."""
     s, c, _ = _coefficients(rotvec)
     K = hat(rotvec)
     return torch.eye(3, dtype=rotvec.dtype, device=rotvec.device) + s * K + c * (K @ K)
@@ -46,7 +45,7 @@ def so3_exp(rotvec: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
 def exp_and_left_jacobian(
     rotvec: Float[Tensor, "*B 3"],
 ) -> tuple[Float[Tensor, "*B 3 3"], Float[Tensor, "*B 3 3"]]:
-    """R = exp(rotvec) and J with exp(rotvec + d) = exp(J d) R to first order (Sola et al. 2018, eq. 145)."""
+    """Return R = exp(rotvec) and J with exp(rotvec + d) = exp(J d) R to first order (Sola et al. 2018, eq. 145)."""
     s, c, d = _coefficients(rotvec)
     K = hat(rotvec)
     K2 = K @ K
@@ -55,9 +54,9 @@ def exp_and_left_jacobian(
 
 
 def inverse_left_jacobian(rotvec: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
-    """J^-1 of the J above: log(exp(d) exp(rotvec)) = rotvec + J^-1 d to first order (Sola et al. 2018, eq. 146).
+    """Return the inverse J^-1 of the left Jacobian: log(exp(d) exp(rotvec)) = rotvec + J^-1 d to first order.
 
-    Its transpose is the inverse right Jacobian. Angles up to pi, as logarithms have them.
+    Sola et al. 2018, eq. 146. Its transpose is the inverse right Jacobian. For angles up to pi.
     """
     a2 = rotvec.square().sum(-1)
     small = a2 < (1e-4 if rotvec.dtype == torch.float64 else 1e-2)

@@ -1,4 +1,4 @@
-"""One picture, as it should be seen: upright, RGB, with what its EXIF says of the lens."""
+"""Read one picture upright and in RGB, with the focal length from its EXIF."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")
-"""Pillow's names of the formats of pictures that may move."""
+"""Pillow's names of formats that may be animated."""
 
 # Tags of EXIF 2.32, section 4.6.
 _ORIENTATION = 0x0112
@@ -46,20 +46,20 @@ _UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture ready for detection."""
+    """A picture or a frame of a clip, ready for detection."""
 
     image: UInt8[np.ndarray, "H W 3"]
     """RGB, EXIF rotation applied."""
     path: Path | None = None
-    """Where it came from."""
+    """The file it was read from."""
     exif_focal_px: float | None = None
-    """Focal length in pixels by the file's EXIF, if it says."""
+    """Focal length in pixels by the file's EXIF, None without one."""
     index: int = 0
-    """Number of the frame in its clip, from 0."""
+    """Index of the frame in its clip, from 0."""
     time_s: float = 0.0
-    """When its clip shows it, seconds from the clip's start."""
+    """Presentation time, seconds from the clip's start."""
     note: str | None = None
-    """What else the file holds, in a sentence: pages, frames of an animation."""
+    """A sentence on other content of the file: pages, frames of an animation."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -68,10 +68,10 @@ class Frame:
 
 
 def read_image(path: str | Path, data: bytes | None = None) -> Frame:
-    """The picture in a file, upright and as 8-bit RGB; `data` are the file's bytes where they were read elsewhere.
+    """Read a picture upright and as 8-bit RGB; `data` are the file's bytes where they were read elsewhere.
 
-    Transparent pixels become white; of an animation or several pages the first is taken. Raises `ImageError`
-    for what is no complete picture: half a picture is refused and not filled with grey.
+    Transparent pixels become white; of an animation or several pages the first is read. Raises `ImageError`, also for
+    an incomplete picture, which is not filled with grey.
     """
     path = Path(path)
     with open_picture(path, data) as opened, _without_warnings():
@@ -86,7 +86,7 @@ def read_image(path: str | Path, data: bytes | None = None) -> Frame:
 
 @contextmanager
 def open_picture(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
-    """The picture in a file, not decoded yet; what Pillow raises in the block becomes an `ImageError` with its name."""
+    """Open a picture without decoding it; Pillow's exceptions in the block become `ImageError`s that name the file."""
     from PIL import Image, UnidentifiedImageError
 
     if data is None:
@@ -97,7 +97,7 @@ def open_picture(path: Path, data: bytes | None = None) -> Iterator[Image.Image]
         raise ImageError(f"{path} is a camera's raw picture ({path.suffix}), which is not read; export it as JPEG")
     try:
         with _without_warnings():
-            file = _opened(path if data is None else BytesIO(data))
+            file = _open_image(path if data is None else BytesIO(data))
         with file as opened:
             yield opened
     except UnidentifiedImageError:
@@ -113,21 +113,21 @@ def open_picture(path: Path, data: bytes | None = None) -> Iterator[Image.Image]
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture as it is shown, mostly from the file's first bytes. Raises `ImageError`."""
+    """Return the displayed width and height of a picture, mostly from its first bytes. Raises `ImageError`."""
     with open_picture(path) as opened, _without_warnings():
         if opened.format not in ("JPEG", "PNG", "WEBP", "BMP", "GIF"):  # whose orientation is in the first bytes
             opened.load()
             return upright(opened).size
         try:
-            turned = opened.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+            transposed = opened.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
         except Exception:  # as in _exif
-            turned = False
+            transposed = False
         width, height = opened.size
-        return (height, width) if turned else (width, height)
+        return (height, width) if transposed else (width, height)
 
 
 def is_animation(path: Path) -> bool:
-    """Whether a file is a picture that moves (GIF, PNG, WebP, AVIF); False for what cannot be read."""
+    """Tell whether a file is an animated picture (GIF, PNG, WebP, AVIF); False if it cannot be read."""
     try:
         with open_picture(path) as opened:
             return opened.format in ANIMATIONS and bool(getattr(opened, "is_animated", False))
@@ -137,14 +137,14 @@ def is_animation(path: Path) -> bool:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Without Pillow's warnings of odd EXIF and of big but honest pictures, for which it has an error, too."""
+    """Silence Pillow's warnings of odd EXIF and of large pictures, for which it has an error, too."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _opened(file: Path | BytesIO) -> Image.Image:
-    """The picture, not decoded yet; HEIC by pillow-heif where the user has installed it."""
+def _open_image(file: Path | BytesIO) -> Image.Image:
+    """Open a picture without decoding it; HEIC by pillow-heif where it is installed."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -159,19 +159,19 @@ def _opened(file: Path | BytesIO) -> Image.Image:
 
 
 def exif_focal_px(exif: Mapping[int, Any], image_size: tuple[int, int]) -> float | None:
-    """The focal length in pixels of a picture of `image_size` by the tags of its Exif IFD, or None.
+    """Compute the focal length in pixels of a picture of `image_size` from the tags of its Exif IFD, or None.
 
-    FocalLengthIn35mmFilm is read as along a 36 mm longer side; else FocalLength and the sensor's pixels a unit of
-    length. The size that EXIF names may differ from the picture's: with the same proportions it was resized, with
-    others cropped, which changes no focal length in pixels.
+    FocalLengthIn35mmFilm refers to a longer side of 36 mm; else FocalLength and the sensor's pixels a unit of length.
+    Where EXIF's size differs from the picture's, equal proportions mean that it was resized, others that it was
+    cropped, which leaves the focal length in pixels unchanged.
     """
     longest = max(image_size)
-    size_then = (_number(exif.get(_WIDTH)), _number(exif.get(_HEIGHT)))
-    scale = _resized_by(size_then, image_size)
+    original_size = (_number(exif.get(_WIDTH)), _number(exif.get(_HEIGHT)))
+    scale = _resize_factor(original_size, image_size)
     focal_35mm = _number(exif.get(_FOCAL_35MM))
     if focal_35mm:
-        longest_then = max(size_then[0] or 0.0, size_then[1] or 0.0)
-        return focal_35mm / 36 * (longest if scale is None else longest_then * scale)
+        original_longest = max(original_size[0] or 0.0, original_size[1] or 0.0)
+        return focal_35mm / 36 * (longest if scale is None else original_longest * scale)
     focal_mm, pixels_a_unit = _number(exif.get(_FOCAL_MM)), _number(exif.get(_PLANE_X))
     unit_mm = _UNIT_MM.get(int(_number(exif.get(_PLANE_UNIT)) or 2))  # inches unless it says otherwise
     if focal_mm and pixels_a_unit and unit_mm:
@@ -179,18 +179,18 @@ def exif_focal_px(exif: Mapping[int, Any], image_size: tuple[int, int]) -> float
     return None
 
 
-def _resized_by(then: tuple[float | None, float | None], now: tuple[int, int]) -> float | None:
-    """The factor on the original's pixels, 1 for a crop, None where EXIF's size is missing or cannot be true."""
-    if not then[0] or not then[1]:
+def _resize_factor(before: tuple[float | None, float | None], now: tuple[int, int]) -> float | None:
+    """Return the scale from the original to the picture: 1 for a crop, None where EXIF's size is missing or wrong."""
+    if not before[0] or not before[1]:
         return None
-    long_then, short_then, long_now, short_now = max(then), min(then), max(now), min(now)  # type: ignore[type-var]
-    if abs(short_then / long_then * long_now / short_now - 1) < 0.02:  # a resize rounds the sides to whole pixels
-        return long_now / long_then
-    return 1.0 if long_now <= long_then and short_now <= long_then else None
+    long_before, short_before, long_now, short_now = max(before), min(before), max(now), min(now)  # type: ignore[type-var]
+    if abs(short_before / long_before * long_now / short_now - 1) < 0.02:  # a resize rounds the sides to whole pixels
+        return long_now / long_before
+    return 1.0 if long_now <= long_before and short_now <= long_before else None
 
 
 def _number(value: Any) -> float | None:
-    """A positive finite number, or None for anything else that EXIF may hold."""
+    """Return a positive finite number, or None for any other value."""
     try:
         number = float(value)
     except (TypeError, ValueError, ZeroDivisionError):
@@ -199,7 +199,7 @@ def _number(value: Any) -> float | None:
 
 
 def _check_file(path: Path) -> None:
-    """Raise `ImageError` with the plain reason for a path that cannot be a readable picture."""
+    """Raise `ImageError` with the reason for a path that is not a readable file."""
     try:
         if path.is_dir():
             raise ImageError(f"{path} is a folder, not a picture; find_images lists the pictures in it")
@@ -218,7 +218,7 @@ def _check_file(path: Path) -> None:
 
 
 def _what_instead(path: Path, data: bytes | None) -> str:
-    """What an unreadable file seems to be, and what to do."""
+    """Describe what an unreadable file seems to be, and what to do."""
     if data is None:
         with path.open("rb") as file:
             data = file.read(512)
@@ -233,7 +233,7 @@ def _what_instead(path: Path, data: bytes | None) -> str:
 
 
 def _note(image: Image.Image, path: Path) -> str | None:
-    """What else a file holds than the picture that was taken of it."""
+    """Describe the pictures that a file holds beside the one that was read, or None."""
     try:
         count = int(getattr(image, "n_frames", 1))
     except Exception:  # as in _exif: the first picture is there
@@ -250,7 +250,7 @@ def _note(image: Image.Image, path: Path) -> str | None:
 
 
 def _holds_views(image: Image.Image) -> bool:
-    """Whether the other pictures in a JPEG are views of their own (CIPA DC-007); most are previews and gain maps."""
+    """Tell whether the other pictures in a JPEG are views (CIPA DC-007); most are previews and gain maps."""
     try:
         entries = image.mpinfo[0xB002]  # pyright: ignore[reportAttributeAccessIssue]
         return any(str(entry["Attribute"]["MPType"]).startswith("Multi-Frame") for entry in entries[1:])
@@ -259,15 +259,15 @@ def _holds_views(image: Image.Image) -> bool:
 
 
 def _exif(image: Image.Image) -> dict[int, Any]:
-    """The Exif IFD; empty where there is none or it cannot be parsed, for a picture is still a picture without."""
+    """Read the Exif IFD; empty where there is none or it cannot be parsed, for the picture is usable without."""
     try:
         return dict(image.getexif().get_ifd(_EXIF_IFD))
-    except Exception:  # Pillow's parser raises whatever the bytes make it stumble over
+    except Exception:  # Pillow's parser raises many types on malformed tags
         return {}
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """A copy, turned or mirrored as the file says it is to be shown."""
+    """Return a copy with the file's display orientation applied."""
     from PIL import ImageOps
 
     try:
@@ -277,7 +277,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def rgb8(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-    """8-bit RGB of any Pillow mode."""
+    """Convert a picture of any Pillow mode to 8-bit RGB, over white."""
     from PIL import Image
 
     if image.mode.startswith("I") or image.mode == "F":
@@ -292,10 +292,10 @@ def rgb8(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _grey8(values: np.ndarray, mode: str) -> UInt8[np.ndarray, "H W"]:
-    """8-bit grey of 16-bit, 32-bit or floating values, black at 0."""
+    """Convert 16-bit, 32-bit or floating values to 8-bit grey, black at 0."""
     values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     brightest = float(values.max(initial=0.0))
-    # 16 bits have an agreed white. Integers of 32 bits mostly hold 16; floating files go to 1, 255 or 65535.
+    # 16-bit white is 65535. 32-bit integers mostly hold 16-bit values; floating values range to 1, 255 or 65535.
     whites = (1.0, 255.0, 65535.0) if mode == "F" else (65535.0,)
     white = next((white for white in whites if brightest <= white), brightest)
     return np.clip(np.round(values / white * 255), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The eight ways in which a stored picture may have to be turned or mirrored to be shown."""
+"""Apply the eight orientations, rotations and reflections, by which stored pictures are displayed."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ __all__ = ["UPRIGHT", "Orientation"]
 
 @dataclass(frozen=True)
 class Orientation:
-    """From the stored picture to the one that is shown: first rows and columns change places, then it is mirrored."""
+    """The transform from a stored picture to the displayed one: an optional transposition, then reflections."""
 
     transposed: bool = False
-    """Whether the first axis becomes the second."""
+    """Swap rows and columns."""
     mirrored_x: bool = False
-    """Whether left and right then change places."""
+    """Then swap left and right."""
     mirrored_y: bool = False
-    """Whether top and bottom then change places."""
+    """Then swap top and bottom."""
 
     @classmethod
     def from_matrix(cls, matrix: Sequence[int]) -> Orientation:
-        """The nearest to a display matrix of nine 16.16 numbers a b u c d v x y w (ISO/IEC 14496-12, 6.2.2).
+        """Find the orientation nearest to a display matrix of nine 16.16 numbers a b u c d v x y w.
 
-        A stored point (x, y), y down, is shown at (a x + c y, b x + d y), up to a shift. A matrix of zeros, which some
-        programs write, is none.
+        ISO/IEC 14496-12, 6.2.2: a stored point (x, y), y down, is displayed at (a x + c y, b x + d y), up to a shift. A
+        matrix of zeros, which some programs write, is the identity.
         """
         a, b, _, c, d = matrix[:5]
         if abs(a) + abs(d) >= abs(b) + abs(c):
@@ -35,15 +35,15 @@ class Orientation:
         return cls(True, c < 0, b < 0)
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height as shown."""
+        """Return the displayed width and height."""
         return (height, width) if self.transposed else (width, height)
 
     def apply(self, picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture as shown, contiguous."""
-        shown = picture.swapaxes(0, 1) if self.transposed else picture
+        """Return the displayed picture, contiguous."""
+        oriented = picture.swapaxes(0, 1) if self.transposed else picture
         step_y, step_x = (-1 if mirrored else 1 for mirrored in (self.mirrored_y, self.mirrored_x))
-        return np.ascontiguousarray(shown[::step_y, ::step_x])
+        return np.ascontiguousarray(oriented[::step_y, ::step_x])
 
 
 UPRIGHT = Orientation()
-"""As stored."""
+"""The identity."""

@@ -59,7 +59,7 @@ class FrameFolder:
                     f"{file} is {other[0]}x{other[1]} and other frames of {folder} are {size[0]}x{size[1]}; the frames "
                     "of a clip have one size"
                 )
-        if (rest := listing.left_out(listing.pictures)) is not None:
+        if (rest := listing.describe_unused(listing.pictures)) is not None:
             notes.append(rest)
         kept = [k for k, file in enumerate(files) if file in sizes]
         return cls(tuple(files[k] for k in kept), tuple(ticks[k] for k in kept), size, tuple(notes))
