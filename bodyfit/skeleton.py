@@ -1,4 +1,4 @@
-"""Joint names and kinematic trees, keypoint layouts, and how the one corresponds to the other, all by name."""
+"""Define joint names, kinematic trees, keypoint layouts, and the correspondence between them, all by name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A kinematic tree; a parent comes before its children."""
+    """A kinematic tree; parents come before their children."""
 
     names: tuple[str, ...]
     """Joint names, root first."""
@@ -34,7 +34,7 @@ class Skeleton:
     """Index of each joint's parent, -1 for the root."""
 
     def index(self, name: str) -> int:
-        """The joint's row."""
+        """Return a joint's index."""
         return self.names.index(name)
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ SMPL = Skeleton(
 
 
 def _hand(side: str, wrist: int, first: int) -> Skeleton:
-    """Fifteen finger joints in the order of SMPL-H, each finger a chain from the wrist."""
+    """Make the fifteen finger joints in the order of SMPL-H, each finger a chain from the wrist."""
     fingers = ("index", "middle", "pinky", "ring", "thumb")
     return Skeleton(
         names=tuple(f"{side}_{finger}{i}" for finger in fingers for i in (1, 2, 3)),
@@ -61,21 +61,22 @@ def _hand(side: str, wrist: int, first: int) -> Skeleton:
     )
 
 
-def _joined(*parts: Skeleton) -> Skeleton:
+def _concatenate(*parts: Skeleton) -> Skeleton:
+    """Concatenate the joints of several parts."""
     return Skeleton(sum((p.names for p in parts), ()), sum((p.parents for p in parts), ()))
 
 
 _BODY22 = Skeleton(SMPL.names[:22], SMPL.parents[:22])
 _FACE = Skeleton(("jaw", "left_eye_smplhf", "right_eye_smplhf"), (15, 15, 15))
 
-SMPLH = _joined(_BODY22, _hand("left", 20, 22), _hand("right", 21, 37))
-"""The body to the wrists and 15 joints a hand (Romero et al. 2017)."""
-SMPLX = _joined(_BODY22, _FACE, _hand("left", 20, 25), _hand("right", 21, 40))
-"""The body to the wrists, jaw, eyes and hands (Pavlakos et al. 2019)."""
-MANO = {side: _joined(Skeleton((f"{side}_wrist",), (-1,)), _hand(side, 0, 1)) for side in ("left", "right")}
-"""One hand (Romero et al. 2017)."""
+SMPLH = _concatenate(_BODY22, _hand("left", 20, 22), _hand("right", 21, 37))
+"""SMPL-H: the body up to the wrists, and 15 joints a hand (Romero et al. 2017)."""
+SMPLX = _concatenate(_BODY22, _FACE, _hand("left", 20, 25), _hand("right", 21, 40))
+"""SMPL-X: the body up to the wrists, jaw, eyes and hands (Pavlakos et al. 2019)."""
+MANO = {side: _concatenate(Skeleton((f"{side}_wrist",), (-1,)), _hand(side, 0, 1)) for side in ("left", "right")}
+"""MANO: one hand, by side (Romero et al. 2017)."""
 FLAME = Skeleton(("head_root", "neck", "jaw", "left_eye_smplhf", "right_eye_smplhf"), (-1, 0, 1, 1, 1))
-"""One head (Li et al. 2017)."""
+"""FLAME: the head (Li et al. 2017)."""
 
 _COCO17 = (
     *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
@@ -145,8 +146,8 @@ _FACE_MIRROR |= {f"face_{i}": f"face_{87 - i}" for i in (40, 41, 46, 47)}  # low
 _FINGER_NAMES = {f"{f}_{'2' if f == 'thumb' else '1'}": f"{f}_knuckle" for f in _FINGERS}
 _FINGER_NAMES |= {f"{f}_tip": f"{f}_tip" for f in _FINGERS} | {"wrist_root": "wrist"}
 
-# What stands on the body for names that are no points of it; of a face and fingers we name only some.
-_STANDS_FOR: dict[str, dict[str, float]] = {
+# Body points that keypoints correspond to under another name; of faces and fingers only some have one.
+_BODY_POINTS: dict[str, dict[str, float]] = {
     "mid_hip": {"left_hip": 0.5, "right_hip": 0.5},
     "thorax": {"left_shoulder": 0.4, "right_shoulder": 0.4, "neck": 0.2},
     **{name: {_FACE_NAMES[i]: 1.0} if i in _FACE_NAMES else {} for i, name in enumerate(_FACE70)},
@@ -157,15 +158,15 @@ _STANDS_FOR: dict[str, dict[str, float]] = {
     },
 }
 
-# Where a layout means another point by a name that it shares with the body's own joints.
+# Keypoints that share a joint's name but correspond to another point.
 _OVERRIDES: dict[str, dict[str, dict[str, float]]] = {
     layout: {"neck": {"left_shoulder": 0.5, "right_shoulder": 0.5}}
     for layout in ("openpose18", "openpose25", "openpose137")
 }
 
-# How far a fit may trust a keypoint beyond the detector's own confidence. MediaPipe's hips sit apart from the joint
-# centres, a small toe or an eye corner says little that its neighbour does not. Fingers are fitted as part of a stiff
-# hand: its knuckles tell how the wrist is turned, its tips how the fingers are bent.
+# Factors on the confidence of keypoints in a fit. MediaPipe's hips are offset from the joint centres; a small toe or an
+# eye corner adds little to its neighbours. Fingers are fitted as part of a rigid hand: knuckles determine the wrist's
+# rotation, tips depend on how the fingers are bent.
 _SMALL_TRUST: dict[str, float] = {
     **dict.fromkeys((f"face_{i}" for i in _FACE_NAMES), 0.4),
     **{f"{s}_{name}": 0.1 if "tip" in name else 0.4 for s in _SIDES for name in _HAND21},
@@ -181,11 +182,12 @@ _TRUST: dict[str, dict[str, float]] = {
 
 
 def _chain(*names: str) -> tuple[tuple[str, str], ...]:
+    """Return the edges between consecutive names."""
     return tuple(pairwise(names))
 
 
 def _face_lines() -> tuple[tuple[str, str], ...]:
-    """Jaw, brows, nose, eyes and lips of the 300-W markup."""
+    """Return the edges of jaw, brows, nose, eyes and lips in the 300-W markup."""
     lines = [range(17), range(17, 22), range(22, 27), range(27, 31), range(31, 36)]
     loops = [range(36, 42), range(42, 48), range(48, 60), range(60, 68)]
     runs = [list(line) for line in lines] + [[*loop, loop[0]] for loop in loops]
@@ -216,39 +218,39 @@ EDGES: tuple[tuple[str, str], ...] = (
     ),
     *_face_lines(),
 )
-"""Pairs of keypoints that a drawing joins."""
+"""Pairs of keypoints that drawings connect by lines."""
 
 
 def layout_names(layout: str) -> tuple[str, ...]:
-    """The keypoint names of a layout, or an error that lists the layouts there are."""
+    """Return the keypoint names of a layout. Raises `OptionError`, listing the layouts."""
     if layout not in LAYOUTS:
         raise OptionError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     return LAYOUTS[layout]
 
 
 def correspondence(layout: str) -> list[dict[str, float]]:
-    """For each keypoint of a layout the body points (joints and surface keypoints) whose weighted mean it is.
+    """Return, for each keypoint of a layout, the weights of body points (joints, surface points) whose mean it is.
 
-    An empty entry means that no body point stands for the keypoint; a fit leaves it out.
+    An empty entry means that the keypoint corresponds to no body point; fits ignore it. Raises `OptionError`.
     """
-    named = {**_STANDS_FOR, **_OVERRIDES.get(layout, {})}
-    return [dict(named.get(name, {name: 1.0})) for name in layout_names(layout)]
+    body_points = {**_BODY_POINTS, **_OVERRIDES.get(layout, {})}
+    return [dict(body_points.get(name, {name: 1.0})) for name in layout_names(layout)]
 
 
 def keypoint_trust(layout: str) -> list[float]:
-    """For each keypoint a factor in (0, 1] on its confidence in a fit."""
+    """Return, for each keypoint of a layout, the factor in (0, 1] on its confidence in fits."""
     trust = _SMALL_TRUST | _TRUST.get(layout, {})
     return [trust.get(name, 1.0) for name in layout_names(layout)]
 
 
 def mirrored_rows(names: tuple[str, ...]) -> list[int]:
-    """For each keypoint the row of its like on the other side of the body; its own where there is none."""
+    """Return, for each keypoint, the row of its counterpart on the other side of the body, or its own row."""
     other = {"left": "right", "right": "left"}
     mirrored = [_FACE_MIRROR.get(n) or "_".join(other.get(part, part) for part in n.split("_")) for n in names]
     return [names.index(name) if name in names else row for row, name in enumerate(mirrored)]
 
 
 def layout_edges(layout: str) -> list[tuple[int, int]]:
-    """Index pairs of the keypoints that a drawing of this layout joins."""
+    """Return pairs of rows of the keypoints that drawings of this layout connect."""
     row = {name: i for i, name in enumerate(layout_names(layout))}
     return [(row[a], row[b]) for a, b in EDGES if a in row and b in row]

@@ -1,7 +1,7 @@
-"""Frame times: whether they are even, the rate of an even clock for them, and rows between them.
+"""Check frame times for evenness, choose an even frame rate, and interpolate rows to other times.
 
-Formats without times of their own (BVH, AMASS) need an even rate; rotations go there by slerp (Shoemake 1985), all else
-linearly.
+Formats without frame times (BVH, AMASS) need an even rate; rotations are interpolated by slerp (Shoemake 1985), other
+values linearly.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from bodyfit.errors import OptionError, check_shape
 __all__ = ["between", "check_times", "clock_rate", "even_times", "is_even", "lerp_rows", "slerp_rotvecs", "slerp_rows"]
 
 _TOLERANCE = 0.1
-"""Frames that are nowhere farther from an even clock than this part of a tick are even but for rounding."""
+"""Largest deviation from an even clock, as a fraction of its period, that counts as rounding."""
 _SHORT = 0.1
-"""Quantile of the steps between uneven frames that a tick is made of: so that nearly none of them is lost."""
+"""Quantile of the steps between uneven frames that determines the even period, so that hardly any frame is skipped."""
 _NEARLY_SHORT = 1.5
-"""Steps of up to so many times that quantile are one tick."""
+"""Steps up to this multiple of the quantile are averaged to the period."""
 _FASTEST = 240.0
-"""Ticks a second of an uneven clock, at most."""
+"""Highest rate chosen for uneven frames, 1/s."""
 
 
 def is_even(times_s: Float[np.ndarray, "T"], fps: float) -> bool:
-    """Whether row i is shown i / fps after the first, but for rounding; so that no error adds up."""
+    """Tell whether row i is i / fps after the first, up to rounding, so that no drift accumulates."""
     if not fps > 0:
         return False
     off = times_s - times_s[:1] - np.arange(len(times_s)) / fps
@@ -33,8 +33,11 @@ def is_even(times_s: Float[np.ndarray, "T"], fps: float) -> bool:
 
 
 def clock_rate(times_s: Float[np.ndarray, "T"], fps: float) -> float:
-    """The rate of an even clock for ascending times: `fps` or, where that drifts, their mean rate if they are even;
-    else the rate of the faster parts, of which slower ones are multiples or are interpolated."""
+    """Choose an even frame rate for ascending times, 1/s.
+
+    `fps` where the times are even at it, their mean rate where they are even at that, else the rate of the fastest
+    parts, at which slower parts are interpolated.
+    """
     if len(times_s) < 2 or is_even(times_s, fps):
         return fps
     mean = (len(times_s) - 1) / float(times_s[-1] - times_s[0])
@@ -46,7 +49,7 @@ def clock_rate(times_s: Float[np.ndarray, "T"], fps: float) -> float:
 
 
 def even_times(times_s: Float[np.ndarray, "T"], fps: float, start_s: float) -> Float[np.ndarray, "N"]:
-    """Times from `start_s` in steps of 1 / fps to the tick nearest to the last of the given ones."""
+    """Return times from `start_s` in steps of 1 / fps up to the step nearest to the last of `times_s`."""
     ticks = max(0, round((float(times_s[-1]) - start_s) * fps))
     return start_s + np.arange(ticks + 1) / fps
 
@@ -54,24 +57,24 @@ def even_times(times_s: Float[np.ndarray, "T"], fps: float, start_s: float) -> F
 def between(
     times_s: Float[np.ndarray, "T"], at_s: Float[np.ndarray, "N"], fps: float
 ) -> tuple[Int[np.ndarray, "N"], Float[np.ndarray, "N"]]:
-    """For each wanted time the row before it and how far on to the next it is, in [0, 1).
+    """Return, for each time of `at_s`, the row before it and the fraction of the way to the next row, in [0, 1).
 
-    Times within rounding of a row (a tenth of a tick of `fps`) take that row as it is; before the first row and after
-    the last these are held.
+    Times within rounding of a row (a tenth of a period of `fps`) map to that row; times before the first row and after
+    the last map to these.
     """
     before = np.clip(np.searchsorted(times_s, at_s, side="right") - 1, 0, len(times_s) - 1)
     after = np.minimum(before + 1, len(times_s) - 1)
     since, until = at_s - times_s[before], times_s[after] - at_s
     close = _TOLERANCE / fps
-    there, next_one = since <= close, (since > close) & (until <= close)
-    part = np.where(there | next_one, 0.0, since / np.where(since + until > 0, since + until, 1.0))
+    same, next_one = since <= close, (since > close) & (until <= close)
+    part = np.where(same | next_one, 0.0, since / np.where(since + until > 0, since + until, 1.0))
     return np.where(next_one, after, before), part
 
 
 def lerp_rows(
     values: Float[np.ndarray, "T *D"], rows: Int[np.ndarray, "N"], part: Float[np.ndarray, "N"]
 ) -> Float[np.ndarray, "N *D"]:
-    """Values that far from each row to the next; rows of part 0 exactly as they are."""
+    """Interpolate linearly from each row to the next by the fraction `part`; exact copies where it is 0."""
     out = values[rows]
     some = np.flatnonzero(part)
     weight = part[some].reshape(-1, *[1] * (values.ndim - 1))
@@ -82,7 +85,7 @@ def lerp_rows(
 def slerp_rows(
     rotations: Float[np.ndarray, "T J 3 3"], rows: Int[np.ndarray, "N"], part: Float[np.ndarray, "N"]
 ) -> Float[np.ndarray, "N J 3 3"]:
-    """Rotations that far on the shortest way from each row to the next; rows of part 0 exactly as they are."""
+    """Interpolate rotation matrices by slerp from each row to the next by the fraction `part`; copies where it is 0."""
     out = rotations[rows]
     some = np.flatnonzero(part)
     if len(some):
@@ -95,7 +98,7 @@ def slerp_rows(
 def slerp_rotvecs(
     rotvecs: Float[np.ndarray, "T J 3"], rows: Int[np.ndarray, "N"], part: Float[np.ndarray, "N"]
 ) -> Float[np.ndarray, "N J 3"]:
-    """The same of axis-angle vectors, radians."""
+    """Interpolate axis-angle vectors, radians, by slerp; arguments as for `slerp_rows`."""
     out = rotvecs[rows]
     some = np.flatnonzero(part)
     if len(some):

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Write files atomically: a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _TEMPORARY = re.compile(r"\..{0,40}\.[0-9a-f]{12}(\.[^.]*)?", re.DOTALL)
 
 @contextmanager
 def write_atomically(path: str | Path) -> Iterator[Path]:
-    """Give a path to write to in the same folder (made if need be), renamed to `path` on success, removed on failure.
+    """Yield a temporary path in the same folder (created if missing), renamed to `path` on success, removed on failure.
 
     The temporary name keeps the suffix, for writers that choose a format by it. Raises `OutputError`, naming `path`,
-    for whatever the system refuses; other exceptions of the body pass through.
+    for errors of the file system; other exceptions of the body pass through.
     """
     path = Path(path)
-    # A name of our own, not mkstemp's: that makes files which only the user may read.
+    # Not mkstemp, which creates files that only the user can read.
     temporary = path.with_name(f".{path.stem[:40]}.{uuid.uuid4().hex[:12]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,12 +36,12 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file of this name is what `write_atomically` was writing when its process was killed."""
+    """Tell whether a name is of a temporary file that `write_atomically` left when its process was killed."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def _remove(path: Path) -> None:
-    """Remove a file if it is there; if it cannot be, the failure already under way says more."""
+    """Remove a file if it exists, ignoring errors: an exception already under way says more."""
     try:
         path.unlink(missing_ok=True)
     except OSError:

@@ -1,4 +1,4 @@
-"""How loops are compiled by numba; imported where it is used, because numba takes a while to load."""
+"""Compile loops by numba; imported where it is used, because numba takes a while to load."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from bodyfit.runtime.loop_cache import ANOTHER_PLACE, LoopCache, loop_cache
 __all__ = ["NotCompiledError", "compiled_so_far", "inline", "jit", "loose", "only_compiled"]
 
 _log = logging.getLogger("bodyfit")
-_SILENT_S = 1.0
-"""So much time goes by before the user is told that something is compiled."""
+_NOTICE_AFTER_S = 1.0
+"""Time of compiling after which the user gets a notice."""
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
-    """Compile on first use, and keep the result on disk (`loop_cache`); `options` are numba's."""
-    function = inspect.unwrap(function)  # of the tests' shape checks, which numba cannot compile
+    """Compile a function at its first call and cache the result on disk (`loop_cache`); `options` are numba's."""
+    function = inspect.unwrap(function)  # numba cannot compile the tests' shape checks
     dispatcher = numba.njit(nogil=True, **options)(function)
     cache = loop_cache(function)
     if cache is not None:
@@ -32,44 +32,44 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
 
 
 def loose(function: Callable[..., Any]) -> Any:
-    """`jit` where products and sums may be contracted and reordered; NaN and infinity keep their meaning."""
+    """Do as `jit`, and let LLVM contract and reorder products and sums; NaN and infinity are preserved."""
     return jit(function, fastmath={"contract", "reassoc", "nsz"})
 
 
 def inline(function: Callable[..., Any]) -> Any:
-    """Compile as a part of kernels."""
+    """Compile a function that is inlined into kernels."""
     return numba.njit(nogil=True, fastmath={"contract"}, forceinline=True)(inspect.unwrap(function))
 
 
 class NotCompiledError(RuntimeError):
-    """A loop would have to be compiled within `only_compiled`."""
+    """Raised where a loop would have to be compiled within `only_compiled`."""
 
 
 @contextmanager
 def only_compiled() -> Iterator[None]:
-    """Within, in any thread, a loop of bodyfit that is not compiled raises `NotCompiledError`."""
-    _watch.forbidden += 1
+    """Within the block, in any thread, compiling a loop of bodyfit raises `NotCompiledError`."""
+    _listener.forbidden += 1
     try:
         yield
     finally:
-        _watch.forbidden -= 1
+        _listener.forbidden -= 1
 
 
 def compiled_so_far() -> tuple[int, float]:
-    """How many loops this process has compiled, and for how many seconds."""
-    return _watch.loops, _watch.seconds
+    """Return the number of loops that this process has compiled, and the seconds it took."""
+    return _listener.loops, _listener.seconds
 
 
-class _Watch(event.Listener):
-    """Sees every loop of bodyfit that is compiled, and tells once in a process, for it takes long.
+class _CompileListener(event.Listener):
+    """Counts compilations of bodyfit's loops, and logs a notice once in a process, for compiling takes long.
 
-    numba compiles one at a time, each with those that it calls within.
+    numba compiles one loop at a time, with those that it calls nested within.
     """
 
     def __init__(self) -> None:
         self.forbidden = self.loops = self.depth = 0
         self.seconds = self.start_s = 0.0
-        self.told = False
+        self.notified = False
 
     def on_start(self, event: event.Event) -> None:
         dispatcher = _ours(event)
@@ -80,9 +80,9 @@ class _Watch(event.Listener):
         if self.forbidden:
             raise NotCompiledError(dispatcher.py_func.__name__)
         self.loops += 1
-        if not self.told and self.seconds + time.perf_counter() - self.start_s > _SILENT_S:
-            self.told = True
-            self._tell(loop_cache(dispatcher.py_func))  # a part of a kernel has no cache of its own
+        if not self.notified and self.seconds + time.perf_counter() - self.start_s > _NOTICE_AFTER_S:
+            self.notified = True
+            self._notify(loop_cache(dispatcher.py_func))  # inlined functions have no cache
 
     def on_end(self, event: event.Event) -> None:
         if _ours(event) is None:
@@ -91,7 +91,8 @@ class _Watch(event.Listener):
         if self.depth == 0:
             self.seconds += time.perf_counter() - self.start_s
 
-    def _tell(self, cache: LoopCache | None) -> None:
+    def _notify(self, cache: LoopCache | None) -> None:
+        """Log that loops are being compiled, and where they are cached."""
         what = "bodyfit compiles its loops for this processor, which takes about half a minute"
         if cache is not None:
             _log.warning("%s, once; they are kept in %s", what, cache.cache_path)
@@ -100,10 +101,10 @@ class _Watch(event.Listener):
 
 
 def _ours(event: event.Event) -> Any:
-    """The dispatcher of a loop of bodyfit, None for another's."""
+    """Return the dispatcher of a loop of bodyfit, None for others."""
     dispatcher = (event.data or {}).get("dispatcher")
     return dispatcher if dispatcher is not None and dispatcher.py_func.__module__.startswith("bodyfit.") else None
 
 
-_watch = _Watch()
-event.register("numba:compile", _watch)
+_listener = _CompileListener()
+event.register("numba:compile", _listener)

@@ -1,4 +1,4 @@
-"""Environment variables that a library reads as it is imported: set for that moment, then put back."""
+"""Set environment variables temporarily, for libraries that read them when they are imported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _lock = threading.RLock()
 
 @contextmanager
 def environment(**values: str) -> Iterator[None]:
-    """Within the block, set each variable that the user has not set; afterwards the environment is as it was.
+    """Within the block, set each variable that the user has not set, and restore the environment afterwards.
 
     The environment belongs to the process: other threads see the values too, and one block runs at a time.
     """

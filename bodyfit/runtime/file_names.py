@@ -1,7 +1,8 @@
-r"""Names of files as text, and back: on Unix a name is bytes, and Python holds those that the locale cannot decode as
-lone surrogates, which no UTF-8 file and no other program takes.
+r"""Convert names of files to text and back.
 
-In files that bodyfit writes, and in messages, a name is UTF-8 whatever the locale; a byte that is none is `\xe9`.
+On Unix a name is bytes; Python represents bytes that the locale cannot decode by lone surrogates, which UTF-8 files and
+other programs reject. In files that bodyfit writes, and in messages, names are UTF-8 whatever the locale; a byte that
+is not UTF-8 is escaped, as in `\xe9`.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ _ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
 
 
 def as_text(name: str | Path) -> str:
-    """A name, or any text with names in it, without surrogates; text that has none stays as it is."""
+    """Return a name, or any text with names in it, with surrogates escaped; other text is unchanged."""
     text = str(name)
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half a character, as Windows' names may hold
+    except UnicodeEncodeError:  # unpaired surrogates, as in some Windows names
         return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def as_path(text: str, folder: Path | None = None) -> Path:
-    """The file, below `folder` or not, that `as_text` has named, under the locale of now."""
+    """Return the path of a file, relative to `folder`, from the text of `as_text`, under the current locale."""
     folder = Path() if folder is None else folder
     path = folder / _in_locale(text)
     raw = _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), text.encode("utf-8", "surrogateescape"))
@@ -36,7 +37,7 @@ def as_path(text: str, folder: Path | None = None) -> Path:
 
 
 def _in_locale(text: str) -> str:
-    """The text as Python would hold a file's name; what the locale has no bytes for is taken as UTF-8."""
+    """Convert text to a file name in the locale's encoding; characters outside it are encoded as UTF-8."""
     try:
         os.fsencode(text)
     except UnicodeEncodeError:

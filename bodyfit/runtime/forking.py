@@ -1,7 +1,7 @@
-"""What a forked process inherits and cannot use: objects of C++ libraries whose threads stayed in the parent.
+"""Abandon objects that a forked process inherits and cannot use: C++ objects whose threads stayed in the parent.
 
-A forked child has one thread, the one that called `os.fork`. A network or a graph that was opened before still has its
-thread pool on paper: running it may wait for ever, and so does its destructor, which joins the threads.
+A forked child has one thread, the one that called `os.fork`. A network that was opened before refers to a thread pool
+that does not exist in the child: running it may wait for ever, and so may its destructor, which joins the threads.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["abandon", "watch_forks"]
 
 @runtime_checkable
 class Forkable(Protocol):
-    """Holds objects with threads of their own."""
+    """An object that holds others with threads of their own."""
 
     def after_fork(self) -> None:
-        """Called in a forked child, in its only thread: `abandon` what cannot be used there."""
+        """Abandon, in the only thread of a forked child, the objects that cannot be used there."""
         ...
 
 
@@ -27,19 +27,20 @@ _holders: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def watch_forks(holder: Forkable) -> None:
-    """Call `holder.after_fork()` in every child that is forked from now on, for as long as the holder lives."""
+    """Register a holder: every child forked later calls its `after_fork()`, while the holder lives."""
     _holders.add(holder)
 
 
 def abandon(thing: object) -> None:
-    """Keep an object for ever, so that its destructor never runs, not even when the interpreter ends."""
+    """Leak an object, so that its destructor never runs, not even when the interpreter exits."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
-def _tell_holders() -> None:
+def _notify_holders() -> None:
+    """Call `after_fork` of all living holders."""
     for holder in list(_holders):
         holder.after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(after_in_child=_tell_holders)
+    os.register_at_fork(after_in_child=_notify_holders)

@@ -1,13 +1,13 @@
-"""Where compiled loops are kept from run to run: numba's cache, made safe to share and to do without.
+"""Cache compiled loops on disk: numba's cache, made safe to share and optional.
 
-What numba does by itself, and what this adds:
+Differences from numba's own cache:
 
-- It keeps loops beside the package or, where that folder cannot be written, in the user's cache; here the last resort
-  is a folder of the user's own among the temporary files.
-- It reads beside the package only what it could also write there; here a cache that an administrator or the builder of
-  an image has filled is read in any case.
-- A damaged or vanished file of the cache, or a disk that is full, ends the run; here it costs the time to compile.
-- Processes that write one function's cache at the same time may mix up its files; here they take turns.
+- numba writes beside the package or, where that folder is read-only, in the user's cache; here a private folder among
+  the temporary files is the last resort.
+- numba reads a cache beside the package only where it could also write it; here a cache that an administrator or the
+  builder of an image has filled is always read.
+- In numba a damaged or deleted cache file, or a full disk, ends the run; here it costs the time to compile.
+- In numba processes that write one function's cache at the same time may mix up its files; here they are serialised.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ __all__ = ["ANOTHER_PLACE", "LoopCache", "loop_cache"]
 ANOTHER_PLACE = (
     "name a folder that can be written in the environment variable NUMBA_CACHE_DIR, or each run compiles again"
 )
-"""What to do where loops cannot be kept."""
+"""Advice where loops cannot be cached."""
 _log = logging.getLogger("bodyfit")
 _WAIT_S = 10.0
-"""For another process to read or write an entry, which takes it milliseconds."""
+"""Longest wait for another process to read or write an entry, which takes milliseconds."""
 
 
 def loop_cache(function: Callable[..., Any]) -> LoopCache | None:
-    """The cache of one function; None where no folder can be written."""
+    """Open the cache of one function; None where no folder can be written."""
     try:
         return LoopCache(function)
-    except RuntimeError:  # numba finds no place
+    except RuntimeError:  # numba finds no writable folder
         pass
     folder = _temporary_folder()
     if folder is None:
@@ -57,10 +57,10 @@ def loop_cache(function: Callable[..., Any]) -> LoopCache | None:
 
 
 class LoopCache(FunctionCache):
-    """One function's compiled versions on the disk."""
+    """The compiled versions of one function on disk."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        """Raises `RuntimeError` where numba finds no folder to write in."""
+        """Open the cache; raises `RuntimeError` where numba finds no writable folder."""
         super().__init__(function)
         beside = Path(function.__code__.co_filename).parent / "__pycache__"
         self._files = [self._cache_file]
@@ -70,55 +70,56 @@ class LoopCache(FunctionCache):
             self._files.insert(0, shipped)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The version for a signature, or None."""
+        """Load the compiled version for a signature, or None."""
         for file in self._files:
             self._cache_file = file
             try:
-                with _turn(self._cache_path):
-                    found = super().load_overload(sig, target_context)
+                with _folder_lock(self._cache_path):
+                    version = super().load_overload(sig, target_context)
             except Exception:  # a damaged pickle raises anything
-                found = None
+                version = None
                 with suppress(OSError):
                     file.flush()
-            if found is not None:
-                return found
+            if version is not None:
+                return version
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep a version; a disk that does not take it costs no more than compiling it again."""
+        """Save a compiled version; where the disk refuses, log it once and go on."""
         self._cache_file = self._files[-1]
         try:
-            with _turn(self._cache_path):
+            with _folder_lock(self._cache_path):
                 super().save_overload(sig, data)
         except OSError as fault:
-            _tell_once(f"bodyfit cannot keep compiled loops in {self._cache_path} ({fault.strerror or fault})")
+            _warn_once(f"bodyfit cannot keep compiled loops in {self._cache_path} ({fault.strerror or fault})")
 
 
 @lru_cache
-def _tell_once(what: str) -> None:
+def _warn_once(what: str) -> None:
+    """Log a warning once in a process."""
     _log.warning("%s: %s", what, ANOTHER_PLACE)
 
 
 @contextmanager
-def _turn(folder: str) -> Iterator[None]:
-    """One process, and thread, at a time in a folder; where it cannot be locked, all of them."""
+def _folder_lock(folder: str) -> Iterator[None]:
+    """Lock a folder between processes and threads; where it cannot be locked, go on without."""
     lock = FileLock(os.path.join(folder, "bodyfit.lock"))
-    held = False
+    locked = False
     with suppress(OSError, Timeout, NotImplementedError):
         lock.acquire(timeout=_WAIT_S)
-        held = True
+        locked = True
     try:
         yield
     finally:
-        if held:
+        if locked:
             lock.release()
 
 
 def _temporary_folder() -> Path | None:
-    """A folder among the temporary files that the user owns and nobody else can write: its content is executed."""
+    """Return a temporary folder that only the user can write, for its content is executed; None if there is none."""
     try:
         parent = tempfile.gettempdir()
-    except FileNotFoundError:  # not one folder can be written
+    except FileNotFoundError:  # no temporary folder can be written
         return None
     if not hasattr(os, "getuid"):  # on Windows the temporary folder is the user's own
         return Path(parent, "bodyfit-cache")

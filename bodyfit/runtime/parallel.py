@@ -1,4 +1,4 @@
-"""Jobs of a compiled loop shared among threads."""
+"""Divide the jobs of a compiled loop over threads."""
 
 from __future__ import annotations
 
@@ -18,73 +18,74 @@ __all__ = ["loops_alone", "run"]
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 
-class _Whole:
-    """How many threads torch had before the first of those who are inside `loops_alone` came."""
+class _ProcessState:
+    """State of the process for `loops_alone`: the number of threads inside it, and torch's thread count before."""
 
     lock = threading.Lock()
     inside = 0
     threads = 1
 
 
-_given = threading.local()
+_thread_state = threading.local()
 
 
 def _begin_child() -> None:
     """Make the loops, and torch, work in a forked child.
 
-    The pools are there without their threads, a lock may be held by a thread that is not, and GNU OpenMP waits for ever
-    for its threads at the first parallel region: with one thread torch enters none. (torch's own workers do the same.)
+    The child has the pools without their threads, a lock may be held by a thread that does not exist there, and GNU
+    OpenMP waits for ever for its threads at the first parallel region: with one thread torch enters none. (torch's own
+    workers do the same.)
     """
     _pools.clear()
-    _Whole.lock, _Whole.inside, _Whole.threads = threading.Lock(), 0, 1
+    _ProcessState.lock, _ProcessState.inside, _ProcessState.threads = threading.Lock(), 0, 1
     torch.set_num_threads(1)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
     os.register_at_fork(after_in_child=_begin_child)
-if type(multiprocessing.current_process()).__name__ == "ForkProcess":  # its parent may have run torch, if not bodyfit
+if type(multiprocessing.current_process()).__name__ == "ForkProcess":  # the parent may have run torch before bodyfit
     torch.set_num_threads(1)
 
 
 @contextmanager
 def loops_alone() -> Iterator[None]:
-    """Inside, loops run on as many threads as torch used, and torch's own operations on one.
+    """Within the block, run loops on as many threads as torch used, and torch's own operations on one.
 
-    Where operations are small its second thread waits for the next one, spinning: a fit of one person took 6 times the
-    time of the processor, and on a busy machine that of the clock. Torch's number is the process's, and each thread
-    has a copy of it: of several threads inside, the first asks for it, and each one puts it back for itself.
+    Between small operations torch's other threads spin: a fit of one person took 6 times the processor time, and on a
+    busy machine 6 times the wall time. The thread count is the process's, with a copy in each thread: of several
+    threads inside, the first reads it, and each restores it for itself.
     """
-    outer = getattr(_given, "threads", None)
-    with _Whole.lock:
-        if _Whole.inside == 0:
-            _Whole.threads = torch.get_num_threads()
-        _Whole.inside += 1
-        _given.threads = threads = _Whole.threads if outer is None else outer
+    outer = getattr(_thread_state, "threads", None)
+    with _ProcessState.lock:
+        if _ProcessState.inside == 0:
+            _ProcessState.threads = torch.get_num_threads()
+        _ProcessState.inside += 1
+        _thread_state.threads = threads = _ProcessState.threads if outer is None else outer
         torch.set_num_threads(1)
     try:
         yield
     finally:
-        with _Whole.lock:
-            _Whole.inside -= 1
+        with _ProcessState.lock:
+            _ProcessState.inside -= 1
             torch.set_num_threads(threads if outer is None else 1)
-        _given.threads = outer
+        _thread_state.threads = outer
 
 
 def run(kernel: Callable[..., None], jobs: int, *arguments: Any, grain: int = 1) -> None:
-    """`kernel(first, stop, *arguments)` over all jobs, on as many threads as torch uses; `grain` jobs are worth one.
+    """Call `kernel(first, stop, *arguments)` over all jobs on torch's number of threads, each with at least `grain`.
 
-    Python threads over a kernel that holds no lock: numba's own are not safe to fork nor, in its default layer, to call
-    from several threads. The caller works too, so that a busy pool delays nobody.
+    These are Python threads over a kernel without the GIL: numba's own threads are not fork-safe nor, in the default
+    layer, thread-safe. The calling thread works too, so that a busy pool delays nobody.
     """
-    threads = min(getattr(_given, "threads", None) or torch.get_num_threads(), jobs // grain)
+    threads = min(getattr(_thread_state, "threads", None) or torch.get_num_threads(), jobs // grain)
     if threads <= 1:
         kernel(0, jobs, *arguments)
         return
     pieces = min(jobs // grain, 4 * threads)
-    taken = itertools.count()  # next() is atomic
+    counter = itertools.count()  # next() is atomic
 
     def work() -> None:
-        for piece in taken:
+        for piece in counter:
             if piece >= pieces:
                 return
             kernel(piece * jobs // pieces, (piece + 1) * jobs // pieces, *arguments)

@@ -1,4 +1,4 @@
-"""Records that go from process to process by value."""
+"""Pickle records by value, to send them between processes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["ByValue"]
 class ByValue:
     """Base of dataclasses whose tensors are pickled as arrays.
 
-    multiprocessing otherwise hands each tensor over as shared memory, with a file descriptor that stays open for as
-    long as the tensor lives: a pool that returned a hundred results would run into the usual limit of 1024.
+    Otherwise multiprocessing sends each tensor as shared memory, with a file descriptor that stays open as long as the
+    tensor lives: a pool that returned a hundred results would reach the usual limit of 1024.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # pyright: ignore[reportArgumentType]
         packed = {name: _Packed.of(value) if isinstance(value, Tensor) else value for name, value in values.items()}
-        return _rebuilt, (type(self), packed)
+        return _unpickle, (type(self), packed)
 
 
 @dataclass(frozen=True)
 class _Packed:
-    """A tensor without its graph."""
+    """A tensor's values, device and gradient flag, without its graph."""
 
     array: np.ndarray
     device: str
@@ -45,5 +45,6 @@ class _Packed:
         )
 
 
-def _rebuilt(cls: type, packed: dict[str, Any]) -> Any:
+def _unpickle(cls: type, packed: dict[str, Any]) -> Any:
+    """Make the record from its packed fields."""
     return cls(**{name: value.tensor() if isinstance(value, _Packed) else value for name, value in packed.items()})

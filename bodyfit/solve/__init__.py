@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt over residuals and Jacobians: of many small problems at once, and of chains."""
+"""Minimise least-squares objectives by Levenberg-Marquardt: batches of small problems, and chains."""
 
 from bodyfit.solve.banded import BandedArrow, solve_banded_arrow
 from bodyfit.solve.chain import ChainNormal, ChainProblem, ChainSummary, minimize_chain

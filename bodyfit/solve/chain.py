@@ -1,7 +1,8 @@
-"""Levenberg-Marquardt on a chain: many links, each with variables of its own, coupled to their neighbours and to a few
-variables that all share. One objective, one damping; time and memory linear in the links.
+"""Minimise an objective on a chain by Levenberg-Marquardt.
 
-It knows no bodies. A problem gives cost and normal equations as a block-banded matrix with an arrow.
+Links have variables of their own, coupled to their neighbours' and to variables that all links share. One objective,
+one damping; time and memory are linear in the number of links. Independent of bodies: a problem supplies its cost and
+normal equations as a block-banded matrix with an arrow.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ __all__ = ["ChainNormal", "ChainProblem", "ChainSummary", "minimize_chain"]
 
 @dataclass(frozen=True)
 class ChainNormal:
-    """The objective |r(x, z)|^2 about links x and shared variables z."""
+    """The objective |r(x, z)|^2 and its normal equations at links x and shared variables z."""
 
     cost: float
-    """|r|^2; not finite where there is none."""
+    """|r|^2; not finite where it is undefined."""
     gradient: Float[Tensor, "T N"]
-    """J^T r by the links, half the gradient."""
+    """J^T r with respect to the links, half the gradient."""
     gradient_shared: Float[Tensor, "M"]
-    """The same by what they share."""
+    """J^T r with respect to the shared variables."""
     hessian: BandedArrow
-    """J^T J or another positive semi-definite stand-in for half the Hessian."""
+    """J^T J or another positive semi-definite approximation of half the Hessian."""
 
 
 @runtime_checkable
@@ -38,20 +39,20 @@ class ChainProblem(Protocol):
     """A least-squares problem on a chain."""
 
     def normal(self, x: Float[Tensor, "T N"], z: Float[Tensor, "M"]) -> ChainNormal:
-        """Cost and normal equations at (x, z)."""
+        """Compute cost and normal equations at (x, z)."""
         ...
 
 
 @dataclass(frozen=True)
 class ChainSummary:
-    """How a minimisation went."""
+    """The outcome of a minimisation."""
 
     cost: float
-    """Objective at the end."""
+    """Final objective."""
     iterations: int
-    """Steps tried."""
+    """Number of steps tried."""
     converged: bool
-    """Whether it ended by its own test and not by the count."""
+    """Whether it met its tolerance before the iteration limit."""
     trace: tuple[float, ...]
     """Objective at the start and after each step."""
 
@@ -60,7 +61,7 @@ class ChainSummary:
 def minimize_chain(
     problem: ChainProblem, x: Float[Tensor, "T N"], z: Float[Tensor, "M"], config: LMConfig
 ) -> tuple[Float[Tensor, "T N"], Float[Tensor, "M"], ChainSummary]:
-    """The minimiser from a start; damping, acceptance and end as in `minimize`, for the whole chain at once."""
+    """Minimise from a start; damping, acceptance and termination as in `minimize`, for the whole chain together."""
     from bodyfit.solve.lm_loops import damping_factor
 
     at = problem.normal(x, z)
@@ -71,38 +72,40 @@ def minimize_chain(
             damping *= config.damping_up
             trace.append(at.cost)
             continue
-        dx, dz, foretold = step
-        tried = problem.normal(x - dx, z - dz)
-        gained = at.cost - tried.cost
-        if gained > 0:  # false for a cost that is no number
-            converged = gained < config.cost_tolerance * abs(at.cost)
-            damping *= damping_factor(gained, foretold, config.damping_down, config.damping_up)
+        dx, dz, predicted = step
+        trial = problem.normal(x - dx, z - dz)
+        reduction = at.cost - trial.cost
+        if reduction > 0:  # false where the cost is NaN
+            converged = reduction < config.cost_tolerance * abs(at.cost)
+            damping *= damping_factor(reduction, predicted, config.damping_down, config.damping_up)
             damping = max(damping, 1e-9)
-            x, z, at = x - dx, z - dz, tried
+            x, z, at = x - dx, z - dz, trial
         else:
             damping *= config.damping_up
-            # Where the model itself foretells less than counts, there is no better point near.
-            converged = foretold < config.cost_tolerance * abs(at.cost)
+            # Where the quadratic model predicts a negligible reduction, the point is a minimum.
+            converged = predicted < config.cost_tolerance * abs(at.cost)
         trace.append(at.cost)
     return x, z, ChainSummary(at.cost, len(trace) - 1, converged, tuple(trace))
 
 
 def _damped_step(at: ChainNormal, damping: float) -> tuple[Tensor, Tensor, float] | None:
-    """The step to subtract, of links and shared variables, and what the quadratic model would gain by it."""
-    A, kind = at.hessian, at.gradient.dtype
+    """Return the step to subtract (links, shared variables) and the reduction that the quadratic model predicts."""
+    A, dtype = at.hessian, at.gradient.dtype
     diagonal, corner = A.diagonal.double(), A.corner.double()
     own, shared = diagonal.diagonal(dim1=1, dim2=2), corner.diagonal()
-    added, added_shared = (v * damping + 1e-9 * v.amax().clamp_min(1e-12) if v.numel() else v for v in (own, shared))
+    damping_term, damping_shared = (
+        v * damping + 1e-9 * v.amax().clamp_min(1e-12) if v.numel() else v for v in (own, shared)
+    )
     damped = BandedArrow(
-        diagonal + torch.diag_embed(added),
+        diagonal + torch.diag_embed(damping_term),
         A.bands,
         A.border,
-        corner + torch.diag(added_shared),
+        corner + torch.diag(damping_shared),
     )
     g, h = at.gradient.double(), at.gradient_shared.double()
-    solved = solve_banded_arrow(damped, g, h)
-    if solved is None:
+    solution = solve_banded_arrow(damped, g, h)
+    if solution is None:
         return None
-    dx, dz = solved
-    foretold = float((dx * (g + added * dx)).sum() + (dz * (h + added_shared * dz)).sum())
-    return dx.to(kind), dz.to(kind), foretold
+    dx, dz = solution
+    predicted = float((dx * (g + damping_term * dx)).sum() + (dz * (h + damping_shared * dz)).sum())
+    return dx.to(dtype), dz.to(dtype), predicted

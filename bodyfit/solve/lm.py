@@ -1,7 +1,7 @@
-"""Batched Levenberg-Marquardt: many small least-squares problems at once, each with its own damping and its own end.
+"""Minimise batches of small least-squares problems by Levenberg-Marquardt, each with its own damping and termination.
 
-It knows no bodies. A problem says what its objective is about the current points by normal equations; the solver damps,
-factors, tries, and keeps per item what got better.
+Independent of bodies: a problem supplies its normal equations at the current points; the solver damps and factors them,
+evaluates the trial step, and accepts it item by item where the objective decreases.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ __all__ = ["LMConfig", "LMSummary", "Normal", "Problem", "minimize"]
 
 
 _GRAIN = 8
-"""So many items are worth a thread."""
+"""Fewest items for one thread."""
 
 
 @dataclass
 class Normal:
-    """The objective |r(x)|^2 about x, for each item. Terms are added to it in place: who gets one owns it."""
+    """The objective |r(x)|^2 and its normal equations at x, for each item; terms are added to it in place."""
 
     cost: Float[Tensor, "B"]
-    """|r|^2, constants that do not depend on x left out where they are large (float32 has seven digits)."""
+    """|r|^2, without large terms that do not depend on x (float32 has seven digits)."""
     gradient: Float[Tensor, "B D"]
     """J^T r, half the objective's gradient."""
     hessian: Float[Tensor, "B D D"]
-    """J^T J or another positive semi-definite stand-in for half the objective's Hessian."""
+    """J^T J or another positive semi-definite approximation of half the objective's Hessian."""
 
 
 @runtime_checkable
@@ -42,71 +42,72 @@ class Problem(Protocol):
     """A batch of least-squares problems."""
 
     def normal(self, x: Float[Tensor, "B D"]) -> Normal:
-        """Cost and normal equations at x."""
+        """Compute cost and normal equations at x."""
         ...
 
     def select(self, index: Int[Tensor, "N"]) -> Problem:
-        """The problem of some of the items."""
+        """Return the problem of some of the items."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class LMConfig:
-    """When to stop and how to damp."""
+    """Termination and damping of Levenberg-Marquardt."""
 
     max_iterations: int = 30
-    """Steps tried at most."""
+    """Most steps tried."""
     cost_tolerance: float = 1e-4
-    """An accepted step that lowers the objective by less than this part of it ends the item."""
+    """Relative reduction of the objective by an accepted step below which an item has converged."""
     damping: float = 1e-3
-    """Starting damping, in parts of the Hessian's diagonal (Marquardt)."""
+    """Initial damping, as a fraction of the Hessian's diagonal (Marquardt)."""
     damping_down: float = 0.2
-    """Factor after a step that gained at least three quarters of what the quadratic model foretold."""
+    """Factor on the damping after a step that achieves at least three quarters of the predicted reduction."""
     damping_up: float = 6.0
-    """Factor after a refused step; its root after one that gained less than a quarter."""
+    """Factor on the damping after a rejected step; its square root after one that achieves less than a quarter."""
     damping_max: float = 1e8
-    """An item whose damping passes this has no better point near it and ends."""
+    """An item whose damping exceeds this has no better point nearby and terminates."""
     check_every: int = 3
-    """Iterations between looks at which items are done; each look waits for the device. A CPU is looked at always."""
+    """Iterations between checks for converged items, each of which waits for the device; on a CPU every iteration."""
 
 
 @dataclass(frozen=True)
 class LMSummary:
-    """How a minimisation went, for each item."""
+    """The outcome of a minimisation, for each item."""
 
     cost: Float[Tensor, "B"]
-    """Objective at the end; not finite where it was not at the start."""
+    """Final objective; not finite where it was not at the start."""
     iterations: Int[Tensor, "B"]
-    """Steps tried."""
+    """Number of steps tried."""
     converged: Bool[Tensor, "B"]
-    """Whether the item ended by its own test and not by the count."""
+    """Whether the item met its tolerance before the iteration limit."""
     trace: Float[Tensor, "B T"]
-    """Objective at the start and after each of `max_iterations` steps; an item that has ended keeps its last."""
+    """Objective at the start and after each of `max_iterations` steps; constant after an item has terminated."""
 
 
 @dataclass
 class _State:
-    """What changes as the iterations go, for the items still in work."""
+    """The state of the iteration, for the items that have not terminated."""
 
     x: Tensor
     at: Normal
     damping: Tensor
-    done: Tensor
+    finished: Tensor
     iterations: Tensor
 
     def select(self, index: Tensor) -> _State:
+        """Return the state of some of the items."""
         at = Normal(self.at.cost[index], self.at.gradient[index], self.at.hessian[index])
-        return _State(self.x[index], at, self.damping[index], self.done[index], self.iterations[index])
+        return _State(self.x[index], at, self.damping[index], self.finished[index], self.iterations[index])
 
 
 @torch.no_grad()
 def minimize(
     problem: Problem, x: Float[Tensor, "B D"], config: LMConfig, *, eliminate: Sequence[slice] = ()
 ) -> tuple[Float[Tensor, "B D"], LMSummary]:
-    """The minimiser from each start; an item whose objective is not finite at the start is left where it is.
+    """Minimise from each start; an item whose objective is not finite at the start is returned unchanged.
 
-    `eliminate`: columns of variables that are coupled to all others but not to each other's, which are taken out before
-    what is left is solved densely (`elimination`).
+    `eliminate`: blocks of columns that are not coupled to each other, which are eliminated before the remaining system
+    is solved densely (`elimination`).
     """
     at = problem.normal(x)
     own = torch.contiguous_format
@@ -115,33 +116,33 @@ def minimize(
         x=x.clone(memory_format=own),
         at=at,
         damping=torch.full_like(at.cost, config.damping),
-        done=~torch.isfinite(at.cost),
+        finished=~torch.isfinite(at.cost),
         iterations=torch.zeros_like(at.cost, dtype=torch.int64),
     )
     out_x, out_cost = state.x.clone(), at.cost.clone()
-    out_iterations, out_done = state.iterations.clone(), state.done.clone()
+    out_iterations, out_finished = state.iterations.clone(), state.finished.clone()
     alive = torch.arange(len(x), device=x.device)
-    # Costs never rise, so what is not written is the least of what came before.
+    # Costs never rise, so entries that are not written are the minimum of those before.
     trace = torch.full((config.max_iterations + 1, len(x)), torch.inf, dtype=x.dtype, device=x.device)
     trace[0] = at.cost
     check_every = 1 if x.is_cpu else config.check_every
     for iteration in range(config.max_iterations + 1):
         if iteration == config.max_iterations or iteration % check_every == 0:
             out_x[alive], out_cost[alive] = state.x, state.at.cost
-            out_iterations[alive], out_done[alive] = state.iterations, state.done
-            going = (~state.done).nonzero()[:, 0]
-            if iteration == config.max_iterations or len(going) == 0:
+            out_iterations[alive], out_finished[alive] = state.iterations, state.finished
+            active = (~state.finished).nonzero()[:, 0]
+            if iteration == config.max_iterations or len(active) == 0:
                 break
-            if len(going) < 0.85 * len(alive):  # finished items cost as much as others: drop them
-                alive, problem, state = alive[going], problem.select(going), state.select(going)
+            if len(active) < 0.85 * len(alive):  # finished items cost as much as others: drop them
+                alive, problem, state = alive[active], problem.select(active), state.select(active)
         _step(problem, state, config, eliminate)
         trace[iteration + 1].index_copy_(0, alive, state.at.cost)
-    converged = out_done & torch.isfinite(out_cost)
+    converged = out_finished & torch.isfinite(out_cost)
     return out_x, LMSummary(out_cost, out_iterations, converged, trace.cummin(0).values.T)
 
 
 def _step(problem: Problem, state: _State, config: LMConfig, eliminate: Sequence[slice] = ()) -> None:
-    """One trial step for every item, kept where it lowers the objective."""
+    """Try one step for every item and accept it where the objective decreases."""
     if state.x.is_cpu and state.x.dtype in (torch.float32, torch.float64) and not eliminate:
         _step_by_loops(problem, state, config)
     else:
@@ -149,40 +150,41 @@ def _step(problem: Problem, state: _State, config: LMConfig, eliminate: Sequence
 
 
 def _step_by_loops(problem: Problem, state: _State, config: LMConfig) -> None:
-    """On a CPU, whose time goes into calls and copies and not into sums of so small matrices."""
+    """Step by compiled loops on a CPU, where the overhead of calls and copies exceeds that of the arithmetic."""
     from bodyfit.solve.lm_loops import judge, propose
 
     x, at = state.x, state.at
-    kept = tuple(t.numpy() for t in (x, at.cost, at.gradient, at.hessian, state.damping, state.done, state.iterations))
-    tried, foretold = torch.empty_like(x), np.empty(len(x))
+    current = (x, at.cost, at.gradient, at.hessian, state.damping, state.finished, state.iterations)
+    arrays = tuple(t.numpy() for t in current)
+    trial_x, predicted = torch.empty_like(x), np.empty(len(x))
     tiny = torch.finfo(x.dtype).tiny
-    run(propose, len(x), kept[0], *kept[2:6], tiny, tried.numpy(), foretold, grain=_GRAIN)
-    trial = problem.normal(tried)
-    new = (t.contiguous().numpy() for t in (tried, trial.cost, trial.gradient, trial.hessian))
+    run(propose, len(x), arrays[0], *arrays[2:6], tiny, trial_x.numpy(), predicted, grain=_GRAIN)
+    trial = problem.normal(trial_x)
+    new = (t.contiguous().numpy() for t in (trial_x, trial.cost, trial.gradient, trial.hessian))
     rules = float(config.cost_tolerance), float(config.damping_down), float(config.damping_up)
-    run(judge, len(x), *new, foretold, *rules, float(config.damping_max), *kept, grain=16 * _GRAIN)
+    run(judge, len(x), *new, predicted, *rules, float(config.damping_max), *arrays, grain=16 * _GRAIN)
 
 
 def _step_by_tensors(problem: Problem, state: _State, config: LMConfig, eliminate: Sequence[slice] = ()) -> None:
-    """On any device; nothing here waits for it."""
+    """Step by tensor operations on any device, without waiting for it."""
     cost, gradient, hessian = state.at.cost, state.at.gradient, state.at.hessian
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     floor = 1e-9 * diagonal.amax(1, keepdim=True) + torch.finfo(diagonal.dtype).tiny
-    added = torch.addcmul(floor, state.damping[:, None], diagonal)
+    damping = torch.addcmul(floor, state.damping[:, None], diagonal)
     damped = hessian.clone()
-    damped.diagonal(dim1=1, dim2=2).add_(added)
+    damped.diagonal(dim1=1, dim2=2).add_(damping)
     if eliminate:
         descent, definite = solve_eliminated(damped, gradient, eliminate)
     else:
         factor, info = torch.linalg.cholesky_ex(damped)
         descent, definite = torch.cholesky_solve(gradient[..., None], factor)[..., 0], info == 0
-    foretold = (descent * torch.addcmul(gradient, added, descent)).sum(1)  # what the quadratic model would gain
-    # A step that is no number foretells none.
-    usable = definite & torch.isfinite(foretold) & ~state.done
+    predicted = (descent * torch.addcmul(gradient, damping, descent)).sum(1)  # reduction by the quadratic model
+    # A NaN step has a NaN prediction.
+    usable = definite & torch.isfinite(predicted) & ~state.finished
     trial_x = torch.where(usable[:, None], state.x - descent, state.x)
     trial = problem.normal(trial_x)
-    gained = cost - trial.cost
-    better = usable & (gained > 0) & torch.isfinite(trial.cost)
+    reduction = cost - trial.cost
+    better = usable & (reduction > 0) & torch.isfinite(trial.cost)
     keep = better[:, None]
     state.at = Normal(
         torch.where(better, trial.cost, cost),
@@ -190,9 +192,9 @@ def _step_by_tensors(problem: Problem, state: _State, config: LMConfig, eliminat
         torch.where(keep[..., None], trial.hessian, hessian),
     )
     state.x = torch.where(keep, trial_x, state.x)
-    state.iterations += ~state.done
+    state.iterations += ~state.finished
     down, up = config.damping_down, config.damping_up
-    by_gain = torch.where(gained > 0.75 * foretold, down, torch.where(gained > 0.25 * foretold, 1.0, up**0.5))
-    state.damping = (state.damping * torch.where(better, by_gain, up)).clamp(1e-9, 10 * config.damping_max)
-    settled = better & (gained < config.cost_tolerance * cost.abs().clamp_min(1e-12))
-    state.done = state.done | settled | (state.damping > config.damping_max)
+    by_ratio = torch.where(reduction > 0.75 * predicted, down, torch.where(reduction > 0.25 * predicted, 1.0, up**0.5))
+    state.damping = (state.damping * torch.where(better, by_ratio, up)).clamp(1e-9, 10 * config.damping_max)
+    converged = better & (reduction < config.cost_tolerance * cost.abs().clamp_min(1e-12))
+    state.finished = state.finished | converged | (state.damping > config.damping_max)

@@ -1,6 +1,11 @@
-"""A step of Levenberg-Marquardt on the CPU, one item at a time, compiled by numba; `lm._step` has the equations.
+"""Take steps of Levenberg-Marquardt on the CPU, one item at a time, in loops compiled by numba; see `lm._step`.
 
 Imported where it is used, because numba takes a while to load.
+
+Arguments that the loops share (B items, D variables):
+    first, stop: the range of items. x: (B, D); cost: (B,); gradient: (B, D), J^T r; hessian: (B, D, D), J^T J.
+    damping, finished, iterations: (B,) the state of the items. trial_x: (B, D) points after the step.
+    predicted: (B,) reduction of the cost by the quadratic model, NaN where no step was taken.
 """
 
 from __future__ import annotations
@@ -15,18 +20,20 @@ __all__ = ["damping_factor", "judge", "propose"]
 
 
 @loose
-def damping_factor(gained, foretold, down, up):
-    """The factor of the damping after a step that lowered the objective by `gained`, where the quadratic model said
-    `foretold`: `down` after a good step, the root of `up` after a poor one."""
-    return down if gained > 0.75 * foretold else 1.0 if gained > 0.25 * foretold else math.sqrt(up)
+def damping_factor(reduction, predicted, down, up):
+    """Return the factor on the damping after an accepted step, by the ratio of actual to predicted reduction.
+
+    `down` after a good step, the square root of `up` after a poor one, else 1.
+    """
+    return down if reduction > 0.75 * predicted else 1.0 if reduction > 0.25 * predicted else math.sqrt(up)
 
 
 @loose
 def _factor(U):
-    """U with U^T U = A in the place of A's upper triangle; returns whether A is positive definite.
+    """Factor A = U^T U in place in A's upper triangle; return whether A is positive definite.
 
-    Rows are as long as a multiple of 16 and start at one, so that loops fill vectors: what that writes left of the
-    diagonal is 0 again when the row is done.
+    U: (D, W), W a multiple of 16. Rows are processed from a multiple of 16 on, so that loops fill vectors; the entries
+    that this writes left of the diagonal are zeroed again.
     """
     n, width = U.shape
     for i in range(n):
@@ -55,19 +62,19 @@ def _factor(U):
 
 
 @loose
-def propose(first, stop, x, gradient, hessian, damping, done, tiny, tried, foretold):
-    """`tried` x less a damped step for items first to stop - 1, and what the quadratic model says that gains.
+def propose(first, stop, x, gradient, hessian, damping, finished, tiny, trial_x, predicted):
+    """Write `trial_x`, x minus a damped step, and the predicted reduction for items first to stop - 1.
 
-    An item that is done or whose matrix is not positive definite stays, and NaN is foretold.
+    tiny: least damping. An item that is finished or whose matrix is not positive definite keeps x, with NaN predicted.
     """
     n = x.shape[1]
     width = (n + 15) // 16 * 16
-    U, y, added = np.zeros((n, width), x.dtype), np.empty(width, x.dtype), np.empty(n, x.dtype)
+    U, y, damping_term = np.zeros((n, width), x.dtype), np.empty(width, x.dtype), np.empty(n, x.dtype)
     for b in range(first, stop):
-        foretold[b] = np.nan
+        predicted[b] = np.nan
         for i in range(n):
-            tried[b, i] = x[b, i]
-        if done[b]:
+            trial_x[b, i] = x[b, i]
+        if finished[b]:
             continue
         largest = hessian[b, 0, 0]
         for i in range(n):
@@ -77,8 +84,8 @@ def propose(first, stop, x, gradient, hessian, damping, done, tiny, tried, foret
                 U[i, j] = 0
             for j in range(i, n):
                 U[i, j] = hessian[b, i, j]
-            added[i] = 1e-9 * largest + tiny + damping[b] * hessian[b, i, i]
-            U[i, i] += added[i]
+            damping_term[i] = 1e-9 * largest + tiny + damping[b] * hessian[b, i, i]
+            U[i, i] += damping_term[i]
             y[i] = gradient[b, i]
         if not _factor(U):
             continue
@@ -94,35 +101,39 @@ def propose(first, stop, x, gradient, hessian, damping, done, tiny, tried, foret
             y[i] = (y[i] - total) / U[i, i]
         gain = 0.0
         for i in range(n):
-            gain += y[i] * (gradient[b, i] + np.float64(added[i]) * y[i])
+            gain += y[i] * (gradient[b, i] + np.float64(damping_term[i]) * y[i])
         if not abs(gain) < np.inf:
             continue
-        foretold[b] = gain
+        predicted[b] = gain
         for i in range(n):
-            tried[b, i] -= y[i]
+            trial_x[b, i] -= y[i]
 
 
 @loose
 def judge(
-    first, stop, tried, trial_cost, trial_gradient, trial_hessian, foretold, tolerance, down, up, most,
-    x, cost, gradient, hessian, damping, done, iterations
+    first, stop, trial_x, trial_cost, trial_gradient, trial_hessian, predicted, tolerance, down, up, most,
+    x, cost, gradient, hessian, damping, finished, iterations
 ):  # fmt: skip
-    """Keep what lowers the objective of items first to stop - 1, set their damping, end those that are settled."""
+    """Accept the steps that lower the cost of items first to stop - 1, update their damping, mark converged items.
+
+    trial_cost, trial_gradient, trial_hessian: at `trial_x`. tolerance: `cost_tolerance`; down, up, most:
+    `damping_down`, `damping_up`, `damping_max` of `LMConfig`. The last seven arrays are updated in place.
+    """
     n = x.shape[1]
     for b in range(first, stop):
-        if done[b]:
+        if finished[b]:
             continue
         iterations[b] += 1
-        before, gained = abs(cost[b]), np.float64(cost[b]) - trial_cost[b]
-        if foretold[b] == foretold[b] and gained > 0 and gained < np.inf:
+        before, reduction = abs(cost[b]), np.float64(cost[b]) - trial_cost[b]
+        if predicted[b] == predicted[b] and reduction > 0 and reduction < np.inf:
             cost[b] = trial_cost[b]
             for i in range(n):
-                x[b, i], gradient[b, i] = tried[b, i], trial_gradient[b, i]
+                x[b, i], gradient[b, i] = trial_x[b, i], trial_gradient[b, i]
                 for j in range(n):
                     hessian[b, i, j] = trial_hessian[b, i, j]
-            by = damping_factor(gained, foretold[b], down, up)
-            done[b] = gained < tolerance * max(before, 1e-12)
+            by = damping_factor(reduction, predicted[b], down, up)
+            finished[b] = reduction < tolerance * max(before, 1e-12)
         else:
             by = up
         damping[b] = min(max(damping[b] * by, 1e-9), 10 * most)
-        done[b] = done[b] or damping[b] > most
+        finished[b] = finished[b] or damping[b] > most
