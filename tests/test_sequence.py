@@ -11,7 +11,7 @@ import torch
 from bodyfit.body.model import load_model
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.evaluate.metrics import pa_mpjpe
-from bodyfit.fit import fitter
+from bodyfit.fit import outcome
 from bodyfit.fit.config import FitConfig, SequenceConfig
 from bodyfit.fit.fitter import fit_keypoints
 from bodyfit.fit.initialise.left_right import turned_round
@@ -289,7 +289,7 @@ def test_a_clip_in_parts_is_the_clip(model, film, monkeypatch):
     whole = fit(model, wrong, points)
     monkeypatch.setattr(sides, "_CHUNK", 5)
     monkeypatch.setattr(continuity, "_CHUNK", 7)
-    monkeypatch.setattr(fitter, "_RESULTS_AT_ONCE", 3)
+    monkeypatch.setattr(outcome, "_AT_ONCE", 3)
     parts = fit(model, wrong, points)
     assert parts.swapped == whole.swapped
     torch.testing.assert_close(parts.joints, whole.joints, atol=1e-4, rtol=0)
