@@ -35,9 +35,10 @@ class Part:
 
     xyc: Float[np.ndarray, "K 3"]
     """x px, y px (pixel centres at +0.5) and confidence in [0, 1]. Hands: 21 points, the wrist, then thumb, index,
-    middle, ring and little finger from the palm to the tip. Face: MediaPipe's 468."""
+    middle, ring and little finger from the palm to the tip. Face: MediaPipe's 468. Irises: five."""
     lift_m: Float[np.ndarray, "K 3"] | None = None
-    """A 3D lift in metres, as `Keypoints2D.lift_m`, about the part's own origin."""
+    """A 3D lift in metres about the part's own origin, in the axes of a camera that looks straight at the middle of
+    the points (x right, y down, z away). Hands have one."""
     score: float = 1.0
     """How sure the detector is that it is there, in [0, 1]."""
 
@@ -84,6 +85,9 @@ class Keypoints2D:
     """The face, where one was looked for and seen."""
     track: int | None = None
     """The person's number in all frames of a clip, where whoever found them tells people apart."""
+    irises: Mapping[str, Part] | None = None
+    """The irises of a face that was seen, under "left" and "right" of the person, five points each: the middle, then
+    the edge towards the picture's right, up, left and down as the head is held. None where no face was."""
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:

@@ -7,19 +7,18 @@ each landmark's presence is kept, which `Pose` drops.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from queue import Empty, LifoQueue
 from threading import Lock
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
+from bodyfit.detect.networks.landmarks import Landmarks
 from bodyfit.detect.networks.mediapipe_graph import Graph, part_of, starting
 from bodyfit.detect.regions import Box, Roi
-from bodyfit.keypoints import SoftMask
 
-__all__ = ["Blazepose", "Landmarks"]
+__all__ = ["Blazepose"]
 
 _PROPOSE = """
 input_stream: "image"
@@ -30,50 +29,25 @@ _LANDMARKS = """
 input_stream: "image"
 input_stream: "roi"
 input_side_packet: "complexity"
-input_side_packet: "segment"
 output_stream: "landmarks"
 output_stream: "circle"
 output_stream: "world"
-output_stream: "mask"
 node {
   calculator: "PoseLandmarkByRoiCpu"
   input_stream: "IMAGE:image"
   input_stream: "ROI:roi"
   input_side_packet: "MODEL_COMPLEXITY:complexity"
-  input_side_packet: "ENABLE_SEGMENTATION:segment"
   output_stream: "LANDMARKS:landmarks"
   output_stream: "AUXILIARY_LANDMARKS:circle"
   output_stream: "WORLD_LANDMARKS:world"
-  output_stream: "SEGMENTATION_MASK:mask"
 }
 """
-
-
-@dataclass(frozen=True)
-class Landmarks:
-    """What the landmark network says of one region."""
-
-    xy_px: Float[np.ndarray, "33 2"]
-    """Pixels of the whole picture; points beyond its edge are extrapolated."""
-    visibility: Float[np.ndarray, "33"]
-    """Probability that the point is in view and not hidden."""
-    presence: Float[np.ndarray, "33"]
-    """Probability that the point is within the region."""
-    world_m: Float[np.ndarray, "33 3"]
-    """Metres from the middle of the hips: x right, y down, z away, of a camera that looks at the region's centre."""
-    roi: Roi
-    """The region that was looked at."""
-    next_roi: Roi
-    """The region that these landmarks suggest, for a second look."""
-    mask: SoftMask | None = None
-    """The person's pixels, if asked for."""
 
 
 class Blazepose:
     """Both networks, loaded. Threads may share `landmarks`, which makes a graph for each at a time; not `propose`."""
 
-    def __init__(self, *, masks: bool = False) -> None:
-        """With `masks` each look also says which pixels are the person's."""
+    def __init__(self) -> None:
         with starting():
             from mediapipe.framework.formats import rect_pb2
             from mediapipe.python import packet_creator, packet_getter
@@ -81,8 +55,7 @@ class Blazepose:
             self._create, self._get, self._rect = packet_creator, packet_getter, rect_pb2.NormalizedRect  # pyright: ignore
             self._propose = Graph(_PROPOSE, ("detections",), {})
             # The wheel carries one landmark network, of complexity 1.
-            self._side = {"complexity": packet_creator.create_int(1), "segment": packet_creator.create_bool(masks)}
-            self._outputs = ("landmarks", "circle", "world", *(["mask"] if masks else []))
+            self._side = {"complexity": packet_creator.create_int(1)}
             self._idle: LifoQueue[Graph] = LifoQueue()
             self._making = Lock()
             # The first run starts threads, which have their say too.
@@ -132,7 +105,6 @@ class Blazepose:
             np.array([(p.x, p.y, p.z) for p in world]),
             roi,
             Roi.from_body_circle(centre, edge),
-            _soft_mask(self._get.get_image(packets["mask"]).numpy_view(), box) if "mask" in packets else None,
         )
 
     def _look(self, **inputs: Any) -> dict[str, Any]:
@@ -141,22 +113,9 @@ class Blazepose:
             graph = self._idle.get_nowait()
         except Empty:
             with self._making, starting():
-                graph = Graph(_LANDMARKS, self._outputs, self._side)
+                graph = Graph(_LANDMARKS, ("landmarks", "circle", "world"), self._side)
                 packets = graph.run(**inputs)
         else:
             packets = graph.run(**inputs)
         self._idle.put(graph)
         return packets
-
-
-def _soft_mask(alpha: Float[np.ndarray, "h w"], box: Box) -> SoftMask:
-    """A mask of the picture's own resolution from one of a part that may have been averaged down and padded."""
-    from PIL import Image
-
-    w, h = box[2] - box[0], box[3] - box[1]
-    factor = round(w / alpha.shape[1]) if alpha.shape[1] < w else 1
-    small = Image.fromarray((255 * np.clip(alpha, 0, 1)).round().astype(np.uint8))
-    if factor > 1:
-        size = small.width * factor, small.height * factor
-        small = small.resize(size, Image.Resampling.BILINEAR).crop((0, 0, w, h))
-    return SoftMask(np.asarray(small), box[:2])

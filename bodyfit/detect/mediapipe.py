@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from bodyfit.detect.blazepose import Blazepose, Landmarks
+from bodyfit.detect.blazepose import Blazepose
+from bodyfit.detect.networks.landmarks import Landmarks
 from bodyfit.detect.regions import Roi, covers, nested, same_person, tiles
 from bodyfit.detect.search.consensus import consensus, mirrored
 from bodyfit.errors import OptionError

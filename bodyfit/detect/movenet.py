@@ -9,9 +9,8 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from bodyfit.detect.blazepose import Blazepose, Landmarks
 from bodyfit.detect.mediapipe import keypoints_from
-from bodyfit.detect.networks.landmarks import Landmarker
+from bodyfit.detect.networks.landmarks import Landmarker, Landmarks
 from bodyfit.detect.networks.multipose import Multipose, Proposal
 from bodyfit.detect.networks.threads import look_threads, started
 from bodyfit.detect.parts import FaceFinder, HandFinder, each_once
@@ -54,7 +53,7 @@ class MovenetDetector:
         looks once at the whole picture, small, and once at each person: for few people who are large in it."""
         if max_people is not None and max_people < 1:
             raise OptionError(f"max_people must be at least 1, or None for everyone, got {max_people}")
-        self._proposer, self._networks = Multipose(), Blazepose(masks=True) if masks else Landmarker()
+        self._proposer, self._networks = Multipose(), Landmarker(masks=masks)
         self._hands, self._face = HandFinder() if hands else None, FaceFinder() if face else None
         self._quick, self._tta, self._max_people = quick, tta, max_people
         self._threads = look_threads()
@@ -94,7 +93,11 @@ class MovenetDetector:
             hands = each_once([self._hands.hands(image, person.xyc) for person in found])
             found = [replace(person, hands=of) for person, of in zip(found, hands, strict=True)]
         if self._face is not None:
-            found = [replace(person, face=self._face.face(image, person.xyc)) for person in found]
+            faces = [self._face.face(image, person.xyc) for person in found]
+            found = [
+                replace(person, face=face and face.mesh, irises=face and face.irises)
+                for person, face in zip(found, faces, strict=True)
+            ]
         return found
 
     def _confirm(

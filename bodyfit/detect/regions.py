@@ -16,10 +16,10 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Roi:
-    """A turned square about a person."""
+    """A turned square about a person, a hand, a face or an eye."""
 
     x: float
-    """Centre, pixels: the middle of the hips."""
+    """Centre, pixels: for a person the middle of the hips."""
     y: float
     """Centre, pixels."""
     size: float

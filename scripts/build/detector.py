@@ -97,7 +97,9 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     model.doc_string = "See assets/README.md"
     onnx.checker.check_model(model)
     data = model.SerializeToString(deterministic=True)
-    path.write_bytes(data)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_bytes(data)
+    unfinished.rename(path)
     print(f"{path}: {len(data) / 1e6:.2f} MB, sha256 {hashlib.sha256(data).hexdigest()}")
 
 

@@ -1,23 +1,23 @@
-"""One person's 33 landmarks in a region: MediaPipe's network by onnxruntime, without its graph and its mask.
+"""One person's 33 landmarks and mask in a region: MediaPipe's network by onnxruntime, without its graph.
 
 What is done before and after the network is what MediaPipe's graph `PoseLandmarkByRoiCpu` does (its
 `ImageToTensorCalculator`, `TensorsToLandmarksCalculator`, `RefineLandmarksFromHeatmapCalculator` and
-`LandmarkProjectionCalculator`); the graph takes twice as long, for it always makes the mask as well.
+`LandmarkProjectionCalculator`); the graph takes longer, for it always makes the mask as well.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from bodyfit.detect.blazepose import Landmarks
-from bodyfit.detect.networks.mediapipe_graph import averaged
+from bodyfit.detect.networks.crops import crop, from_picture, to_picture, turned
 from bodyfit.detect.networks.session import shipped_network
 from bodyfit.detect.regions import Roi
+from bodyfit.keypoints import SoftMask
 
-__all__ = ["Landmarker"]
+__all__ = ["Landmarker", "Landmarks"]
 
 _SIDE = 256
 """Of the network's input, pixels."""
@@ -27,45 +27,55 @@ _SURE = 0.5
 """The probability from which on there is a person, and that the heat about a landmark has to reach."""
 
 
+@dataclass(frozen=True)
+class Landmarks:
+    """What the landmark network says of one region."""
+
+    xy_px: Float[np.ndarray, "33 2"]
+    """Pixels of the whole picture; points beyond its edge are extrapolated."""
+    visibility: Float[np.ndarray, "33"]
+    """Probability that the point is in view and not hidden."""
+    presence: Float[np.ndarray, "33"]
+    """Probability that the point is within the region."""
+    world_m: Float[np.ndarray, "33 3"]
+    """Metres from the middle of the hips: x right, y down, z away, of a camera that looks at the region's centre."""
+    roi: Roi
+    """The region that was looked at."""
+    next_roi: Roi
+    """The region that these landmarks suggest, for a second look."""
+    mask: SoftMask | None = None
+    """The person's pixels, if asked for."""
+
+
 class Landmarker:
     """The network, loaded. Safe to share between threads; each run takes one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, masks: bool = False) -> None:
+        """With `masks` each look also says which pixels are the person's."""
         self._network = shipped_network("pose_landmarks", 1)
+        self._mask = shipped_network("pose_mask", 1) if masks else None
 
     def landmarks(self, image: UInt8[np.ndarray, "H W 3"], roi: Roi) -> Landmarks | None:
         """The landmarks of the person in a region; None where the network sees nobody there."""
-        import cv2
-
-        box = roi.box((image.shape[1], image.shape[0]))
-        if box[2] - box[0] < 8 or box[3] - box[1] < 8:
+        pixels = crop(image, roi, _SIDE)
+        if pixels is None:
             return None
-        part, factor = averaged(image, box, roi.size)
-        turn = np.array([[math.cos(roi.angle), -math.sin(roi.angle)], [math.sin(roi.angle), math.cos(roi.angle)]])
-        centre = np.array((roi.x, roi.y))
-        # From the input's pixels to the part's; as in MediaPipe's graph, no half pixels.
-        linear = turn * (roi.size / factor / _SIDE)
-        start = (centre - box[:2]) / factor - linear @ (_SIDE / 2, _SIDE / 2)
-        seen = cv2.warpPerspective(
-            part,
-            np.vstack([np.column_stack([linear, start]), (0, 0, 1)]),
-            (_SIDE, _SIDE),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        names = ["points", "presence", "heat", "world"]
-        points, presence, heat, world = self._network.run(names, {"input": seen[None] * np.float32(1 / 255)})
+        names = ["points", "presence", "heat", "world", *(["coarse", "fine"] if self._mask else [])]
+        points, presence, heat, world, *features = self._network.run(names, {"input": pixels})
         if presence.item() <= _SURE:
             return None
         points = points.reshape(39, 5)
-        xy = _refined(points[:, :2] / _SIDE, heat[0])
-        to_picture = (xy - 0.5) @ turn.T * roi.size + centre
+        xy = to_picture(_refined(points[:, :2] / _SIDE, heat[0]), roi)
         sure = 1 / (1 + np.exp(-points[:33, 3:].astype(float)))
-        metres = world.reshape(39, 3)[:33].astype(float)
-        metres[:, :2] = metres[:, :2] @ turn.T
+        metres = turned(world.reshape(39, 3)[:33].astype(float), roi)
+        mask = None
+        if self._mask is not None:
+            (logits,) = self._mask.run(["mask"], dict(zip(("coarse", "fine"), features, strict=True)))
+            mask = _soft_mask(logits[0, :, :, 0], roi, (image.shape[1], image.shape[0]))
         # After the body's points come the middle of the hips and the top of the circle that holds the person.
-        (cx, cy), (ex, ey) = to_picture[33:35].tolist()
-        return Landmarks(to_picture[:33], sure[:, 0], sure[:, 1], metres, roi, Roi.from_body_circle((cx, cy), (ex, ey)))
+        (cx, cy), (ex, ey) = xy[33:35].tolist()
+        next_roi = Roi.from_body_circle((cx, cy), (ex, ey))
+        return Landmarks(xy[:33], sure[:, 0], sure[:, 1], metres, roi, next_roi, mask)
 
 
 def _refined(xy: Float[np.ndarray, "39 2"], heat: Float32[np.ndarray, "64 64 39"]) -> Float[np.ndarray, "39 2"]:
@@ -84,3 +94,14 @@ def _refined(xy: Float[np.ndarray, "39 2"], heat: Float32[np.ndarray, "64 64 39"
     )
     sure = inside & (warm.max((1, 2)) >= _SURE)
     return np.where(sure[:, None], middle, xy)
+
+
+def _soft_mask(logits: Float32[np.ndarray, "256 256"], roi: Roi, image_size: tuple[int, int]) -> SoftMask:
+    """The mask of a region at the picture's own resolution, within the box about the region; no person outside."""
+    import cv2
+
+    x0, y0, x1, y1 = roi.box(image_size)
+    alpha = 255 / (1 + np.exp(-np.clip(logits, -30, 30)))
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    whole = cv2.warpAffine(alpha, from_picture(roi, _SIDE, (x0, y0)), (x1 - x0, y1 - y0), flags=flags)
+    return SoftMask(whole.round().astype(np.uint8), (x0, y0))

@@ -14,15 +14,13 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
+from bodyfit.detect.networks.crops import averaged
 from bodyfit.detect.regions import Box
 from bodyfit.errors import DetectorError
 from bodyfit.runtime.environment import environment
 from bodyfit.runtime.forking import abandon, watch_forks
 
-__all__ = ["Graph", "averaged", "part_of", "starting"]
-
-_INPUT_PX = 256
-"""Side of the networks' input, about."""
+__all__ = ["Graph", "part_of", "starting"]
 
 
 @contextlib.contextmanager
@@ -88,21 +86,6 @@ def part_of(image: UInt8[np.ndarray, "H W 3"], box: Box, side_px: float) -> tupl
     return packet_creator.create_image_frame(data=part, image_format=ImageFormat.SRGB), scale
 
 
-def averaged(image: UInt8[np.ndarray, "H W 3"], box: Box, side_px: float) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
-    """A box of the picture, and of how many pixels, across and down, each of its pixels is the mean.
-
-    `side_px` is how much of the picture a network will see. The networks sample their input from single pixels, so
-    what they would see far smaller is first averaged down.
-    """
-    from PIL import Image
-
-    part = _packed(image[box[1] : box[3], box[0] : box[2]])
-    factor = max(1, int(side_px / (1.5 * _INPUT_PX)))
-    if factor > 1:
-        part = np.ascontiguousarray(Image.fromarray(part).reduce(factor))
-    return part, factor
-
-
 class Graph:
     """A MediaPipe graph that is run picture by picture. Not safe to share between threads, nor to use after a fork."""
 
@@ -148,19 +131,6 @@ def _check_not_forked() -> None:
             'workers with multiprocessing.get_context("spawn"), load the detector in them alone, or take "movenet" '
             "without hands, face and masks"
         )
-
-
-def _packed(part: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """A copy with its pixels in a row, which costs Pillow far more to make than numpy.
-
-    numpy copies a mirrored picture pixel by pixel, three bytes at a time; channel by channel takes a third of that.
-    """
-    if part.strides[1] > 0:
-        return np.ascontiguousarray(part)
-    copy = np.empty(part.shape, part.dtype)
-    for channel in range(3):
-        copy[..., channel] = part[..., channel]
-    return copy
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from bodyfit.detect.blazepose import Landmarks
+from bodyfit.detect.networks.landmarks import Landmarks
 from bodyfit.keypoints import SoftMask
 from bodyfit.skeleton import layout_names, mirrored_rows
 
