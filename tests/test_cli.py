@@ -450,7 +450,7 @@ def test_info_of_the_installation(run):
     assert (code, err) == (0, "")
     facts = json.loads(out)
     assert facts["missing"] == []
-    assert facts["versions"]["mediapipe"] == "0.10.21"
+    assert facts["versions"]["mediapipe"] in (None, "0.10.21")  # an extra
     assert facts["body"]["joints"] == 24
     assert 1.4 < facts["body"]["height_m"] < 2.0
     code, out, _ = run("info")

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from bodyfit.detect import DETECTORS, Detector, load_detector
-from bodyfit.detect.blazepose import Landmarks
-from bodyfit.detect.mediapipe import MediapipeDetector, keypoints_from
+from bodyfit.detect.networks.landmarks import Landmarks, keypoints_from
 from bodyfit.detect.regions import Roi, covers, nested, same_person, tiles
 from bodyfit.detect.search.consensus import consensus, mirrored
 from bodyfit.errors import OptionError
@@ -80,24 +79,6 @@ def test_both_people_in_the_street(found):
     assert 715 < ankles[1] < 760
 
 
-@pytest.mark.parametrize("picture", ["walking", "standing"])
-def test_agrees_with_mediapipes_own_solution(found, picture):
-    """The graphs are the same networks, so limbs of a plain single person may differ by the averaged looks only."""
-    from mediapipe.python.solutions.pose import Pose
-
-    frame, (person,) = found[picture]
-    with Pose(static_image_mode=True, model_complexity=1) as pose:
-        answer = pose.process(frame.image)
-    theirs = np.array([(p.x * frame.size[0], p.y * frame.size[1]) for p in answer.pose_landmarks.landmark])
-    lift = np.array([(p.x, p.y, p.z) for p in answer.pose_world_landmarks.landmark])
-    height = np.ptp(theirs[:, 1])
-    apart = np.linalg.norm(theirs - person.xyc[:, :2], axis=1)[LIMBS]
-    assert np.median(apart) < 0.02 * height
-    assert apart.max() < 0.06 * height
-    assert person.lift_m is not None
-    assert np.median(np.linalg.norm(lift - person.lift_m, axis=1)[LIMBS]) < 0.08  # metres
-
-
 def test_unseen_legs_have_no_confidence_and_no_lift(found):
     _, (person,) = found["astronaut_portrait"]
     for side in ("left", "right"):
@@ -157,16 +138,6 @@ def test_detection_does_not_depend_on_what_came_before(detector, found):
     detector.detect([found["crouching"][0]])
     (again,) = detector.detect([frame])[0]
     assert np.array_equal(again.xyc, person.xyc)
-
-
-def test_whole_picture_only_and_a_limit(found):
-    frame, _ = found["street_two_people"]
-    persons = MediapipeDetector().detect([frame])[0]
-    (one,) = MediapipeDetector(max_people=1).detect([frame])[0]
-    assert np.array_equal(one.xyc, persons[0].xyc)
-    assert len(MediapipeDetector(tiled=False).detect([frame])[0]) == 1
-    with pytest.raises(OptionError, match="max_people"):
-        MediapipeDetector(max_people=0)
 
 
 def test_loading_and_detecting_write_nothing():

@@ -9,18 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mediapipe.python import packet_getter
 from PIL import Image
 
-from bodyfit.detect.blazepose import Blazepose
 from bodyfit.detect.movenet import MovenetDetector
-from bodyfit.detect.networks.landmarks import Landmarker
-from bodyfit.detect.networks.mediapipe_graph import part_of
 from bodyfit.detect.networks.multipose import Multipose, Proposal
 from bodyfit.detect.networks.peaks import Maps, Points, hints_in, people_in
 from bodyfit.detect.networks.threads import look_threads, started
 from bodyfit.detect.parts import each_once
-from bodyfit.detect.regions import Roi
 from bodyfit.detect.search.people import distinct, squares
 from bodyfit.detect.search.repair import as_proposed, believable, reconciled
 from bodyfit.detect.search.similarity import COCO_ROWS, oks
@@ -102,27 +97,6 @@ def test_the_network_sees_one_person_at_any_scale():
     assert 1 <= len(network.people(frame.image, whole, 256)) <= 24
     left = network.people(frame.image, (100, 0, 554, 554), 256)[0]  # a part of the picture gives the picture's pixels
     assert oks(near.xyc, left.xyc, near.height_px) > 0.8
-
-
-def test_landmarks_are_those_of_mediapipes_graph():
-    """Upright, turned, averaged down, beyond the picture's edge: within a tenth of a pixel of the network's input."""
-    network, graph = Landmarker(), Blazepose()
-    for name, x, y, size, turn in (
-        ("walking", 260, 300, 480, 0.0),
-        ("walking", 260, 300, 480, 0.3),
-        ("walking", 200, 350, 900, -0.5),
-        ("standing", 300, 300, 600, 0.1),
-    ):
-        image = read_image(SAMPLES / f"{name}.jpg").image
-        ours, theirs = (n.landmarks(image, Roi(float(x), float(y), float(size), turn)) for n in (network, graph))
-        tenth = 0.1 * size / 256
-        np.testing.assert_allclose(ours.xy_px, theirs.xy_px, atol=tenth)
-        np.testing.assert_allclose(ours.world_m, theirs.world_m, atol=0.002)
-        np.testing.assert_allclose(ours.visibility, theirs.visibility, atol=0.002)
-        np.testing.assert_allclose(ours.presence, theirs.presence, atol=0.002)
-        assert abs(ours.next_roi.size - theirs.next_roi.size) < 2 * tenth
-    nothing = np.zeros((300, 300, 3), np.uint8)
-    assert network.landmarks(nothing, Roi(150.0, 150.0, 300.0, 0.0)) is None
 
 
 def test_a_person_is_read_from_the_maps():
@@ -217,13 +191,6 @@ def test_one_thread_makes_only_the_calls_that_are_asked_for():
     assert made == [1]
 
 
-def test_a_mirrored_part_of_a_picture_is_copied_as_it_is():
-    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)[:, ::-1]
-    packet, scale = part_of(image, (3, 4, 60, 41), 256.0)
-    np.testing.assert_array_equal(packet_getter.get_image_frame(packet).numpy_view(), image[4:41, 3:60])
-    assert scale == (1.0, 1.0)
-
-
 # ---------------------------------------------------------------- following
 
 
@@ -291,17 +258,6 @@ def test_a_face_has_its_features_where_they_belong(detector):
     assert np.linalg.norm(eyes[6:].mean(0) - person.xyc[NAMES.index("left_eye"), :2]) < 8
     tip = person.xyc[NAMES.index("nose"), :2]
     assert np.linalg.norm(nose[3] - tip) < 12
-
-
-def test_the_68_points_are_of_mediapipes_own_features():
-    import mediapipe.python.solutions.face_mesh_connections as published
-
-    spans = {"FACE_OVAL": (0, 17), "RIGHT_EYEBROW": (17, 22), "LEFT_EYEBROW": (22, 27), "NOSE": (27, 36)}
-    spans |= {"RIGHT_EYE": (36, 42), "LEFT_EYE": (42, 48), "LIPS": (48, 68)}
-    for name, (a, b) in spans.items():
-        members = {i for edge in getattr(published, f"FACEMESH_{name}") for i in edge}
-        assert set(FACE_IBUG68[a:b]) <= members, name
-    assert len(set(FACE_IBUG68)) == 68
 
 
 def test_the_mask_is_the_person(walking):

@@ -52,6 +52,7 @@ def test_a_child_may_use_bodyfit_first_where_the_parent_has_only_used_torch():
 
 @FORKS
 def test_mediapipe_tells_at_once_that_it_cannot_go_on_in_a_fork():
+    pytest.importorskip("mediapipe")
     run("mediapipe_after_fork")
 
 

@@ -29,6 +29,8 @@ _PACKAGES = (
     "trimesh",
     "smplx",
 )
+_OPTIONAL = ("mediapipe", "smplx")
+"""What only an extra brings, and what serves the tests only."""
 _CLIPS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 _ASSETS = (("body", "open.npz"), *(("body", f"open_{g.value}.npz") for g in common.Gender), ("prior", "pose_gmm.npz"))
 
@@ -68,7 +70,7 @@ def installation() -> dict[str, Any]:
 
     versions = {name: _version(name) for name in _PACKAGES} | {"bodyfit": bodyfit.__version__}
     assets = {"/".join(parts): _asset(parts) for parts in _ASSETS}
-    needed = [name for name in _PACKAGES if name != "smplx"]  # smplx serves the tests only
+    needed = [name for name in _PACKAGES if name not in _OPTIONAL]
     missing = [name for name in needed if versions[name] is None] + [name for name, at in assets.items() if not at]
     body: dict[str, Any] | str
     try:

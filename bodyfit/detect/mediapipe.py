@@ -1,4 +1,4 @@
-"""People and their 33 keypoints by MediaPipe's pose networks, which come inside its package: no download."""
+"""People and their 33 keypoints by MediaPipe's pose networks and graphs, of its own wheel: an extra, no download."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from bodyfit.detect.blazepose import Blazepose
-from bodyfit.detect.networks.landmarks import Landmarks
+from bodyfit.detect.networks.landmarks import keypoints_from
 from bodyfit.detect.regions import Roi, covers, nested, same_person, tiles
 from bodyfit.detect.search.consensus import consensus, mirrored
 from bodyfit.errors import OptionError
@@ -93,26 +93,6 @@ class MediapipeDetector:
             self._networks.landmarks(image, Roi(roi.x, roi.y, 1.15 * roi.size, roi.angle)),
         ]
         return [look for look in looks if look is not None]
-
-
-def keypoints_from(
-    landmarks: Landmarks, image_size: tuple[int, int], score: float, agreement: Float[np.ndarray, "33"]
-) -> Keypoints2D:
-    """Landmarks as keypoints of the layout mediapipe33.
-
-    The confidence is the probability of being visible and within the region, times the agreement between looks, less
-    for what lies beyond the picture's edge: none from a twentieth of the region outside. The lift of a point outside
-    of the region is a guess, so NaN.
-    """
-    w, h = image_size
-    xy = landmarks.xy_px
-    outside = np.maximum(np.maximum(-xy, xy - (w, h)), 0).max(1)
-    inside = np.clip(1 - outside / (0.05 * landmarks.roi.size), 0, 1)
-    confidence = np.clip(landmarks.visibility * landmarks.presence * agreement * inside, 0, 1)
-    lift = np.where(landmarks.presence[:, None] >= 0.5, landmarks.world_m, np.nan)
-    xyc = np.concatenate([xy, confidence[:, None]], 1).astype(np.float32)
-    centre = (landmarks.roi.x, landmarks.roi.y)
-    return Keypoints2D("mediapipe33", xyc, lift.astype(np.float32), centre, min(1.0, max(0.0, score)))
 
 
 def _duplicate(xyc: Float[np.ndarray, "33 3"], known: Float[np.ndarray, "33 3"]) -> bool:

@@ -9,8 +9,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from bodyfit.detect.mediapipe import keypoints_from
-from bodyfit.detect.networks.landmarks import Landmarker, Landmarks
+from bodyfit.detect.networks.landmarks import Landmarker, Landmarks, keypoints_from
 from bodyfit.detect.networks.multipose import Multipose, Proposal
 from bodyfit.detect.networks.threads import look_threads, started
 from bodyfit.detect.parts import FaceFinder, HandFinder, each_once
@@ -90,10 +89,12 @@ class MovenetDetector:
         """The people with hands and face, where they were asked for."""
         found = list(people)
         if self._hands is not None:
-            hands = each_once([self._hands.hands(image, person.xyc) for person in found])
+            with started([partial(self._hands.hands, image, person.xyc) for person in found], self._threads) as looks:
+                hands = each_once([look() for look in looks])
             found = [replace(person, hands=of) for person, of in zip(found, hands, strict=True)]
         if self._face is not None:
-            faces = [self._face.face(image, person.xyc) for person in found]
+            with started([partial(self._face.face, image, person.xyc) for person in found], self._threads) as looks:
+                faces = [look() for look in looks]
             found = [
                 replace(person, face=face and face.mesh, irises=face and face.irises)
                 for person, face in zip(found, faces, strict=True)

@@ -15,9 +15,9 @@ from jaxtyping import Float, Float32, UInt8
 from bodyfit.detect.networks.crops import crop, from_picture, to_picture, turned
 from bodyfit.detect.networks.session import shipped_network
 from bodyfit.detect.regions import Roi
-from bodyfit.keypoints import SoftMask
+from bodyfit.keypoints import Keypoints2D, SoftMask
 
-__all__ = ["Landmarker", "Landmarks"]
+__all__ = ["Landmarker", "Landmarks", "keypoints_from"]
 
 _SIDE = 256
 """Of the network's input, pixels."""
@@ -76,6 +76,26 @@ class Landmarker:
         (cx, cy), (ex, ey) = xy[33:35].tolist()
         next_roi = Roi.from_body_circle((cx, cy), (ex, ey))
         return Landmarks(xy[:33], sure[:, 0], sure[:, 1], metres, roi, next_roi, mask)
+
+
+def keypoints_from(
+    landmarks: Landmarks, image_size: tuple[int, int], score: float, agreement: Float[np.ndarray, "33"]
+) -> Keypoints2D:
+    """Turn landmarks into keypoints of the layout mediapipe33.
+
+    The confidence is the probability of being visible and within the region, times the agreement between looks, less
+    for what lies beyond the picture's edge: none from a twentieth of the region outside. The lift of a point outside
+    of the region is a guess, so NaN.
+    """
+    w, h = image_size
+    xy = landmarks.xy_px
+    outside = np.maximum(np.maximum(-xy, xy - (w, h)), 0).max(1)
+    inside = np.clip(1 - outside / (0.05 * landmarks.roi.size), 0, 1)
+    confidence = np.clip(landmarks.visibility * landmarks.presence * agreement * inside, 0, 1)
+    lift = np.where(landmarks.presence[:, None] >= 0.5, landmarks.world_m, np.nan)
+    xyc = np.concatenate([xy, confidence[:, None]], 1).astype(np.float32)
+    centre = (landmarks.roi.x, landmarks.roi.y)
+    return Keypoints2D("mediapipe33", xyc, lift.astype(np.float32), centre, min(1.0, max(0.0, score)))
 
 
 def _refined(xy: Float[np.ndarray, "39 2"], heat: Float32[np.ndarray, "64 64 39"]) -> Float[np.ndarray, "39 2"]:

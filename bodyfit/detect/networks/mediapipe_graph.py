@@ -35,7 +35,7 @@ def starting() -> Iterator[None]:
             from mediapipe.python._framework_bindings import resource_util
         except ImportError as error:
             raise DetectorError(
-                f"mediapipe cannot be imported ({error}); install it with: pip install mediapipe==0.10.21"
+                f'mediapipe cannot be imported ({error}); pip install "bodyfit[mediapipe]" (Python 3.10 to 3.12)'
             ) from None
         try:
             resource_util.set_resource_dir(str(Path(package).parent))
@@ -128,8 +128,7 @@ def _check_not_forked() -> None:
     if Graph.started_in != os.getpid():
         raise DetectorError(
             "mediapipe was started before this process was forked, and cannot run on both sides of a fork; start "
-            'workers with multiprocessing.get_context("spawn"), load the detector in them alone, or take "movenet" '
-            "without hands, face and masks"
+            'workers with multiprocessing.get_context("spawn"), load the detector in them alone, or take "movenet"'
         )
 
 
