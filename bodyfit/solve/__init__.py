@@ -4,9 +4,11 @@ from bodyfit.solve.banded import BandedArrow, solve_banded_arrow
 from bodyfit.solve.chain import ChainNormal, ChainProblem, ChainSummary, minimize_chain
 from bodyfit.solve.elimination import solve_eliminated
 from bodyfit.solve.lm import LMConfig, LMSummary, Normal, Problem, minimize
+from bodyfit.solve.marginals import ChainCovariance, Sandwich, sandwich
 
 __all__ = [
     "BandedArrow",
+    "ChainCovariance",
     "ChainNormal",
     "ChainProblem",
     "ChainSummary",
@@ -14,8 +16,10 @@ __all__ = [
     "LMSummary",
     "Normal",
     "Problem",
+    "Sandwich",
     "minimize",
     "minimize_chain",
+    "sandwich",
     "solve_banded_arrow",
     "solve_eliminated",
 ]
