@@ -11,7 +11,6 @@ people, with their standard error.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import tempfile
 import time
@@ -28,6 +27,7 @@ import bodyfit
 from bodyfit.evaluate import metrics
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.fitter import Fitter
+from scripts.bench import harness
 from scripts.bench.inputs.synthetic_people import FOCAL_PX, SIZE, Detector, People, people, split
 from scripts.build import pose_prior as build_pose_prior
 
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--variants", help="only these, separated by semicolons")
     parser.add_argument("--detector", choices=["plain", "mediapipe"], default="plain", help="how the keypoints err")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
+    harness.add_json_option(parser)
     args = parser.parse_args()
     model, layouts = bodyfit.load_model(), tuple(args.layouts.split(","))
     chosen = args.variants.split(";") if args.variants else list(VARIANTS)
@@ -134,9 +134,8 @@ def report(found: dict[str, dict[str, np.ndarray]], layouts: tuple[str, ...], ar
             cells.append(f"{np.nanmean(e[:, column]):.1f}{change}")
         second.add_row(*cells)
     Console().print(first, second)
-    if args.json:
-        table = {n: {k: np.nanmean(e, 0).tolist() for k, e in by_layout.items()} for n, by_layout in found.items()}
-        args.json.write_text(json.dumps(table, indent=2) + "\n")
+    means = {n: {k: np.nanmean(e, 0) for k, e in by_layout.items()} for n, by_layout in found.items()}
+    harness.write_json(args, {"columns": ["pa_mpjpe_mm", "mpjpe_mm", "pve_mm"], "means": means})
 
 
 def _means(e: np.ndarray) -> list[str]:

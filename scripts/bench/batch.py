@@ -28,6 +28,7 @@ from bodyfit.app.batch.run import run_batch
 from bodyfit.app.batch.stages import Fitting, Looking, Seen, fitted
 from bodyfit.detect import load_detector
 from bodyfit.keypoints import Keypoints2D
+from scripts.bench import harness
 
 STANDING = np.array(
     [
@@ -124,6 +125,7 @@ def speed(args: argparse.Namespace) -> None:
     (few, many), more = used, args.pictures - args.pictures // 4
     ms, rate = 1e3 * (used[many] - used[few]) / more, more / (seconds[many] - seconds[few])
     print(f"one more picture: {ms:.0f} ms of CPU, all processes together; {rate:.1f} a second, {args.workers} workers")
+    harness.write_json(args, {"cpu_ms_a_picture": ms, "pictures_a_second": rate, "workers": args.workers})
     print(f"starting: {used[few] - few * ms / 1e3:.1f} s of CPU; a thousand: {ms / 3600:.4f} core hours")
 
 
@@ -134,6 +136,7 @@ def rss_mb(pid: int) -> float:
 
 def memory(args: argparse.Namespace) -> None:
     pools: list[WorkerPool] = []
+    curve: list[list[float]] = []
 
     def engine(items: Sequence[Item], _: Looking, fitting: Fitting) -> Iterator[Any]:
         with WorkerPool(Cheap() if args.detector == "cheap" else Looking(args.detector), args.workers) as pool:
@@ -142,6 +145,7 @@ def memory(args: argparse.Namespace) -> None:
 
     def tell(finished: int, total: int, entry: dict[str, Any] | None) -> None:
         if entry and finished % (total // 10) == 0:
+            curve.append([finished, rss_mb(os.getpid())])
             workers = [rss_mb(worker.process.pid) for worker in pools[0]._workers]
             print(
                 f"  {finished:7} items  {rss_mb(os.getpid()):7.0f} MB  workers {[round(w) for w in workers]} MB",
@@ -160,6 +164,8 @@ def memory(args: argparse.Namespace) -> None:
             os.link(inside / f"{i % there:06}.jpg", inside / f"{i:06}.jpg")
         before = cpu_s()
         summary = run_batch([inside], Path(folder, "out"), engine=engine, progress=tell)
+    found = {"items": summary.items, "s": summary.seconds, "memory_mb": curve}
+    harness.write_json(args, found | {"cpu_ms_an_item": 1e3 * (cpu_s() - before) / summary.items})
     print(
         f"{summary.items} items, {summary.done} with a body: {summary.seconds:.0f} s, "
         f"{1e3 * (cpu_s() - before) / summary.items:.1f} ms of CPU an item"
@@ -173,6 +179,7 @@ if __name__ == "__main__":
     parser.add_argument("--pictures", type=int, default=300)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--detector", help='default: of speed "movenet", of memory "cheap"; a real one needs PICTURE')
+    harness.add_json_option(parser)
     given = parser.parse_args()
     given.detector = given.detector or {"speed": "movenet", "memory": "cheap"}[given.what]
     speed(given) if given.what == "speed" else memory(given)

@@ -1,6 +1,6 @@
 """Times and memory of the body layer beside smplx and its other peers, on the same file.
 
-    python -m scripts.bench.body [--model open|open-h|open-x|FILE] [--dense] [--json OUT]
+    python -m scripts.bench.body [--model open|open-h|open-x|FILE] [--dense] [--json FILE]
 
 In every round each program has a turn, one after the other, so that a busy machine delays all alike; the table holds
 the medians of the ratios within rounds. A turn is one call, or as many as fill 20 ms, of which the median counts, for
@@ -18,7 +18,6 @@ import contextlib
 import ctypes
 import gc
 import io
-import json
 import os
 import resource
 import statistics
@@ -38,6 +37,7 @@ import torch
 from bodyfit.body.assets import load_assets
 from bodyfit.body.model import BodyModel
 from bodyfit.io import save_model
+from scripts.bench import harness
 
 Call = Callable[[], torch.Tensor]
 OURS = "bodyfit"
@@ -243,7 +243,7 @@ def bound(model: BodyModel, batch: int, rates: tuple[float, float]) -> float:
 
 def fresh(args: argparse.Namespace, *what: str, **environment: str) -> list[float]:
     """Numbers that a fresh process of this script prints; none where it fails."""
-    command = [sys.executable, __file__, "--model", args.model, *(["--dense"] * args.dense), *what]
+    command = [sys.executable, "-m", "scripts.bench.body", "--model", args.model, *(["--dense"] * args.dense), *what]
     command += ["--threads", str(torch.get_num_threads())]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
     return [float(word) for word in done.stdout.split()] if done.returncode == 0 else []
@@ -362,7 +362,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="for the rounds of a batch size; it may take more")
     parser.add_argument("--threads", type=int, help="torch's, for all programs")
     parser.add_argument("--peers", type=Path, help="a folder with further packages to compare")
-    parser.add_argument("--json", type=Path)
+    harness.add_json_option(parser)
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--first", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -395,8 +395,7 @@ def main() -> None:
         results["first_calls_s"] = first_calls(args)
         results["cuda"] = on_gpu(model, path, args.seconds)
     report(results)
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=1))
+    harness.write_json(args, results)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ that are held out are judged, unless `--split train` asks for those that setting
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -33,6 +33,7 @@ from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.sequence.fitter import SequenceFitter
 from bodyfit.fit.sequence.focal import Focal
 from bodyfit.skeleton import SMPL
+from scripts.bench import harness
 from scripts.bench.accuracy import trained_prior
 from scripts.bench.inputs.synthetic_clips import FPS, Film, clip_paths, film, read_motion
 from scripts.bench.inputs.synthetic_people import FOCAL_PX, SIZE, split
@@ -124,6 +125,15 @@ def compare(films: list[Film], layout: str, config: FitConfig, model: bodyfit.Bo
     return answer
 
 
+def means(scores: list[Scores]) -> dict[str, float]:
+    """The numbers of the table's row."""
+    bent = [p for s in scores for p in s.peaks]
+    names = ("pa_mm", "mpjpe_mm", "acceleration", "skate_mm")
+    row = {name: float(np.nanmean([getattr(s, name) for s in scores])) for name in names}
+    row |= {"shape_sd": max(s.shape_sd for s in scores), "peaks": float(np.median(bent)) if bent else math.nan}
+    return row | {"lag_frames": float(np.nanmedian([s.lag_frames for s in scores]))}
+
+
 def show(answer: dict[str, list[Scores]], title: str) -> None:
     """A table."""
     table = Table(title=title)
@@ -159,7 +169,7 @@ def guessed_lift(who: Film, factor: float) -> torch.Tensor:
     return who.lift @ torch.tensor(np.array(turns)).to(who.lift).mT
 
 
-def focal(films: list[Film], layout: str, config: FitConfig, model: bodyfit.BodyModel) -> None:
+def focal(films: list[Film], layout: str, config: FitConfig, model: bodyfit.BodyModel) -> dict:
     """How far focal length and depth are off, as guessed and as found."""
     table = Table(title=f"focal length, {layout}, {len(films)} clips")
     for name in (
@@ -174,6 +184,7 @@ def focal(films: list[Film], layout: str, config: FitConfig, model: bodyfit.Body
         table.add_column(name, justify="right")
     sequence = SequenceConfig(focal_frames=32)
     fitter = SequenceFitter(layout=layout, model=model, config=config, sequence=sequence)
+    answer = {}
     for factor in (0.7, 0.85, 1.0, 1.2, 1.4):
         found, off = [], []
         for who in films:
@@ -195,26 +206,31 @@ def focal(films: list[Film], layout: str, config: FitConfig, model: bodyfit.Body
         cells = [f"{factor:.2f}", f"{np.median(found):.2f}", f"{100 * np.expm1(np.median(log)):.0f} %"]
         cells += [f"{100 * depth:.0f} %", f"{100 * depth_found:.0f} %", f"{pa:.1f}", f"{pa_found:.1f}"]
         table.add_row(*cells)
+        answer[factor] = {"found": np.median(found), "pa_mm_guess": pa, "pa_mm_found": pa_found}
     Console(width=110).print(table)
+    return answer
 
 
-def speed(who: Film, layout: str, model: bodyfit.BodyModel) -> None:
+def speed(who: Film, layout: str, model: bodyfit.BodyModel) -> dict[str, float]:
     """Fit time by length, the clip repeated forwards and backwards."""
     table = Table(title=f"fit time, {layout}, {torch.get_num_threads()} threads")
     for name in ("frames", "seconds", "ms a frame"):
         table.add_column(name, justify="right")
     fitter = SequenceFitter(layout=layout, model=model)
+    ms_a_frame = {}
     there = torch.cat([torch.arange(len(who)), torch.arange(len(who)).flip(0)])
     for n in (60, 60, 240, 960):
         rows = there.repeat(n // len(there) + 1)[:n]
         begin = time.perf_counter()
         fitter(who.xyc[rows], image_size=SIZE, focal_px=FOCAL_PX, joints3d=who.lift[rows], fps=FPS)
         seconds = time.perf_counter() - begin
+        ms_a_frame[f"ms_a_frame_of_{n}"] = 1e3 * seconds / n
         table.add_row(str(n), f"{seconds:.2f}", f"{1e3 * seconds / n:.1f}")
     Console(width=100).print(table)
+    return ms_a_frame
 
 
-def statistics(clips: Path) -> None:
+def statistics(clips: Path) -> dict[str, list[float]]:
     """Angular accelerations of joints, rad/s^2, and the translation's, m/s^2, of the training clips."""
     table = Table(title="accelerations at 30 frames/s (any axis)")
     for name in ("joint", "median", "root mean square"):
@@ -228,9 +244,12 @@ def statistics(clips: Path) -> None:
         moves.append(FPS**2 * np.diff(trans, n=2, axis=0))
     everything = {"translation": np.concatenate(moves)}
     everything |= {name: np.concatenate(turns)[:, j] for j, name in enumerate(SMPL.names)}
+    found = {}
     for name, a in everything.items():
-        table.add_row(name, f"{np.median(np.linalg.norm(a, axis=1)):.1f}", f"{np.sqrt(np.square(a).sum(1).mean()):.1f}")
+        found[name] = [float(np.median(np.linalg.norm(a, axis=1))), float(np.sqrt(np.square(a).sum(1).mean()))]
+        table.add_row(name, *(f"{value:.1f}" for value in found[name]))
     Console(width=100).print(table)
+    return found
 
 
 def main() -> None:
@@ -245,15 +264,16 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--focal", action="store_true")
     parser.add_argument("--statistics", action="store_true")
-    parser.add_argument("--json", type=Path)
+    harness.add_json_option(parser)
     args = parser.parse_args()
     if args.statistics:
-        statistics(args.clips)
+        harness.write_json(args, statistics(args.clips))
         return
     model, layouts = bodyfit.load_model(), args.layouts.split(",")
     paths = clip_paths(args.clips, held_out=args.split == "held-out")[:: args.every]
     if args.speed:
-        speed(film(paths[-1], model, layouts[0], seed=args.seed, frames=args.frames), layouts[0], model)
+        longest = film(paths[-1], model, layouts[0], seed=args.seed, frames=args.frames)
+        harness.write_json(args, speed(longest, layouts[0], model))
         return
     found = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -263,13 +283,12 @@ def main() -> None:
         for layout in layouts:
             films = [film(path, model, layout, seed=args.seed, frames=args.frames) for path in paths]
             if args.focal:
-                focal(films, layout, config, model)
+                found[layout] = focal(films, layout, config, model)
                 continue
-            found[layout] = compare(films, layout, config, model)
-            show(found[layout], f"{layout}, {len(films)} {args.split} clips, {sum(map(len, films))} frames")
-    if args.json:
-        plain = {k: {n: [vars(s) for s in some] for n, some in v.items()} for k, v in found.items()}
-        args.json.write_text(json.dumps(plain, indent=1))
+            answer = compare(films, layout, config, model)
+            show(answer, f"{layout}, {len(films)} {args.split} clips, {sum(map(len, films))} frames")
+            found[layout] = {"clips": len(films), **{name: means(some) for name, some in answer.items()}}
+    harness.write_json(args, found)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from bodyfit.detect import load_detector
 from bodyfit.images.frame import Frame, find_images, read_image
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.skeleton import layout_edges, layout_names
+from scripts.bench import harness
 
 BANDS = (60, 90, 140, 250, 10_000)
 LIMBS = tuple(f"{s}_{p}" for s in ("left", "right") for p in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"))
@@ -260,6 +261,11 @@ def report(args: argparse.Namespace, tally: Tally, off: list[float]) -> None:
         f"ghosts: {tally.ghosts} of {tally.detections} detections ({_percent(tally.ghosts, tally.detections)} %)"
     )
     console.print(f"{tally.seconds / tally.pictures:.3f} s a picture, {tally.cpu / tally.pictures:.3f} s of CPU")
+    counts = {"found": tally.found[:-1].sum(), "there": tally.there[:-1].sum(), "ghosts": tally.ghosts}
+    counts |= {"half_found": tally.found[-1], "half_there": tally.there[-1], "detections": tally.detections}
+    cost = {"s_a_picture": tally.seconds / tally.pictures, "cpu_s_a_picture": tally.cpu / tally.pictures}
+    limbs = {"limbs_off_median": np.median(off)} if off else {}
+    harness.write_json(args, {"pictures": tally.pictures, **counts, **cost, **limbs})
     if off:
         console.print(f"limbs off by {100 * np.median(off):.1f} % of the height at the median, "
                       f"{100 * np.percentile(off, 90):.1f} % at the 90th percentile; "
@@ -283,6 +289,7 @@ def main() -> None:
     parser.add_argument("--tta", action="store_true")
     parser.add_argument("--draw", type=Path, help="keep pictures here, those with mistakes or, with --all, all")
     parser.add_argument("--all", action="store_true")
+    harness.add_json_option(parser)
     run(parser.parse_args())
 
 

@@ -13,7 +13,6 @@ float64 by one function (residuals.py). Ours is timed between the others, so tha
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from bodyfit.fit.evidence import CheckedEvidence
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.objective import Observations, StageObjective
 from bodyfit.geometry.camera import Camera
+from scripts.bench import harness
 from scripts.bench.optimisers.others import OTHERS
 from scripts.bench.optimisers.residuals import Residuals
 from scripts.bench.synthetic import FOCAL_PX, SIZE, people
@@ -262,7 +262,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peers", action="store_true", help="also time other packages and plain SMPLify by autograd")
-    parser.add_argument("--json", type=Path, help="write the numbers there")
+    harness.add_json_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     case = make_case(args)
@@ -283,8 +283,7 @@ def main() -> None:
 
         report["peers"] = time_peers(some)
         show_peers(report["peers"])
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1))
+    harness.write_json(args, report)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What a GPU makes of bodyfit: agreement with the CPU, then times of body, fit, rasteriser and networks; one table.
 
-    python scripts/bench/gpu.py                          # some minutes on a GPU: 8,192 people
-    python scripts/bench/gpu.py --device cpu --people 8  # the same paths at a small size, where there is none
+    python -m scripts.bench.gpu                          # some minutes on a GPU: 8,192 people
+    python -m scripts.bench.gpu --device cpu --people 8  # the same paths at a small size, where there is none
 
 People are drawn from the pose prior, turned all around, 3 to 6 m away, with 4 px of noise. The fits of the first few
 are made on the CPU too, by its loops, and compared. Operations of an iteration are those that compute (views and
@@ -11,10 +11,8 @@ allocations are none), on a GPU kernels that are launched.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +26,7 @@ from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.objective import StageObjective
 from bodyfit.geometry.camera import Camera
 from bodyfit.solve.lm import _State, _step_by_tensors
+from scripts.bench import harness
 
 SIZE, FOCAL_PX, LAYOUT = (1000, 1000), 1000.0, "openpose25"
 VIEWS = frozenset(
@@ -150,7 +149,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=4096, help="people fitted at once")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="write the numbers there")
+    harness.add_json_option(parser)
     args = parser.parse_args()
     device = torch.device(args.device)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -198,8 +197,7 @@ def main() -> None:
     }
     for name, value in table.items():
         print(f"{name:<42}{value}")
-    if args.json:
-        args.json.write_text(json.dumps(table, indent=1) + "\n")
+    harness.write_json(args, table)
     if float((apart > 1).double().mean()) > 0.1:
         raise SystemExit("error: the device's fits are not the CPU's")
 

@@ -34,6 +34,7 @@ from bodyfit.io import VideoReader, VideoWriter
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.solve import LMConfig
 from bodyfit.tracker import TrackerConfig, shifted
+from scripts.bench import harness
 from scripts.bench.video import memory_mb, peak_mb
 
 _VISIT, _EVERY = 60, 125
@@ -136,6 +137,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=640)
     parser.add_argument("--no-film", action="store_true")
     parser.add_argument("--curve", action="store_true")
+    harness.add_json_option(parser)
     arguments = parser.parse_args()
     if arguments.quick:
         step = LMConfig(max_iterations=1)
@@ -165,6 +167,9 @@ def main() -> None:
         size = sum(file.stat().st_size for file in (folder / "long").iterdir()) / 2**20
         print(f"{entry['status']}: {entry['frames']} frames, {len(entry['people'])} people, {bodies} bodies, ", end="")
         print(f"{size:.0f} MB of files, peak {peak_mb():.0f} MB")
+        counts = {"frames": entry["frames"], "people": len(entry["people"]), "bodies": bodies}
+        stages = {name: dict(zip(("s", "cpu_s", "most_mb"), row, strict=True)) for name, row in meter.stages.items()}
+        harness.write_json(arguments, {**counts, "files_mb": size, "peak_mb": peak_mb(), "stages": stages})
 
 
 if __name__ == "__main__":

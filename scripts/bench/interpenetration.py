@@ -25,6 +25,7 @@ from bodyfit.body.points.posed import Points, pose_tree
 from bodyfit.fit.residuals.capsules import CapsuleOverlap
 from bodyfit.fit.residuals.spheres import SphereOverlap
 from bodyfit.solve import LMConfig, Normal, minimize
+from scripts.bench import harness
 
 
 def wide_poses(n: int, seed: int, spread: float) -> Tensor:
@@ -148,6 +149,7 @@ def main() -> None:
     parser.add_argument("--hold-angles", type=float, default=3.0, help="of a radian")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
+    harness.add_json_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
     model = bodyfit.load_model()
@@ -175,29 +177,25 @@ def main() -> None:
     away = 100 * (moved.joints - held.joints).norm(dim=2).numpy()
     free = np.where(chain, np.nan, away)
     deepest, left = before.amax(1), after.amax(1)
-    print(
-        json.dumps(
-            {
-                "term": args.term,
-                "people": len(worst),
-                "deepest_before_cm": round(100 * float(deepest.mean()), 2),
-                "deepest_after_cm": round(100 * float(left.mean()), 2),
-                "removed_of_deepest": round(1 - float(left.sum() / deepest.sum()), 3),
-                "removed_of_all_vertices": round(1 - float(after.sum() / before.sum()), 3),
-                "removed_with_neighbours": round(1 - float(all_after.sum() / all_before.sum()), 3),
-                "removed_of_deepest_with_neighbours": round(
-                    1 - float(all_after.amax(1).sum() / all_before.amax(1).sum()), 3
-                ),
-                "people_below_1cm": int((left < 0.01).sum()),
-                "involved_moved_cm": round(float(away[chain].mean()), 2),
-                "uninvolved_joints": int((~chain).sum()),
-                "uninvolved_moved_cm": round(float(np.nanmean(free)), 2),
-                "uninvolved_moved_p95_cm": round(float(np.nanquantile(free, 0.95)), 2),
-                "iterations": round(float(summary.iterations.double().mean()), 1),
-                "ms_per_person": round(1e3 * seconds / len(worst), 2),
-            }
-        )
-    )
+    found = {
+        "term": args.term,
+        "people": len(worst),
+        "deepest_before_cm": round(100 * float(deepest.mean()), 2),
+        "deepest_after_cm": round(100 * float(left.mean()), 2),
+        "removed_of_deepest": round(1 - float(left.sum() / deepest.sum()), 3),
+        "removed_of_all_vertices": round(1 - float(after.sum() / before.sum()), 3),
+        "removed_with_neighbours": round(1 - float(all_after.sum() / all_before.sum()), 3),
+        "removed_of_deepest_with_neighbours": round(1 - float(all_after.amax(1).sum() / all_before.amax(1).sum()), 3),
+        "people_below_1cm": int((left < 0.01).sum()),
+        "involved_moved_cm": round(float(away[chain].mean()), 2),
+        "uninvolved_joints": int((~chain).sum()),
+        "uninvolved_moved_cm": round(float(np.nanmean(free)), 2),
+        "uninvolved_moved_p95_cm": round(float(np.nanquantile(free, 0.95)), 2),
+        "iterations": round(float(summary.iterations.double().mean()), 1),
+        "ms_per_person": round(1e3 * seconds / len(worst), 2),
+    }
+    print(json.dumps(found))
+    harness.write_json(args, found)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ then fitted alone. Joints: shoulders, elbows, wrists, hips, knees, ankles. MPJPE
 from __future__ import annotations
 
 import argparse
-import json
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from bodyfit.detect.mediapipe import MediapipeDetector
 from bodyfit.evaluate import metrics
 from bodyfit.fit.fitter import Fitter
 from bodyfit.images.frame import Frame
+from scripts.bench import harness
 
 LIMBS = np.array([11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
 HIPS = (6, 7)  # rows of LIMBS
@@ -176,7 +176,7 @@ def main() -> None:
     )
     parser.add_argument("--config", choices=["default", "smplify"], default="default")
     parser.add_argument("--landmarks", type=Path, help="keep what the detector sees here, or take it from here")
-    parser.add_argument("--json", type=Path)
+    harness.add_json_option(parser)
     args = parser.parse_args()
     views = read_views(next(args.demo.glob("calibration/*.qca.txt")))
     seen = remembered_landmarks(args.demo, views, args.landmarks)
@@ -193,7 +193,7 @@ def main() -> None:
         errors_of_view(view, xyc[c], lift[c], centre[c], seen["sizes"][c], truth, spread < args.sure_px, config)
         for c, view in enumerate(views)
     ]
-    report(errors, spread, args.json)
+    harness.write_json(args, report(errors, spread))
 
 
 def errors_of_view(
@@ -236,8 +236,8 @@ def errors_of_view(
     }
 
 
-def report(errors: list[dict[str, np.ndarray]], spread: np.ndarray, path: Path | None) -> None:
-    """Prints the table; writes it as JSON if asked."""
+def report(errors: list[dict[str, np.ndarray]], spread: np.ndarray) -> dict[str, dict[str, float]]:
+    """Print the table, and give its means."""
     rows = {name: np.concatenate([one[name] for one in errors]) for name in errors[0]}
     table = Table("", "people", "PA-MPJPE mm", "MPJPE mm", "by camera, PA-MPJPE mm")
     for name, error in rows.items():
@@ -245,11 +245,10 @@ def report(errors: list[dict[str, np.ndarray]], spread: np.ndarray, path: Path |
         table.add_row(name, str(len(error)), *(f"{value:.1f}" for value in error.mean(0)), cameras)
     Console().print(table)
     Console().print(f"The views agree on a joint within {np.median(spread):.1f} px at the median.")
-    if path:
-        means = {
-            name: dict(zip(("pa_mpjpe_mm", "mpjpe_mm"), error.mean(0), strict=True)) for name, error in rows.items()
-        }
-        path.write_text(json.dumps(means, indent=2) + "\n")
+    return {
+        name: {"views": len(error), "pa_mpjpe_mm": error[:, 0].mean(), "mpjpe_mm": error[:, 1].mean()}
+        for name, error in rows.items()
+    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long pictures take: overlays, maps, the studio, and the same overlay by PyTorch3D's own shader.
 
-    python -m scripts.bench.pictures [--threads 2] [--runs 7]
+    python -m scripts.bench.pictures [--threads 2] [--runs 7] [--json FILE]
 
 Median wall time of warm calls, CPU time of the process beside it (of a busy machine, trust that). The person stands
 0.9 of the picture high.
@@ -23,6 +23,7 @@ from pytorch3d.structures import Meshes
 import bodyfit
 from bodyfit import render
 from bodyfit.geometry.camera import flip_yz, to_pytorch3d_axes
+from scripts.bench import harness
 
 SIZES = {"1080p": (1920, 1080), "12 megapixels": (4000, 3000)}
 
@@ -41,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=7)
+    harness.add_json_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     model = bodyfit.load_model("open")
@@ -49,16 +51,21 @@ def main() -> None:
     render.overlay(one.image, one.bodies, one.faces, one.camera)
     cold = time.perf_counter() - start
     print(f"{args.threads} threads; the first overlay of a process took {cold:.2f} s (numba loads, or compiles once)")
+    found: dict[str, dict[str, float]] = {}
+
+    def row(label: str, call: Callable[[], object]) -> None:
+        found[label] = measure(label, call, args.runs)
+
     print(f"{'':60}{'wall ms':>9}{'CPU ms':>9}")
     for name, size in SIZES.items():
         for people in (1, 4):
             scene = sight(model, size, people)
             for label, call in calls(scene, model).items():
                 if people == 1 or label.startswith("overlay"):
-                    row(f"{name}, {people} {'person' if people == 1 else 'people'}: {label}", call, args.runs)
-    row("studio 480x640, soft shadows on the ground", lambda: studio(one), args.runs)
-    row("the same for films (rays=24)", lambda: studio(one, rays=24), args.runs)
-    huge(model)
+                    row(f"{name}, {people} {'person' if people == 1 else 'people'}: {label}", call)
+    row("studio 480x640, soft shadows on the ground", lambda: studio(one))
+    row("the same for films (rays=24)", lambda: studio(one, rays=24))
+    harness.write_json(args, {"first_overlay_s": cold, "calls": found, "huge": huge(model)})
 
 
 def sight(model: bodyfit.BodyModel, size: tuple[int, int], people: int) -> Sight:
@@ -112,7 +119,7 @@ def studio(scene: Sight, rays: int = 64) -> np.ndarray:
     return stage.draw(scene.bodies[:1], scene.faces, rays=rays)
 
 
-def huge(model: bodyfit.BodyModel) -> None:
+def huge(model: bodyfit.BodyModel) -> dict[str, float]:
     """What a picture of 20,000 pixels takes in memory beyond itself and its copy."""
     scene = sight(model, (20_000, 10_000), 1)
     tracemalloc.start()
@@ -122,9 +129,11 @@ def huge(model: bodyfit.BodyModel) -> None:
     more = (tracemalloc.get_traced_memory()[1] - picture.nbytes) / 1e6
     tracemalloc.stop()
     print(f"20000x10000 pixels: overlay {seconds:.1f} s, {more:.0f} MB beside the picture and the result")
+    return {"s": seconds, "mb": more}
 
 
-def row(label: str, call: Callable[[], object], runs: int) -> None:
+def measure(label: str, call: Callable[[], object], runs: int) -> dict[str, float]:
+    """Print a row of the table: median milliseconds of calls, by the clock and of the processor."""
     call()
     walls, cpus = [], []
     for _ in range(runs):
@@ -132,7 +141,9 @@ def row(label: str, call: Callable[[], object], runs: int) -> None:
         call()
         walls.append(1e3 * (time.perf_counter() - wall))
         cpus.append(1e3 * (time.process_time() - cpu))
-    print(f"{label:<60}{statistics.median(walls):9.0f}{statistics.median(cpus):9.0f}", flush=True)
+    wall, cpu = statistics.median(walls), statistics.median(cpus)
+    print(f"{label:<60}{wall:9.0f}{cpu:9.0f}", flush=True)
+    return {"ms": wall, "cpu_ms": cpu}
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import torch
 import bodyfit
 from bodyfit.body.anthropometry.measure import Measurements, TapeMeasure
 from bodyfit.body.anthropometry.shape_from_measurements import shape_from_measurements
+from scripts.bench import harness
 
 SHOWN = ("height", "mass", "bmi", "chest", "waist", "hip", "waist/hip", "inseam")
 
@@ -63,8 +64,8 @@ def line(label: str, cells: dict[str, str]) -> None:
     print(f"  {label:28}" + "".join(f"{cells.get(name, ''):>14}" for name in SHOWN))
 
 
-def populations(gender: str, model: bodyfit.BodyModel, tape: TapeMeasure, n: int, seed: int) -> None:
-    """Random bodies beside the surveys."""
+def populations(gender: str, model: bodyfit.BodyModel, tape: TapeMeasure, n: int, seed: int) -> dict[str, dict]:
+    """Random bodies beside the surveys: mean and standard deviation of each measurement."""
     with torch.no_grad():
         out = model(betas=bodyfit.random_bodies(n, model=model, seed=seed).betas)
     start = time.perf_counter()
@@ -77,10 +78,12 @@ def populations(gender: str, model: bodyfit.BodyModel, tape: TapeMeasure, n: int
     r = torch.corrcoef(stout)[0, 1:].tolist()
     print(f"  correlation with BMI: waist {r[0]:.2f}, hip {r[1]:.2f}, chest {r[2]:.2f}", end="; ")
     print(f"BMI {float(table['bmi'].min()):.1f} to {float(table['bmi'].max()):.1f}; {seconds / n * 1e3:.1f} ms a body")
+    return {"bodies": {k: [float(v.mean()), float(v.std())] for k, v in table.items()}}
 
 
-def remade(gender: str, model: bodyfit.BodyModel, tape: TapeMeasure) -> None:
+def remade(gender: str, model: bodyfit.BodyModel, tape: TapeMeasure) -> dict[str, dict[str, float]]:
     """The bodies with the surveys' mean height and mass: are their girths the surveys'?"""
+    found: dict[str, dict[str, float]] = {}
     for survey, genders in SURVEYS.items():
         if not {"height", "mass"} <= set(genders[gender]):
             continue
@@ -94,22 +97,27 @@ def remade(gender: str, model: bodyfit.BodyModel, tape: TapeMeasure) -> None:
             if name not in ("height", "mass", "bmi", "waist/hip"):
                 cells[name] += f" ({(float(table[name]) - mean) * 100:+.1f})"
         line(f"as heavy as {survey.split(',')[0]}", cells)
+        found[survey] = {k: float(v) for k, v in table.items()}
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bodies", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    harness.add_json_option(parser)
     args = parser.parse_args()
+    found: dict[str, dict] = {}
     print("cm, kg, kg/m2; mean ± standard deviation; in brackets: how much more than the survey's mean, cm")
     for gender in ("male", "female", "neutral"):
         model = bodyfit.load_model("open", gender=gender)
         tape = TapeMeasure(model.faces, model.weights, model.skeleton)
         print(f"\n{gender}")
         line("", {name: name for name in SHOWN})
-        populations(gender, model, tape, args.bodies, args.seed)
+        found[gender] = populations(gender, model, tape, args.bodies, args.seed)
         if gender != "neutral":
-            remade(gender, model, tape)
+            found[gender]["as_heavy_as"] = remade(gender, model, tape)
+    harness.write_json(args, found)
 
 
 if __name__ == "__main__":

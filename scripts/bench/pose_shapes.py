@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scripts.bench import harness
 from scripts.build.pose_shapes import measure
 from scripts.build.pose_shapes.build import GENDERS, load_body
 
@@ -62,14 +63,16 @@ def main() -> None:
     parser.add_argument("--gender", choices=GENDERS, default="neutral", help="whose body")
     parser.add_argument("--clips", type=Path, help="folder of AMASS-layout clips")
     parser.add_argument("--poses", type=int, default=400, help="poses taken from the clips")
+    harness.add_json_option(parser)
     args = parser.parse_args()
     body = load_body(args.body, args.gender)
     with np.load(args.body / "open.npz") as file:
         shapes = {name: file[name] for name in ("posedirs_joint", "posedirs_vertex", "posedirs_block")}
     describe(body, shapes)
-    single_joints(body, shapes)
+    found = {"volume_change_ml": single_joints(body, shapes)}
     if args.clips is not None:
-        natural(body, shapes, args.clips, args.poses)
+        found["clips"] = natural(body, shapes, args.clips, args.poses)
+    harness.write_json(args, found)
 
 
 def describe(body, shapes) -> None:
@@ -86,28 +89,30 @@ def describe(body, shapes) -> None:
     print(f"change at rest {np.abs(still).max():.1e} m, left-right difference {uneven:.1e} m")
 
 
-def single_joints(body, shapes) -> None:
-    """One row a motion."""
+def single_joints(body, shapes) -> dict[str, list[float]]:
+    """One row a motion; gives the change of volume of each, plain and with the shapes."""
     rest = measure.pose_body(body, {}, None)
     known = int(measure.crossing(rest, body.faces).sum())
     at_rest = measure.volume(rest, body.faces)
     print(f"volume {at_rest / 1000:.2f} l; {known} faces cross another at rest (lids, lips), not counted below")
     print("\none joint turned, degrees; volume against the T-pose's")
-    table(body, shapes, MOTIONS + (FINGER_MOTIONS if "left_index1" in body.names else []), at_rest, known)
+    found = table(body, shapes, MOTIONS + (FINGER_MOTIONS if "left_index1" in body.names else []), at_rest, known)
     # The skin was sculpted with its arms half down; the T-pose was skinned back from there and is fuller.
     sculpted = {"left_shoulder": np.deg2rad(SCULPTED_SHOULDER_DEG)}
     print("\nthe same shoulders; volume against the pose in which the body was sculpted")
     shoulders = [motion for motion in MOTIONS if "left_shoulder" in motion[1]]
-    table(body, shapes, shoulders, measure.volume(measure.pose_body(body, sculpted, None), body.faces), known)
+    found |= table(body, shapes, shoulders, measure.volume(measure.pose_body(body, sculpted, None), body.faces), known)
     if "left_index1" in body.names:
         small, few = measure.small_tree(body, shapes)
         print("\nthe 24-joint tree; volume against the T-pose's")
-        table(small, few, [("hand bent 80", {"left_hand": (0, 0, -80)})], at_rest, known)
+        found |= table(small, few, [("hand bent 80", {"left_hand": (0, 0, -80)})], at_rest, known)
+    return found
 
 
-def table(body, shapes, motions, reference: float, known: int) -> None:
+def table(body, shapes, motions, reference: float, known: int) -> dict[str, list[float]]:
     """Volume, with and without, and the faces that cross another."""
     print(f"{'':28}{'plain, ml':>10}{'with':>8}{'removed':>9}{'crossing: plain':>17}{'with':>6}")
+    found = {}
     for label, turns in motions:
         turns = {name: np.deg2rad(turn) for name, turn in turns.items()}
         changes, cuts = [], []
@@ -117,9 +122,11 @@ def table(body, shapes, motions, reference: float, known: int) -> None:
             cuts.append(int(measure.crossing(skin, body.faces).sum()) - known)
         removed = 1 - abs(changes[1]) / abs(changes[0])
         print(f"{label:28}{changes[0]:10.0f}{changes[1]:8.0f}{removed:9.0%}{cuts[0]:17d}{cuts[1]:6d}")
+        found[label] = changes
+    return found
 
 
-def natural(body, shapes, folder: Path, count: int) -> None:
+def natural(body, shapes, folder: Path, count: int) -> dict[str, list[float]]:
     """Means over poses of the clips."""
     files = sorted(folder.glob("*.npz"))
     if not files:
@@ -145,10 +152,13 @@ def natural(body, shapes, folder: Path, count: int) -> None:
             row.append(int(measure.crossing(skin, body.faces).sum()) - known if i % 8 == 0 else np.nan)
         rows.append(row)
     means = np.nanmean(np.array(rows), axis=0)
+    found = {}
     for k, label in enumerate(
         ("mean edge strain", "rms edge strain", "99 % edge strain", "|volume change|, ml", "crossing faces")
     ):
         print(f"clips, {len(rows)} poses: {label:20} plain {means[k]:10.4f}   with {means[k + 5]:10.4f}")
+        found[label] = [means[k], means[k + 5]]
+    return found
 
 
 def _swapped(name: str) -> str:

@@ -36,6 +36,7 @@ from bodyfit.geometry.camera import Camera, default_focal_px
 from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.skeleton import SMPL, layout_names
+from scripts.bench import harness
 from scripts.bench.inputs.quality_people import SIZE, Composite, composites, spoilt
 from scripts.bench.inputs.quality_pictures import KINDS, Motion, Picture, Studio, everyday, is_held_out, read_motions
 
@@ -340,8 +341,9 @@ def regression(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float,
     return float(b[0]), b[1:] / scale, usual
 
 
-def judge(cases: list[Case]) -> None:
-    """Print what became of whom, by kind."""
+def judge(cases: list[Case]) -> dict[str, dict[str, int]]:
+    """Print what became of whom, by kind; give the counts."""
+    counts: dict[str, dict[str, int]] = {}
     table = Table("source", "kind", "people", "wrong", "of good: wrong", "95 %", "of right: poor", "95 %")
     for source in ("everyday", "pictures", "composites"):
         mine = [c for c in cases if c.source == source]
@@ -355,8 +357,11 @@ def judge(cases: list[Case]) -> None:
             good, right = [c for c in some if not c.poor], [c for c in some if not c.wrong]
             wrong = sum(c.wrong for c in some)
             missed, lost = sum(c.wrong for c in good), sum(c.poor for c in right)
+            counts[f"{source}, {kind}"] = {"people": len(some), "wrong": wrong, "good": len(good), "good_wrong": missed}
+            counts[f"{source}, {kind}"] |= {"right": len(right), "right_poor": lost}
             table.add_row(source, kind, str(len(some)), str(wrong), *_rate(missed, len(good)), *_rate(lost, len(right)))
     Console(width=120).print(table)
+    return counts
 
 
 def _rate(k: int, n: int) -> tuple[str, str]:
@@ -379,6 +384,7 @@ def main() -> None:
     parser.add_argument("--everyday", type=int, default=1000, help="of the kinds that people have")
     parser.add_argument("--people", type=int, default=60, help="composites for each mistake and layout")
     parser.add_argument("--split", choices=["held-out", "calibration"], default="held-out")
+    harness.add_json_option(parser)
     args = parser.parse_args()
     motions = read_motions(args.clips)
     if args.what == "look":
@@ -387,7 +393,10 @@ def main() -> None:
         return
     held = args.what == "judge" and args.split == "held-out"
     cases = everyone(args.data, motions, args.people, held)
-    calibrate(cases) if args.what == "calibrate" else judge(cases)
+    if args.what == "calibrate":
+        calibrate(cases)
+    else:
+        harness.write_json(args, judge(cases))
 
 
 if __name__ == "__main__":

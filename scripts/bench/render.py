@@ -1,6 +1,6 @@
 """Times of the rasteriser beside PyTorch3D's own on the CPU, and how far their fragments and gradients agree.
 
-    python -m scripts.bench.render [--size 512] [--rounds 1] [--threads N] [--cases nearest,soft,...] [--json OUT]
+    python -m scripts.bench.render [--size 512] [--rounds 1] [--threads N] [--cases nearest,soft,...] [--json FILE]
 
 The open body in its rest pose, filling the picture's height, before a perspective camera. Each case is a call of
 `MeshRasterizer` (projection, rasterisation, fragments), or the backward pass of a sum of all fragments to the vertices.
@@ -13,7 +13,6 @@ an empty cache and with a full one.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import statistics
@@ -23,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +31,7 @@ from pytorch3d.structures import Meshes
 
 import bodyfit
 from bodyfit.render import MeshRasterizer, RasterizationSettings
+from scripts.bench import harness
 
 BLUR = math.log(1 / 1e-4 - 1) * 1e-4  # where PyTorch3D's soft silhouette has fallen to 1e-4
 CASES: dict[str, dict[str, Any]] = {
@@ -172,7 +171,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="PyTorch3D takes half a minute a round")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cases", default=",".join(CASES), help="comma-separated")
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    harness.add_json_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(f"{args.size}x{args.size}, {args.threads} threads, {args.rounds} rounds")
@@ -183,8 +182,7 @@ def main() -> None:
     for case in filter(None, args.cases.split(",")):
         results["cases"][case] = compare(CASES[case], args.size, args.rounds)
         report_case(case, results["cases"][case])
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=1))
+    harness.write_json(args, results)
 
 
 if __name__ == "__main__":

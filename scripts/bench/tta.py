@@ -17,7 +17,6 @@ Errors are in per cent of the longer side of the person's box in the picture. Th
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +35,7 @@ from bodyfit.keypoints import Keypoints2D
 from bodyfit.render import overlay
 from bodyfit.skeleton import layout_edges, layout_names
 from bodyfit.tracker import height_px
+from scripts.bench import harness
 from scripts.bench.inputs.synthetic_people import Detector, people, split
 from scripts.bench.multiview import LIMBS, delays, frames_of, read_views, remembered_landmarks, straight, triangulated
 
@@ -272,12 +272,11 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=80, help="rendered: how many people")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draw", type=Path, help="rendered: keep the pictures here")
-    parser.add_argument("--json", type=Path)
+    harness.add_json_option(parser)
     args = parser.parse_args()
     found = numbers((of_views if args.mode == "views" else of_rendered)(args))
     report(found)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+    harness.write_json(args, found)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from bodyfit.fit.config import FitConfig
 from bodyfit.fit.fitter import Fitter
 from bodyfit.geometry.camera import CalibratedCamera
 from bodyfit.skeleton import correspondence, layout_names
+from scripts.bench import harness
 from scripts.bench.accuracy import trained_prior
 from scripts.bench.inputs.synthetic_people import FOCAL_PX, SIZE, People, people, split
 
@@ -169,6 +170,7 @@ def main() -> None:
     parser.add_argument("--split", choices=["held-out", "train"], default="held-out")
     parser.add_argument("--layouts", default=",".join(LAYOUTS))
     parser.add_argument("--seed", type=int, default=0)
+    harness.add_json_option(parser)
     args = parser.parse_args()
     model, layouts = bodyfit.load_model(), tuple(args.layouts.split(","))
     training, held_out = split(args.clips)
@@ -189,6 +191,7 @@ def main() -> None:
     Console(width=200).print(table)
     low, high = min(ratios), max(ratios)
     within = np.mean([0.5 <= r <= 2 for r in ratios])
+    harness.write_json(args, {"ratios": len(ratios), "least": low, "most": high, "share_within_0.5_to_2": within})
     print(f"{len(ratios)} ratios from {low:.2f} to {high:.2f}, {within:.1%} of them within 0.5 to 2")
 
 

@@ -31,6 +31,7 @@ from bodyfit.detect.tracking.clip import watch
 from bodyfit.fit.sequence.track import Track
 from bodyfit.io import VideoReader, save_track
 from bodyfit.skeleton import SMPL, layout_names
+from scripts.bench import harness
 
 
 def loop(clip: Path, times: int, path: Path) -> None:
@@ -81,6 +82,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.curve: list[tuple[str, int, float]] = []
+        self.stages: dict[str, dict[str, float]] = {}
         self._next = 0
 
     def __call__(self, step: str, done: int, total: int | None) -> None:
@@ -94,6 +96,7 @@ class Meter:
         wall, cpu = time.perf_counter(), time.process_time()
         result = work()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        self.stages[name] = {"s": wall, "cpu_s": cpu, "mb": memory_mb()}
         print(f"{name:8} {wall:8.1f} s {cpu:8.1f} s cpu {memory_mb():8.0f} MB", flush=True)
         return result
 
@@ -130,6 +133,7 @@ def main() -> None:
     parser.add_argument("--loops", type=int, default=1)
     parser.add_argument("--replay", action="store_true")
     parser.add_argument("--no-film", action="store_true")
+    harness.add_json_option(parser)
     arguments = parser.parse_args()
     meter = Meter()
     with tempfile.TemporaryDirectory() as folder:
@@ -155,6 +159,8 @@ def main() -> None:
         print(f"person {track.id}: standing feet move {seen} mm a frame as seen, {across} fitted ({space} with depth)")
     for step, done, megabytes in meter.curve:
         print(f"  {step:9} {done:7} {megabytes:7.0f} MB")
+    counts = {"frames": len(watched.frames), "people": len(tracks), "bodies": rows, "peak_mb": peak_mb()}
+    harness.write_json(arguments, {**counts, "stages": meter.stages})
 
 
 if __name__ == "__main__":

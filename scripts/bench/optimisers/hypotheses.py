@@ -22,6 +22,7 @@ from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.objective import Observations, StageObjective
 from bodyfit.skeleton import layout_names
 from bodyfit.solve import minimize
+from scripts.bench import harness
 from scripts.bench.fit import Case, make_case
 
 LIMBS = {
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--noise-px", type=float, default=4.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    harness.add_json_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.layout, args.lift_noise_mm = "smpl24", None
@@ -106,6 +108,7 @@ def main() -> None:
         seconds[name] = seconds[base] + time.perf_counter() - begin
     reference = case.objective(results[base])
     print(f"{'':<20}{'falls > 1 %':>12}{'rises > 1 %':>12}{'objective':>11}{'PA mm':>8}{'ms/person':>11}")
+    found = {}
     for name, x in results.items():
         cost, error = case.objective(x), case.error_mm(x)
         falls, rises = ((cost < 0.99 * reference), (cost > 1.01 * reference))
@@ -113,6 +116,9 @@ def main() -> None:
             f"{name:<20}{falls.double().mean():>12.1%}{rises.double().mean():>12.1%}{cost.mean():>11.2f}"
             f"{error.mean():>8.1f}{1e3 * seconds[name] / args.people:>11.2f}"
         )
+        found[name] = {"falls": falls.double().mean(), "objective": cost.mean(), "pa_mpjpe_mm": error.mean()}
+        found[name]["ms_a_person"] = 1e3 * seconds[name] / args.people
+    harness.write_json(args, found)
 
 
 if __name__ == "__main__":
