@@ -15,12 +15,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from scripts.build.open_body import hands
-from scripts.build.open_body import pose
-from scripts.build.open_body import report
-from scripts.build.open_body import rig
-from scripts.build.open_body import tree
 import torch
+
+from scripts.build.open_body import hands, pose, report, rig, tree
 from scripts.build.open_body.face import expression_space, jaw_share
 from scripts.build.open_body.landmarks import face_landmarks
 from scripts.build.open_body.points import keypoint_rows

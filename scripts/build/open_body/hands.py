@@ -10,10 +10,11 @@ flexion about an axis of the bone before and twist about the length of the bone 
 """
 
 import numpy as np
+from scipy.spatial.transform import Rotation
+
 from scripts.build.open_body.source import Source
 from scripts.build.open_body.surface import nail_normals
 from scripts.build.open_body.tree import FINGER_NUMBER, FINGERS, LEFT_FINGER_JOINTS
-from scipy.spatial.transform import Rotation
 
 # Ranges of active motion, degrees from a straight finger. American Academy of Orthopaedic Surgeons, Joint Motion, 1965:
 # knuckles (MCP) to 90, PIP 100 to 110, DIP 80 to 90; thumb MCP to 50, IP to 80; MCP extension 30 to 45. Sideways at

@@ -4,6 +4,7 @@ The fixed ones were picked by eye on a front view of the neutral body, on its le
 """
 
 import numpy as np
+
 from scripts.build.open_body.source import Source
 from scripts.build.open_body.surface import mirrored_points, ray_hits
 from scripts.build.open_body.tree import EYEBALLS

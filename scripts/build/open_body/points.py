@@ -4,6 +4,7 @@ The face is picked on MakeHuman's mesh, whose numbering is fixed; the rest follo
 """
 
 import numpy as np
+
 from scripts.build.open_body.rig import regress_point
 from scripts.build.open_body.source import Source
 

@@ -1,6 +1,7 @@
 """Brings sampled MakeHuman bodies from their rest pose into SMPL's T-pose with their own rig."""
 
 import numpy as np
+
 from scripts.build.open_body.source import People, Source
 
 # SMPL's neutral rest joints, metres; only directions between them are used.

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse.csgraph
+
 from scripts.build.open_body.rig import JOINTS
 from scripts.build.open_body.source import DENSITY_KG_M3, Source, height, volume
 from scripts.build.open_body.tree import ALL_JOINTS, FINGER_JOINTS, TREE_JOINTS, mirrored_joints

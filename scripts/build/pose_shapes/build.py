@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from scripts.build.pose_shapes import joints as anatomy
+
 from scripts.build.open_body.build import write_npz
+from scripts.build.pose_shapes import joints as anatomy
 from scripts.build.pose_shapes.hand import hand_setups
 from scripts.build.pose_shapes.joints import Setup
 from scripts.build.pose_shapes.solve import Answer, Body, regress, solve_joint

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 import scipy.sparse as sp
-from scripts.build.pose_shapes.lattice import Lattice, gradients, stiffness
 from scipy.sparse.linalg import splu
+
+from scripts.build.pose_shapes.lattice import Lattice, gradients, stiffness
 
 
 @dataclass(frozen=True)

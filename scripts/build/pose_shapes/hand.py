@@ -1,8 +1,9 @@
 """The setups of the fingers, and of the one joint that bends four of them in SMPL's small tree."""
 
 import numpy as np
-from scripts.build.pose_shapes.joints import Bone, Crease, Setup
 from scipy.spatial.transform import Rotation
+
+from scripts.build.pose_shapes.joints import Bone, Crease, Setup
 
 FINGERS = ("index", "middle", "ring", "pinky", "thumb")
 DEEPEST_DEG = {1: 90.0, 2: 110.0, 3: 80.0}

@@ -2,9 +2,10 @@
 
 import numba
 import numpy as np
+from scipy.spatial.transform import Rotation
+
 from scripts.build.pose_shapes.joints import parents
 from scripts.build.pose_shapes.solve import Body
-from scipy.spatial.transform import Rotation
 
 
 def pose_body(body: Body, turns: dict[str, np.ndarray], shapes: dict[str, np.ndarray] | None) -> np.ndarray:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scripts.build.pose_shapes.build import load_body
 from PIL import Image, ImageDraw, ImageFont
-from scripts.build.pose_shapes.measure import pose_body
-from scripts.build.pose_shapes.solve import Body
 from scipy.spatial.transform import Rotation
 
 from bodyfit.geometry.camera import Camera, flip_yz
 from bodyfit.render import contact_sheet, person_color
 from bodyfit.render.shade import render_bodies
+from scripts.build.pose_shapes.build import load_body
+from scripts.build.pose_shapes.measure import pose_body
+from scripts.build.pose_shapes.solve import Body
 
 SIZE_PX = (250, 200)
 DISTANCE_M = 3.0

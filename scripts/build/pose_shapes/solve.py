@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from scripts.build.pose_shapes.elastic import Contact, Flesh
-from scripts.build.pose_shapes.joints import Crease, Setup
-from scripts.build.pose_shapes.lattice import build_lattice, extend
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
+
+from scripts.build.pose_shapes.elastic import Contact, Flesh
+from scripts.build.pose_shapes.joints import Crease, Setup
+from scripts.build.pose_shapes.lattice import build_lattice, extend
 
 BULK = 30.0  # lambda / mu: Poisson's ratio 0.48
 BONE, EDGE = 30.0, 30.0  # springs, over the mean stiffness of a node

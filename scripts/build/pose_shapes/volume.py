@@ -7,11 +7,12 @@ is added: along the normals, near the joint, smooth, and nowhere where skin lies
 """
 
 import numpy as np
+from scipy.optimize import lsq_linear
+from scipy.spatial import cKDTree
+
 from scripts.build.pose_shapes.joints import Setup
 from scripts.build.pose_shapes.measure import crossing
 from scripts.build.pose_shapes.solve import Answer, Body, area_normals, evened, from_segment, squares_of
-from scipy.optimize import lsq_linear
-from scipy.spatial import cKDTree
 
 BAND = 0.38
 """How much of plain skinning's change of volume may stay."""
