@@ -374,6 +374,8 @@ def test_amass_refuses_what_it_cannot_hold(tmp_path, tiny_model):
 def test_every_format_refuses_a_failed_fit_and_a_place_that_cannot_be_written(tmp_path, tiny_model, suffix):
     if suffix.startswith(".usd"):
         pytest.importorskip("pxr.Usd")
+    if suffix == ".csv":
+        tiny_model = load_model("open-x")
     bodies = tiny_model.params()
     failed = dataclasses.replace(bodies, transl=bodies.transl + torch.nan)
     with pytest.raises(OutputError, match="NaN"):

@@ -825,7 +825,7 @@ def test_convert_writes_each_person_in_every_format(run, tmp_path, smpl):
     wants = [motion.params for motion in load_motions(path, body)]
     joints = [body.joints(params).numpy() for params in wants]
     for suffix in sorted(EXPORTS):
-        if suffix in (".usda", ".usdc"):
+        if suffix in (".usda", ".usdc", ".csv"):  # the same as .usd; of faces alone
             continue
         if suffix == ".usd":
             pytest.importorskip("pxr.Usd")

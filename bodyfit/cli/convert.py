@@ -82,8 +82,8 @@ def convert(
         Path,
         typer.Argument(
             metavar="NEW",
-            help="The file to write: .glb, .usd, .usda, .usdc, .bvh, .npz (AMASS), .obj or .ply for bodies; .npz for a "
-            "model, with --layout smplx also .pkl or a folder.",
+            help="The file to write: .glb, .usd, .usda, .usdc, .bvh, .npz (AMASS), .obj, .ply or .csv (face, as Live "
+            "Link Face) for bodies; .npz for a model, with --layout smplx also .pkl or a folder.",
         ),
     ],
     frame: Annotated[
@@ -108,6 +108,14 @@ def convert(
         float | None,
         typer.Option(
             "--tolerance-mm", min=1e-3, help="How far baked pose shapes of a clip may be off; 0.1 if left out."
+        ),
+    ] = None,
+    arkit: Annotated[
+        bool | None,
+        typer.Option(
+            "--arkit",
+            help="Of .glb and .usd: the face is moved by ARKit's 52 blend shapes, by their names.",
+            show_default=False,
         ),
     ] = None,
     model: Annotated[
@@ -147,7 +155,8 @@ def convert(
     """Write bodies for other programs, or a body model anew.
 
     Bodies go to Blender, game engines and browsers with skeleton, skin and motion (.glb, .usd), to motion editors
-    (.bvh), to AMASS's tools (.npz), to anything as a mesh (.obj, .ply); a model's own body stands in the T-pose there.
+    (.bvh), to AMASS's tools (.npz), to anything as a mesh (.obj, .ply), to face rigs (.csv); a model's own body stands
+    in the T-pose there.
     To markers a body is fitted first, by their names.
     Of several people in one file each gets a file, NEW with their number. What had to be assumed or left out is told in
     notes. Files of others, pickles too, are read without running anything of them. Nothing that is written needs a
@@ -156,6 +165,8 @@ def convert(
     Examples:
         bodyfit convert out/photo/person0.npz person.ply --up z --unit cm
         bodyfit convert out/clip/person0.npz dance.glb
+        bodyfit convert out/clip/person0.npz face.csv
+        bodyfit convert out/clip/person0.npz talk.glb --arkit
         bodyfit convert walk_poses.npz walk.bvh --model open-h
         bodyfit convert markers.trc walk.bvh
         bodyfit convert wham_output.pkl dance.glb --fps 30
@@ -171,6 +182,7 @@ def convert(
     of_bodies = {"--frame": frame, "--fps": fps, "--model": model, "--axes": axes}
     of_bodies |= {"--person": person, "--trajectory": trajectory}
     of_files = {"--up": up, "--unit": unit, "--pose-shapes": pose_shapes, "--tolerance-mm": tolerance_mm}
+    of_files |= {"--arkit": arkit}
     held = what_is(source)
     if held is BODY_MODEL:
         if new.suffix.lower() in EXPORTS and new.suffix.lower() != ".npz":
@@ -183,7 +195,7 @@ def convert(
         _refuse({"--layout": layout}, f"{source} holds bodies")
         people = _people(source, held, model, axes, person, trajectory, fps, gender)
     targets = _targets(new, people)
-    options = (frame, up, unit, pose_shapes, tolerance_mm)
+    options = (frame, up, unit, pose_shapes, tolerance_mm, bool(arkit))
     return _export_all(source, people, targets, as_json, lambda bodies, target: _export(bodies, target, *options))
 
 
@@ -290,6 +302,7 @@ def _export(
     unit: Unit | None,
     pose_shapes: PoseShapes | None,
     tolerance_mm: float | None,
+    arkit: bool,
 ) -> dict[str, Any]:
     from bodyfit.io import Placing, export
     from bodyfit.io.export.formats import time_note
@@ -308,6 +321,7 @@ def _export(
         unit=unit.value,
         pose_shapes=pose_shapes and pose_shapes.value,
         tolerance_m=None if tolerance_mm is None else tolerance_mm / 1000,
+        arkit=arkit,
     )
     count = 1 if frame is not None else bodies.params.batch
     is_up = up.value if up else ("z" if new.suffix.lower() == ".npz" else "y")

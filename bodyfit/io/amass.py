@@ -27,6 +27,14 @@ __all__ = ["AMASS_LAYOUTS", "Motion", "load_amass", "save_amass"]
 
 AMASS_LAYOUTS: dict[str, Skeleton] = {"smpl": SMPL, "smplh": SMPLH, "smplx": SMPLX}
 """Whose joints, in which order, `poses` may hold: 72, 156 or 165 columns."""
+_SMPLX_PARTS = {
+    "root_orient": slice(0, 1),
+    "pose_body": slice(1, 22),
+    "pose_jaw": slice(22, 23),
+    "pose_eye": slice(23, 25),
+    "pose_hand": slice(25, 55),
+}
+"""Keys of AMASS's SMPL-X files, and the joints of `poses` that each repeats."""
 _RATES = ("mocap_framerate", "mocap_frame_rate")
 """AMASS's releases differ in the name."""
 
@@ -44,6 +52,10 @@ def save_amass(
 ) -> None:
     """Write one person's motion as an npz of AMASS: poses (T, 72), (T, 156) or (T, 165), trans (T, 3), betas (S),
     gender, mocap_framerate; and start_s, when the first row is shown (0 unless `times_s` say otherwise).
+
+    The columns of (T, 165) are root 3, body 63, jaw 3, left eye 3, right eye 3, left hand 45, right hand 45. They
+    follow again as AMASS's SMPL-X files have them: root_orient, pose_body, pose_jaw, pose_eye (T, 6), pose_hand
+    (T, 90); and expression (T, E) where the model has one, in standard deviations, which AMASS has not.
 
     times_s: when each body is shown, seconds, ascending; where that is uneven, rows are interpolated at the rate `fps`,
     rotations by slerp, or at one found from the times if that is 0. axes: of the bodies. placing: the file's up, z as
@@ -70,9 +82,11 @@ def save_amass(
     poses = by_name(pose, model.skeleton, AMASS_LAYOUTS[layout])
     poses[:, 0] = turned_orient(poses[:, 0], turn)
     trans = (bodies.transl.double().cpu().numpy() + pelvis) @ turn.T - pelvis
+    expression = None if bodies.expression is None else bodies.expression.double().cpu().numpy()
     if len(poses) > 1 and not is_even(times_s, fps):
         rows, part = between(times_s, even_times(times_s, fps, float(times_s[0])), fps)
         poses, trans = slerp_rotvecs(poses, rows, part), lerp_rows(trans, rows, part)
+        expression = None if expression is None else lerp_rows(expression, rows, part)
     arrays = {
         "poses": poses.reshape(len(poses), -1),
         "trans": trans,
@@ -85,6 +99,9 @@ def save_amass(
         "model_name": np.array(model.name),
         "shape_space": np.array(space_of(model)),
     }
+    if layout == "smplx":
+        arrays |= {key: poses[:, joints].reshape(len(poses), -1) for key, joints in _SMPLX_PARTS.items()}
+        arrays |= {} if expression is None else {"expression": expression}
     with write_atomically(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
 

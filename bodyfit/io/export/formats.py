@@ -18,6 +18,7 @@ from bodyfit.io.amass import save_amass
 from bodyfit.io.export.bvh import bvh_start_s, save_rig_bvh
 from bodyfit.io.export.export_frame import Placing
 from bodyfit.io.export.gltf import save_rig_glb
+from bodyfit.io.export.live_link import save_live_link
 from bodyfit.io.export.mesh import save_obj, save_ply
 from bodyfit.io.export.rig import TOLERANCE_M, Rig, check_clip, rig_of
 from bodyfit.io.export.usd import save_rig_usd
@@ -43,11 +44,13 @@ def export(
     pose_shapes: str | None = None,
     tolerance_m: float | int | None = None,
     color: tuple[float, float, float] = (0.55, 0.76, 0.94),
+    arkit: bool = False,
 ) -> Path:
     """Write a body, or one person over time, for other programs; returns the path.
 
     The ending says the format: .glb (binary glTF: mesh, skeleton, skin, pose or animation), .usd, .usda, .usdc (the
-    same), .bvh (skeleton and motion), .npz (AMASS), .obj and .ply (mesh of one body).
+    same), .bvh (skeleton and motion), .npz (AMASS), .obj and .ply (mesh of one body), .csv (face as Live Link Face
+    records it).
 
     model: what the bodies are of; a fit knows its own. frame: one of the bodies, from 0; all if left out. fps: of a
     clip. times_s: when each body of a clip is shown, seconds; a `Track` has its own, on the clock of all people of its
@@ -55,8 +58,9 @@ def export(
     they are uneven. BVH begins at 0, AMASS has start_s. axes: of the bodies, "camera", "y_up" or "z_up"; by default a
     fit's are the camera's and parameters' y up. up: of the file, "y" or "z"; by default AMASS's is z and the others' y.
     unit: "m" or "cm". pose_shapes ("baked" or "none") and tolerance_m: of skinned files, see `rig_of`. color: sRGB in
-    [0, 1]. Raises `OptionError` for what cannot be meant, NaN included as `OutputError`, and `OutputError` where the
-    file cannot be written; nothing is then left behind.
+    [0, 1]. arkit: the face of a skinned file is moved by ARKit's 52 blend shapes, see `rig_of`. Raises `OptionError`
+    for what cannot be meant, NaN included as `OutputError`, and `OutputError` where the file cannot be written; nothing
+    is then left behind.
     """
     path = Path(path)
     writer = EXPORTS.get(path.suffix.lower())
@@ -64,6 +68,8 @@ def export(
         raise OptionError(f"{path}: the ending must be one of {', '.join(EXPORTS)}, got {path.suffix or 'none'}")
     if (pose_shapes or tolerance_m) is not None and writer not in (_glb, _usd):
         raise OptionError(f"{path}: pose_shapes and tolerance_m are for .glb and .usd, {path.suffix} has no skin")
+    if arkit and writer not in (_glb, _usd):
+        raise OptionError(f"{path}: ARKit's shapes are for .glb and .usd; .csv has their weights without asking")
     if isinstance(bodies, Track):
         fps, times_s = fps or bodies.fps, bodies.clock_s if times_s is None else times_s
         bodies = bodies.result
@@ -78,7 +84,8 @@ def export(
         bodies, times_s = bodies.select([frame]), None
     placing = Placing(up or ("z" if writer is _amass else "y"), unit)
     tolerance_m = TOLERANCE_M if tolerance_m is None else tolerance_m
-    writer(_Job(path, model, bodies, fps, times_s, axes or "y_up", placing, pose_shapes or "baked", tolerance_m, color))
+    pose_shapes = pose_shapes or "baked"
+    writer(_Job(path, model, bodies, fps, times_s, axes or "y_up", placing, pose_shapes, tolerance_m, color, arkit))
     return path
 
 
@@ -108,6 +115,7 @@ class _Job:
     pose_shapes: str
     tolerance_m: float | int
     color: tuple[float, float, float]
+    arkit: bool
 
     def rig(self, *, pose_shapes: str, influences: int | None = None) -> Rig:
         return rig_of(
@@ -120,6 +128,7 @@ class _Job:
             pose_shapes=pose_shapes,
             influences=influences,
             tolerance_m=self.tolerance_m,
+            arkit=self.arkit,
         )
 
 
@@ -142,6 +151,10 @@ def _amass(job: _Job) -> None:
     save_amass(job.path, job.model, job.bodies, **clock, axes=job.axes, placing=job.placing)
 
 
+def _live_link(job: _Job) -> None:
+    save_live_link(job.path, job.model, job.bodies, fps=job.fps, times_s=job.times_s, axes=job.axes)
+
+
 def _mesh(job: _Job) -> None:
     if job.bodies.batch > 1:
         n = job.bodies.batch
@@ -157,7 +170,7 @@ def _mesh(job: _Job) -> None:
 
 
 EXPORTS: dict[str, Callable[[_Job], None]] = {
-    **{".glb": _glb, ".bvh": _bvh, ".npz": _amass, ".obj": _mesh, ".ply": _mesh},
+    **{".glb": _glb, ".bvh": _bvh, ".npz": _amass, ".obj": _mesh, ".ply": _mesh, ".csv": _live_link},
     **dict.fromkeys((".usd", ".usda", ".usdc"), _usd),
 }
 """The writer of each ending."""

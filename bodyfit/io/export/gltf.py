@@ -101,7 +101,7 @@ def _mesh(rig: Rig, arrays: Arrays) -> dict[str, Any]:
         targets = np.where(still[..., None], 0, morphs.targets).astype(np.float32)[:, rows]
         primitive["targets"] = [{"POSITION": arrays.add_sparse(target)} for target in targets]
         mesh["weights"] = morphs.weights[0].tolist()
-        mesh["extras"] = {"targetNames": [f"pose_shape_{k:02d}" for k in range(len(targets))]}
+        mesh["extras"] = {"targetNames": list(morphs.names)}
     return mesh
 
 

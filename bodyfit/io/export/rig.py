@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from bodyfit.body.model import BodyModel, BodyParams
 from bodyfit.errors import OptionError, OutputError
 from bodyfit.geometry.camera import y_up_from
 from bodyfit.geometry.rotation import so3_exp
+from bodyfit.io.export.arkit import ARKIT_NAMES, arkit_shapes, arkit_weights
 from bodyfit.io.export.export_frame import Placing
 from bodyfit.timeline import check_times, clock_rate
 
@@ -33,6 +34,8 @@ _SAMPLE = 256
 _DAMPING = 1e-5
 """Of the solve for rest offsets: where skinning folds a vertex flat, an offset along the fold does nothing but grow.
 Elsewhere (singular values near 1) it costs a hundred-thousandth of the offset."""
+_FACE_JOINTS = ("jaw", "left_eye_smplhf", "right_eye_smplhf")
+"""What ARKit's shapes move."""
 _SHAPE_TOLERANCE = 1e-5
 """Betas of a clip may differ by so much, rounding."""
 
@@ -41,10 +44,13 @@ _SHAPE_TOLERANCE = 1e-5
 class Morphs:
     """Offsets of the rest mesh that vary over time, as weighted sums of few."""
 
+    names: tuple[str, ...]
+    """Of the targets: those of the face first (`rig_of`), then pose_shape_00 and on, strongest first."""
     targets: Float[np.ndarray, "K V 3"]
-    """In the unit and axes of the rest mesh; strongest first."""
+    """In the unit and axes of the rest mesh."""
     weights: Float[np.ndarray, "T K"]
-    """Of each target in each frame, from 0 to 1, which is as far as Blender's sliders go."""
+    """Of each target in each frame: of an expression its coefficient; of others from 0 to 1, which is as far as
+    Blender's sliders go."""
     error_m: float
     """The farthest that a vertex of any frame is from where the sum of all targets would put it, metres."""
 
@@ -104,15 +110,19 @@ def rig_of(
     pose_shapes: str = "baked",
     influences: int | None = None,
     tolerance_m: float | int = TOLERANCE_M,
+    arkit: bool = False,
 ) -> Rig:
     """One body, or one over time, bound to its skeleton.
+
+    The expression of a model that has one is morph targets expression_00 and on, one standard deviation each. arkit:
+    the open body's face has ARKit's 52 shapes in their place, by Apple's names, and is moved by them alone: jaw and
+    eyes stay at rest as joints, and what the weights cannot show (`arkit_weights`) goes with the pose shapes.
 
     times_s: when each body is shown, seconds; from 0 on at `fps` if left out, else `fps` is found from them if 0. axes:
     of the bodies, "camera", "y_up" or "z_up". influences: at most so many weights a vertex, the largest; None for all.
     pose_shapes "none": what linear blend skinning alone gives. "baked": as the model gives it; what skinning lacks,
-    which is the pose blend shapes, a changing expression and weights left out, goes into the rest mesh of a single
-    pose, and into as many morph targets of a clip as put every vertex within `tolerance_m`. Raises `OptionError` and
-    `OutputError`.
+    which is the pose blend shapes and weights left out, goes into the rest mesh of a single pose, and into as many more
+    morph targets of a clip as put every vertex within `tolerance_m`. Raises `OptionError` and `OutputError`.
     """
     if pose_shapes not in POSE_SHAPES:
         raise OptionError(f"pose_shapes must be one of {', '.join(POSE_SHAPES)}, got {pose_shapes!r}")
@@ -123,22 +133,27 @@ def rig_of(
     placing = Placing() if placing is None else placing
     bodies = model.params(**bodies)
     with torch.no_grad():
-        coefficients = model.coefficients(bodies)[:1]
-        rest = model.v_template + (coefficients @ model.shapedirs).unflatten(1, (-1, 3))[0]
-        joints_rest = model.rest_joints(coefficients)[0].double().cpu()
+        rest = model.v_template + (bodies.betas[:1] @ model.shapedirs[: model.num_betas]).unflatten(1, (-1, 3))[0]
+        joints_rest = model.rest_joints(bodies.betas[:1])[0].double().cpu()
         pose = model.full_pose(bodies)
         R_local = torch.empty(*pose.shape[:2], 3, 3, dtype=torch.float64)  # by far the largest of a long clip
         for rows in torch.arange(len(pose)).split(_ROTATED):
             R_local[rows] = so3_exp(pose[rows].double()).cpu()
     rest, transl = rest.double().cpu(), bodies.transl.double().cpu()
     weights = _fewer(model.weights.double().cpu(), influences)
-    morphs = None
+    face = _arkit_face(model, bodies) if arkit else _expressions(model, bodies)
+    if arkit:
+        still = [joint for joint, name in enumerate(model.skeleton.names) if name in _FACE_JOINTS]
+        R_local[:, still] = torch.eye(3, dtype=R_local.dtype)
+    morphs = face
     if pose_shapes == "baked":
-        lacks = _Offsets(model, bodies, rest, _transforms(R_local, joints_rest, transl, model.parents), weights)
+        transforms = _transforms(R_local, joints_rest, transl, model.parents)
+        lacks = _Offsets(model, bodies, rest, transforms, weights, face)
         if len(R_local) == 1:
             rest = rest + lacks.of(slice(None))[0]
         else:
-            rest, morphs = _morphed(lacks, len(R_local), tolerance_m)
+            rest, shapes = _morphed(lacks, len(R_local), tolerance_m)
+            morphs = _together(face, shapes)
     to_y_up = y_up_from(axes)
     R, scale = placing.from_y_up, placing.per_metre
     root = (joints_rest[0] + transl).numpy() @ to_y_up.T
@@ -148,7 +163,7 @@ def rig_of(
         some[:, 0] = to_y_up @ some[:, 0]
         some[:] = R @ some @ R.T
     if morphs is not None:
-        morphs = Morphs(scale * morphs.targets @ R.T.astype(np.float32), morphs.weights, morphs.error_m)
+        morphs = replace(morphs, targets=scale * morphs.targets @ R.T.astype(np.float32))
     return Rig(
         names=model.skeleton.names,
         parents=model.parents,
@@ -164,6 +179,33 @@ def rig_of(
         morphs=morphs,
         uv=model.uv,
         uv_faces=model.uv_faces,
+    )
+
+
+def _expressions(model: BodyModel, bodies: BodyParams) -> Morphs | None:
+    """The directions of the expression and its coefficients; None where the model has none."""
+    if bodies.expression is None:
+        return None
+    targets = model.shapedirs[model.num_betas :].unflatten(1, (-1, 3)).float().cpu().numpy()
+    names = tuple(f"expression_{k:02d}" for k in range(len(targets)))
+    return Morphs(names, targets, bodies.expression.double().cpu().numpy(), 0.0)
+
+
+def _arkit_face(model: BodyModel, bodies: BodyParams) -> Morphs:
+    """ARKit's shapes and their weights. Raises `OptionError`."""
+    weights = arkit_weights(model, bodies)
+    return Morphs(ARKIT_NAMES, arkit_shapes().offsets.astype(np.float32), weights, 0.0)
+
+
+def _together(face: Morphs | None, shapes: Morphs | None) -> Morphs | None:
+    """The targets of the face, then those of the pose."""
+    if face is None or shapes is None:
+        return face or shapes
+    return Morphs(
+        face.names + shapes.names,
+        np.concatenate([face.targets, shapes.targets]),
+        np.concatenate([face.weights, shapes.weights], 1),
+        shapes.error_m,
     )
 
 
@@ -235,6 +277,8 @@ class _Offsets:
     rest: Float[Tensor, "V 3"]
     transforms: Float[Tensor, "T J 3 4"]
     weights: Float[Tensor, "V J"]
+    face: Morphs | None
+    """What moves the rest vertices already."""
 
     def of(self, rows: slice | Tensor) -> Float[Tensor, "N V 3"]:
         """In float64. With M d = r for the blended rotation M and the missing r: d = (M'M + damping)^-1 M'r."""
@@ -242,8 +286,15 @@ class _Offsets:
             posed = self.model(**self.bodies.select(rows)).vertices.double().cpu()
         blend = (self.weights @ self.transforms[rows].flatten(2)).unflatten(2, (3, 4))
         M, missing = blend[..., :3], posed - blend[..., 3]
-        missing = missing - (M @ self.rest[:, :, None])[..., 0]
+        missing = missing - (M @ self._rest(rows)[..., None])[..., 0]
         return _solve(M.mT @ M + _DAMPING * torch.eye(3, dtype=M.dtype), (M.mT @ missing[..., None])[..., 0])
+
+    def _rest(self, rows: slice | Tensor) -> Float[Tensor, "#N V 3"]:
+        """The rest vertices as the face has them."""
+        if self.face is None:
+            return self.rest[None]
+        targets = torch.from_numpy(self.face.targets).double()
+        return self.rest + torch.tensordot(torch.from_numpy(self.face.weights)[rows], targets, 1)
 
     def chunks(self, rows: Tensor) -> Iterator[Float[Tensor, "N V 3"]]:
         """Some frames at a time."""
@@ -280,7 +331,8 @@ def _morphed(lacks: _Offsets, frames: int, tolerance_m: float) -> tuple[Float[Te
     span = (most - least).clamp_min(1e-9)
     targets = (basis * span[:, None]).unflatten(1, (-1, 3))
     rest = lacks.rest + (least @ basis).unflatten(0, (-1, 3))
-    return rest, Morphs(targets.numpy(), ((weights - least) / span).numpy(), error)
+    names = tuple(f"pose_shape_{k:02d}" for k in range(len(targets)))
+    return rest, Morphs(names, targets.numpy(), ((weights - least) / span).numpy(), error)
 
 
 def _components(X: Float[Tensor, "N V3"], tolerance_m: float) -> tuple[Float[Tensor, "K V3"], float]:

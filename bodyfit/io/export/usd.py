@@ -117,19 +117,21 @@ def _animation(stage: Any, rig: Rig, joints: list[str], skeleton: Any, mesh: Any
         rotations.Set(pxr.Vt.QuatfArray.FromNumpy(quaternions[t]), time)
     if (morphs := rig.morphs) is None:
         return
-    names = [f"pose_shape_{k:02d}" for k in range(len(morphs.targets))]
     paths = []
-    for name, target in zip(names, morphs.targets, strict=True):
+    for name, target in zip(morphs.names, morphs.targets, strict=True):
         shape = pxr.UsdSkel.BlendShape.Define(stage, mesh.GetPath().AppendChild(name))
-        shape.CreateOffsetsAttr(pxr.Vt.Vec3fArray.FromNumpy(target.astype(np.float32)))
+        rows = np.flatnonzero(target.any(1))
+        shape.CreateOffsetsAttr(pxr.Vt.Vec3fArray.FromNumpy(target[rows].astype(np.float32)))
+        shape.CreatePointIndicesAttr(pxr.Vt.IntArray.FromNumpy(rows.astype(np.int32)))
         paths.append(pxr.Sdf.Path(shape.GetPath()))
     binding = pxr.UsdSkel.BindingAPI(mesh.GetPrim())
-    binding.CreateBlendShapesAttr(names)
+    binding.CreateBlendShapesAttr(morphs.names)
     binding.CreateBlendShapeTargetsRel().SetTargets(paths)
-    motion.CreateBlendShapesAttr(names)
+    motion.CreateBlendShapesAttr(morphs.names)
     weights = motion.CreateBlendShapeWeightsAttr()
     for t in range(len(rig)):
-        weights.Set(pxr.Vt.FloatArray.FromNumpy(morphs.weights[t].astype(np.float32)), pxr.Usd.TimeCode(codes[t]))
+        time = pxr.Usd.TimeCode(codes[t]) if len(rig) > 1 else pxr.Usd.TimeCode.Default()
+        weights.Set(pxr.Vt.FloatArray.FromNumpy(morphs.weights[t].astype(np.float32)), time)
 
 
 def _time_codes(rig: Rig) -> Float[np.ndarray, "T"]:

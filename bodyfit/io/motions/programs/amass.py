@@ -9,7 +9,7 @@ import numpy as np
 from bodyfit.body.families.open import OPEN_FAMILIES
 from bodyfit.errors import AssetError
 from bodyfit.io.export.export_frame import Placing
-from bodyfit.io.motions.parts import betas_of, columns, gender_of, rate_of
+from bodyfit.io.motions.parts import betas_of, columns, expression_of, gender_of, rate_of
 from bodyfit.io.motions.recording import SKELETONS, MotionFile, MotionFormat, Recording
 from bodyfit.io.motions.tracks import apart
 from bodyfit.io.results.params import FRAME_PREFIX
@@ -55,7 +55,7 @@ def read_amass(file: MotionFile, up: str | None = None) -> Recording:
         betas=betas_of(part, "betas", shapes),
         space=_space(values, len(joints)),
         hands=hands,
-        expression=_table(file, "expression") if own and part.has("expression") else None,
+        expression=expression_of(part, "expression", len(poses)),
         start_s=_start_s(file),
         fps=(fps := rate_of(part)),
         are_frames=not own or fps > 0,
