@@ -17,6 +17,7 @@ __all__ = [
     "SMPLX",
     "Skeleton",
     "correspondence",
+    "hand_entries",
     "keypoint_trust",
     "layout_edges",
     "layout_names",
@@ -241,6 +242,13 @@ def keypoint_trust(layout: str) -> list[float]:
     """Return, for each keypoint of a layout, the factor in (0, 1] on its confidence in fits."""
     trust = _SMALL_TRUST | _TRUST.get(layout, {})
     return [trust.get(name, 1.0) for name in layout_names(layout)]
+
+
+def hand_entries(side: str) -> list[dict[str, float]]:
+    """The joints and fingertips that the 21 points of a hand with fingers are: the wrist, then thumb, index, middle,
+    ring and little finger from the palm to the tip."""
+    points = (f"{finger}{part}" for finger in _FINGERS for part in ("1", "2", "3", "_tip"))
+    return [{f"{side}_wrist": 1.0}, *({f"{side}_{point}": 1.0} for point in points)]
 
 
 def mirrored_rows(names: tuple[str, ...]) -> list[int]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
 from bodyfit.errors import OptionError, ShapeError, check_shape
+from bodyfit.fit.parts import PartEvidence, PartInput, check_parts
 from bodyfit.geometry.camera import CalibratedCamera, Camera
 from bodyfit.skeleton import layout_names
 
@@ -97,6 +98,17 @@ class Evidence:
     """A known stature, one for all or (B,)."""
     previous: BodyParams | None = None
     """The bodies a moment ago, from which poses do not jump."""
+    hands: Array | None = None
+    """(B, 2, 21, 3): x px, y px and confidence of the left hand's points, then of the right's: the wrist, then thumb,
+    index, middle, ring and little finger from the palm to the tip. Missing is confidence 0 or NaN. Of C calibrated
+    cameras (B, C, 2, 21, 3). The model must have fingers."""
+    hands_lift: Array | None = None
+    """(B, 2, 21, 3) metres about any origin of each hand, camera axes, NaN where unknown: a detector's lift."""
+    hands_points3d: Array | None = None
+    """(B, 2, 21, 3) metres in the result's axes, NaN where unknown: measured places of hand points."""
+    face: Array | None = None
+    """(B, F, 3): x px, y px and confidence of the points of a face: MediaPipe's 468, or 478 with irises, iBUG's 68, or
+    70 with pupils. Of C calibrated cameras (B, C, F, 3). The model must have a jaw, eyes and expression."""
     more: Mapping[str, Array] = field(default_factory=dict)
     """What residuals of one's own read (`Observations.more`), by name, one row a person: (B, ...)."""
 
@@ -114,7 +126,7 @@ class Evidence:
     def _each(self, name: str) -> bool:
         """Whether a field has one row a person, and not one value for all."""
         value, n = getattr(self, name), len(self)
-        if name in ("keypoints", "joints3d", "points3d"):
+        if name in ("keypoints", "joints3d", "points3d", *_PARTS):
             return value is not None
         shape: tuple[int, ...] = tuple(getattr(value, "shape", ()))
         least = 2 if name in ("principal_point_px", "betas") else 1
@@ -156,6 +168,11 @@ class Evidence:
         values["more"] = {name: torch.cat([torch.as_tensor(p.more[name]) for p in parts]) for name in first.more}
         return cls(**values)
 
+    @property
+    def parts(self) -> PartInput:
+        """The fields about hands and face."""
+        return PartInput(**{name: getattr(self, name) for name in _PARTS})
+
     def _rows(self, name: str) -> Tensor:
         """A field with one row a person."""
         value = torch.as_tensor(getattr(self, name))
@@ -164,7 +181,8 @@ class Evidence:
         return value.expand(len(self), *value.shape)
 
 
-_PER_PERSON = ("keypoints", "focal_px", "principal_point_px", "joints3d", "points3d", "betas", "height_m")
+_PARTS = tuple(f.name for f in fields(PartInput))
+_PER_PERSON = ("keypoints", "focal_px", "principal_point_px", "joints3d", "points3d", "betas", "height_m", *_PARTS)
 """The fields of `Evidence` that are arrays with one row a person, or one value for all."""
 
 
@@ -194,6 +212,8 @@ class CheckedEvidence:
     """The bodies a moment ago."""
     more: Mapping[str, Float[Tensor, "B ..."]] = field(default_factory=dict)
     """What residuals of the user's own read."""
+    parts: PartEvidence | None = None
+    """What is known of hands and face."""
 
     def __len__(self) -> int:
         return len(self.xyc)
@@ -216,6 +236,7 @@ class CheckedEvidence:
             some(self.height_m),
             None if self.previous is None else self.previous.select(rows),
             {name: value[rows] for name, value in self.more.items()},
+            None if self.parts is None else self.parts.select(rows),
         )
 
     @classmethod
@@ -289,7 +310,11 @@ def check_evidence(evidence: Evidence, model: BodyModel, layout: str, n_points3d
     for name, value in own.items():
         if value.ndim == 0 or len(value) != batch:
             raise ShapeError(f"more[{name!r}] must have one row a person, ({batch}, ...), got {tuple(value.shape)}")
-    return replace(checked, lift_m=lift, points_m=points, betas=betas, height_m=height, previous=previous, more=own)
+    parts = None
+    if evidence.parts.given:
+        parts = check_parts(evidence.parts, checked.camera, evidence.cameras, batch, checked.xyc)
+    found = {"lift_m": lift, "points_m": points, "betas": betas, "height_m": height, "previous": previous}
+    return replace(checked, **found, more=own, parts=parts)
 
 
 def _pictured(evidence: Evidence, model: BodyModel, layout: str) -> CheckedEvidence:

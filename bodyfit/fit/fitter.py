@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
@@ -26,6 +27,7 @@ from bodyfit.fit.quality.status import Quality
 from bodyfit.fit.quality.sufficient import FAR, LOST, Shortcomings, too_far
 from bodyfit.fit.quality.uncertainty import Spread, spread
 from bodyfit.fit.result import FitResult, FitTrace, statuses_of
+from bodyfit.fit.whole import WholeBody
 from bodyfit.geometry.camera import CalibratedCamera
 from bodyfit.runtime.parallel import loops_alone
 from bodyfit.skeleton import correspondence
@@ -148,10 +150,14 @@ class Fitter:
         betas: Array | None = None,
         height_m: float | Array | None = None,
         previous: BodyParams | None = None,
+        hands: Array | None = None,
+        hands_lift: Array | None = None,
+        face: Array | None = None,
         more: Mapping[str, Array] | None = None,
         picture_px: Float[Tensor, "B 2"] | None = None,
     ) -> FitResult:
-        """See `fit_keypoints`; `picture_px` is the width and height of each person's picture where they differ."""
+        """See `fit_keypoints` and `Evidence`; `picture_px` is the width and height of each person's picture where they
+        differ."""
         evidence = Evidence(
             keypoints=xyc,
             layout=self.layout,
@@ -164,6 +170,9 @@ class Fitter:
             betas=betas,
             height_m=height_m,
             previous=previous,
+            hands=hands,
+            hands_lift=hands_lift,
+            face=face,
             more=more or {},
         )
         return self.fit_checked(*self.checked(evidence), picture_px)
@@ -195,8 +204,11 @@ class Fitter:
         joints = self.observer.joints(evidence, present)
         lacking = self.observer.shortcomings(evidence, claimed, present, joints, picture_px)
         able = ~lacking.any()
-        stages = [i for i, stage in enumerate(self.config.stages) for _ in range(stage.lm.max_iterations + 1)]
-        solved, far = Solved.nobody(evidence.xyc, self.variables.size, len(stages)), torch.zeros_like(able)
+        whole = None if evidence.parts is None else self.whole
+        variables = self.variables if whole is None else whole.layout
+        schedule = self.config.stages if whole is None else (*self.config.stages, whole.stage)
+        stages = [i for i, stage in enumerate(schedule) for _ in range(stage.lm.max_iterations + 1)]
+        solved, far = Solved.nobody(evidence.xyc, variables.size, len(stages)), torch.zeros_like(able)
         parts, backend = [], ""
         for rows in able.nonzero()[:, 0].split(self.config.batch_size):
             some, spread_out, backend = self._solve(evidence.select(rows), present[rows], joints[rows])
@@ -209,19 +221,21 @@ class Fitter:
                 parts.append((rows[good], spread_out.select(good)))
         placed = torch.isfinite(solved.x).all(1)
         lacking = Shortcomings({**lacking.found, FAR: far, LOST: able & ~placed & ~far})
-        points = self.outcome.points(solved.x)
-        result = self.outcome.result(
+        outcome = self.outcome if whole is None else whole.outcome
+        points = outcome.points(solved.x)
+        spread_over = len(self.joints if whole is None else whole.joints)
+        result = outcome.result(
             solved.x,
             points,
             evidence,
             present,
-            joints,
+            joints if whole is None or evidence.parts is None else whole.observed(joints, evidence.parts),
             solved.cost,
             solved.iterations,
             solved.flipped,
             statuses_of(placed, solved.converged, lacking),
             FitTrace(solved.trace, torch.tensor(stages, device=points.device)),
-            Spread.of_parts(solved.x, self.model.body_joints, parts) if self.config.uncertainty else None,
+            Spread.of_parts(solved.x, spread_over, parts) if self.config.uncertainty else None,
         )
         swaps = tuple(None if i < 0 else SWAPS[i] for i in solved.swapped.tolist())
         result = replace(result, reason=lacking.reasons(), backend=backend, swapped=swaps)
@@ -243,10 +257,38 @@ class Fitter:
             doubtful = misfit(solved.cost, observed.weight) > self.config.doubtful_components
             who = (doubtful & (solved.swapped < 0)).nonzero()[:, 0]
             solved = from_components(self.terms, self.config.stages, solved, begun, half.cost, observed, who)
-        last = StageObjective(self.terms, self.config.stages[-1], observed)
+        joints_of, last = self.joints, StageObjective(self.terms, self.config.stages[-1], observed)
+        if evidence.parts is not None:
+            solved, last = self._with_parts(solved, evidence, last)
+            joints_of = self.whole.joints
         if evidence.previous is None and not (legs := self.observer.shows_legs(joints)).all():
             x, rows = self.observer.partial.at_rest(solved.x, legs), (~legs).nonzero()[:, 0]
             cost = solved.cost.index_copy(0, rows, last.select(rows).normal(x[rows]).cost)
             solved = replace(solved, x=x, cost=cost)
-        spreads = spread(last, solved.x, self.joints, self.config) if self.config.uncertainty else None
+        spreads = spread(last, solved.x, joints_of, self.config) if self.config.uncertainty else None
         return solved, spreads, last.backend(solved.x)
+
+    @cached_property
+    def whole(self) -> WholeBody:
+        """The fit of hands and face with the body; made when they are first given. Raises `OptionError` for a model
+        that has none."""
+        return WholeBody(self.terms, self.layout, self.config)
+
+    def _with_parts(
+        self, solved: Solved, evidence: CheckedEvidence, body: StageObjective
+    ) -> tuple[Solved, StageObjective]:
+        """One more stage, with hands and face, from where the body's fit ended; and its objective."""
+        assert evidence.parts is not None
+        at = body.tree(solved.x).joints[:, :1] + solved.x[:, None, self.variables["transl"]]
+        depth = (at if evidence.rig is None else evidence.rig.points(at))[..., 2].clamp_min(0.3)
+        observed = self.whole.observations(body.seen, evidence.parts, 100 * depth)
+        x, summary, last = self.whole.descend(self.whole.start(solved.x, self.variables, observed), observed)
+        ended = replace(
+            solved,
+            x=x,
+            cost=summary.cost,
+            converged=summary.converged,
+            iterations=solved.iterations + summary.iterations,
+            trace=torch.cat([solved.trace, summary.trace], 1),
+        )
+        return ended, last

@@ -42,9 +42,12 @@ class BodyTerms:
         *,
         blocks: Iterable[Block] = (),
         backend: str = "auto",
+        hands: Points | None = None,
+        face: Points | None = None,
     ) -> None:
-        layout = Variables.of(model, blocks)
-        self.setup = Setup(model, points, points if points3d is None else points3d, prior, layout)
+        whole = hands is not None or face is not None
+        layout = Variables.of(model, blocks, whole=whole)
+        self.setup = Setup(model, points, points if points3d is None else points3d, prior, layout, hands, face)
         self.model, self.points, self.points3d, self.layout = model, points, self.setup.points3d, layout
         self.backend = backend
         self.loops = Loops(self.setup)
@@ -53,10 +56,10 @@ class BodyTerms:
     def with_blocks(self, *blocks: Block) -> BodyTerms:
         """The same with more variables; what residuals have made is shared."""
         setup = self.setup
-        extra = [block for block in self.layout.blocks if block.name not in Variables.of(self.model)]
-        terms = BodyTerms(
-            self.model, self.points, setup.prior, setup.points3d, blocks=(*extra, *blocks), backend=self.backend
-        )
+        whole = setup.hands is not None or setup.face is not None
+        extra = [block for block in self.layout.blocks if block.name not in Variables.of(self.model, whole=whole)]
+        more = {"blocks": (*extra, *blocks), "backend": self.backend, "hands": setup.hands, "face": setup.face}
+        terms = BodyTerms(self.model, self.points, setup.prior, setup.points3d, **more)
         terms._made = self._made
         return terms
 

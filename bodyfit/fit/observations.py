@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bodyfit.fit.evidence import Rig
+from bodyfit.fit.parts import PartObservations
 
 __all__ = ["Observations"]
 
@@ -39,6 +40,8 @@ class Observations:
     """Known statures."""
     previous_pose: Float[Tensor, "B A"] | None = None
     """Body angles a moment ago."""
+    parts: PartObservations | None = None
+    """What was seen of hands and faces."""
     held: tuple[str, ...] = ()
     """Blocks of variables that stay where they start: the betas of a shape that is known."""
     more: Mapping[str, Float[Tensor, "B ..."]] = field(default_factory=dict)
@@ -48,6 +51,8 @@ class Observations:
         """Some of the people."""
 
         def some(value: Any) -> Any:
+            if isinstance(value, PartObservations):
+                return value.select(index)
             return value[index] if isinstance(value, Tensor) else value
 
         values: dict[str, Any] = {f.name: some(getattr(self, f.name)) for f in fields(self)}

@@ -25,3 +25,7 @@ class Setup:
     """Of the model's body joints."""
     layout: Variables
     """Which columns of the solver's vector are what."""
+    hands: Points | None = None
+    """The 21 points of the left hand, then those of the right, where fingers are variables."""
+    face: Points | None = None
+    """The points of a face, where jaw, eyes and expression are variables."""

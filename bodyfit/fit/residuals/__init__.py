@@ -20,6 +20,8 @@ from bodyfit.fit.residuals.base import (
 from bodyfit.fit.residuals.bends import AnglePrior
 from bodyfit.fit.residuals.capsules import CapsuleOverlap
 from bodyfit.fit.residuals.focal import FocalPrior
+from bodyfit.fit.residuals.hand_prior import HandLimits, HandPosePrior
+from bodyfit.fit.residuals.hands import HandLift, HandPoints, HandReprojection, ScalePrior
 from bodyfit.fit.residuals.lift import Lift
 from bodyfit.fit.residuals.limits import LimitPrior
 from bodyfit.fit.residuals.measured import MeasuredPoints
@@ -58,6 +60,12 @@ RESIDUALS: dict[str, type[Residual]] = {
         PreviousPose,
         HeightTerm,
         FocalPrior,
+        HandReprojection,
+        HandLift,
+        HandPoints,
+        HandPosePrior,
+        HandLimits,
+        ScalePrior,
     )
 }
 """Name -> residual, in the order in which they are added up."""

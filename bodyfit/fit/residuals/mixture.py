@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bodyfit.body.hand_prior import HandPrior
 from bodyfit.body.pose_prior import PosePrior
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
@@ -42,7 +43,7 @@ class MixturePrior(VariableResidual):
     name, group, compiled, blocks = "pose", "pose", True, ("body_pose",)
     variance = 0.5  # its cost is half a Mahalanobis distance
 
-    def __init__(self, prior: PosePrior, *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, prior: PosePrior | HandPrior, *, dtype: torch.dtype, device: torch.device) -> None:
         constant = 0.5 * np.linalg.slogdet(prior.covars)[1] - np.log(prior.weights)
         precision = np.linalg.inv(prior.covars)
         # With precision = A A^T the Mahalanobis distance is |A^T d|^2: one product for all components.

@@ -14,13 +14,14 @@ from torch import Tensor
 from bodyfit.body.points.posed import Points
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import StageConfig
+from bodyfit.fit.evidence import Rig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import BlockTerm, PointResidual, PointTerm, Vector
 from bodyfit.fit.residuals.focal import FOCAL
 from bodyfit.fit.residuals.robust import geman_mcclure, saturated
 from bodyfit.fit.setup import Setup
 
-__all__ = ["NEAR_M", "Reprojection", "projected", "reprojected"]
+__all__ = ["NEAR_M", "Reprojection", "in_views", "projected", "reprojected"]
 
 NEAR_M = 0.1
 """The near plane: points are taken for no nearer to the camera than this, and nobody is seen before it."""
@@ -62,6 +63,24 @@ def reprojected(
     return PointTerm(cost, (pulled.mT @ r[..., None])[..., 0], pulled.mT @ slopes)
 
 
+def in_views(
+    points_m: Float[Tensor, "B K 3"],
+    target: Float[Tensor, "B CK 2"],
+    weight: Float[Tensor, "B CK"],
+    scale: Float[Tensor, "B #CK"],
+    sigma: float,
+    rig: Rig | None,
+) -> PointTerm:
+    """`reprojected` in the picture of each camera, as forces and stiffnesses in the axes of the first."""
+    if rig is None:
+        return reprojected(points_m, target, weight, scale, sigma)
+    n_c, R = len(rig.R), rig.R[:, None]
+    term = reprojected(rig.points(points_m), target, weight, scale, sigma)
+    assert term.stiffness is not None
+    force, stiffness = (value.unflatten(1, (n_c, -1)) for value in (term.force, term.stiffness))
+    return PointTerm(term.cost, (force[..., None, :] @ R)[..., 0, :].sum(1), (R.mT @ stiffness @ R).sum(1))
+
+
 class Arrays(NamedTuple):
     """What the loops read."""
 
@@ -99,13 +118,7 @@ class Reprojection(PointResidual):
         scale = seen.scale_cm if seen.scale_cm.ndim == 2 else seen.scale_cm[:, None]
         if FOCAL.name in variables:
             return self._zoomed(points_m, variables[FOCAL.name].exp(), seen, scale, stage.sigma_cm)
-        if seen.rig is None:
-            return reprojected(points_m, seen.target, seen.weight, scale, stage.sigma_cm)
-        n_c, R = len(seen.rig.R), seen.rig.R[:, None]
-        term = reprojected(seen.rig.points(points_m), seen.target, seen.weight, scale, stage.sigma_cm)
-        assert term.stiffness is not None
-        force, stiffness = (value.unflatten(1, (n_c, -1)) for value in (term.force, term.stiffness))
-        return PointTerm(term.cost, (force[..., None, :] @ R)[..., 0, :].sum(1), (R.mT @ stiffness @ R).sum(1))
+        return in_views(points_m, seen.target, seen.weight, scale, stage.sigma_cm, seen.rig)
 
     def _zoomed(
         self,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scripts.build.open_body.hand_poses import finger_limits
 
 from scripts.build.open_body import hands, pose, report, rig, tree
 from scripts.build.open_body.face import expression_space, jaw_share
@@ -104,7 +105,7 @@ def shared_arrays(
         "exprdirs": _rounded(expressions),
         "finger_flexion_axes": axes[:, 0].astype(np.float32),
         "finger_abduction_axes": axes[:, 1].astype(np.float32),
-        "finger_limits": hands.finger_limits().astype(np.float32),
+        "finger_limits": finger_limits().astype(np.float32),
     }
     arrays |= {name: x.astype(np.float32) for name, x in hands.hand_space(axes, seed).items()}
     return arrays | face_landmarks(source, template), places, numbers

@@ -5,15 +5,14 @@ place (`merged_joint`), so that adding them up again gives SMPL's weights.
 """
 
 import numpy as np
+from scripts.build.open_body.hand_poses import FINGERS, LEFT_FINGER_JOINTS
 
 from scripts.build.open_body.rig import JOINTS, regress_point
 from scripts.build.open_body.source import Source
 from scripts.build.open_body.surface import nail_normals, skin_point
 
-FINGERS = ("index", "middle", "pinky", "ring", "thumb")
 # MakeHuman counts its fingers from the thumb.
 FINGER_NUMBER = {"thumb": 1, "index": 2, "middle": 3, "ring": 4, "pinky": 5}
-LEFT_FINGER_JOINTS = tuple(f"left_{finger}{k}" for finger in FINGERS for k in (1, 2, 3))
 FINGER_JOINTS = LEFT_FINGER_JOINTS + tuple(name.replace("left", "right") for name in LEFT_FINGER_JOINTS)
 EYES = ("left_eye_smplhf", "right_eye_smplhf")
 TREE_JOINTS = (*JOINTS[:22], "jaw", *EYES, *FINGER_JOINTS)

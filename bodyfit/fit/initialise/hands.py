@@ -1,0 +1,248 @@
+"""Where a hand starts: wrists and fingers fitted to its points alone, from several orientations and poses.
+
+A body's keypoints hardly tell how the forearm is turned, and a wrist that starts half a turn off never gets round. So a
+hand's 21 points are first explained by a hand without a body: of the mean poses of the hand prior each is turned the
+way that brings it nearest to the points, by a lift (Kabsch) or, without one, by scaled orthography (DeMenthon and Davis
+1995), whose mirror image in depth is tried too. The best go through some steps of the solver, and the cheapest stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import roma
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from bodyfit.body.hand_prior import load_hand_prior
+from bodyfit.fit.initialise.hand_tree import HAND_SIZE, pose_hand
+from bodyfit.fit.parts import HAND_POINTS
+from bodyfit.fit.residuals.hand_prior import HandLimits, HandPosePrior, hand_limits
+from bodyfit.fit.residuals.lift import centred_distance
+from bodyfit.fit.residuals.measured import distance
+from bodyfit.fit.residuals.mixture import MixturePrior
+from bodyfit.fit.residuals.reprojection import reprojected
+from bodyfit.solve import LMConfig, Normal, minimize
+
+__all__ = ["HandStarts", "SeenHands"]
+
+_STEPS = LMConfig(max_iterations=10, cost_tolerance=3e-3)
+_TURN_DEG = 45.0
+"""How far a hand is turned from where the forearm points, but for the turn about that, as a deviation."""
+_TWIST_DEG = 80.0
+"""The same about the forearm."""
+_PLACE_CM = 15.0
+"""How far a wrist is from where the body's keypoints put it."""
+_UNIT_CM = 2.0
+
+
+@dataclass(frozen=True)
+class SeenHands:
+    """What is seen of N hands of one side, and where the body puts them."""
+
+    rest: Float[Tensor, "N 21 3"]
+    """Points of the flat hand in the body's T-pose, metres."""
+    target: Float[Tensor, "N 21 2"]
+    """Normalised picture coordinates."""
+    weight: Float[Tensor, "N 21"]
+    scale: Float[Tensor, "N 21"]
+    """Units of the residual for one of these."""
+    lift_m: Float[Tensor, "N 21 3"]
+    lift_weight: Float[Tensor, "N 21"]
+    points_m: Float[Tensor, "N 21 3"]
+    points_weight: Float[Tensor, "N 21"]
+    wrist: Float[Tensor, "N 3"]
+    """Where the body puts the wrist, camera axes."""
+    R_forearm: Float[Tensor, "N 3 3"]
+    """How the forearm is turned."""
+    R_wrist: Float[Tensor, "N 3 3"]
+    """How the body's fit turns the wrist."""
+
+    def select(self, rows: Tensor) -> SeenHands:
+        """Some of the hands."""
+        return SeenHands(**{name: value[rows] for name, value in self.__dict__.items()})
+
+
+@dataclass(frozen=True)
+class _HandObjective:
+    """The objective of hands without a body; implements `solve.Problem`."""
+
+    seen: SeenHands
+    mixture: MixturePrior
+    axes: Float[Tensor, "15 3 3"]
+    limits: Float[Tensor, "15 3 2"]
+
+    def select(self, index: Int[Tensor, "N"]) -> _HandObjective:
+        return _HandObjective(self.seen.select(index), self.mixture, self.axes, self.limits)
+
+    def normal(self, x: Float[Tensor, "N 51"]) -> Normal:
+        hand, seen = pose_hand(self.seen.rest, x), self.seen
+        J = hand.jacobian().flatten(1, 2)
+        term = reprojected(hand.points, seen.target, seen.weight, seen.scale, 20.0)
+        cost, force, stiffness = term.cost, term.force, term.stiffness
+        assert stiffness is not None
+        if bool((seen.points_weight > 0).any()):
+            measured, w2 = distance(hand.points, seen.points_m, seen.points_weight, 8.0), 16.0
+            assert measured.stiffness is not None
+            cost, force = cost + w2 * measured.cost, force + w2 * measured.force
+            stiffness = stiffness + w2 * measured.stiffness
+        gradient = (force.flatten(1)[:, None] @ J)[:, 0]
+        H = J.mT @ (stiffness @ J.unflatten(1, (-1, 3))).flatten(1, 2)
+        if bool((seen.lift_weight > 0).any()):
+            lift = centred_distance(hand.points, seen.lift_m, seen.lift_weight, 6.0)
+            w2 = (_UNIT_CM / 1.2) ** 2
+            assert lift.stiffness is not None
+            assert lift.coupling is not None
+            left, right = (v.flatten(2) @ J for v in lift.coupling)
+            half = left.mT @ right
+            cost = cost + w2 * lift.cost
+            gradient = gradient + w2 * (lift.force.flatten(1)[:, None] @ J)[:, 0]
+            H = H + w2 * (J.mT @ (lift.stiffness @ J.unflatten(1, (-1, 3))).flatten(1, 2) - half - half.mT)
+        for w2, term in (
+            (HandPosePrior.weight**2, self.mixture(x[:, 6:])),
+            (HandLimits.weight**2, hand_limits(x[:, 6:], self.axes, self.limits)),
+        ):
+            cost = cost + w2 * term.cost
+            gradient[:, 6:] += w2 * term.gradient
+            H[:, 6:, 6:] += w2 * term.hessian
+        stiff = (100 * _UNIT_CM / _PLACE_CM) ** 2
+        off = x[:, :3] - seen.wrist
+        gradient[:, :3] += stiff * off
+        H[:, :3, :3].diagonal(dim1=1, dim2=2).add_(stiff)
+        return Normal(cost + stiff * off.square().sum(1), gradient, H)
+
+
+class HandStarts:
+    """Starts of the left (0) or the right (1) hand, for one model's type and device."""
+
+    def __init__(self, side: int, dtype: torch.dtype, device: torch.device) -> None:
+        prior = load_hand_prior()[side]
+        self.mixture = MixturePrior(prior, dtype=dtype, device=device)
+        self.axes, self.limits = (
+            torch.as_tensor(value, dtype=dtype, device=device) for value in (prior.axes, prior.limits)
+        )
+        relaxed = torch.as_tensor(prior.relaxed, dtype=dtype, device=device)
+        self.templates = torch.cat([relaxed[None], self.mixture.means])
+        self.forearm = torch.tensor([1.0 if side == 0 else -1.0, 0.0, 0.0], dtype=dtype, device=device)
+        """The way from the elbow to the wrist in the T-pose."""
+
+    def __call__(self, seen: SeenHands) -> tuple[Float[Tensor, "N 51"], Float[Tensor, "N"]]:
+        """The variables of each hand and their cost."""
+        starts, usable = self._candidates(seen)
+        n, k = starts.shape[:2]
+        rows = usable.flatten().nonzero()[:, 0]
+        objective = _HandObjective(seen.select(rows // k), self.mixture, self.axes, self.limits)
+        x, summary = minimize(objective, starts.flatten(0, 1)[rows], _STEPS)
+        odd = self._turned_oddly(seen.select(rows // k), x)
+        cost = starts.new_full((n * k,), torch.inf).index_copy(
+            0, rows, torch.nan_to_num(summary.cost, nan=torch.inf) + odd
+        )
+        best = cost.view(n, k).argmin(1) + k * torch.arange(n, device=x.device)
+        every = starts.flatten(0, 1).index_copy(0, rows, x)
+        return every[best], cost[best]
+
+    def _turned_oddly(self, seen: SeenHands, x: Float[Tensor, "N 51"]) -> Float[Tensor, "N"]:
+        """What a wrist's turn against the forearm costs, squared residuals."""
+        D = seen.R_forearm.mT @ roma.rotvec_to_rotmat(x[:, 3:6])
+        swing, twist = swing_twist(D, self.forearm)
+        z = (swing / torch.pi * 180 / _TURN_DEG).square() + (twist / torch.pi * 180 / _TWIST_DEG).square()
+        return _UNIT_CM**2 * z
+
+    def _candidates(self, seen: SeenHands) -> tuple[Float[Tensor, "N K 51"], Bool[Tensor, "N K"]]:
+        """Starts of each hand, and which are any use."""
+        n, t = len(seen.rest), len(self.templates)
+        flat = torch.zeros(n * t, HAND_SIZE, dtype=seen.rest.dtype, device=seen.rest.device)
+        flat[:, 6:] = self.templates.repeat(n, 1)
+        models = pose_hand(seen.rest.repeat_interleave(t, 0), flat).points.view(n, t, HAND_POINTS, 3)
+        lifted = (seen.lift_weight > 0).sum(1) >= 4
+        measured = (seen.points_weight > 0).sum(1) >= 4
+        solid = torch.where(measured[:, None, None], seen.points_m, seen.lift_m)
+        solid_weight = torch.where(measured[:, None], seen.points_weight, seen.lift_weight)
+        R_lift, off = _kabsch(models, solid, solid_weight)
+        by_lift = _best(R_lift, off, 1)
+        R_flat, off = self._orthographic(seen, models)
+        shown = (seen.weight > 0).sum(1) >= 4
+        by_picture = _best(R_flat.flatten(1, 2), off.repeat_interleave(2, 1), 3)
+        as_is = seen.R_wrist[:, None], torch.zeros(n, 1, dtype=torch.int64, device=flat.device)
+        R = torch.cat([as_is[0], by_lift[0], by_picture[0]], 1)
+        template = torch.cat([as_is[1], by_lift[1], by_picture[1] // 2], 1)
+        solid_seen = lifted | measured
+        usable = torch.stack([shown | solid_seen, solid_seen, shown, shown & ~solid_seen, shown & ~solid_seen], 1)
+        usable[:, 0] |= ~usable.any(1)
+        x = flat.new_zeros(n, R.shape[1], HAND_SIZE)
+        x[..., 3:6] = roma.rotmat_to_rotvec(R)
+        x[..., 6:] = self.templates[template]
+        x[..., :3] = self._places(seen, measured, x)
+        return x, usable
+
+    def _places(
+        self, seen: SeenHands, measured: Bool[Tensor, "N"], x: Float[Tensor, "N K 51"]
+    ) -> Float[Tensor, "N K 3"]:
+        """Where wrists are: at the body's depth, so that the hand's middle is where it is seen."""
+        n, k = x.shape[:2]
+        hand = pose_hand(seen.rest.repeat_interleave(k, 0), x.flatten(0, 1)).points.view(n, k, HAND_POINTS, 3)
+        depth = seen.wrist[:, None, 2:].clamp_min(0.2)
+        w = seen.weight[:, None, :, None]
+        middle = (w * seen.target[:, None] * depth[:, None]).sum(2) / w.sum(2).clamp_min(1e-6)
+        own = (w * hand[..., :2]).sum(2) / w.sum(2).clamp_min(1e-6)
+        place = torch.cat([middle - own, depth.expand(n, k, 1)], 2)
+        place = torch.where((seen.weight > 0).any(1)[:, None, None], place, seen.wrist[:, None])
+        w = seen.points_weight[:, None, :, None]
+        offset = (w * (seen.points_m[:, None] - hand)).sum(2) / w.sum(2).clamp_min(1e-6)
+        return torch.where(measured[:, None, None], offset, place)
+
+    def _orthographic(
+        self, seen: SeenHands, models: Float[Tensor, "N T 21 3"]
+    ) -> tuple[Float[Tensor, "N T 2 3 3"], Float[Tensor, "N T"]]:
+        """The turn of each template that brings it nearest to the picture, and that of its mirror image in depth;
+        and how far off its points are then, in parts of the hand."""
+        w = seen.weight[:, None, :, None]
+        total = w.sum(2, keepdim=True).clamp_min(1e-6)
+        X = models - (w * models).sum(2, keepdim=True) / total
+        u = seen.target[:, None] - (w * seen.target[:, None]).sum(2, keepdim=True) / total
+        A = X.mT @ (w * X)
+        A = A + 1e-3 * A.diagonal(dim1=2, dim2=3).sum(2)[..., None, None] * torch.eye(3).to(A)
+        M = torch.linalg.solve_ex(A, X.mT @ (w * u))[0].mT  # (N, T, 2, 3)
+        U, S, V = torch.linalg.svd(M, full_matrices=False)
+        rows = U @ V
+        R = torch.cat([rows, torch.linalg.cross(rows[..., :1, :], rows[..., 1:, :], dim=-1)], -2)
+        size = S.mean(-1)[..., None, None]
+        off = (w * (size * X @ rows.mT - u).square()).sum((2, 3)) / (w * u.square()).sum((2, 3)).clamp_min(1e-12)
+        normal = torch.linalg.eigh(A)[1][..., :1]  # of the plane that the template is nearest to
+        mirror = torch.eye(3).to(A) - 2 * normal @ normal.mT
+        turned = torch.diag(torch.tensor([1.0, 1.0, -1.0])).to(A) @ R @ mirror
+        return torch.stack([R, turned], 2), off
+
+
+def swing_twist(R: Float[Tensor, "N 3 3"], axis: Float[Tensor, "3"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+    """How far a rotation turns away from an axis and about it, radians."""
+    q = roma.rotmat_to_unitquat(R)
+    assert isinstance(q, Tensor)
+    along = (q[:, :3] * axis).sum(1)
+    twist = 2 * torch.atan2(along, q[:, 3])
+    twist = torch.remainder(twist + torch.pi, 2 * torch.pi) - torch.pi
+    swing = 2 * (along.square() + q[:, 3].square()).sqrt().clamp(max=1).acos()
+    return swing, twist
+
+
+def _kabsch(
+    models: Float[Tensor, "N T K 3"], points: Float[Tensor, "N K 3"], weight: Float[Tensor, "N K"]
+) -> tuple[Float[Tensor, "N T 3 3"], Float[Tensor, "N T"]]:
+    """The rotation that brings each model nearest to points, both about their means, and how far off it stays."""
+    w = weight[:, None, :, None]
+    total = w.sum(2, keepdim=True).clamp_min(1e-6)
+    X = models - (w * models).sum(2, keepdim=True) / total
+    Y = points[:, None] - (w * points[:, None]).sum(2, keepdim=True) / total
+    size = ((w * X.square()).sum((2, 3)) / (w * Y.square()).sum((2, 3)).clamp_min(1e-12)).sqrt()[..., None, None]
+    R = roma.special_procrustes((size * Y).mT @ (w * X) + 1e-9 * torch.eye(3).to(X))
+    assert isinstance(R, Tensor)
+    return R, (w * (X @ R.mT - size * Y).square()).sum((2, 3))
+
+
+def _best(
+    R: Float[Tensor, "N M 3 3"], off: Float[Tensor, "N M"], count: int
+) -> tuple[Float[Tensor, "N C 3 3"], Int[Tensor, "N C"]]:
+    """The candidates that are least off, and which these are."""
+    chosen = off.topk(min(count, off.shape[1]), 1, largest=False).indices
+    return R.gather(1, chosen[..., None, None].expand(-1, -1, 3, 3)), chosen

@@ -1,0 +1,230 @@
+"""What is known of hands and faces: as users give it, checked, and as the residuals read it.
+
+Points of both hands go together, the left hand's 21 before the right's; of several cameras, camera after camera.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bodyfit.errors import OptionError, ShapeError
+from bodyfit.geometry.camera import CalibratedCamera, Camera
+
+__all__ = ["FACE_COUNTS", "HAND_POINTS", "PartEvidence", "PartInput", "PartObservations", "check_parts"]
+
+Array: TypeAlias = Float[Tensor, "..."] | Float[np.ndarray, "..."]
+
+HAND_POINTS = 21
+"""The wrist, then thumb, index, middle, ring and little finger, four each from the palm to the tip."""
+FACE_COUNTS = (468, 478, 68, 70)
+"""Points of a face: MediaPipe's mesh without or with irises, iBUG's markup without or with pupils."""
+_REST_PX, _SURE_PX = 20.0, 30.0
+"""A palm of fewer pixels says nothing of its fingers, one of more says all that it shows."""
+_REST_FACE_PX, _SURE_FACE_PX = 24.0, 48.0
+"""The same of a face's height."""
+_PALM = (0, 5, 17)
+"""The wrist and the knuckles of index and little finger."""
+
+
+@dataclass(frozen=True)
+class PartInput:
+    """The fields of `Evidence` that are about hands and faces, as they are given."""
+
+    hands: Array | None = None
+    hands_lift: Array | None = None
+    hands_points3d: Array | None = None
+    face: Array | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is any."""
+        return any(getattr(self, f.name) is not None for f in fields(self))
+
+
+@dataclass(frozen=True)
+class PartEvidence:
+    """The same checked, on the model's device; missing is NaN, or a confidence of 0."""
+
+    hands: Float[Tensor, "B CH 3"] | None = None
+    """x px, y px, confidence of 42 points a camera."""
+    hands_target: Float[Tensor, "B CH 2"] | None = None
+    """Their directions (x / z, y / z) from their camera, undistorted."""
+    hands_focal_px: Float[Tensor, "B CH"] | None = None
+    """Pixels that one unit of these is."""
+    hands_lift_m: Float[Tensor, "B 42 3"] | None = None
+    """Each hand's 3D points about any origin, camera axes."""
+    hands_points_m: Float[Tensor, "B 42 3"] | None = None
+    """Measured places of hand points, camera axes."""
+    face: Float[Tensor, "B CF 3"] | None = None
+    """x px, y px, confidence of the points of a face, camera after camera."""
+    face_target: Float[Tensor, "B CF 2"] | None = None
+    face_focal_px: Float[Tensor, "B CF"] | None = None
+
+    def select(self, rows: Tensor) -> PartEvidence:
+        """That of some people."""
+        return PartEvidence(**_some(self, rows))
+
+    def observations(self, cameras: int, least: float, noise_px: float) -> PartObservations:
+        """What the residuals read, missing zeroed; the depth, with which centimetres go, is not known yet. Confidences
+        below `least` are left out."""
+        seen = PartObservations(noise_px=noise_px)
+        if self.hands is not None and self.hands_target is not None:
+            weight = _weight(self.hands, least)
+            each = weight.unflatten(1, (-1, HAND_POINTS)), self.hands[..., :2].unflatten(1, (-1, HAND_POINTS))
+            weight = (each[0] * _large_enough(*each)[..., None]).flatten(1)
+            target = torch.where(weight[..., None] > 0, self.hands_target, 0.0)
+            seen = seen.with_(hands_target=target, hands_weight=weight, hands_focal_px=self.hands_focal_px)
+        for name in ("hands_lift_m", "hands_points_m"):
+            value = getattr(self, name)
+            if value is not None:
+                known = torch.isfinite(value).all(2)
+                if name == "hands_lift_m" and seen.hands_weight is not None:
+                    # A lift is as sure as the points in the picture that it comes with.
+                    known = known * seen.hands_weight.unflatten(1, (cameras, -1)).amax(1)
+                value = torch.where(known[..., None] > 0, value, 0.0)
+                weight_name = name.removesuffix("_m") + "_weight"
+                seen = seen.with_(**{name: value, weight_name: known.to(value.dtype)})
+        if self.face is not None and self.face_target is not None:
+            weight = _weight(self.face, least).unflatten(1, (cameras, -1))
+            y = torch.where(weight > 0, self.face[..., 1].unflatten(1, (cameras, -1)), torch.nan)
+            height = _spread(y)
+            sure = ((height - _REST_FACE_PX) / (_SURE_FACE_PX - _REST_FACE_PX)).clamp(0, 1)
+            weight = (weight * sure[..., None]).flatten(1)
+            target = torch.where(weight[..., None] > 0, self.face_target, 0.0)
+            seen = seen.with_(face_target=target, face_weight=weight, face_focal_px=self.face_focal_px)
+        return seen
+
+
+@dataclass(frozen=True)
+class PartObservations:
+    """What was seen of hands and faces, as the residuals read it: what is missing is 0 with weight 0."""
+
+    noise_px: float = 1.0
+    """How well a detector places a point of a hand or a face."""
+    hands_target: Float[Tensor, "B CH 2"] | None = None
+    """Normalised picture coordinates."""
+    hands_weight: Float[Tensor, "B CH"] | None = None
+    """Confidence, less where a hand is small; 0 where missing."""
+    hands_focal_px: Float[Tensor, "B CH"] | None = None
+    hands_lift_m: Float[Tensor, "B 42 3"] | None = None
+    hands_lift_weight: Float[Tensor, "B 42"] | None = None
+    hands_points_m: Float[Tensor, "B 42 3"] | None = None
+    hands_points_weight: Float[Tensor, "B 42"] | None = None
+    face_target: Float[Tensor, "B CF 2"] | None = None
+    face_weight: Float[Tensor, "B CF"] | None = None
+    face_focal_px: Float[Tensor, "B CF"] | None = None
+    depth_cm: Float[Tensor, "B C"] | None = None
+    """How far the person is from each camera, centimetres."""
+
+    def with_(self, **values: Tensor | None) -> PartObservations:
+        """The same with other values."""
+        return PartObservations(**{**{f.name: getattr(self, f.name) for f in fields(self)}, **values})
+
+    def select(self, index: Tensor) -> PartObservations:
+        """That of some people."""
+        return PartObservations(**_some(self, index))
+
+    def hand_shown(self) -> Float[Tensor, "B 2"]:
+        """How surely each hand is seen at best, in the pictures or by measured points; 0 for not at all."""
+        found = [
+            weight.unflatten(1, (-1, 2, HAND_POINTS)).amax((1, 3))
+            for weight in (self.hands_weight, self.hands_points_weight)
+            if weight is not None
+        ]
+        if not found:
+            like = self.face_weight
+            assert like is not None
+            return like.new_zeros(len(like), 2)
+        return torch.stack(found).amax(0)
+
+
+def _some(record: PartEvidence | PartObservations, rows: Tensor) -> dict:
+    return {
+        f.name: value[rows] if isinstance(value := getattr(record, f.name), Tensor) else value for f in fields(record)
+    }
+
+
+def _weight(xyc: Float[Tensor, "B N 3"], least: float) -> Float[Tensor, "B N"]:
+    confidence = torch.nan_to_num(xyc[..., 2], nan=0.0)
+    there = (confidence >= least) & torch.isfinite(xyc).all(2)
+    return torch.where(there, confidence.clamp(max=1), 0.0)
+
+
+def _large_enough(weight: Float[Tensor, "B N 21"], xy: Float[Tensor, "B N 21 2"]) -> Float[Tensor, "B N"]:
+    """1 for a palm that is large enough in the picture to tell of its fingers, down to 0 for one that is not; hands
+    without a whole palm are taken by how far their points lie apart, which is twice a palm."""
+    palm = xy[:, :, list(_PALM)]
+    whole = (weight[:, :, list(_PALM)] > 0).all(2)
+    sides = torch.stack([(palm[:, :, i] - palm[:, :, j]).norm(dim=2) for i, j in ((0, 1), (1, 2), (2, 0))]).amax(0)
+    shown = torch.where((weight > 0)[..., None], xy, torch.nan)
+    apart = torch.maximum(_spread(shown[..., 0]), _spread(shown[..., 1]))
+    size = torch.where(whole, torch.nan_to_num(sides), 0.5 * apart)
+    return ((size - _REST_PX) / (_SURE_PX - _REST_PX)).clamp(0, 1)
+
+
+def _spread(values: Float[Tensor, "*B N"]) -> Float[Tensor, "*B"]:
+    """The largest less the smallest number that is not NaN; 0 where there is none."""
+    high, low = torch.nan_to_num(values, nan=-torch.inf).amax(-1), torch.nan_to_num(values, nan=torch.inf).amin(-1)
+    return torch.where(high >= low, high - low, 0.0)
+
+
+def check_parts(
+    given: PartInput, camera: Camera, cameras: Sequence[CalibratedCamera] | None, batch: int, like: Tensor
+) -> PartEvidence:
+    """What is known of hands and faces, checked. Raises `ShapeError` and `OptionError`."""
+    n_c = 1 if cameras is None else len(cameras)
+    views = () if cameras is None else (n_c,)
+    values: dict[str, Tensor | None] = {}
+    if given.hands is not None:
+        xyc = _shaped("hands", given.hands, (batch, *views, 2, HAND_POINTS, 3), like)
+        values["hands"] = xyc.flatten(1, -2)
+        values["hands_target"], values["hands_focal_px"] = _directions(values["hands"], camera, cameras)
+    for name, own in (("hands_lift", "hands_lift_m"), ("hands_points3d", "hands_points_m")):
+        value = getattr(given, name)
+        if value is not None:
+            values[own] = _shaped(name, value, (batch, 2, HAND_POINTS, 3), like).flatten(1, 2)
+    if given.face is not None:
+        face = torch.as_tensor(given.face)
+        if face.ndim < 2 or face.shape[-2] not in FACE_COUNTS:
+            counts = ", ".join(map(str, FACE_COUNTS))
+            raise ShapeError(f"face must have {counts} points of x, y, confidence, got {tuple(face.shape)}")
+        xyc = _shaped("face", face, (batch, *views, face.shape[-2], 3), like)
+        values["face"] = xyc.flatten(1, -2)
+        values["face_target"], values["face_focal_px"] = _directions(values["face"], camera, cameras)
+    for name in ("hands", "face"):
+        value = values.get(name)
+        if value is not None and bool(
+            (torch.isfinite(value[..., 2]) & ((value[..., 2] > 1.5) | (value[..., 2] < 0))).any()
+        ):
+            raise OptionError(f"confidences must lie in [0, 1]; scale the third column of {name}")
+    return PartEvidence(**values)
+
+
+def _shaped(name: str, value: object, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    found = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    if tuple(found.shape) != shape:
+        raise ShapeError(
+            f"{name} must be {shape} (people, cameras if calibrated, left and right), got {tuple(found.shape)}"
+        )
+    return found
+
+
+def _directions(
+    xyc: Float[Tensor, "B N 3"], camera: Camera, cameras: Sequence[CalibratedCamera] | None
+) -> tuple[Float[Tensor, "B N 2"], Float[Tensor, "B N"]]:
+    """The directions of points from their camera, and the pixels that one unit of them is."""
+    if cameras is None:
+        focal = camera.focal_px[:, None].expand(xyc.shape[:2])
+        return (xyc[..., :2] - camera.principal_point_px[:, None]) / focal[..., None], focal
+    views = torch.nan_to_num(xyc[..., :2], nan=0.0, posinf=0.0, neginf=0.0).unflatten(1, (len(cameras), -1))
+    pixels = views.double().cpu().numpy()
+    target = np.stack([c.normalised(pixels[:, i]) for i, c in enumerate(cameras)], 1)
+    focal = xyc.new_tensor([c.focal_px for c in cameras])[:, None].expand(views.shape[1:3]).flatten()
+    return torch.from_numpy(target).to(xyc).flatten(1, 2), focal.expand(len(xyc), -1)

@@ -1,0 +1,188 @@
+"""Hands and face with the body: everything that was seen of a person, fitted at once from where the body's fit ended.
+
+The body comes first, by itself, as it always does; hands start from fits of their own (`initialise/hands.py`). Then all
+variables, those of the body too, go down the objective of everything together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import roma
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from bodyfit.body.points.posed import Points, PosedTree, pose_tree
+from bodyfit.errors import OptionError
+from bodyfit.fit.config import FitConfig, StageConfig
+from bodyfit.fit.initialise.hands import HandStarts, SeenHands, swing_twist
+from bodyfit.fit.objective import BodyTerms, StageObjective
+from bodyfit.fit.observations import Observations
+from bodyfit.fit.outcome import Outcome
+from bodyfit.fit.parts import HAND_POINTS, PartEvidence
+from bodyfit.fit.residuals.hands import HAND_SCALE, hand_noise_scale
+from bodyfit.fit.variables import Variables
+from bodyfit.geometry.rotation import so3_exp
+from bodyfit.skeleton import hand_entries, layout_names
+from bodyfit.solve import LMConfig, LMSummary, minimize
+
+__all__ = ["WholeBody"]
+
+_SIDES = ("left", "right")
+_ELBOW_SHARE, _ELBOW_MOST = 0.5, 0.8
+"""How much of the turn of a hand about its forearm the elbow takes, and at most, radians."""
+
+
+class WholeBody:
+    """The fit of hands and face with the body, for one model, layout and configuration."""
+
+    def __init__(self, body: BodyTerms, layout: str, config: FitConfig) -> None:
+        model = body.model
+        if "left_hand_pose" not in dict(model.kind.poses):
+            raise OptionError(
+                f"hands are seen, and the model {model.name} has no fingers: load 'open-h' or 'open-x', or an SMPL-H"
+                " or SMPL-X file"
+            )
+        if model.num_pca_comps is not None:
+            raise OptionError("fingers are fitted as angles: load the model without num_pca_comps")
+        hands = Points(model, [entry for side in _SIDES for entry in hand_entries(side)], whole=True)
+        blocks = (*config.blocks, HAND_SCALE)
+        setup, more = body.setup, {"blocks": blocks, "backend": config.backend}
+        self.terms = BodyTerms(model, setup.points, setup.prior, setup.points3d, hands=hands, **more)
+        self.outcome = Outcome(self.terms, layout)
+        self.model, self.config = model, config
+        self.stage: StageConfig = replace(config.stages[-1], lm=LMConfig(max_iterations=30, cost_tolerance=1e-4))
+        self.joints = Points(model, [{name: 1.0} for name in model.skeleton.names], whole=True)
+        self.starts = [HandStarts(side, model.dtype, model.device) for side in range(2)]
+        names = layout_names(layout)
+        self.of_hand = torch.tensor(
+            [[_is_of_hand(name, side) for name in names] for side in _SIDES], device=model.device
+        )
+        """Which keypoints of the body's layout are points of each hand."""
+
+    @property
+    def layout(self) -> Variables:
+        """The table of all variables."""
+        return self.terms.layout
+
+    def observations(self, seen: Observations, parts: PartEvidence, depth_cm: Float[Tensor, "B C"]) -> Observations:
+        """What was seen with hands and face. Keypoints of the body that are points of a hand that is seen are left out:
+        the hand's own tell more."""
+        found = parts.observations(depth_cm.shape[1], self.config.min_confidence, self.config.noise_px / 2)
+        found = found.with_(depth_cm=depth_cm)
+        fingers = ((found.hand_shown() > 0).to(seen.weight) @ self.of_hand.to(seen.weight)) > 0
+        weight = torch.where(fingers.repeat(1, depth_cm.shape[1]), 0.0, seen.weight)
+        lift = seen.lift_weight
+        return replace(
+            seen, parts=found, weight=weight, lift_weight=None if lift is None else torch.where(fingers, 0.0, lift)
+        )
+
+    def start(self, body: Float[Tensor, "B N"], variables: Variables, seen: Observations) -> Float[Tensor, "B D"]:
+        """All variables from those of the body's fit, with hands as their own points want them."""
+        assert seen.parts is not None
+        layout, parts = self.layout, seen.parts
+        relaxed = {name: starts.templates[:1] for name, starts in zip(_SIDES, self.starts, strict=True)}
+        means = {side: self.model.hand_means[i] for i, side in enumerate(_SIDES)}
+        x = layout.pack(
+            {**variables.unpack(body)}
+            | {f"{s}_hand_pose": (relaxed[s] - means[s]).expand(len(body), -1) for s in _SIDES}
+        )
+        shown = parts.hand_shown() > 0
+        for i in range(len(_SIDES)):
+            rows = shown[:, i].nonzero()[:, 0]
+            if len(rows):
+                x[rows] = self._with_hand(x[rows], i, seen.select(rows))
+        return x
+
+    def _with_hand(self, x: Float[Tensor, "N D"], i: int, seen: Observations) -> Float[Tensor, "N D"]:
+        """The variables with one hand, its wrist and its elbow's twist from a fit of the hand alone."""
+        side, layout, skeleton = _SIDES[i], self.layout, self.model.skeleton
+        elbow, wrist = skeleton.index(f"{side}_elbow"), skeleton.index(f"{side}_wrist")
+        stage = StageObjective(self.terms, self.stage, seen)
+        tree = stage.tree(x)
+        R_elbow = tree.R_world[:, elbow]
+        hand, _ = self.starts[i](self._seen_hands(x, i, seen, tree))
+        D = R_elbow.mT @ so3_exp(hand[:, 3:6])
+        axis = self.starts[i].forearm
+        _, twist = swing_twist(D, axis)
+        share = (_ELBOW_SHARE * twist).clamp(-_ELBOW_MOST, _ELBOW_MOST)
+        shared = so3_exp(share[:, None] * axis)
+        local = layout.rotvecs(x)
+        local[:, elbow] = _log(so3_exp(local[:, elbow]) @ shared)
+        local[:, wrist] = _log(shared.mT @ D)
+        local[:, self.finger_joints(side)] = hand[:, 6:].unflatten(1, (-1, 3))
+        return layout.put_rotvecs(x, local)
+
+    def finger_joints(self, side: str) -> list[int]:
+        """The joints of a hand's pose, in its order."""
+        return list(self.layout.block(f"{side}_hand_pose").joints)
+
+    def _seen_hands(
+        self,
+        x: Float[Tensor, "N D"],
+        i: int,
+        seen: Observations,
+        tree: PosedTree,
+    ) -> SeenHands:
+        """What is seen of one hand by the first camera, and where the body is."""
+        parts, hands, n = seen.parts, self.terms.setup.hands, len(x)
+        assert parts is not None
+        assert hands is not None
+        own = slice(HAND_POINTS * i, HAND_POINTS * (i + 1))
+        coefficients = self.layout.coefficients(x)
+        still = pose_tree(self.model, coefficients, 0 * self.layout.rotvecs(x))
+        rest = hands.place(still, coefficients).positions[:, own]
+        elbow, wrist = (self.model.skeleton.index(f"{_SIDES[i]}_{joint}") for joint in ("elbow", "wrist"))
+
+        def of_hand(value: Tensor | None, *columns: int) -> Tensor:
+            if value is None:
+                return x.new_zeros(n, HAND_POINTS, *columns)
+            return value[:, own]
+
+        target, weight = of_hand(parts.hands_target, 2), of_hand(parts.hands_weight)
+        scale = x.new_ones(n, HAND_POINTS) if parts.hands_target is None else hand_noise_scale(parts)[:, own]
+        return SeenHands(
+            rest=rest,
+            target=target,
+            weight=weight,
+            scale=scale,
+            lift_m=of_hand(parts.hands_lift_m, 3),
+            lift_weight=of_hand(parts.hands_lift_weight),
+            points_m=of_hand(parts.hands_points_m, 3),
+            points_weight=of_hand(parts.hands_points_weight),
+            wrist=tree.joints[:, wrist] + x[:, self.layout["transl"]],
+            R_forearm=tree.R_world[:, elbow],
+            R_wrist=tree.R_world[:, wrist],
+        )
+
+    def observed(self, seen: Bool[Tensor, "B J"], parts: PartEvidence) -> Bool[Tensor, "B N"]:
+        """Which of all joints evidence bears on, from those of the body."""
+        found = parts.observations(1, self.config.min_confidence, 1.0)
+        rest = torch.zeros(len(seen), self.model.num_joints - seen.shape[1], dtype=torch.bool, device=seen.device)
+        out = torch.cat([seen, rest], 1)
+        shown = found.hand_shown() > 0
+        for i, side in enumerate(_SIDES):
+            out[:, self.finger_joints(side)] = shown[:, i, None]
+        return out
+
+    def descend(
+        self, x: Float[Tensor, "B D"], seen: Observations
+    ) -> tuple[Float[Tensor, "B D"], LMSummary, StageObjective]:
+        """The minimum from a start."""
+        objective = StageObjective(self.terms, self.stage, seen)
+        x, summary = minimize(objective, x, self.stage.lm, eliminate=self.layout.eliminated)
+        return x, summary, objective
+
+
+def _log(R: Float[Tensor, "N 3 3"]) -> Float[Tensor, "N 3"]:
+    found = roma.rotmat_to_rotvec(R)
+    assert isinstance(found, Tensor)
+    return found
+
+
+def _is_of_hand(name: str, side: str) -> bool:
+    parts = name.split("_")
+    return parts[0] == side and (
+        parts[1] in ("thumb", "index", "middle", "ring", "pinky") or name.endswith("wrist_root")
+    )

@@ -1,0 +1,304 @@
+"""Hands in a fit: derivatives of their points and residuals, what is not seen, left and right, what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import roma
+import torch
+from conftest import tiny_assets
+
+import bodyfit
+from bodyfit.body.hand_prior import load_hand_prior
+from bodyfit.body.model import BodyModel
+from bodyfit.body.points.posed import Points, VertexSum, pose_tree
+from bodyfit.errors import OptionError, ShapeError
+from bodyfit.fit.config import StageConfig
+from bodyfit.fit.fitter import Fitter
+from bodyfit.fit.initialise.hand_tree import HAND_SIZE, pose_hand
+from bodyfit.fit.objective import StageObjective
+from bodyfit.fit.observations import Observations
+from bodyfit.fit.parts import PartObservations
+from bodyfit.fit.variables import Variables
+from bodyfit.geometry.camera import Camera
+from bodyfit.skeleton import hand_entries, layout_names, mirrored_rows
+
+F64 = torch.float64
+ON_PARTS = ("hands", "hands_lift", "hands_points", "hand_pose", "hand_limits", "hand_scale")
+"""The residuals about hands and faces."""
+SIZE, FOCAL_PX = (1000, 1000), 1000.0
+
+
+@pytest.fixture(scope="module")
+def tiny() -> BodyModel:
+    return BodyModel(tiny_assets("smplx", posedirs="dense"), dtype=F64)
+
+
+@pytest.fixture(scope="module")
+def open_x() -> BodyModel:
+    return bodyfit.load_model("open-x")
+
+
+@pytest.fixture(scope="module")
+def fitter(open_x) -> Fitter:
+    return Fitter(model=open_x, layout="openpose25")
+
+
+def differences(fn, x: torch.Tensor, step: float = 1e-6) -> torch.Tensor:
+    """Central differences of a function of one person's variables (1, D), all columns in one batch; (1, ..., D)."""
+    n = x.shape[1]
+    moved = step * torch.eye(n, dtype=x.dtype)
+    values = fn(torch.cat([x + moved, x - moved]))
+    return ((values[:n] - values[n:]) / (2 * step)).movedim(0, -1)[None]
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(5)
+
+
+def some_x(layout: Variables, scale: float = 0.3, batch: int = 1) -> torch.Tensor:
+    x = scale * torch.randn(batch, layout.size, generator=generator(), dtype=F64)
+    return layout.put(x, transl=x[:, layout["transl"]] + torch.tensor([0.0, 0.0, 3.0], dtype=F64))
+
+
+def test_points_of_the_whole_body_are_the_models_and_have_its_derivatives(tiny):
+    layout = Variables.of(tiny, whole=True)
+    on_skin = VertexSum((3, 40, 200), (0.2, 0.3, 0.5))
+    points = Points(tiny, [{"left_index3": 1.0}, {"jaw": 0.5, "right_thumb2": 0.5}, on_skin], whole=True)
+    x = some_x(layout)
+
+    def place(x: torch.Tensor):
+        return points.place(pose_tree(tiny, layout.coefficients(x), layout.rotvecs(x)), layout.coefficients(x))
+
+    body = tiny(**layout.params(x))
+    names, placed = tiny.skeleton, place(x)
+    want = torch.stack(
+        [
+            body.joints[:, names.index("left_index3")],
+            0.5 * (body.joints[:, names.index("jaw")] + body.joints[:, names.index("right_thumb2")]),
+            0.2 * body.vertices[:, 3] + 0.3 * body.vertices[:, 40] + 0.5 * body.vertices[:, 200],
+        ],
+        1,
+    )
+    torch.testing.assert_close(placed.positions + x[:, None, layout["transl"]], want)
+    got = torch.zeros(1, 3, 3, layout.size, dtype=F64)
+    got[..., list(layout.point_columns(points.joints, points.coefficients))] = placed.jacobian()
+
+    def flat(x: torch.Tensor) -> torch.Tensor:
+        return (place(x).positions + x[:, None, layout["transl"]]).flatten(1)
+
+    torch.testing.assert_close(got.flatten(1, 2), differences(flat, x), atol=1e-7, rtol=0)
+
+
+def objective_of(tiny: BodyModel, name: str, cameras: int = 1) -> tuple[StageObjective, torch.Tensor]:
+    """An objective of one residual about hands or face, with all the evidence that there can be, and a place."""
+    g, batch = generator(), 1
+    fitter = Fitter(model=tiny, layout="coco17")
+    layout = fitter.whole.layout
+    x = some_x(layout, 0.2, batch)
+    hands = fitter.whole.terms.setup.hands
+    assert hands is not None
+    at = hands.place(pose_tree(tiny, layout.coefficients(x), layout.rotvecs(x)), layout.coefficients(x)).positions
+    at = at + x[:, None, layout["transl"]]
+
+    def near(*shape: int, by: float = 0.03) -> torch.Tensor:
+        return by * torch.randn(*shape, generator=g, dtype=F64)
+
+    parts = PartObservations(
+        hands_target=at[..., :2] / at[..., 2:] + near(batch, 42, 2),
+        hands_weight=torch.rand(batch, 42, generator=g, dtype=F64),
+        hands_focal_px=torch.full((batch, 42), 900.0, dtype=F64),
+        hands_lift_m=1.2 * at + near(batch, 42, 3),
+        hands_lift_weight=torch.rand(batch, 42, generator=g, dtype=F64),
+        hands_points_m=at + near(batch, 42, 3),
+        hands_points_weight=torch.ones(batch, 42, dtype=F64),
+        depth_cm=torch.full((batch, 1), 300.0, dtype=F64),
+    )
+    none = torch.zeros(batch, 17, dtype=F64)
+    seen = Observations(torch.zeros(batch, 17, 2, dtype=F64), none, none[:, 0] + 1, parts=parts)
+    weights = {"reprojection": 0.0, **dict.fromkeys(ON_PARTS, 0.0), name: 1.3}
+    stage = StageConfig(pose=0.0, shape=0.0, points=0.0, height=0.0, previous=0.0, weights=weights)
+    return StageObjective(fitter.whole.terms, stage, seen), x
+
+
+@pytest.mark.parametrize("name", ON_PARTS)
+def test_the_gradient_is_that_of_the_cost(name, tiny):
+    objective, x = objective_of(tiny, name)
+    assert list(objective.weights) == [name]
+    layout = objective.terms.layout
+    if name == "hand_limits":  # beyond them
+        x = layout.put(x, **{f"{side}_hand_pose": 8 * x[:, layout[f"{side}_hand_pose"]] for side in ("left", "right")})
+    every = objective.select(torch.zeros(2 * layout.size, dtype=torch.int64))
+    normal, want = objective.reference(x), differences(lambda x: every.reference(x).cost, x)
+    if name in ("hands", "hands_lift", "hands_points"):  # whose betas do not answer
+        want[:, layout["betas"]] = 0
+    assert want.abs().max() > 0
+    torch.testing.assert_close(2 * normal.gradient, want, atol=1e-6 * float(want.abs().max()), rtol=0)
+    eigenvalues = torch.linalg.eigvalsh(normal.hessian)
+    assert (eigenvalues.amin(1) > -1e-8 * eigenvalues.amax(1)).all()
+
+
+def test_a_hand_by_itself_is_that_of_the_body(tiny):
+    """The tree that starts are found with poses fingers as the model does, and has the derivatives."""
+    fitter = Fitter(model=tiny, layout="coco17")
+    layout, hands = fitter.whole.layout, fitter.whole.terms.setup.hands
+    assert hands is not None
+    x = some_x(layout)
+    tree = pose_tree(tiny, layout.coefficients(x), layout.rotvecs(x))
+    still = pose_tree(tiny, layout.coefficients(x), 0 * layout.rotvecs(x))
+    rest = hands.place(still, layout.coefficients(x)).positions[:, 21:]
+    names = tiny.skeleton
+    wrist = names.index("right_wrist")
+    turn = torch.as_tensor(bodyfit.geometry.rotation.so3_exp(torch.zeros(3, 3, dtype=F64)))
+    assert turn.shape == (3, 3, 3)
+
+    own = torch.cat(
+        [tree.joints[:, wrist], roma.rotmat_to_rotvec(tree.R_world[:, wrist]), layout.rotvecs(x)[:, 40:55].flatten(1)],
+        1,
+    )
+    got = pose_hand(rest, own)
+    want = torch.stack([tree.joints[:, names.index(f"right_{f}{k}")] for f in ("thumb", "pinky") for k in (1, 2, 3)], 1)
+    torch.testing.assert_close(got.points[:, [1, 2, 3, 17, 18, 19]], want)
+
+    def flat(v: torch.Tensor) -> torch.Tensor:
+        return pose_hand(rest.expand(len(v), -1, -1), v).points.flatten(1)
+
+    assert own.shape[1] == HAND_SIZE
+    torch.testing.assert_close(got.jacobian().flatten(1, 2), differences(flat, own), atol=1e-7, rtol=0)
+
+
+def person(model: BodyModel, left: np.ndarray, right: np.ndarray, distance_m: float = 2.7) -> tuple:
+    """Somebody with these hands (from the flat hand), what is seen of the body and of the hands, and the truth."""
+    params = model.params(
+        global_orient=torch.tensor([[torch.pi, 0.0, 0.0]]),
+        transl=torch.tensor([[0.0, 0.2, distance_m]]),
+        body_pose=torch.nn.functional.pad(torch.zeros(1, 45), (0, 18)),
+        left_hand_pose=torch.tensor(left[None], dtype=model.dtype) - model.hand_means[:1],
+        right_hand_pose=torch.tensor(right[None], dtype=model.dtype) - model.hand_means[1:],
+    )
+    body, camera = model(**params), Camera.make(1, SIZE, focal_px=FOCAL_PX)
+    names = [next(iter(entry)) for side in ("left", "right") for entry in hand_entries(side)]
+    points = torch.stack([model.point(body, name) for name in names], 1)
+    keypoints = torch.nan_to_num(model.keypoints(params, "openpose25"))
+
+    def seen(at: torch.Tensor) -> torch.Tensor:
+        xy = camera.project(at)
+        return torch.cat([xy, torch.ones_like(xy[..., :1])], -1)
+
+    evidence = bodyfit.Evidence(
+        keypoints=seen(keypoints),
+        layout="openpose25",
+        image_size=SIZE,
+        focal_px=FOCAL_PX,
+        hands=seen(points).unflatten(1, (2, 21)),
+        hands_lift=points.unflatten(1, (2, 21)),
+    )
+    return evidence, points.unflatten(1, (2, 21))
+
+
+def flexed(degrees: float, finger: int) -> np.ndarray:
+    """A relaxed left hand with one finger of `index, middle, pinky, ring` bent by so much more."""
+    prior = load_hand_prior()[0]
+    pose = prior.relaxed.copy()
+    for joint in (3 * finger, 3 * finger + 1):
+        pose[3 * joint : 3 * joint + 3] += np.radians(degrees / 2) * prior.axes[joint, 0]
+    return pose
+
+
+FLIP = np.tile([1.0, -1.0, -1.0], 15)
+
+
+@pytest.fixture(scope="module")
+def posed(open_x, fitter):
+    """One with a bent index finger on the left and a bent ring finger on the right hand, fitted."""
+    left, right = flexed(70, 0), FLIP * flexed(70, 3)
+    evidence, points = person(open_x, left, right)
+    return evidence, points, fitter.fit(evidence), left, right
+
+
+def points_of(model: BodyModel, result) -> torch.Tensor:
+    body = model(**result.params)
+    names = [next(iter(entry)) for side in ("left", "right") for entry in hand_entries(side)]
+    return torch.stack([model.point(body, name) for name in names], 1).unflatten(1, (2, 21))
+
+
+def test_fingers_are_found(open_x, posed):
+    _, points, result, *_ = posed
+    off = points_of(open_x, result) - points
+    off = (off - off[:, :, :1]).norm(dim=-1)
+    assert off.mean() < 0.004  # of exact points; the priors and the limits of a relaxed hand hold the rest
+    pose = (result.params.left_hand_pose[0] + open_x.hand_means[0]).double().numpy()
+    bent = np.abs(pose - load_hand_prior()[0].relaxed).reshape(5, 3, 3)[:4].sum((1, 2))
+    assert bent.argmax() == 0
+    assert "tensors" in result.backend
+    sd = result.joints_sd_rel_m[0]
+    assert sd.shape == (55,)
+    assert torch.isfinite(sd).all()
+    assert result.observed_joints.shape == (1, 55)
+
+
+def test_the_mirrored_person_has_mirrored_hands(open_x, fitter, posed):
+    evidence, _, result, _, _ = posed
+    flip = torch.tensor([-1.0, 1.0, 1.0])
+    size = torch.tensor([float(SIZE[0]), 0.0, 0.0])
+    rows = mirrored_rows(layout_names("openpose25"))
+    mirrored = replace(
+        evidence,
+        keypoints=(size + flip * evidence.keypoints)[:, rows],
+        hands=(size + flip * evidence.hands).flip(1),
+        hands_lift=(flip * evidence.hands_lift).flip(1),
+    )
+    other = fitter.fit(mirrored)
+    sign = torch.tensor(FLIP, dtype=torch.float32)
+    means = open_x.hand_means
+    got = other.params.right_hand_pose + means[1]
+    want = sign * (result.params.left_hand_pose + means[0])
+    torch.testing.assert_close(got, want, atol=0.02, rtol=0)  # two descents of one valley
+
+
+def test_hands_that_are_not_seen_or_small_rest(open_x, fitter, posed):
+    evidence, _, _, _, _ = posed
+    relaxed = load_hand_prior()
+    gone = evidence.hands.clone()
+    gone[:, 1] = torch.nan
+    lift = evidence.hands_lift.clone()
+    lift[:, 1] = torch.nan
+    result = fitter.fit(replace(evidence, hands=gone, hands_lift=lift))
+    pose = result.params.right_hand_pose[0] + open_x.hand_means[1]
+    mean = torch.tensor(relaxed[1].relaxed, dtype=torch.float32)
+    assert (pose - mean).abs().max() < 0.35  # the nearest component's mean
+    assert not result.observed_joints[0, 40:55].any()
+    assert result.observed_joints[0, 25:40].all()
+    far, _ = person(open_x, flexed(80, 0), FLIP * flexed(80, 0), distance_m=14.0)
+    pose = fitter.fit(far).params.left_hand_pose[0] + open_x.hand_means[0]
+    assert (pose - torch.tensor(relaxed[0].relaxed, dtype=torch.float32)).abs().max() < 0.35
+
+
+def test_nobody_elses_body_changes_for_hands(open_x, fitter, posed):
+    """A body without hands is fitted as before, beside one with hands, too."""
+    evidence = posed[0]
+    bare = replace(evidence, hands=None, hands_lift=None)
+    alone = fitter.fit(bare)
+    assert alone.backend == "loops"
+    assert alone.covariance.shape[1] == 3 + 3 + 63 + 10
+    assert float(alone.params.left_hand_pose.abs().max()) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"hands": torch.zeros(1, 2, 20, 3)}, ShapeError, "hands must be"),
+        ({"hands": torch.full((1, 2, 21, 3), 90.0)}, OptionError, "confidences must lie"),
+        ({"hands_lift": torch.zeros(2, 2, 21, 3)}, ShapeError, "hands_lift must be"),
+    ],
+)
+def test_wrong_hands_are_refused(change, error, words, fitter, posed):
+    with pytest.raises(error, match=words):
+        fitter.fit(replace(posed[0], **change))
+
+
+def test_a_model_without_fingers_is_refused(posed):
+    with pytest.raises(OptionError, match="open-x"):
+        bodyfit.fit(posed[0], model=bodyfit.load_model("open"))
