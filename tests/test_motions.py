@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import json
 import pickle
+import re
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -24,7 +25,7 @@ from bodyfit.body.model import BodyModel
 from bodyfit.cli.main import main
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.geometry.camera import y_up_from
-from bodyfit.io import EXPORTS, MOTION_FORMATS, load_amass, load_motion, load_motions, save_model
+from bodyfit.io import EXPORTS, MOTION_FORMATS, load_amass, load_motion, load_motions, read_people, save_model
 from bodyfit.skeleton import SMPL, SMPLH, SMPLX
 
 T = 6
@@ -542,6 +543,36 @@ def test_aist_is_in_the_units_of_its_own_scale(tmp_path, smpl, axes):
     assert_moves(motion, want, 1e-9)
     assert (motion.fps, motion.program) == (60.0, "AIST++")
     assert any("z up, which is taken" in note for note in motion.notes) == (axes == "z_up")
+
+
+def test_the_files_rate_goes_before_the_one_asked_for_and_that_before_the_programs(tmp_path, smpl, capsys):
+    """By `load_motion`, by `read_people`, which convert goes by, and in a command."""
+    want = unshaped(walk(smpl))
+    usual, stated = tmp_path / "aist.pkl", tmp_path / "stated.npz"
+    usual.write_bytes(
+        pickle.dumps({"smpl_poses": want.pose("y_up"), "smpl_trans": want.transl("y_up"), "smpl_scaling": [1.0]})
+    )
+    parts = {"root_orient": want.root("z_up"), "pose_body": want.poses[:, 1:22].reshape(T, 63), "betas": want.betas}
+    np.savez(stated, trans=want.transl("z_up"), gender="male", mocap_frame_rate=60.0, **parts)
+    motion = load_motion(usual, model=smpl)
+    assert motion.fps == 60
+    assert "the file does not say its frame rate: 60, those of AIST++, a second are taken" in motion.notes
+    asked = load_motion(usual, model=smpl, fps=24)
+    assert (asked.fps, [note for note in asked.notes if "frame rate" in note]) == (24.0, [])
+    for fps in (None, 60, 60.01):  # but for rounding
+        assert load_motion(stated, model=smpl, fps=fps).fps == 60
+    for load in (load_motion, load_motions):
+        with pytest.raises(OptionError, match=r"stated.npz is at 60 frames a second, not at fps=24; leave fps out"):
+            load(stated, model=smpl, fps=24)
+    (one,) = read_people(usual, model="open", fps=24)
+    np.testing.assert_allclose(one.times_s, np.arange(T) / 24)
+    (one,) = read_people(stated, model="open", fps=24)  # a rate to write at: the frames keep their times
+    assert one.fps == 24
+    np.testing.assert_allclose(one.times_s, np.arange(T) / 60)
+    assert main(["convert", str(stated), str(tmp_path / "a.bvh"), "--fps", "120", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fps"] == 120
+    frames = int(re.search(r"Frames: (\d+)", (tmp_path / "a.bvh").read_text())[1])
+    assert frames == 2 * (T - 1) + 1
 
 
 def unshaped(walk: Walk) -> Walk:

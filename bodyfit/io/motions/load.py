@@ -22,6 +22,8 @@ TRAJECTORIES = ("world", "camera")
 """Which motion is taken of a file that has both."""
 _DEFAULT_FPS = 30.0
 """Of a clip whose file does not say."""
+_SAME_RATE = 1e-3
+"""Rates that differ by less than this part are one: 29.97 and 30000 / 1001, say."""
 _ENDINGS = (".npz", ".npy", ".pkl", ".json", ".pt", ".pth", ".smpl")
 _MAX_FILES = 100_000
 _IGNORED = (
@@ -66,11 +68,13 @@ def load_motion(
     them; needed where there are several. model: the body that is moved, or what `load_model` takes; by default the open
     one that has the joints of the file. axes: the file's ("camera", "y_up", "z_up"), where it does not say and the
     program's usual ones are wrong. trajectory: of a file with both, the motion in the "world" or before the "camera".
-    fps: frames a second where the file does not say; 30 if left out. Nothing of the file is run; what had to be assumed
-    or left out is in the result's `notes`. Raises `AssetError`, naming the file, and `OptionError`.
+    fps: frames a second where the file does not say; if left out, what the program usually writes, or 30. Nothing of
+    the file is run; what had to be assumed or left out is in the result's `notes`. Raises `AssetError`, naming the
+    file, and `OptionError`, also for an `fps` other than the file's.
     """
     file = motion_file(Path(path), trajectory)
     people = chosen(recordings_of(file), None if person is None else str(person), file.path)
+    _check_rate(file.path, people, fps)
     if len(people) > 1:
         raise OptionError(f"{path} has {len(people)} people: choose one by person ({_listed(people)})")
     return moved(file.path, people, model, axes=axes, fps=fps)[0][0]
@@ -86,7 +90,9 @@ def load_motions(
 ) -> list[Motion]:
     """Everyone's motion in a file by another program; arguments as of `load_motion`."""
     file = motion_file(Path(path), trajectory)
-    return [motion for motion, _ in moved(file.path, recordings_of(file), model, axes=axes, fps=fps)]
+    people = recordings_of(file)
+    _check_rate(file.path, people, fps)
+    return [motion for motion, _ in moved(file.path, people, model, axes=axes, fps=fps)]
 
 
 def moved(
@@ -97,7 +103,7 @@ def moved(
     axes: str | None = None,
     fps: float | int | None = None,
 ) -> list[tuple[Motion, BodyModel]]:
-    """Recordings, each on its body. model: as for `load_motion`."""
+    """Put recordings on bodies. model: as for `load_motion`. fps: of those whose file does not say."""
     bodies: dict[tuple[str, str, int], BodyModel] = {}
     found = []
     for person in people:
@@ -108,12 +114,24 @@ def moved(
 
 
 def _with_rate(person: Recording, fps: float | int | None) -> Recording:
+    """Give a recording its rate: the file's; else the one asked for, the program's usual one, or 30."""
+    if person.fps:
+        return person
     if fps is not None:
         return replace(person, fps=float(fps))
-    if person.fps or len(person.poses) < 2:
+    if len(person.poses) < 2 and not person.usual_fps:
         return person
-    note = f"the file does not say its frame rate: {_DEFAULT_FPS:g} a second are taken"
-    return replace(person, fps=_DEFAULT_FPS, notes=(*person.notes, note))
+    rate = person.usual_fps or _DEFAULT_FPS
+    whose = f"{rate:g}, those of {person.program}," if person.usual_fps else f"{rate:g}"
+    note = f"the file does not say its frame rate: {whose} a second are taken"
+    return replace(person, fps=rate, notes=(*person.notes, note))
+
+
+def _check_rate(path: Path, people: list[Recording], fps: float | int | None) -> None:
+    """Raise `OptionError` for a rate other than the file's."""
+    stated = next((one.fps for one in people if one.fps), None)
+    if fps is not None and stated is not None and abs(fps - stated) > _SAME_RATE * stated:
+        raise OptionError(f"{path} is at {stated:g} frames a second, not at fps={fps:g}; leave fps out")
 
 
 def _body(

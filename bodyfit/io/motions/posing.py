@@ -77,7 +77,7 @@ def _params(model: BodyModel, given: dict[str, torch.Tensor]) -> BodyParams:
 def _start_s(recording: Recording) -> float:
     """When the first row is shown; a clip's first frame is 0."""
     frames, rows = recording.frames, len(recording.poses)
-    if recording.start_s > 0:
+    if recording.start_s is not None:
         return recording.start_s
     if frames is None or rows == 0 or recording.fps <= 0:
         return 0.0

@@ -54,10 +54,12 @@ class Recording:
     """By side, for fingers that `joints` lacks: 45 angles about the mean hand, or fewer coefficients of components."""
     frames: Int[np.ndarray, "T"] | None = None
     """The clip's frame of each row; None for one after another."""
-    start_s: float = 0.0
-    """When the first row is shown, seconds, where the file says so beside or instead of `frames`."""
+    start_s: float | None = None
+    """When the first row is shown, seconds, where the file says so; None leaves it to `frames`, else it is 0."""
     fps: float = 0.0
-    """Frames a second; 0 where neither the file nor its program says."""
+    """Frames a second that the file states; 0 where it does not."""
+    usual_fps: float = 0.0
+    """Frames a second of all that the program or data set writes, for files that do not state them; 0 for none."""
     gender: str = "neutral"
     """Of the body: neutral, male or female."""
     are_frames: bool = True

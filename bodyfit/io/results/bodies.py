@@ -59,8 +59,9 @@ def read_bodies(
 
     model: as for `load_model`; a fit knows its own, and so does motion that `save_amass` wrote; else it is the open
     body that has the file's joints. axes: where the file does not say ("camera", "y_up" or "z_up"): parameters are
-    taken to be y up, motion in AMASS's layout z up. person, trajectory, fps: as for `load_motion`. Raises `AssetError`,
-    naming the file, and `OptionError`.
+    taken to be y up, motion in AMASS's layout z up. person, trajectory: as for `load_motion`. fps: frames a second
+    where the file does not say; where it does, its frames keep their times, and these are the frames a second to write them
+    at. Raises `AssetError`, naming the file, and `OptionError`.
     """
     people = read_people(path, model=model, axes=axes, person=person, trajectory=trajectory, fps=fps)
     if len(people) > 1:
@@ -92,15 +93,11 @@ def read_people(
     layout = format_of(file)
     if axes == "camera" and layout is not None and layout.name.startswith("AMASS"):
         raise OptionError(f"{path}: motion in AMASS's layout is y up or z up, not in camera axes")
-    # A rate of the file tells when its frames are shown; that asked for is then one to write them at.
-    recordings = [
-        one if fps is None or one.fps else replace(one, fps=float(fps))
-        for one in chosen(recordings_of(file), person, path)
-    ]
+    recordings = chosen(recordings_of(file), person, path)
     stated = str(file.value.get("model_name", "")) if isinstance(file.value, dict) else ""
     return [
         Bodies(m.params, body, "y_up", float(fps or m.fps), _times_s(m), m.person, m.program, m.notes)
-        for m, body in moved(path, recordings, model or stated or None, axes=axes)
+        for m, body in moved(path, recordings, model or stated or None, axes=axes, fps=fps)
     ]
 
 

@@ -22,17 +22,12 @@ def _read(file: MotionFile) -> list[Recording]:
     poses = rotation_vectors(part, "smpl_poses", 24)
     trans = columns(part, "smpl_trans", 3, len(poses))
     if not part.has("smpl_scaling"):  # EDGE, whose trans is where the root joint is
-        rate = "the file does not say its frame rate, EDGE's is 30"
-        return [
-            Recording(
-                poses, SMPL, trans, "z_up", "EDGE", anchor="pelvis", fps=_EDGE_FPS, other_axes=("y_up",), notes=(rate,)
-            )
-        ]
+        edge = {"anchor": "pelvis", "usual_fps": _EDGE_FPS, "other_axes": ("y_up",)}
+        return [Recording(poses, SMPL, trans, "z_up", "EDGE", **edge)]
     scale = part.numbers("smpl_scaling", (None,) * len(part.shape("smpl_scaling"))).ravel()
     if len(scale) != 1 or scale[0] <= 0:
         part.fail(f"smpl_scaling must be one positive number, got {np.array2string(scale[:4])}")
-    rate = "the file does not say its frame rate, AIST++'s is 60"
-    return [Recording(poses, SMPL, trans / scale, "y_up", "AIST++", fps=_FPS, other_axes=("z_up",), notes=(rate,))]
+    return [Recording(poses, SMPL, trans / scale, "y_up", "AIST++", usual_fps=_FPS, other_axes=("z_up",))]
 
 
 FORMAT = MotionFormat("AIST++, EDGE", _matches, _read, "pkl with smpl_poses, smpl_trans")

@@ -64,11 +64,11 @@ def read_amass(file: MotionFile, up: str | None = None) -> Recording:
     )
 
 
-def _start_s(file: MotionFile) -> float:
-    """When the first row is shown, which files of ours say. Raises `AssetError` for what is no number."""
+def _start_s(file: MotionFile) -> float | None:
+    """When the first row is shown, which files of ours say, else None. Raises `AssetError` for what is no number."""
     value = file.value.get("start_s")
     if value is None:
-        return 0.0
+        return None
     start = np.asarray(value)
     if start.shape != () or start.dtype.kind not in "fiu" or not np.isfinite(start):
         raise AssetError(f"{file.path}: start_s must be one number of seconds")

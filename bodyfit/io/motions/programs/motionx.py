@@ -36,9 +36,8 @@ def _read(file: MotionFile) -> list[Recording]:
             betas=table[:, 312:],
             space="smplx",
             expression=table[:, 159:209],
-            fps=_FPS,
+            usual_fps=_FPS,
             other_axes=("z_up", "camera"),
-            notes=("the file does not say its frame rate, Motion-X's is 30",),
         )
     ]
 

@@ -40,10 +40,9 @@ def _read(file: MotionFile) -> list[Recording]:
                 program="3DPW",
                 person=str(i),
                 betas=betas_of(part, "betas", len(poses)),
-                fps=_FPS,
+                usual_fps=_FPS,
                 gender=gender_of(_GENDERS.get(gender, gender)),
                 other_axes=("z_up", "camera"),
-                notes=("the file does not say its frame rate, 3DPW's is 30",),
             )
         )
     return found
