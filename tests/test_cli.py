@@ -19,6 +19,7 @@ import bodyfit
 from bodyfit.cli.main import main
 from bodyfit.cli.support import common
 from bodyfit.cli.support.runs import folder_names
+from bodyfit.runtime.json_text import plain
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "assets" / "samples"
@@ -489,7 +490,7 @@ def test_info_of_other_files(run, tmp_path):
 
 
 def test_plain_is_what_json_takes():
-    value = common.plain({"a": float("nan"), "b": (1.23456789, Path("x")), 3: [float("inf"), None, True, "é"]})
+    value = plain({"a": float("nan"), "b": (1.23456789, Path("x")), 3: [float("inf"), None, True, "é"]}, 6)
     assert value == {"a": None, "b": [1.23457, "x"], "3": [None, None, True, "é"]}
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import stat
+from enum import Enum
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from bodyfit.io import (
     write_summary,
 )
 from bodyfit.runtime.atomic import is_temporary
+from bodyfit.runtime.json_text import json_text
 
 TETRAHEDRON = np.array([[0, 1, 2], [0, 3, 1], [1, 3, 2], [2, 3, 0]])
 
@@ -257,6 +259,19 @@ def test_json_has_null_for_what_is_no_number(tmp_path):
         "3": None,
         "name": "Ünal",
     }
+
+
+def test_one_line_of_json_is_ascii_and_rounds_fractions_alone():
+    class Name(str, Enum):
+        LEFT = "links"
+
+    value = {"a": 1.23456789, "n": 123456789, "t": torch.tensor([0.1, torch.nan]), "e": Name.LEFT, "f": "ü\udce9"}
+    text = json_text(value, digits=3, indent=None, ascii_only=True)
+    assert text.isascii()
+    assert "\n" not in text
+    assert json.loads(text) == {"a": 1.23, "n": 123456789, "t": [0.1, None], "e": "links", "f": "ü\\xe9"}
+    with pytest.raises(TypeError):
+        json_text({1, 2})
 
 
 def test_a_picture_comes_back_from_png_exactly_and_from_jpeg_nearly(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from enum import Enum
 from pathlib import Path
@@ -133,7 +132,7 @@ def batch(
         names = ", ".join(summary.left_out_names) + (f" and {more} more" if more else "")
         common.error(f"{what} left out: {names}", label="note")
     if as_json:
-        common.say(json.dumps(common.plain(vars(summary)), indent=2))
+        common.say_json(vars(summary))
     else:
         common.say(_words(summary, out))
     if summary.interrupted:

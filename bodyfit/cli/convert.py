@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -233,7 +232,7 @@ def _export_all(
             _say(source, bodies, target, facts, several=len(people) > 1)
     if as_json:
         facts = told[0] if len(told) == 1 else {"people": told}
-        common.say(json.dumps(common.plain({"source": source} | facts), indent=2))
+        common.say_json({"source": source} | facts)
     failed = sum("error" in facts for facts in told)
     return common.OK if not failed else common.WRONG_USE if failed == len(told) else common.SOME_FAILED
 
@@ -354,7 +353,7 @@ def _convert_model(model: str, new: Path, layout: Layout, gender: common.Gender,
     path = save_model(assets, new, layout=layout.value)
     facts = _facts(assets, path, layout)
     if as_json:
-        common.say(json.dumps(common.plain(facts), indent=2))
+        common.say_json(facts)
         return common.OK
     common.say(
         f"{model}: {assets.kind.title}, {assets.gender}, {facts['vertices']} vertices, {facts['betas']} betas"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ def doctor(as_json: common.JsonOption = False, verbose: common.VerboseOption = F
             common.say(f"{name:<9} {verdict:<6} {finding.words}" + (f" ({seconds:.1f} s)" if verbose else ""))
     well = all(finding["ok"] for finding in found.values())
     if as_json:
-        common.say(json.dumps(common.plain({"ok": well, "checks": found}), indent=2))
+        common.say_json({"ok": well, "checks": found})
     return common.OK if well else common.SOME_FAILED
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -69,7 +68,7 @@ def evaluate(
     sides = _Sides(pred, pred_model, truth, truth_model, person, regressor)
     report = _measured(sides, metric or ["mpjpe", "pa_mpjpe"], None if root == "none" else root, joints, fps)
     if as_json:
-        common.say(json.dumps(common.plain(_facts(report, pred, truth)), indent=2))
+        common.say_json(_facts(report, pred, truth))
     else:
         for line in _lines(report):
             common.say(line)

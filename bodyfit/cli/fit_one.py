@@ -13,7 +13,7 @@ from torch import Tensor
 from bodyfit import io, render
 from bodyfit.app.pipeline import Lens, fit_detections
 from bodyfit.body.model import BodyModel
-from bodyfit.cli.support.common import plain
+from bodyfit.cli.support.common import DIGITS
 from bodyfit.cli.support.runs import emptied_folder, poor_words, run_summary, timed
 from bodyfit.detect import Detector
 from bodyfit.fit.fitter import Fitter
@@ -21,6 +21,7 @@ from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.geometry.camera import Camera
 from bodyfit.images.frame import Frame, read_image
 from bodyfit.keypoints import Keypoints2D
+from bodyfit.runtime.json_text import plain
 
 __all__ = ["Worker"]
 
@@ -78,7 +79,7 @@ class Worker:
             "files": [f"{folder}/{name}" for name in files if name == "overlay.png"],
             "seconds": seconds,
         }
-        return plain(entry)
+        return plain(entry, DIGITS)
 
     def _wanted(self, result: FitResult) -> bool:
         """Whether a person's body is drawn and written."""

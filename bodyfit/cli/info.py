@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +57,7 @@ def info(
     """
     facts = installation() if file is None else _contents(file)
     if as_json:
-        common.say(json.dumps(common.plain(facts), indent=2))
+        common.say_json(facts)
     else:
         _print(facts)
     return common.SOME_FAILED if file is None and facts["missing"] else common.OK

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import fields
 from enum import Enum
@@ -77,7 +76,7 @@ def random(
     io.save_picture(out / "bodies.png", _sheet(drawn, body))
     _remove_others(out, names)
     if as_json:
-        common.say(json.dumps(common.plain(_facts(names, table, body, seed, pose)), indent=2))
+        common.say_json(_facts(names, table, body, seed, pose))
     else:
         some = names[0] + (f" to {names[-1]}" if n > 1 else "")
         kinds = "bodies.npz, measurements.csv, bodies.png"

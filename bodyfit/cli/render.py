@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -132,7 +131,7 @@ def _all(drawer: Drawer, found: Sequence[Found], as_json: bool, verbose: bool) -
     if rows:
         sheets.append(drawer.sheet(rows, len(sheets)))
     if as_json:
-        common.say(json.dumps(common.plain({"pictures": entries, "sheets": sheets}), indent=2))
+        common.say_json({"pictures": entries, "sheets": sheets})
     elif sheets:
         common.say(f"sheet: {', '.join(map(str, sheets))}")
     return common.OK if all(entry["status"] == "ok" for entry in entries) else common.SOME_FAILED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,7 @@ def render_film(found: Sequence[Found], out: Path, plain: bool, model: str, as_j
         )
     frames, people = _write(clips[0], out, model)
     if as_json:
-        common.say(json.dumps(common.plain({"film": out, "frames": frames, "people": people}), indent=2))
+        common.say_json({"film": out, "frames": frames, "people": people})
     else:
         common.say(f"{clips[0].source}: {frames} frames -> {out}")
     return common.OK

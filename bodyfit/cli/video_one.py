@@ -16,7 +16,7 @@ from bodyfit.app.film import FILM_SIDE_PX, write_film
 from bodyfit.app.pipeline import Lens
 from bodyfit.app.video import Watched, fit_watched, look_side_px, watch_clip
 from bodyfit.body.model import BodyModel
-from bodyfit.cli.support.common import plain
+from bodyfit.cli.support.common import DIGITS
 from bodyfit.cli.support.runs import emptied_folder, poor_words, run_summary, timed
 from bodyfit.cli.support.wording import in_options
 from bodyfit.detect import Detector
@@ -24,6 +24,7 @@ from bodyfit.fit.sequence.track import Track
 from bodyfit.io import ClipKeypoints, VideoReader
 from bodyfit.io.export.bvh import HELD_S, bvh_start_s
 from bodyfit.render import person_color
+from bodyfit.runtime.json_text import plain
 from bodyfit.timeline import is_even
 from bodyfit.tracker import TrackerConfig
 
@@ -113,7 +114,8 @@ class ClipWorker:
                 "people": [_person(track, files.get(track.id, []), folder) for track in tracks],
                 "files": [f"{folder}/overlay.mp4"] if wanted and self.film else [],
                 "seconds": seconds,
-            }
+            },
+            DIGITS,
         )
 
     def summary(self, entries: list[dict[str, Any]], *, seconds: float, interrupted: bool) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -26,6 +25,7 @@ from bodyfit.render import person_color
 from bodyfit.report.pack import deflated, jpeg_within, pack_integers, pack_points
 from bodyfit.report.words import card, failures, overview
 from bodyfit.runtime.file_names import as_text
+from bodyfit.runtime.json_text import json_text
 
 __all__ = ["page", "write_page"]
 
@@ -110,7 +110,7 @@ MIT licence.</footer>
 
 def _json(data: dict[str, Any]) -> str:
     """JSON that cannot end its script element."""
-    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    return json_text(data, indent=None, ascii_only=True).replace("<", "\\u003c")
 
 
 def _about(results: Results) -> str:

@@ -21,7 +21,7 @@ from bodyfit.errors import OptionError, OutputError
 from bodyfit.fit.result import FitResult, FitStatus, take
 from bodyfit.io.keypoints import KeypointFiles
 from bodyfit.io.results.params import save
-from bodyfit.runtime.atomic import write_atomically
+from bodyfit.io.results.summary import write_json
 from bodyfit.runtime.file_names import as_path, as_text
 
 __all__ = ["BatchSummary", "Engine", "local_engine", "run_batch"]
@@ -108,7 +108,7 @@ def run_batch(
         skip = (*WITH_FILE, NO_PERSON) if retry_failed else (*WITH_FILE, NO_PERSON, FAILED)
         todo = [item for item in items if log.finished.get(as_text(item.source)) not in skip]
         about = {"folders": {as_text(name): as_text(folder) for folder, name in folders.items()}, "items": len(items)}
-        _write(out / _ABOUT, about)
+        write_json(out / _ABOUT, about)
         run = _Run(log, out, len(items), len(items) - len(todo), progress, keypoints, keep_poor)
         interrupted = False
         if todo:
@@ -128,7 +128,7 @@ def run_batch(
             left_out_names=tuple(left_out.names),
         )
         log.check_in_place()
-        _write(out / _ABOUT, about | vars(summary))
+        write_json(out / _ABOUT, about | vars(summary))
     return summary
 
 
@@ -230,9 +230,3 @@ def _folders(out: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise OptionError(f"{path}: not of a run ({error}); give another folder") from None
-
-
-def _write(path: Path, about: dict[str, Any]) -> None:
-    text = json.dumps(about, indent=2)
-    with write_atomically(path) as temporary:
-        temporary.write_text(text + "\n", encoding="ascii")

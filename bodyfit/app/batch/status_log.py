@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 from bodyfit.errors import AssetError, OptionError, OutputError
 from bodyfit.runtime.atomic import is_temporary
 from bodyfit.runtime.file_names import as_path, as_text
+from bodyfit.runtime.json_text import json_text, plain
 
 __all__ = ["DONE", "FAILED", "NO_PERSON", "POOR", "WITH_FILE", "StatusLog", "is_hopeless", "recorded", "stopped_by"]
 
@@ -126,8 +127,8 @@ class StatusLog:
     def record(self, entry: Mapping[str, Any]) -> None:
         """Add the line of an item: `item`, `status` and what else is known. Raises `OutputError`."""
         self.check_in_place()
-        text = {key: as_text(value) if isinstance(value, str) else value for key, value in entry.items()}
-        line = (json.dumps(text, ensure_ascii=True, allow_nan=False) + "\n").encode()
+        text = plain(entry)
+        line = (json_text(text, indent=None, ascii_only=True) + "\n").encode()
         end = os.lseek(self._file, 0, os.SEEK_CUR)
         try:
             written = os.write(self._file, line)

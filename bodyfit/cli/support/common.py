@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import math
 import os
 import sys
 import tempfile
@@ -20,11 +19,13 @@ from bodyfit.cli.support.interrupt import EXIT_CODE, at_once
 from bodyfit.cli.support.wording import in_options
 from bodyfit.errors import OptionError, OutputError
 from bodyfit.runtime.file_names import as_text
+from bodyfit.runtime.json_text import json_text
 
 if TYPE_CHECKING:
     from bodyfit.body.model import BodyModel
 
 __all__ = [
+    "DIGITS",
     "INTERRUPTED",
     "OK",
     "SOME_FAILED",
@@ -44,12 +45,14 @@ __all__ = [
     "lose_output",
     "output_folder",
     "output_lost",
-    "plain",
     "progress_bar",
     "say",
+    "say_json",
 ]
 
 OK, SOME_FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, EXIT_CODE
+DIGITS = 6
+"""Significant digits of the numbers in JSON."""
 
 
 class Gender(str, Enum):
@@ -94,6 +97,11 @@ def say(line: str) -> None:
         print(as_text(line), flush=True)
     except OSError as fault:
         lose_output(fault)
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON on standard output, numbers to six digits, which is all that is known."""
+    say(json_text(value, digits=DIGITS, ascii_only=True))
 
 
 def lose_output(fault: OSError) -> None:
@@ -169,19 +177,6 @@ def _device(name: str) -> str:
     if device.type not in ("cpu", "cuda"):
         raise OptionError(f"--device must be cpu, cuda or cuda:N, got {name!r}")
     return name
-
-
-def plain(value: Any) -> Any:
-    """Values that JSON can hold: no NaN, no paths, no numpy; numbers to six digits, which is all that is known."""
-    if isinstance(value, dict):
-        return {as_text(str(k)): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, Path | str):
-        return as_text(value)
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value
 
 
 @contextlib.contextmanager

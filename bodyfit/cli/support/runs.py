@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ import bodyfit
 from bodyfit.cli.support import common
 from bodyfit.cli.support.wording import in_options
 from bodyfit.errors import BodyfitError, OutputError
+from bodyfit.runtime.json_text import plain
 
 if TYPE_CHECKING:
     from bodyfit.body.model import BodyModel
@@ -126,7 +126,7 @@ def run_summary(
     part: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What goes into summary.json; `part` is which part of clips was taken."""
-    return common.plain(
+    return plain(
         {
             "bodyfit": bodyfit.__version__,
             "model": model.name,
@@ -137,7 +137,8 @@ def run_summary(
             "seconds": seconds,
             "interrupted": interrupted,
             "inputs": entries,
-        }
+        },
+        common.DIGITS,
     )
 
 
@@ -147,7 +148,7 @@ def finish(summary: dict[str, Any], out: Path, as_json: bool) -> int:
 
     summary = write_summary(out, summary)
     if as_json:
-        common.say(json.dumps(summary, indent=2))
+        common.say_json(summary)
     if summary["interrupted"]:
         return common.INTERRUPTED
     whole = all(entry["status"] == "ok" and not entry.get("faults") for entry in summary["inputs"])

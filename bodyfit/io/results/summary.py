@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
 from bodyfit.runtime.atomic import write_atomically
-from bodyfit.runtime.file_names import as_path, as_text
+from bodyfit.runtime.file_names import as_path
+from bodyfit.runtime.json_text import json_text
 
 __all__ = ["known_entries", "write_json", "write_summary"]
 
@@ -23,7 +19,7 @@ def write_json(path: str | Path, payload: Any) -> None:
 
     Raises `OutputError`.
     """
-    text = json.dumps(_plain(payload), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json_text(payload)
     with write_atomically(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -67,22 +63,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return summary if isinstance(summary, dict) else {}
-
-
-def _plain(value: Any) -> Any:
-    """The value in JSON's own types."""
-    if isinstance(value, Enum):
-        return _plain(value.value)
-    if isinstance(value, Tensor):
-        return _plain(value.detach().cpu().tolist())
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _plain(value.tolist())
-    if isinstance(value, Mapping):
-        return {str(_plain(key)): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (str, Path)):
-        return as_text(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
