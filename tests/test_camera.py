@@ -94,6 +94,21 @@ def test_what_is_left_out_is_guessed(batch):
     assert made.project(torch.ones(batch, 4, 3)).shape == (batch, 4, 2)
 
 
+def test_cameras_of_groups_are_the_camera_of_all():
+    one = Camera.make(2, (640, 480), focal_px=torch.tensor([500.0, 600.0]))
+    other = Camera.make(1, (640, 480), focal_px=700.0, principal_point_px=(300.0, 250.0))
+    both = Camera.cat([one, other])
+    assert both.focal_px.tolist() == [500.0, 600.0, 700.0]
+    assert both.principal_point_px.tolist() == [[320.0, 240.0], [320.0, 240.0], [300.0, 250.0]]
+    assert both.image_size == (640, 480)
+    points = torch.rand(3, 5, 3) + torch.tensor([0.0, 0.0, 2.0])
+    assert torch.equal(both.project(points), torch.cat([one.project(points[:2]), other.project(points[2:])]))
+    wide = Camera.make(1, (800, 480))
+    with pytest.raises(OptionError, match="2 sizes"):
+        Camera.cat([one, wide])
+    assert Camera.cat([one, wide], (800, 480)).image_size == (800, 480)
+
+
 def test_the_guessed_field_of_view_is_53_degrees_over_the_diagonal():
     for size in ((640, 480), (480, 640), (4000, 3000)):
         diagonal = math.hypot(*size)

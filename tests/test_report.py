@@ -13,12 +13,16 @@ from PIL import Image
 from shown_results import result_of, standing, write_clip, write_picture
 
 import bodyfit
+from bodyfit.app.results import find
+from bodyfit.app.results.bodies import Models
 from bodyfit.app.results.folder import read_results
+from bodyfit.body.assets import load_assets
 from bodyfit.body.model import BodyParams
 from bodyfit.cli.main import main
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitStatus
 from bodyfit.geometry.camera import flip_yz
+from bodyfit.io import save, save_model
 from bodyfit.report.pack import jpeg_within, pack_integers, pack_points, unpack_integers
 from bodyfit.report.page import page, write_page
 
@@ -82,6 +86,39 @@ def test_a_folder_is_read_as_it_was_written(model, tmp_path):
     assert np.flatnonzero(~person.seen).tolist() == [4, 5]
     alone = read_results(out / "photo" / "person1.npz")
     assert [p.number for scene in alone.scenes for p in scene.people] == [1]
+
+
+def test_each_file_of_people_is_read_once(model, tmp_path, monkeypatch):
+    out, opened, real = tmp_path / "out", [], np.load
+    write_picture(out, model, people=2)
+    write_clip(out, model)
+    monkeypatch.setattr(np, "load", lambda path, **how: opened.append(path) or real(path, **how))
+    assert [found.is_clip for found in find.find_results([out])] == [True, False]
+    assert opened == []  # its table of contents is enough
+    read_results(out)
+    assert sorted(path.relative_to(out).as_posix() for path in opened) == [
+        "clip/person0.npz",
+        "photo/person0.npz",
+        "photo/person1.npz",
+    ]
+
+
+def test_a_result_is_shown_by_a_model_of_as_many_betas(tmp_path):
+    """A body of the user's, with more than the ten that a model has by default."""
+    assets = load_assets("open")
+    more = np.random.default_rng(0).normal(0, 0.002, (*assets.shapedirs.shape[:2], 4))
+    path = save_model(replace(assets, shapedirs=np.concatenate([assets.shapedirs, more], 2)), tmp_path / "wide.npz")
+    wide = bodyfit.load_model(path, num_betas=14)
+    params = standing(wide, torch.linspace(-2, 2, 14)[None], torch.zeros(1, 69))
+    save(result_of(wide, params, name=str(path)), tmp_path / "person0.npz")
+    (person,) = find.find_results([tmp_path / "person0.npz"])[0].people()
+    models = Models()
+    assert models.of(person.result).num_betas == 14
+    torch.testing.assert_close(models.vertices(person, [0]), wide(**params).vertices)
+    assert models.of(person.result) is models.of(person.result)
+    assert main(["render", str(tmp_path / "person0.npz"), "--view", "front", "-o", str(tmp_path / "r")]) == 0
+    with pytest.raises(AssetError, match=r"gone.npz"):
+        Models(str(tmp_path / "gone.npz")).of(person.result)
 
 
 def test_what_cannot_be_read_costs_only_itself(model, tmp_path):

@@ -93,11 +93,7 @@ class Worker:
     def _pictures(self, frame: Frame, results: list[FitResult], bodies: dict[int, Tensor]) -> dict[str, Any]:
         faces = self.model.faces
         good = [results[i] for i in bodies]
-        cameras = Camera(
-            torch.cat([r.camera.focal_px for r in good]),
-            torch.cat([r.camera.principal_point_px for r in good]),
-            frame.size,
-        )
+        cameras = Camera.cat([r.camera for r in good], frame.size)
         pictures: dict[str, Any] = {
             "overlay.png": render.overlay(
                 frame.image,

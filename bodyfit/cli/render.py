@@ -93,7 +93,8 @@ def render(
     if single is not None:
         _check_single(single, found, views, kinds)
     common.output_folder(out if single is None else single.parent)
-    from bodyfit.cli.render_one import Drawer  # torch: seconds
+    from bodyfit.app.results.bodies import Models  # torch: seconds
+    from bodyfit.cli.render_one import Drawer
 
     drawer = Drawer(
         out=out,
@@ -108,7 +109,7 @@ def render(
         grid_m=grid_m,
         frames=frames,
         texture=texture,
-        model=model,
+        models=Models(model or None),
     )
     return _all(drawer, found, as_json, verbose)
 

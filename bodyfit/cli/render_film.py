@@ -10,6 +10,7 @@ from bodyfit.cli.support import common
 from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:
+    from bodyfit.app.results.bodies import Models
     from bodyfit.app.results.find import Found
     from bodyfit.cli.render_one import Drawer
 
@@ -21,6 +22,8 @@ def render_film(found: Sequence[Found], out: Path, plain: bool, model: str, as_j
 
     Raises `OptionError`, `AssetError`, `VideoError` and `OutputError`.
     """
+    from bodyfit.app.results.bodies import Models
+
     clips = [one for one in found if one.is_clip]
     if len(clips) != 1 or len(found) != 1 or not plain:
         names = ", ".join(one.name for one in found)
@@ -28,7 +31,7 @@ def render_film(found: Sequence[Found], out: Path, plain: bool, model: str, as_j
             f"-o {out} is the film of one clip, without --view and --maps; here is {names}: give one clip's folder, or "
             "a folder for -o"
         )
-    frames, people = _write(clips[0], out, model)
+    frames, people = _write(clips[0], out, Models(model or None))
     if as_json:
         common.say_json({"film": out, "frames": frames, "people": people})
     else:
@@ -44,7 +47,7 @@ def draw_clip(drawer: Drawer, found: Found) -> dict[str, Any]:
     if "overlay" not in drawer.views:
         raise OptionError(f"of a clip nothing but its overlay is drawn, not {', '.join(others)}")
     path = drawer.folder(found) if drawer.single is not None else drawer.folder(found) / "overlay.mp4"
-    frames, people = _write(found, path, drawer.model)
+    frames, people = _write(found, path, drawer.models)
     return {
         "name": found.name,
         "status": "ok",
@@ -58,17 +61,15 @@ def draw_clip(drawer: Drawer, found: Found) -> dict[str, Any]:
     }
 
 
-def _write(found: Found, path: Path, model: str) -> tuple[int, list[int]]:
+def _write(found: Found, path: Path, models: Models) -> tuple[int, list[int]]:
     """Write the film of a clip; returns how many frames it has, and who is in it."""
     from bodyfit.app.film import FILM_SIDE_PX, write_film
-    from bodyfit.body.model import load_model
     from bodyfit.io import VideoReader, load_track
 
     if found.source is None:
         raise OptionError(f"nothing says where the clip of {found.name} is; name it with --photo CLIP")
     tracks = [load_track(file) for file in found.files]
-    first = tracks[0].result
-    body = load_model(model or first.model_name, gender=first.gender, num_betas=first.params.betas.shape[1])
+    body = models.of(tracks[0].result)
     reader = VideoReader(found.source, **_part(found.said), max_side_px=FILM_SIDE_PX)
     return write_film(path, reader, tracks, body), [track.id for track in tracks]
 

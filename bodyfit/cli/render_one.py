@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from bodyfit import io, render
+from bodyfit.app.results.bodies import Models
 from bodyfit.app.results.find import Failure, Found
-from bodyfit.body.model import BodyModel, load_model
+from bodyfit.body.model import BodyModel
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.geometry.camera import Camera
@@ -60,10 +61,8 @@ class Drawer:
     grid_m: float | None
     frames: int
     texture: Path | None
-    model: str
-    """Empty: the one that the results name."""
-    models: dict[tuple[str, str], BodyModel] = field(default_factory=dict)
-    """Loaded already."""
+    models: Models
+    """Those of the results."""
     cloths: dict[Path, np.ndarray] = field(default_factory=dict)
     """Read already."""
 
@@ -120,7 +119,7 @@ class Drawer:
     def _people(self, found: Found, fitted: list[tuple[int, FitResult]]) -> _People | None:
         if not fitted:
             return None
-        models = [self._model(result) for _, result in fitted]
+        models = [self.models.of(result) for _, result in fitted]
         if any(not torch.equal(m.faces, models[0].faces) for m in models):
             names = ", ".join(sorted({result.model_name for _, result in fitted}))
             raise OptionError(f"its people have meshes of different models ({names}); draw them one by one")
@@ -133,18 +132,8 @@ class Drawer:
             model=models[0],
             bodies=tuple((out.vertices[0], paint) for out, paint in zip(outs, paints, strict=True)),
             joints=tuple(out.joints[0] for out in outs),
-            camera=Camera(
-                torch.cat([result.camera.focal_px for _, result in fitted]),
-                torch.cat([result.camera.principal_point_px for _, result in fitted]),
-                fitted[0][1].camera.image_size,
-            ),
+            camera=Camera.cat([result.camera for _, result in fitted], fitted[0][1].camera.image_size),
         )
-
-    def _model(self, result: FitResult) -> BodyModel:
-        key = (self.model or result.model_name, result.gender)
-        if key not in self.models:
-            self.models[key] = load_model(key[0], gender=key[1])
-        return self.models[key]
 
     def _paint(self, number: int, model: BodyModel) -> render.Paint:
         if self.texture is None:

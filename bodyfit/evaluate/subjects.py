@@ -19,6 +19,7 @@ from bodyfit.errors import AssetError, OptionError
 from bodyfit.evaluate.datasets import dataset_of, read_annotations
 from bodyfit.evaluate.joint_sets import JointSet, joint_set
 from bodyfit.evaluate.sequence import array, in_float64
+from bodyfit.fit.result import model_of
 from bodyfit.io.results.params import load_result
 from bodyfit.skeleton import LAYOUTS, SMPL
 
@@ -138,8 +139,7 @@ def _from_fit(path: Path, wanted: Wanted, model: str | Path | None) -> Subject:
         names = SMPL.names[: 24 if result.joints.shape[1] == len(SMPL) else 22]
         points = wanted.joints.select(result.joints.numpy().astype(np.float64)[:, : len(names)], names)
         return Subject(points, good, f"joints of {result.model_name} ({result.gender})")
-    n_s = result.params.betas.shape[1]
-    body = load_model(model or result.model_name, gender=result.gender, num_betas=n_s, dtype=torch.float64)
+    body = model_of(result, model, dtype=torch.float64)
     points, vertices, how = points_of(body, result.params, wanted)
     return Subject(points, good, how, vertices=vertices)
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bodyfit.body.model import BodyParams
+from bodyfit.body.model import BodyModel, BodyParams, load_model
+from bodyfit.body.record import GENDERS
 from bodyfit.fit.quality.sufficient import INVALID, LOST, Shortcomings
 from bodyfit.fit.variables import Variables
 from bodyfit.geometry.camera import Camera
 from bodyfit.runtime.pickling import ByValue
 
-__all__ = ["FitResult", "FitStatus", "FitTrace", "join", "split", "statuses_of", "take"]
+__all__ = ["FitResult", "FitStatus", "FitTrace", "join", "model_of", "split", "statuses_of", "take"]
 
 
 class FitStatus(str, Enum):
@@ -119,6 +121,16 @@ class FitResult(ByValue):
         return len(self.status)
 
 
+def model_of(result: FitResult, source: str | Path | None = None, *, dtype: torch.dtype = torch.float32) -> BodyModel:
+    """Load the body model that a result is of: the one that it names, or `source` where its file has moved.
+
+    Raises `AssetError` where it is not there.
+    """
+    gender = result.gender if result.gender in GENDERS else "neutral"
+    betas = result.params.betas.shape[1]
+    return load_model(source or result.model_name, gender=gender, num_betas=betas, dtype=dtype)
+
+
 def split(result: FitResult) -> list[FitResult]:
     """One result of batch 1 for each person."""
     return [take(result, slice(i, i + 1)) for i in range(len(result))]
@@ -163,15 +175,10 @@ def join(results: Sequence[FitResult]) -> FitResult:
         return torch.cat(values) if isinstance(values[0], Tensor) else sum(values, ())
 
     names = ("joints", "status", "objective", "reprojection_error_px", "keypoints", "iterations", "flipped", "swapped")
-    cameras = [result.camera for result in results]
     return replace(
         first,
         params=BodyParams(**{key: torch.cat([result.params[key] for result in results]) for key in first.params}),
-        camera=Camera(
-            torch.cat([camera.focal_px for camera in cameras]),
-            torch.cat([camera.principal_point_px for camera in cameras]),
-            first.camera.image_size,
-        ),
+        camera=Camera.cat([result.camera for result in results]),
         trace=None,
         others={name: torch.cat([result.others[name] for result in results]) for name in first.others},
         **{name: together(name) for name in (*names, "covariance", "joints_sd_m", "joints_sd_rel_m")},

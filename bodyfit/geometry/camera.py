@@ -7,6 +7,7 @@ spans [0, w].
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -87,6 +88,16 @@ class Camera(ByValue):
     def select(self, index: Tensor | slice | list[int]) -> Camera:
         """Select the cameras of some people."""
         return Camera(self.focal_px[index], self.principal_point_px[index], self.image_size)
+
+    @classmethod
+    def cat(cls, cameras: Sequence[Camera], image_size: tuple[int, int] | None = None) -> Camera:
+        """Put the cameras of several groups of people together. Raises `OptionError` for pictures of several sizes,
+        unless one is given for all of them."""
+        sizes = {camera.image_size for camera in cameras} if image_size is None else {image_size}
+        if len(sizes) != 1:
+            raise OptionError(f"the cameras are of pictures of {len(sizes)} sizes; give image_size for all of them")
+        focal = torch.cat([camera.focal_px for camera in cameras])
+        return cls(focal, torch.cat([camera.principal_point_px for camera in cameras]), sizes.pop())
 
 
 @dataclass(frozen=True, eq=False)

@@ -148,7 +148,7 @@ def _rows(scene: Scene, poses: int) -> list[list[int]]:
 
 def _shown(person: Person, rows: list[int], models: Models, data: dict[str, Any]) -> Shown:
     """A person's numbers; their body goes into the page's data."""
-    model, result = models.of(person), person.result
+    model, result = models.of(person.result), person.result
     vertices = models.vertices(person, rows)
     figures = numbers(person, model, vertices, rows)
     if not bool(torch.isfinite(vertices).all()):  # a fit that failed altogether has numbers and no body

@@ -56,7 +56,7 @@ class Viewer:
         self.scenes = _with_bodies(results)
         """The scenes that can be shown, and of their people those with a body."""
         self._models = models or Models()
-        self._models.of(self.scenes[0].people[0])  # what is missing is told before a server runs
+        self._models.of(self.scenes[0].people[0].result)  # what is missing is told before a server runs
         self._lock = threading.RLock()  # viser runs callbacks in threads of its own
         self._stopped = threading.Event()
         self.edits: list[PersonEdits] = []
@@ -88,7 +88,7 @@ class Viewer:
             for handle in (*self.meshes, *self._about, *self._folders):
                 handle.remove()
             self.scene = self.scenes[index]
-            self.edits = [PersonEdits(person, self._models.of(person)) for person in self.scene.people]
+            self.edits = [PersonEdits(person, self._models.of(person.result)) for person in self.scene.people]
             self.frames = _frames(self.scene)
             self.frame = self.frames[0]
             self.meshes = [

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from bodyfit.app.results.find import Person
 from bodyfit.body.anthropometry.measure import Measurements
-from bodyfit.body.model import BodyModel, load_model
+from bodyfit.body.model import BodyModel
 from bodyfit.errors import OptionError
-from bodyfit.fit.result import FitResult, FitStatus
+from bodyfit.fit.result import FitResult, FitStatus, model_of
 
 __all__ = ["Models", "Numbers", "Shown", "numbers", "overall_status"]
 
@@ -26,19 +26,19 @@ class Models:
     def __init__(self, source: str | None = None) -> None:
         """`source` stands for the model of every result, for results whose model's file has moved."""
         self._source = source
-        self._loaded: dict[tuple[str, str], BodyModel] = {}
+        self._loaded: dict[tuple[str, str, int], BodyModel] = {}
 
-    def of(self, person: Person) -> BodyModel:
-        """The model that a person was fitted with. Raises `AssetError` where its file is not there."""
-        name, gender = self._source or person.result.model_name, person.result.gender
-        if (name, gender) not in self._loaded:
-            self._loaded[name, gender] = load_model(name, gender=gender)
-        return self._loaded[name, gender]
+    def of(self, result: FitResult) -> BodyModel:
+        """The model that a result is of. Raises `AssetError` where its file is not there."""
+        key = result.model_name, result.gender, result.params.betas.shape[1]
+        if key not in self._loaded:
+            self._loaded[key] = model_of(result, self._source)
+        return self._loaded[key]
 
     def vertices(self, person: Person, rows: Sequence[int]) -> Float[Tensor, "N V 3"]:
         """Vertices of some rows of a person's result, camera axes, metres."""
         with torch.no_grad():
-            return self.of(person)(**person.result.params.select(list(rows))).vertices
+            return self.of(person.result)(**person.result.params.select(list(rows))).vertices
 
 
 @dataclass(frozen=True)

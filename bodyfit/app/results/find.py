@@ -14,11 +14,13 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from bodyfit.app.batch.status_log import WITH_FILE, recorded
+from bodyfit.body.files.archive import array_names
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult, split
 from bodyfit.images.frame import IMAGE_SUFFIXES
-from bodyfit.io import known_entries, load_result, load_track
-from bodyfit.io.results.params import read_arrays
+from bodyfit.io import known_entries
+from bodyfit.io.results.params import read_arrays, result_from
+from bodyfit.io.results.track import track_from
 from bodyfit.runtime.file_names import as_path, as_text
 
 __all__ = ["Failure", "Found", "Person", "find_results", "read_summary"]
@@ -70,7 +72,7 @@ class Found:
     @cached_property
     def is_clip(self) -> bool:
         """Whether the first file holds a track. Raises `AssetError`."""
-        return "track_id" in read_arrays(self.files[0])
+        return "track_id" in (array_names(self.files[0]) or read_arrays(self.files[0]))
 
     def people(self) -> list[Person | Failure]:
         """Whoever is in the files, numbered as these, a batch on from its file's number."""
@@ -225,12 +227,13 @@ def _named(source: Path, name: str) -> Path | None:
 def _people(file: Path, number: int) -> list[Person | Failure]:
     """A track's one person, or each of a batch, numbered on."""
     try:
-        if "track_id" in read_arrays(file):
-            track = load_track(file)
+        arrays = read_arrays(file)
+        if "track_id" in arrays:
+            track = track_from(file, arrays)
             seconds = float(track.times_s[-1] - track.times_s[0])
             fps = (len(track) - 1) / seconds if seconds > 0 and not track.even else track.fps
             return [Person(number, file, track.result, track.frames, track.seen, fps)]
-        people = split(load_result(file))
+        people = split(result_from(file, arrays))
     except AssetError as fault:
         return [Failure(str(file), str(fault))]
     still = np.zeros(1, np.int64), np.ones(1, bool)

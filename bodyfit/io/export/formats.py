@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from bodyfit.body.model import BodyModel, BodyParams, load_model
+from bodyfit.body.model import BodyModel, BodyParams
 from bodyfit.errors import OptionError
-from bodyfit.fit.result import FitResult
+from bodyfit.fit.result import FitResult, model_of
 from bodyfit.fit.sequence.track import Track
 from bodyfit.io.amass import save_amass
 from bodyfit.io.export.bvh import bvh_start_s, save_rig_bvh
@@ -74,7 +74,7 @@ def export(
         fps, times_s = fps or bodies.fps, bodies.clock_s if times_s is None else times_s
         bodies = bodies.result
     if isinstance(bodies, FitResult):
-        model = model or load_model(bodies.model_name, gender=bodies.gender, num_betas=bodies.params.betas.shape[1])
+        model = model or model_of(bodies)
         axes, bodies = axes or "camera", bodies.params
     if model is None:
         raise OptionError("parameters do not say of which model they are; give model=load_model(...)")

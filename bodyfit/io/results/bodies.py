@@ -14,6 +14,7 @@ from bodyfit.body.files.archive import array_names, read_archive
 from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.body.record import GENDERS
 from bodyfit.errors import AssetError, OptionError
+from bodyfit.fit.result import model_of
 from bodyfit.io.motions.formats import format_of
 from bodyfit.io.motions.load import chosen, motion_file, moved, recordings_of
 from bodyfit.io.motions.motion import Motion
@@ -60,8 +61,8 @@ def read_bodies(
     model: as for `load_model`; a fit knows its own, and so does motion that `save_amass` wrote; else it is the open
     body that has the file's joints. axes: where the file does not say ("camera", "y_up" or "z_up"): parameters are
     taken to be y up, motion in AMASS's layout z up. person, trajectory: as for `load_motion`. fps: frames a second
-    where the file does not say; where it does, its frames keep their times, and these are the frames a second to write them
-    at. Raises `AssetError`, naming the file, and `OptionError`.
+    where the file does not say; where it does, its frames keep their times, and these are the frames a second to write
+    them at. Raises `AssetError`, naming the file, and `OptionError`.
     """
     people = read_people(path, model=model, axes=axes, person=person, trajectory=trajectory, fps=fps)
     if len(people) > 1:
@@ -114,16 +115,12 @@ def _ours(path: Path, model: str | None, axes: str | None) -> Bodies:
     if "status" in arrays:
         track = load_track(path) if "track_id" in arrays else None
         result = load_result(path) if track is None else track.result
-        body = _model(model or result.model_name, result.gender, result.params.betas.shape[1])
+        body = model_of(result, model)
         return Bodies(result.params, body, axes or "camera", fps, None if track is None else track.clock_s)
     source = model or str(arrays.get("model_name", ""))
     if not source:
         raise OptionError(f"{path} holds parameters and does not say of which model; name it (open, or an SMPL file)")
     return Bodies(*_saved_params(path, arrays, source), axes or str(arrays.get("axes", "y_up")), fps)
-
-
-def _model(source: str, gender: str, betas: int) -> BodyModel:
-    return load_model(source, gender=gender if gender in GENDERS else "neutral", num_betas=max(10, betas))
 
 
 def _saved_params(path: Path, arrays: dict[str, Any], source: str) -> tuple[BodyParams, BodyModel]:
@@ -134,7 +131,9 @@ def _saved_params(path: Path, arrays: dict[str, Any], source: str) -> tuple[Body
         if not (isinstance(table, np.ndarray) and table.ndim == 2 and table.dtype.kind == "f"):
             raise AssetError(f"{path}: damaged parameters; {key} must be a table of numbers")
     poses, betas = arrays["poses"], arrays["betas"]
-    body = _model(source, str(arrays.get("gender", "neutral")), betas.shape[1])
+    gender = str(arrays.get("gender", "neutral"))
+    gender = gender if gender in GENDERS else "neutral"
+    body = load_model(source, gender=gender, num_betas=max(10, betas.shape[1]))
     if poses.shape[1] - 3 != 3 * body.kind.poses[0][1]:
         raise OptionError(f"{path}: poses of {poses.shape[1]} columns are not of {body.name}, a {body.kind.title} body")
     given = {"body_pose": poses[:, 3:], "betas": betas, "transl": arrays[root[-1]]}

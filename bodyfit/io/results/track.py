@@ -11,7 +11,7 @@ from bodyfit.fit.sequence.track import Track
 from bodyfit.io.results.params import FRAME_PREFIX, MOTION, read_arrays, result_arrays, result_from, write_arrays
 from bodyfit.timeline import between, even_times, lerp_rows, slerp_rotvecs
 
-__all__ = ["load_track", "save_track"]
+__all__ = ["load_track", "save_track", "track_from"]
 
 _KINDS = {"track_id": "i", "mocap_framerate": "f", "frames": "i", "times_s": "f", "seen": "b"}
 """Kind of each key; the first two are numbers, the others have a row a body."""
@@ -58,7 +58,11 @@ def load_track(path: str | Path) -> Track:
     Raises `AssetError`, naming the file, where it is missing, damaged or holds no track.
     """
     path = Path(path)
-    arrays = read_arrays(path)
+    return track_from(path, read_arrays(path))
+
+
+def track_from(path: Path, arrays: dict[str, np.ndarray]) -> Track:
+    """Make the track of the arrays of a file. Raises `AssetError`, naming the file."""
     result = result_from(path, arrays)
     if "track_id" not in arrays:
         raise AssetError(f"{path}: a fit of single pictures, not a track; load_result reads it")
