@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import roma
@@ -10,7 +12,8 @@ import torch
 import bodyfit
 from bodyfit.body.params import BodyParams
 from bodyfit.errors import BodyfitError
-from bodyfit.fit.evidence import Rig
+from bodyfit.fit.evidence import Evidence, Rig
+from bodyfit.fit.residuals.mass import MassTerm
 from bodyfit.geometry.camera import CalibratedCamera
 
 F64 = torch.float64
@@ -141,6 +144,77 @@ def test_a_known_height_is_met(model, people):
     torch.testing.assert_close(model.measure(result.params.betas).height, wanted, atol=0.01, rtol=0)
     taller = bodyfit.fit_keypoints(xyc, layout="coco17", cameras=cameras, model=model, height_m=1.9)
     assert (taller.joints[:-1, 0, 2] > result.joints[:-1, 0, 2]).all()  # a taller body stands farther away
+
+
+def test_a_known_mass_is_met(model, people):
+    cameras = ring(1)
+    xyc = seen_by(model, people, cameras)
+    wanted = torch.linspace(55, 95, N, dtype=F64)
+    result = bodyfit.fit_keypoints(xyc, layout="coco17", cameras=cameras, model=model, mass_kg=wanted, height_m=1.75)
+    measured = model.measure(result.params.betas)
+    torch.testing.assert_close(measured.mass, wanted, atol=1.0, rtol=0)
+    torch.testing.assert_close(measured.height, torch.full_like(wanted, 1.75), atol=0.01, rtol=0)
+
+
+def test_mass_is_that_of_the_mesh(model):
+    term, betas = MassTerm(model), bodyfit.random_bodies(4, model=model, seed=3).betas.to(F64)
+    mass, slope = term.mass(betas)
+    torch.testing.assert_close(mass, model.measure(betas).mass, rtol=1e-9, atol=0)
+    step = 1e-5 * torch.eye(betas.shape[1], dtype=F64)
+    for i, unit in enumerate(step):
+        difference = (term.mass(betas + unit)[0] - term.mass(betas - unit)[0]) / 2e-5
+        torch.testing.assert_close(slope[:, i], difference, rtol=1e-6, atol=1e-6)
+
+
+def test_measured_points_alone_need_no_picture(model, people):
+    joints = model(**people).joints * torch.tensor([1.0, -1.0, -1.0], dtype=F64)  # y up to a camera's axes
+    points = joints[:, :24]
+    result = bodyfit.fit_keypoints(points3d=points, points3d_layout="smpl24", model=model)
+    assert not result.camera.has_picture
+    assert result.camera.image_size == (0, 0)
+    assert (result.joints[:, :22] - joints[:, :22]).norm(dim=2).mean() < 0.02
+    pictured = bodyfit.fit_keypoints(points3d=points, points3d_layout="smpl24", model=model, image_size=(640, 480))
+    assert pictured.camera.image_size == (640, 480)
+    torch.testing.assert_close(pictured.joints, result.joints)
+    drawn = result.camera.to_draw()
+    assert drawn.has_picture
+    assert torch.isfinite(drawn.project(result.joints)).all()
+    assert pictured.camera.to_draw() is pictured.camera
+    with pytest.raises(BodyfitError, match="image_size"):
+        bodyfit.fit_keypoints(points3d=points, points3d_layout="smpl24", model=model, focal_px=1000.0)
+
+
+def test_evidence_selects_and_concatenates(people):
+    g = torch.Generator().manual_seed(0)
+    keypoints, points = torch.rand(N, 17, 3, generator=g), torch.rand(N, 17, 3, generator=g)
+    whole = Evidence(
+        keypoints=keypoints, layout="coco17", image_size=(64, 48), points3d=points, height_m=1.7,
+        mass_kg=torch.linspace(50, 90, N), previous=people, more={"plane": torch.arange(N)[:, None].float()},
+    )  # fmt: skip
+    mask = torch.tensor([True, False] * (N // 2))
+    some = whole[mask]
+    assert len(some) == N // 2
+    for rows in (mask.nonzero()[:, 0], mask.numpy(), mask.nonzero()[:, 0].tolist(), slice(0, None, 2)):
+        other = whole[rows]
+        assert torch.equal(torch.as_tensor(other.keypoints), keypoints[::2])
+        assert torch.equal(torch.as_tensor(other.mass_kg), torch.linspace(50, 90, N)[::2])
+        assert other.previous is not None
+        assert torch.equal(other.previous.betas, people.betas[::2])
+        assert torch.equal(other.more["plane"], torch.arange(0, N, 2)[:, None].float())
+        assert other.height_m == 1.7
+    assert torch.equal(torch.as_tensor(whole[-1].keypoints), keypoints[-1:])
+    back = Evidence.cat([whole[mask], whole[~mask]])
+    order = torch.argsort(torch.cat([mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]]))
+    again = back[order]
+    assert torch.equal(torch.as_tensor(again.points3d), points)
+    assert torch.equal(again.more["plane"], whole.more["plane"])
+    assert torch.equal(torch.as_tensor(again.height_m), torch.full((N,), 1.7))
+    with pytest.raises(IndexError):
+        whole[N]
+    with pytest.raises(BodyfitError, match="mask"):
+        whole[mask[:-1]]
+    with pytest.raises(BodyfitError, match="image_size differs"):
+        Evidence.cat([whole, replace(whole, image_size=(64, 64))])
 
 
 def test_the_frame_before_decides_what_a_picture_leaves_open(model, people):

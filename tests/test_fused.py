@@ -133,6 +133,7 @@ def test_of_every_evidence(cameras, points3d, generator):
         {},
         {"held": ("betas",)},
         {"height_m": torch.full((BATCH,), 1.7, dtype=F64)},
+        {"mass_kg": torch.full((BATCH,), 60.0, dtype=F64)},
         {"previous_pose": previous},
         {"previous_pose": previous, "held": ("betas",)},
     ):

@@ -20,7 +20,7 @@ from bodyfit.fit.residuals.lift import Lift
 from bodyfit.fit.variables import Block, Variables
 
 F64 = torch.float64
-OFF = {"pose": 0.0, "shape": 0.0, "points": 0.0, "height": 0.0, "previous": 0.0}
+OFF = {"pose": 0.0, "shape": 0.0, "points": 0.0, "height": 0.0, "mass": 0.0, "previous": 0.0}
 FINGERS = Block("left_hand_pose", 4, shared=False)
 """A block of one a frame that nothing depends on, between the pose and what frames share."""
 
@@ -41,6 +41,7 @@ def alone(name: str, terms: BodyTerms, generator, *, cameras: int = 1, points3d:
     seen = observations(terms, generator, cameras=cameras, measured=True)
     more = {
         "height_m": torch.full((batch,), 1.7, dtype=F64),
+        "mass_kg": torch.full((batch,), 60.0, dtype=F64),
         "previous_pose": torch.randn(batch, n_pose, generator=generator, dtype=F64),
     }
     weights = {"reprojection": 0.0} | ({} if name in StageConfig.__dataclass_fields__ else {name: 1.3})

@@ -196,6 +196,7 @@ def fit_watched(
 ) -> list[Track]:
     """A track for everyone who shows enough to be fitted."""
     focal_px, source = focal_of(watched.size, Lens() if lens is None else lens)
+    sequence = SequenceConfig(covariance=False) if sequence is None else sequence  # for an hour it takes gigabytes
     fitters = {
         layout: SequenceFitter(layout=layout, model=model, config=config, sequence=sequence, device=device)
         for layout in {trail.people.layout for trail in watched.trails}

@@ -167,7 +167,7 @@ def _fit(file: Path) -> dict[str, Any]:
     return {
         "kind": "fit",
         "model": f"{result.model_name} ({result.gender})",
-        "picture": f"{w}x{h}",
+        "picture": f"{w}x{h}" if result.camera.has_picture else "none",
         "focal_source": result.focal_source,
         "layout": result.layout,
         "people": people,

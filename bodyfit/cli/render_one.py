@@ -125,6 +125,7 @@ class Drawer:
             raise OptionError(f"its people have meshes of different models ({names}); draw them one by one")
         paints = [self._paint(number, model) for (number, _), model in zip(fitted, models, strict=True)]
         with torch.no_grad():
+            cameras = [result.camera.to_draw() for _, result in fitted]
             outs = [model(**result.params) for (_, result), model in zip(fitted, models, strict=True)]
         return _People(
             numbers=tuple(number for number, _ in fitted),
@@ -132,7 +133,7 @@ class Drawer:
             model=models[0],
             bodies=tuple((out.vertices[0], paint) for out, paint in zip(outs, paints, strict=True)),
             joints=tuple(out.joints[0] for out in outs),
-            camera=Camera.cat([result.camera for _, result in fitted], fitted[0][1].camera.image_size),
+            camera=Camera.cat(cameras, cameras[0].image_size),
         )
 
     def _paint(self, number: int, model: BodyModel) -> render.Paint:

@@ -11,7 +11,7 @@ from bodyfit.errors import OptionError
 from bodyfit.fit.variables import Block
 from bodyfit.solve import LMConfig
 
-__all__ = ["Calibration", "FitConfig", "SequenceConfig", "StageConfig"]
+__all__ = ["Calibration", "FitConfig", "SequenceCalibration", "SequenceConfig", "StageConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,8 @@ class StageConfig:
     """Centimetres from measured 3D keypoints, where there are any."""
     height: float = 10.0
     """Centimetres from a known stature, where there is one: 2 mm count as much as the 2 cm that keypoints err by."""
+    mass: float = 2.0
+    """Kilograms from a known mass, where there is one: 1 kg counts as much as the 2 cm that keypoints err by."""
     previous: float = 20.0
     """Radians that body angles moved since the previous frame, where there is one: 0.1 rad counts as much as the 2 cm
     that keypoints err by."""
@@ -172,6 +174,20 @@ class FitConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SequenceCalibration:
+    """Factors of variances in a clip, beyond those of `Calibration`: detector and pose prior err partly alike from
+    frame to frame, so that many frames say less than as many independent ones (`fit/sequence/uncertainty.py`).
+    Chosen on training clips (`scripts/bench/uncertainty.py --tracks`)."""
+
+    seen: float = 2.5
+    """Of keypoints and all other evidence, in how frames differ from each other."""
+    alike: float = 0.05
+    """Of evidence, in what all frames share: the part of the variance that is the same in every frame."""
+    pose: float = 2.0
+    """Of the pose mixture."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SequenceConfig:
     """Settings of `fit_sequence` beyond those of single frames (`FitConfig`)."""
 
@@ -205,6 +221,10 @@ class SequenceConfig:
     """Frames of the next window that a window looks at."""
     lm: LMConfig = field(default_factory=lambda: LMConfig(max_iterations=15, cost_tolerance=1e-3))
     """When the optimisation ends."""
+    calibration: SequenceCalibration = field(default_factory=SequenceCalibration)
+    """What makes deviations of clips those that are seen (`FitConfig.uncertainty`)."""
+    covariance: bool = True
+    """Whether results keep the covariance of each frame, 29 kB a frame; deviations of joints are there all the same."""
 
     def __post_init__(self) -> None:
         if self.window < 4 or not 0 <= self.overlap <= self.window - 4:

@@ -96,6 +96,8 @@ class Evidence:
     """A known shape, (S,) or (B, S), which is kept."""
     height_m: float | Array | None = None
     """A known stature, one for all or (B,)."""
+    mass_kg: float | Array | None = None
+    """A known mass, one for all or (B,)."""
     previous: BodyParams | None = None
     """The bodies a moment ago, from which poses do not jump."""
     hands: Array | None = None
@@ -131,6 +133,19 @@ class Evidence:
         shape: tuple[int, ...] = tuple(getattr(value, "shape", ()))
         least = 2 if name in ("principal_point_px", "betas") else 1
         return name in _PER_PERSON and len(shape) >= least and shape[:1] == (n,)
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray | Tensor) -> Evidence:
+        """That of some of the people: of one, by its number, of a slice, of numbers, or where a mask is true."""
+        if isinstance(rows, int):
+            if not -len(self) <= rows < len(self):
+                raise IndexError(f"there is no person {rows} among {len(self)}")
+            rows = [rows]
+        if isinstance(rows, slice):
+            return self.select(rows)
+        index = torch.as_tensor(rows)
+        if index.dtype == torch.bool and index.shape != (len(self),):
+            raise ShapeError(f"a mask must have one value a person, ({len(self)},), got {tuple(index.shape)}")
+        return self.select(index.nonzero()[:, 0] if index.dtype == torch.bool else index.long())
 
     def select(self, rows: Tensor | slice | list[int]) -> Evidence:
         """That of some of the people."""
@@ -182,7 +197,8 @@ class Evidence:
 
 
 _PARTS = tuple(f.name for f in fields(PartInput))
-_PER_PERSON = ("keypoints", "focal_px", "principal_point_px", "joints3d", "points3d", "betas", "height_m", *_PARTS)
+_NUMBERS = ("keypoints", "focal_px", "principal_point_px", "joints3d", "points3d", "betas", "height_m", "mass_kg")
+_PER_PERSON = (*_NUMBERS, *_PARTS)
 """The fields of `Evidence` that are arrays with one row a person, or one value for all."""
 
 
@@ -208,6 +224,8 @@ class CheckedEvidence:
     """A known shape."""
     height_m: Float[Tensor, "B"] | None = None
     """A known stature."""
+    mass_kg: Float[Tensor, "B"] | None = None
+    """A known mass."""
     previous: BodyParams | None = None
     """The bodies a moment ago."""
     more: Mapping[str, Float[Tensor, "B ..."]] = field(default_factory=dict)
@@ -234,6 +252,7 @@ class CheckedEvidence:
             some(self.points_m),
             some(self.betas),
             some(self.height_m),
+            some(self.mass_kg),
             None if self.previous is None else self.previous.select(rows),
             {name: value[rows] for name, value in self.more.items()},
             None if self.parts is None else self.parts.select(rows),
@@ -293,15 +312,20 @@ def check_evidence(evidence: Evidence, model: BodyModel, layout: str, n_points3d
 
     checked = _pictured(evidence, model, layout)
     lift, points = points_of("joints3d", n_k), points_of("points3d", n_points3d)
-    betas, height, previous = evidence.betas, evidence.height_m, evidence.previous
-    if betas is not None and height is not None:
-        raise OptionError("give betas or height_m; a known shape has a height of its own")
+    betas, height, mass, previous = evidence.betas, evidence.height_m, evidence.mass_kg, evidence.previous
+    for name, value in (("height", height), ("mass", mass)):
+        if betas is not None and value is not None:
+            raise OptionError(f"give betas or {name}; a known shape has a {name} of its own")
     if betas is not None:
         betas = one_row_each("betas", torch.as_tensor(betas, **kind), batch, model.num_betas)
     if height is not None:
         height = one_row_each("height_m", torch.as_tensor(height, **kind), batch, 1)[:, 0]
         if bool(((height < 0.3) | (height > 3)).any()):
             raise OptionError("height_m must be in metres, between 0.3 and 3")
+    if mass is not None:
+        mass = one_row_each("mass_kg", torch.as_tensor(mass, **kind), batch, 1)[:, 0]
+        if bool(((mass < 2) | (mass > 700)).any()):
+            raise OptionError("mass_kg must be in kilograms, between 2 and 700")
     if previous is not None:
         previous = model.params(**previous)
         if previous.batch != batch:
@@ -313,8 +337,8 @@ def check_evidence(evidence: Evidence, model: BodyModel, layout: str, n_points3d
     parts = None
     if evidence.parts.given:
         parts = check_parts(evidence.parts, checked.camera, evidence.cameras, batch, checked.xyc)
-    found = {"lift_m": lift, "points_m": points, "betas": betas, "height_m": height, "previous": previous}
-    return replace(checked, **found, more=own, parts=parts)
+    found = {"lift_m": lift, "points_m": points, "betas": betas, "height_m": height, "mass_kg": mass}
+    return replace(checked, **found, previous=previous, more=own, parts=parts)
 
 
 def _pictured(evidence: Evidence, model: BodyModel, layout: str) -> CheckedEvidence:
@@ -324,9 +348,13 @@ def _pictured(evidence: Evidence, model: BodyModel, layout: str) -> CheckedEvide
     batch, n_k, kind = len(evidence), len(layout_names(layout)), {"dtype": model.dtype, "device": model.device}
     what = f"layout {layout} has {n_k} keypoints of x, y, confidence"
     if cameras is None:
-        if xyc is None:
-            xyc, image_size = torch.zeros(batch, n_k, 3), image_size or (1000, 1000)
-        elif image_size is None:
+        xyc = torch.zeros(batch, n_k, 3) if xyc is None else xyc
+        if image_size is None and evidence.keypoints is None:
+            if focal_px is not None or principal_point_px is not None:
+                raise OptionError("a focal length or principal point is of a picture: give its image_size, too")
+            camera = Camera.without_picture(batch, **kind)
+            return CheckedEvidence.of_one_camera(torch.as_tensor(xyc, **kind), camera)
+        if image_size is None:
             raise OptionError("image_size must be (width, height) in pixels, or cameras be given")
         xyc = torch.as_tensor(xyc, **kind)
         check_shape("xyc", xyc, (None, n_k, 3), hint=what)

@@ -49,6 +49,7 @@ def fit_keypoints(
     points3d_layout: str | None = None,
     betas: Array | None = None,
     height_m: float | Array | None = None,
+    mass_kg: float | Array | None = None,
     previous: BodyParams | None = None,
     config: FitConfig | None = None,
     device: torch.device | str | None = None,
@@ -61,7 +62,7 @@ def fit_keypoints(
     joints3d: (B, K, 3) metres about any origin, camera axes, NaN where unknown: a detector's lift, a soft term.
     points3d: (B, P, 3) metres in the result's axes, NaN where unknown: measured places of the keypoints of
     `points3d_layout` (default `layout`), enough by themselves. betas: a known shape, (S,) or (B, S), which is kept.
-    height_m: a known stature. previous: the bodies a moment ago, from which poses do not jump.
+    height_m, mass_kg: a known stature, a known mass. previous: the bodies a moment ago, from which poses do not jump.
 
     The result is in metres and in the axes of the camera (x right, y down, z forward), of several in those of the
     first; without any, in those of points3d. A person who cannot be fitted has a status that says so and NaN
@@ -79,6 +80,7 @@ def fit_keypoints(
         points3d_layout=points3d_layout,
         betas=betas,
         height_m=height_m,
+        mass_kg=mass_kg,
         previous=previous,
     )
     return fit(evidence, model=model, config=config, device=device)
@@ -149,6 +151,7 @@ class Fitter:
         points3d: Array | None = None,
         betas: Array | None = None,
         height_m: float | Array | None = None,
+        mass_kg: float | Array | None = None,
         previous: BodyParams | None = None,
         hands: Array | None = None,
         hands_lift: Array | None = None,
@@ -169,6 +172,7 @@ class Fitter:
             points3d=points3d,
             betas=betas,
             height_m=height_m,
+            mass_kg=mass_kg,
             previous=previous,
             hands=hands,
             hands_lift=hands_lift,

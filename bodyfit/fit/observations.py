@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -38,6 +39,8 @@ class Observations:
     """1 where they are known, else 0."""
     height_m: Float[Tensor, "B"] | None = None
     """Known statures."""
+    mass_kg: Float[Tensor, "B"] | None = None
+    """Known masses."""
     previous_pose: Float[Tensor, "B A"] | None = None
     """Body angles a moment ago."""
     parts: PartObservations | None = None
@@ -58,6 +61,20 @@ class Observations:
         values: dict[str, Any] = {f.name: some(getattr(self, f.name)) for f in fields(self)}
         values["more"] = {name: value[index] for name, value in self.more.items()}
         return Observations(**values)
+
+    @classmethod
+    def cat(cls, parts: Sequence[Observations]) -> Observations:
+        """Put the same kinds of observations of several groups of people together; cameras, held blocks and the names
+        in `more` are those of the first."""
+        first = parts[0]
+
+        def together(name: str) -> Any:
+            value = getattr(first, name)
+            return torch.cat([getattr(part, name) for part in parts]) if isinstance(value, Tensor) else value
+
+        values: dict[str, Any] = {f.name: together(f.name) for f in fields(cls)}
+        values["more"] = {name: torch.cat([part.more[name] for part in parts]) for name in first.more}
+        return cls(**values)
 
     def replace_rows(self, rows: Int[Tensor, "N"], others: Observations) -> Observations:
         """Replace the keypoints and the lift of some people by those of `others`, in a new record."""

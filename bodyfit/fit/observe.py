@@ -89,7 +89,7 @@ class Observer:
         given, shown = (mask.unflatten(1, (-1, len(self.trust))).sum(2).amax(1) for mask in (claimed, present))
         collapsed = in_one_place(evidence.xyc[..., :2].unflatten(1, (-1, len(self.trust))), views)
         outside, limb = torch.zeros_like(collapsed), bodiless(joints)
-        if evidence.rig is None:
+        if evidence.rig is None and evidence.camera.has_picture:
             like = evidence.xyc
             sizes = like.new_tensor([evidence.camera.image_size]) if picture_px is None else picture_px.to(like)
             outside = beyond_the_edges(evidence.xyc, present, sizes)
@@ -134,6 +134,7 @@ class Observer:
             weight.new_ones(len(weight)),
             rig=evidence.rig,
             height_m=evidence.height_m,
+            mass_kg=evidence.mass_kg,
             held=() if evidence.betas is None else ("betas",),
             more=evidence.more,
         )

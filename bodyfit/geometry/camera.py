@@ -80,6 +80,26 @@ class Camera(ByValue):
             raise OptionError("principal_point_px must be finite; leave it out for the picture's centre")
         return cls(focal.contiguous(), centre.contiguous(), (int(w), int(h)))
 
+    @classmethod
+    def without_picture(
+        cls, batch: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Camera:
+        """The axes alone, of bodies that were seen in no picture: units of the focal length, and a picture of no size
+        (`has_picture` is False)."""
+        centre = torch.zeros(batch, 2, dtype=dtype, device=device)
+        return cls(torch.ones_like(centre[:, 0]), centre, (0, 0))
+
+    @property
+    def has_picture(self) -> bool:
+        """Whether there is a picture that the camera took."""
+        return min(self.image_size) > 0
+
+    def to_draw(self, image_size: tuple[int, int] = (1000, 1000)) -> Camera:
+        """The camera, or, where it has no picture, one to look through, of the usual focal length."""
+        if self.has_picture:
+            return self
+        return Camera.make(len(self.focal_px), image_size, dtype=self.focal_px.dtype, device=self.focal_px.device)
+
     def project(self, points_cam_m: Float[Tensor, "B K 3"]) -> Float[Tensor, "B K 2"]:
         """Project points in camera axes (metres) to pixels; depths below 1 cm count as 1 cm."""
         z = points_cam_m[..., 2:].clamp_min(0.01)

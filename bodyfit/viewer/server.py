@@ -101,7 +101,7 @@ class Viewer:
                 for i, edits in enumerate(self.edits)
             ]
             self._notes = [*self.scene.notes, *_poor_notes(self.scene)]
-            camera = self.scene.people[0].result.camera
+            camera = self.scene.people[0].result.camera.to_draw()
             self.backdrop = Backdrop(self.server.scene, self._reach(), camera, self._photograph())
             self._about = [self.backdrop]
             source = self.scene.source

@@ -8,11 +8,13 @@ keypoint of the joint is seen, how far the person is, and by fifths of the foret
 the rank correlation of both and the ratio of `joints_sd_m` (in space).
 
     python -m scripts.bench.uncertainty CLIPS [--people 256] [--split held-out|train] [--seed 0]
+    python -m scripts.bench.uncertainty CLIPS --tracks 12 --layouts mediapipe33   # clips as wholes (fit_sequence)
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import tempfile
 from collections.abc import Iterator
@@ -29,10 +31,13 @@ import bodyfit
 from bodyfit.evaluate import metrics
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.fitter import Fitter
+from bodyfit.fit.result import FitResult, join
+from bodyfit.fit.sequence.fitter import SequenceFitter
 from bodyfit.geometry.camera import CalibratedCamera
 from bodyfit.skeleton import correspondence, layout_names
 from scripts.bench import harness
 from scripts.bench.accuracy import trained_prior
+from scripts.bench.inputs.synthetic_clips import FPS, Film, clip_paths, film
 from scripts.bench.inputs.synthetic_people import FOCAL_PX, SIZE, People, people, split
 
 LAYOUTS = ("coco17", "openpose25", "mediapipe33", "lsp14")
@@ -125,15 +130,46 @@ def ratio(error: np.ndarray, sd: np.ndarray, where: np.ndarray) -> float:
     return math.sqrt((error[where] ** 2).mean() / (sd[where] ** 2).mean()) if where.sum() >= 50 else math.nan
 
 
-def judge(sight: Sight, fitter: Fitter) -> tuple[list[str], list[float]]:
-    """A row of the table, and every ratio in it."""
+def fitted(sight: Sight, fitter: Fitter) -> FitResult:
+    """Everybody by themselves."""
     view = {} if sight.cameras else {"image_size": SIZE, "focal_px": FOCAL_PX}
     more = {"joints3d": sight.lift, "cameras": sight.cameras, "points3d": sight.points, "betas": sight.betas}
-    result = fitter(sight.xyc, **view, **more)
+    return fitter(sight.xyc, **view, **more)
+
+
+def track_sights(films: list[Film], layout: str) -> Iterator[tuple[Sight, list[int]]]:
+    """What is seen of people in clips, and how many frames each clip has: all, with gaps of a third of a second every
+    one and a third, and no legs; with and without a lift."""
+    lengths = [len(film) for film in films]
+    whole, lifts, joints = (torch.cat([getattr(film, name) for film in films]) for name in ("xyc", "lift", "joints"))
+    in_gap = torch.cat([torch.arange(n) % 40 >= 30 for n in lengths])
+    legs = torch.tensor([MISSING["no legs"](name) for name in layout_names(layout)])
+    for name, missing in (
+        ("clip", torch.zeros_like(whole[..., 2], dtype=torch.bool)),
+        ("clip with gaps", in_gap[:, None].expand(whole.shape[:2])),
+        ("clip, no legs", legs.expand(whole.shape[:2])),
+    ):
+        xyc, lift = whole.clone(), lifts.clone()
+        xyc[missing], lift[missing] = 0, torch.nan
+        yield Sight(name, layout, xyc, joints), lengths
+        yield Sight(name, layout, xyc, joints, lift), lengths
+
+
+def fitted_tracks(sight: Sight, lengths: list[int], fitter: SequenceFitter) -> FitResult:
+    """Each clip as a whole."""
+    ends = np.cumsum([0, *lengths])
+    parts = [slice(a, b) for a, b in itertools.pairwise(ends)]
+    view = {"image_size": SIZE, "focal_px": FOCAL_PX, "fps": FPS}
+    lifts = [None if sight.lift is None else sight.lift[part] for part in parts]
+    return join([fitter(sight.xyc[p], joints3d=lift, **view) for p, lift in zip(parts, lifts, strict=True)])
+
+
+def judge(sight: Sight, result: FitResult, names: tuple[str, ...]) -> tuple[list[str], list[float]]:
+    """A row of the table, and every ratio in it; `names` of the model's joints."""
     assert result.joints_sd_m is not None
     assert result.joints_sd_rel_m is not None
     n = result.joints_sd_m.shape[1]
-    names = fitter.model.skeleton.names[:n]
+    names = names[:n]
     ok = torch.isfinite(result.joints).all(2).all(1).numpy()
     found, truth = result.joints[:, :n], sight.joints[:, :n]
     in_space = (found - truth).norm(dim=2).numpy()[ok]
@@ -163,6 +199,21 @@ def judge(sight: Sight, fitter: Fitter) -> tuple[list[str], list[float]]:
     return [*cells, f"{rank:.2f}", f"{space:.2f}"], [v for v in everything if math.isfinite(v)]
 
 
+def results(args, model, layouts, config, paths, training, held_out) -> Iterator[tuple[Sight, FitResult]]:
+    """What is seen of people or of clips, and what was made of it."""
+    if paths is not None:
+        for layout in layouts[:2]:
+            films = [film(path, model, layout, seed=args.seed, frames=args.frames) for path in paths]
+            fitter = SequenceFitter(layout=layout, model=model, config=config)
+            for sight, lengths in track_sights(films, layout):
+                yield sight, fitted_tracks(sight, lengths, fitter)
+        return
+    who = people(held_out if args.split == "held-out" else training, args.people, model, layouts, seed=args.seed)
+    fitters = {layout: Fitter(layout=layout, model=model, config=config) for layout in layouts}
+    for sight in sights(who, layouts, args.seed):
+        yield sight, fitted(sight, fitters[sight.layout])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path)
@@ -171,21 +222,26 @@ def main() -> None:
     parser.add_argument("--layouts", default=",".join(LAYOUTS))
     parser.add_argument("--seed", type=int, default=0)
     harness.add_json_option(parser)
+    parser.add_argument("--tracks", type=int, default=0, help="fit so many clips as wholes instead of people alone")
+    parser.add_argument("--frames", type=int, default=120, help="of a clip at most")
     args = parser.parse_args()
     model, layouts = bodyfit.load_model(), tuple(args.layouts.split(","))
     training, held_out = split(args.clips)
-    who = people(held_out if args.split == "held-out" else training, args.people, model, layouts, seed=args.seed)
+    chosen = f"{args.people} people of {args.split} clips"
+    if args.tracks:
+        paths = clip_paths(args.clips, held_out=args.split == "held-out")
+        paths = paths[:: max(len(paths) // args.tracks, 1)][: args.tracks]
+        chosen = f"{len(paths)} {args.split} clips as wholes"
     table = Table(
         *("layout", "what is seen", "fitted", "PA mm", "rms mm", "foretold", "ratio", "trunk middle ends"),
         *("seen, not", "near, far", "by fifths", "rank", "in space"),
-        title=f"error over foretold deviation, {args.people} people of {args.split} clips",
+        title=f"error over foretold deviation, {chosen}",
     )
     ratios: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         config = FitConfig(pose_prior=trained_prior(training, Path(folder)))
-        fitters = {layout: Fitter(layout=layout, model=model, config=config) for layout in layouts}
-        for sight in sights(who, layouts, args.seed):
-            cells, values = judge(sight, fitters[sight.layout])
+        for sight, result in results(args, model, layouts, config, paths if args.tracks else None, training, held_out):
+            cells, values = judge(sight, result, model.skeleton.names)
             table.add_row(*cells)
             ratios += values
     Console(width=200).print(table)

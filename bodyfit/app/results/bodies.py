@@ -96,7 +96,7 @@ def numbers(person: Person, model: BodyModel, vertices: Float[Tensor, "N V 3"], 
         error_px=_mean(result.reprojection_error_px.numpy()),
         error_percent=_mean(100 * errors / np.where(heights > 0, heights, np.nan)),
         distance_m=_mean(result.joints[:, 0, 2].numpy()),
-        focal_px=float(result.camera.focal_px[0]),
+        focal_px=float(result.camera.to_draw().focal_px[0]),
         focal_source=result.focal_source,
         measurements=_measurements(model, result.params.betas[:1]),
         joints_sd_m={name: sd for name, sd in spread.items() if np.isfinite(sd)},
@@ -125,7 +125,7 @@ def _measurements(model: BodyModel, betas: Float[Tensor, "1 S"]) -> dict[str, fl
 
 def _heights_px(person: Person, vertices: Float[Tensor, "N V 3"], rows: Sequence[int]) -> Float[np.ndarray, "N"]:
     """Heights of the part of each body that lies in the picture."""
-    camera = person.result.camera.select(list(rows))
+    camera = person.result.camera.to_draw().select(list(rows))
     y = camera.project(vertices)[..., 1].clamp(0, camera.image_size[1])
     return (y.amax(1) - y.amin(1)).numpy()
 

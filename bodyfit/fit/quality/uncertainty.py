@@ -32,7 +32,7 @@ from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.objective import StageObjective
 
-__all__ = ["Spread", "covariance", "spread"]
+__all__ = ["Spread", "covariance", "joint_deviations", "spread"]
 
 
 @dataclass(frozen=True)
@@ -110,3 +110,16 @@ def spread(objective: StageObjective, x: Float[Tensor, "B D"], joints: Points, c
 
     about_root = deviation(rows - rows[:, :1], by_M - by_M[:, :1])
     return Spread(W.mT @ M @ W, deviation(rows, by_M), about_root)
+
+
+def joint_deviations(
+    jacobian: Float[Tensor, "B J 3 D"], covariance: Float[Tensor, "B D D"]
+) -> tuple[Float[Tensor, "B J"], Float[Tensor, "B J"]]:
+    """Root of the expected square of each joint's error, in space and about the first joint, by the joints' derivative
+    and the covariance of what they move with."""
+
+    def deviation(rows: Float[Tensor, "B J 3 D"]) -> Float[Tensor, "B J"]:
+        by_covariance = (rows.flatten(1, 2) @ covariance).view_as(rows)
+        return (rows * by_covariance).sum((2, 3)).clamp_min(0).sqrt()
+
+    return deviation(jacobian), deviation(jacobian - jacobian[:, :1])

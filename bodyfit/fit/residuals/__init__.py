@@ -24,6 +24,7 @@ from bodyfit.fit.residuals.hand_prior import HandLimits, HandPosePrior
 from bodyfit.fit.residuals.hands import HandLift, HandPoints, HandReprojection, ScalePrior
 from bodyfit.fit.residuals.lift import Lift
 from bodyfit.fit.residuals.limits import LimitPrior
+from bodyfit.fit.residuals.mass import MassTerm
 from bodyfit.fit.residuals.measured import MeasuredPoints
 from bodyfit.fit.residuals.mixture import MixturePrior
 from bodyfit.fit.residuals.previous import PreviousPose
@@ -59,6 +60,7 @@ RESIDUALS: dict[str, type[Residual]] = {
         ShapePrior,
         PreviousPose,
         HeightTerm,
+        MassTerm,
         FocalPrior,
         HandReprojection,
         HandLift,

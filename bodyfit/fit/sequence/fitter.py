@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,11 +14,14 @@ from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig, SequenceConfig
 from bodyfit.fit.evidence import CheckedEvidence, Evidence
 from bodyfit.fit.fitter import Array, Fitter
+from bodyfit.fit.observations import Observations
 from bodyfit.fit.quality.sufficient import BEYOND, IN_ONE_PLACE, NOTHING, Shortcomings
+from bodyfit.fit.quality.uncertainty import Spread
 from bodyfit.fit.result import FitResult, FitStatus, statuses_of
 from bodyfit.fit.sequence.continuity import agreeing, between, unwrapped
 from bodyfit.fit.sequence.focal import Focal
 from bodyfit.fit.sequence.left_right import EXCHANGED, orders_of, reordered, steady_sides
+from bodyfit.fit.sequence.uncertainty import track_spread
 from bodyfit.fit.sequence.window import Window
 from bodyfit.geometry.camera import default_focal_px
 from bodyfit.runtime.parallel import loops_alone
@@ -145,18 +148,23 @@ class SequenceFitter:
         as_given = known, present
         if self.config.swaps and known.rig is None:
             known, present, found.exchanged = self._steadied(known, present, fps)
-        starts = self._starts(known, present, fps)
+        starts, spreads = self._starts(known, present, fps), None
         if starts is not None:
             x, z, rows = starts
-            self._solve(x, z, rows, known, present, fps, found)
+            window, z = self._solve(x, z, rows, known, present, fps, found)
+            if self.config.uncertainty:
+                spreads = self._spread(window, rows, z, found)
         points, joints = self.frames.outcome.points(found.x), observer.joints(*as_given)
         result = self.frames.outcome.result(
-            found.x, points, *as_given, joints, found.cost, found.iterations, found.flipped, tuple(found.status)
-        )
+            found.x, points, *as_given, joints, found.cost, found.iterations, found.flipped, tuple(found.status),
+            spreads=spreads,
+        )  # fmt: skip
         swapped = tuple(None if i < 0 else EXCHANGED[i] for i in found.exchanged.tolist())
         source = "found" if found_focal else "guess" if focal_px is None else "given"
         reasons = (None if s.ok else r or NOTHING for s, r in zip(found.status, lacking.reasons(), strict=True))
         result = replace(result, swapped=swapped, focal_source=source, reason=tuple(reasons))
+        if not self.sequence.covariance:
+            result = replace(result, covariance=None)
         return self.frames.quality(result, points, known, present) if self.config.quality else result
 
     @torch.no_grad()
@@ -253,8 +261,9 @@ class SequenceFitter:
         present: Bool[Tensor, "T K"],
         fps: float,
         found: _Found,
-    ) -> None:
-        """The rows window by window, from the starts; what is found is put into `found`.
+    ) -> tuple[Window, Float[Tensor, "M"]]:
+        """The rows window by window, from the starts; what is found is put into `found`. The last window, and what
+        frames share.
 
         One window has everything free. For several, the shape is found first, on frames spread over the whole track
         whose motion does not matter, and each window goes on from the last two frames of the one before.
@@ -275,7 +284,7 @@ class SequenceFitter:
                 swaps=self.config.swaps,
             )
             _, z, _ = sample.solve(x[spread], z)
-        done = 0
+        done, window = 0, None
         while done < n:
             held = min(done, 2)
             last = n if n - done <= size else done + size - overlap
@@ -298,6 +307,18 @@ class SequenceFitter:
             done = last
         root = layout["global_orient"]
         found.x[rows, root] = unwrapped(x[:, None, root])[:, 0]
+        assert window is not None
+        return window, z
+
+    def _spread(self, window: Window, rows: Int[Tensor, "R"], z: Float[Tensor, "M"], found: _Found) -> Spread:
+        """How sure the frames are that were solved; NaN for the others."""
+        held = ("betas",) if window.known.betas is not None else ()
+        seen = replace(Observations.cat(found.observations), held=held)
+        x = found.x[rows, : self.frames.variables.frame_size]
+        spread = track_spread(window.objective(seen), x, z, self.frames.joints, self.config, self.sequence)
+        parts = [] if spread is None else [(rows, spread)]
+        like = found.x if self.sequence.covariance else found.x[:, :0]
+        return Spread.of_parts(like, self.model.body_joints, parts)
 
 
 def shown_in(known: CheckedEvidence, present: Bool[Tensor, "T K"]) -> Int[Tensor, "T"]:
@@ -316,6 +337,8 @@ class _Found:
     exchanged: Int[Tensor, "T"]
     flipped: Bool[Tensor, "T"]
     status: list[FitStatus]
+    observations: list[Observations] = field(default_factory=list)
+    """What windows made of the evidence, of the frames in turn that were solved."""
 
     @classmethod
     def nothing(cls, known: CheckedEvidence, lacking: Shortcomings, size: int) -> _Found:
@@ -331,6 +354,8 @@ class _Found:
     ) -> None:
         """What a window found in some of its frames."""
         self.x[rows], self.iterations[rows] = x, summary.iterations
+        index = torch.arange(len(window.present), device=x.device)[kept]
+        self.observations.append(window.seen.select(index))
         self.cost[rows], self.exchanged[rows] = window.costs(x, kept), window.exchanged[kept]
         ended = FitStatus.CONVERGED if summary.converged else FitStatus.MAX_STEPS
         shown = shown_in(window.known, window.present)[kept] > 0

@@ -12,6 +12,7 @@ from bodyfit.fit.config import SequenceConfig
 from bodyfit.fit.evidence import CheckedEvidence
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.objective import StageObjective
+from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.motion import Motion
 from bodyfit.fit.residuals.reprojection import projected
 from bodyfit.fit.sequence.focal import Focal, refined
@@ -62,10 +63,14 @@ class Window:
         steps = 0
         for lm in (LMConfig(max_iterations=4, cost_tolerance=1e-2), self.settings.lm):
             self._observe(x, z)
-            frames = StageObjective(self.frames.terms, self.stage, self.seen)
-            x, z, summary = minimize_chain(SequenceObjective(frames, self.motion, self.weight, self.held), x, z, lm)
+            x, z, summary = minimize_chain(self.objective(self.seen), x, z, lm)
             steps += summary.iterations
         return x, z, replace(summary, iterations=steps)
+
+    def objective(self, seen: Observations) -> SequenceObjective:
+        """The objective of observations of frames on end."""
+        frames = StageObjective(self.frames.terms, self.stage, seen)
+        return SequenceObjective(frames, self.motion, self.weight, self.held)
 
     def focal(self, x: Float[Tensor, "T N"], z: Float[Tensor, "S"], believed: Focal) -> Focal:
         """What is believed of the focal length after these frames, from a start of poses and shape."""

@@ -1,0 +1,141 @@
+"""How sure a clip's bodies are: the covariance of each frame's variables, given the whole track.
+
+The sandwich of single frames (`fit/quality/uncertainty.py`) with H of the whole track: evidence and priors of all
+frames, the motion that couples them, and what they share. Its diagonal blocks come from the banded system itself
+(`solve/marginals.py`). Two things are not as for single frames:
+
+- A prior of what frames share errs alike in all T frames, so that its weighted gradient has T times the standard
+  deviation of one, and not its root: s is T times that of one frame.
+- Detectors err from frame to frame partly alike, so that many frames are less sure than independent ones would be.
+  `SequenceCalibration` has the factors.
+
+A track that is longer than a window goes piece by piece, each with a context of frames before and after it, by which
+motion has forgotten what lies beyond; what frames share has the information of all pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bodyfit.body.points.posed import Points
+from bodyfit.fit.config import FitConfig, SequenceConfig
+from bodyfit.fit.quality.uncertainty import Spread, joint_deviations
+from bodyfit.fit.sequence.objective import SequenceObjective
+from bodyfit.solve import BandedArrow, ChainCovariance, Sandwich, sandwich
+
+__all__ = ["track_spread"]
+
+
+@torch.no_grad()
+def track_spread(
+    objective: SequenceObjective,
+    x: Float[Tensor, "T N"],
+    z: Float[Tensor, "M"],
+    joints: Points,
+    config: FitConfig,
+    sequence: SequenceConfig,
+) -> Spread | None:
+    """The covariance of each frame and its joints' deviations at a track's solution; None where the objective has no
+    minimum there. `joints` are the body's, the root first; the covariance is left out where `sequence` says so."""
+    track = _Track(objective, x, z, config, sequence)
+    pieces = list(_pieces(len(x), sequence.window, sequence.overlap))
+    first = [track.sandwich(kept) for _, kept in pieces]
+    if any(part is None for part in first):
+        return None
+    information = sum((part.information for part in first if part is not None), torch.zeros(()))
+    meat = sum((part.meat for part in first if part is not None), torch.zeros(()))
+    meat = meat + track.shared_variance * information
+    spreads = []
+    for (ahead, kept), part in zip(pieces, first, strict=True):
+        part = part if ahead == kept else track.sandwich(ahead)
+        if part is None:
+            return None
+        C = ChainCovariance.of(part, information, meat).joined()[kept.start - ahead.start :][: kept.stop - kept.start]
+        spreads.append(track.spread(kept, C, joints))
+    return Spread(*(torch.cat([getattr(s, f.name) for s in spreads]) for f in fields(Spread)))
+
+
+def _pieces(count: int, size: int, context: int) -> Iterator[tuple[slice, slice]]:
+    """Frames that are taken at once, and those of them that no other piece has."""
+    if count <= size:
+        yield slice(0, count), slice(0, count)
+        return
+    step = max(size - 2 * context, 1)
+    for start in range(0, count, step):
+        stop = min(start + step, count)
+        yield slice(max(start - context, 0), min(stop + context, count)), slice(start, stop)
+
+
+@dataclass(frozen=True)
+class _Track:
+    """A track at its solution."""
+
+    objective: SequenceObjective
+    x: Float[Tensor, "T N"]
+    z: Float[Tensor, "M"]
+    config: FitConfig
+    sequence: SequenceConfig
+
+    @property
+    def variance(self) -> float:
+        """That of a weighted residual of evidence, in how frames move about what they share."""
+        return self.sequence.calibration.seen * self.config.calibration.seen * self.config.noise_cm**2
+
+    @property
+    def shared_variance(self) -> float:
+        """The same in what frames share, where errors that are alike in all frames do not average out."""
+        alike = self.sequence.calibration.alike * (len(self.x) - 1)
+        return (1 + alike) * self.config.calibration.seen * self.config.noise_cm**2
+
+    def rows(self, some: slice) -> Int[Tensor, "R"]:
+        """Frames as an index."""
+        return torch.arange(some.start, some.stop, device=self.x.device)
+
+    def sandwich(self, some: slice) -> Sandwich | None:
+        """The parts of the covariance of some frames on end."""
+        frames = self.objective.frames.select(self.rows(some))
+        x, z, layout = self.x[some], self.z, frames.terms.layout
+        H = replace(self.objective, frames=frames, held=0).normal(x, z).hessian
+        n, full = x.shape[1], layout.join(x, z)
+        diagonal, border = (torch.zeros_like(v) for v in (H.diagonal, H.border))
+        corner = torch.zeros_like(H.corner)
+        for name, weight in frames.weights.items():
+            residual = frames.terms.residual(name)
+            if residual.group not in ("pose", "shape"):
+                continue
+            s = residual.variance * getattr(self.config.calibration, residual.group) * weight**2
+            s *= self.sequence.calibration.pose if residual.group == "pose" else 1.0
+            for rows in self.rows(slice(0, len(x))).split(self.objective.chunk):
+                own = frames.select(rows).hessian_of(name, full[rows])
+                diagonal[rows] += (s - self.variance) * own[:, :n, :n]
+                border[rows] += (s - self.variance) * own[:, :n, n:]
+                corner += (s * len(self.x) - self.shared_variance) * own[:, n:, n:].sum(0)
+        # The solver's own floor: a direction that nothing tells of has a large variance and not an infinite one.
+        floored = H.diagonal.double()
+        own = floored.diagonal(dim1=1, dim2=2)
+        shared = H.corner.double()
+        floor = 1e-9 * torch.cat([own, (shared.diagonal() / len(x)).expand(len(x), -1)], 1).amax(1, keepdim=True)
+        own += floor
+        shared = shared + floor.sum() * torch.eye(len(shared)).to(shared)
+        floored = replace(H, diagonal=floored, corner=shared)
+        return sandwich(floored, self.variance, BandedArrow(diagonal, (), border, corner))
+
+    def spread(self, some: slice, covariance: Float[Tensor, "R D D"], joints: Points) -> Spread:
+        """Deviations of the joints of some frames by their covariance."""
+        layout = self.objective.frames.terms.layout
+        covariance = covariance.to(self.x.device)
+        for columns in self.objective.frames.held:
+            covariance[:, columns] = 0
+            covariance[:, :, columns] = 0
+        full = layout.join(self.x[some], self.z)
+        tree = self.objective.frames.tree(full)
+        J = joints.place(tree, layout.coefficients(full)).jacobian().to(covariance)
+        columns = list(layout.point_columns(joints.joints, joints.coefficients))
+        deviations = joint_deviations(J, covariance[:, columns][:, :, columns])
+        kept = covariance if self.sequence.covariance else covariance[:, :0, :0]
+        return Spread(kept.to(full.dtype), *(d.to(full.dtype) for d in deviations))
