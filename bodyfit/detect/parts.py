@@ -81,10 +81,11 @@ class FaceFinder:
         """Find the face of a person with these landmarks; None where the network sees none."""
         points = body[_FACE]
         rough = _rough_face(points)
-        look = rough and self._mesh.look(image, rough)
-        if look is None:
+        look = self._mesh.look(image, rough) if rough else None
+        if rough is None or look is None:
             return None
-        look = self._mesh.look(image, look.next_roi) or look
+        if not _shows_the_same(rough, look.next_roi):
+            look = self._mesh.look(image, look.next_roi) or look
         xy = look.xy_px.copy()
         eyes = {side: eye for side in EYE_CORNERS if (eye := self._eye(image, look, side)) is not None}
         for eye in eyes.values():
@@ -138,6 +139,13 @@ def _rough_face(points: Float[np.ndarray, "11 3"]) -> Roi | None:
     (right_x, right_y), (left_x, left_y) = (points[_NAMES.index(f"{side}_eye"), :2] for side in ("right", "left"))
     x, y = points[:, :2].mean(0).tolist()
     return Roi(x, y, 2 * reach, math.atan2(left_y - right_y, left_x - right_x))
+
+
+def _shows_the_same(roi: Roi, other: Roi) -> bool:
+    """Whether a look at another region is not worth its time, as MediaPipe's `RoiTrackingCalculator` has it."""
+    shift = math.hypot(roi.x - other.x, roi.y - other.y)
+    turn = abs(math.remainder(roi.angle - other.angle, 2 * math.pi))
+    return shift < 0.1 * other.size and abs(roi.size - other.size) < 0.3 * other.size and turn < math.radians(15)
 
 
 def _hand_part(look: HandLook, side: str, confidence: float, image: np.ndarray) -> Part:
