@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import overload
 
@@ -41,6 +41,10 @@ class Part:
     the points (x right, y down, z away). Hands have one."""
     score: float = 1.0
     """How sure the detector is that it is there, in [0, 1]."""
+
+    def scaled(self, scale: float) -> Part:
+        """The same points in a picture so many times as large."""
+        return replace(self, xyc=_scaled(self.xyc, scale))
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,24 @@ class Keypoints2D:
         if self.lift_m is not None:
             check_shape("lift_m", self.lift_m, (k, 3))
 
+    def scaled(self, scale: float) -> Keypoints2D:
+        """The same keypoints and parts in a picture so many times as large; without box and mask."""
+
+        def sided(parts: Mapping[str, Part] | None) -> Mapping[str, Part] | None:
+            return None if parts is None else {side: part.scaled(scale) for side, part in parts.items()}
+
+        centre = self.lift_centre_px
+        return replace(
+            self,
+            xyc=_scaled(self.xyc, scale),
+            lift_centre_px=None if centre is None else (scale * centre[0], scale * centre[1]),
+            box=None,
+            mask=None,
+            hands=sided(self.hands),
+            face=None if self.face is None else self.face.scaled(scale),
+            irises=sided(self.irises),
+        )
+
     def box_px(self, min_confidence: float = 0.3) -> tuple[float, float, float, float]:
         """x0, y0, x1, y1 about the confident keypoints (about all of them where none is)."""
         keep = self.xyc[:, 2] >= min_confidence
@@ -105,9 +127,13 @@ class Keypoints2D:
         return float(x0), float(y0), float(x1), float(y1)
 
 
+def _scaled(xyc: Float[np.ndarray, "K 3"], scale: float) -> Float[np.ndarray, "K 3"]:
+    return (xyc * np.array((scale, scale, 1.0))).astype(np.float32)
+
+
 class KeypointRows(Sequence[Keypoints2D]):
     """One person's keypoints through a clip, frame after frame, in few arrays: as objects those of an hour would take
-    three times the memory. Numbers are kept in float32; boxes, masks, hands and faces are not."""
+    three times the memory. Numbers are kept in float32; boxes and masks are not."""
 
     _ROWS = 128
     """Frames in one array."""
@@ -118,9 +144,11 @@ class KeypointRows(Sequence[Keypoints2D]):
         self._count = 0
         self._points: list[Float[np.ndarray, "R K 6"]] = []  # xyc and lift
         self._about: list[Float[np.ndarray, "R 3"]] = []  # lift_centre_px and score
+        self._parts: dict[tuple[str, str], _PartRows] = {}
+        self._asked: dict[str, set[int]] = {"hands": set(), "irises": set()}  # frames in which they were looked for
 
     def append(self, person: Keypoints2D) -> None:
-        """The next frame's. Raises `OptionError` for another layout than before."""
+        """The next frame's. Raises `OptionError` for another layout, or part of another count, than before."""
         if self._count and person.layout != self.layout:
             raise OptionError(f"a person's keypoints must keep their layout, got {person.layout} after {self.layout}")
         self.layout, row = person.layout, self._count % self._ROWS
@@ -133,6 +161,11 @@ class KeypointRows(Sequence[Keypoints2D]):
         if person.lift_centre_px is not None:
             self._about[-1][row, :2] = person.lift_centre_px
         self._about[-1][row, 2] = person.score
+        for (kind, side), part in _parts_of(person):
+            self._parts.setdefault((kind, side), _PartRows(self._ROWS)).put(self._count, part)
+        for kind, frames in self._asked.items():
+            if getattr(person, kind) is not None:
+                frames.add(self._count)
         self._count += 1
 
     def __len__(self) -> int:
@@ -145,10 +178,60 @@ class KeypointRows(Sequence[Keypoints2D]):
     def __getitem__(self, index: int | slice) -> Keypoints2D | list[Keypoints2D]:
         if isinstance(index, slice):
             return [self[i] for i in range(self._count)[index]]
-        block, row = divmod(range(self._count)[index], self._ROWS)
+        number = range(self._count)[index]
+        block, row = divmod(number, self._ROWS)
         points, (x, y, score) = self._points[block][row], self._about[block][row].tolist()
         lift = points[:, 3:] if np.isfinite(points[:, 3:]).any() else None
-        return Keypoints2D(self.layout, points[:, :3], lift, None if math.isnan(x) else (x, y), score)
+        parts = {name: part for name, rows in self._parts.items() if (part := rows.get(number)) is not None}
+        sided = {
+            kind: {side: part for (of, side), part in parts.items() if of == kind} if number in frames else None
+            for kind, frames in self._asked.items()
+        }
+        centre = None if math.isnan(x) else (x, y)
+        person = Keypoints2D(self.layout, points[:, :3], lift, centre, score, face=parts.get(("face", "")))
+        return replace(person, hands=sided["hands"], irises=sided["irises"])
+
+
+class _PartRows:
+    """A hand, a face or an iris through a clip, in arrays that are made for the frames that show it."""
+
+    def __init__(self, rows: int) -> None:
+        """`rows` frames in one array."""
+        self._rows = rows
+        self._blocks: dict[int, tuple[Float[np.ndarray, "R K C"], Float[np.ndarray, "R"]]] = {}
+        self._shape = (0, 0)
+
+    def put(self, number: int, part: Part) -> None:
+        """Keep a frame's. Raises `OptionError` where its points are not as many as before, or lack the lift."""
+        points = part.xyc if part.lift_m is None else np.concatenate([part.xyc, part.lift_m], 1)
+        self._shape = self._shape if self._blocks else points.shape
+        if points.shape != self._shape:
+            raise OptionError(
+                f"a part must keep its points, with or without a lift, in all frames: got {points.shape} "
+                f"after {self._shape}"
+            )
+        block, row = divmod(number, self._rows)
+        if block not in self._blocks:
+            empty = np.full((self._rows, *self._shape), np.nan, np.float32), np.full(self._rows, np.nan)
+            self._blocks[block] = empty
+        values, scores = self._blocks[block]
+        values[row], scores[row] = points, part.score
+
+    def get(self, number: int) -> Part | None:
+        """A frame's; None where there is none."""
+        block, row = divmod(number, self._rows)
+        values, scores = self._blocks.get(block, (None, None))
+        if values is None or scores is None or math.isnan(scores[row]):
+            return None
+        lift = values[row, :, 3:] if values.shape[2] > 3 else None
+        return Part(values[row, :, :3], lift, float(scores[row]))
+
+
+def _parts_of(person: Keypoints2D) -> list[tuple[tuple[str, str], Part]]:
+    """A person's hands, irises and face, each with its kind and side."""
+    parts = [(("hands", side), part) for side, part in (person.hands or {}).items()]
+    parts += [(("irises", side), part) for side, part in (person.irises or {}).items()]
+    return parts if person.face is None else [*parts, (("face", ""), person.face)]
 
 
 def convert_keypoints(

@@ -18,7 +18,7 @@ from bodyfit.fit.sequence.track import Track
 from bodyfit.geometry.camera import Camera
 from bodyfit.images.frame import Frame
 from bodyfit.io import load_result, load_track, save, save_track
-from bodyfit.keypoints import KeypointRows, Keypoints2D
+from bodyfit.keypoints import KeypointRows, Keypoints2D, Part
 from bodyfit.tracker import Sighting, Tracker, TrackerConfig, similarity, trails
 
 
@@ -54,6 +54,43 @@ def test_a_track_is_read_back_exactly(tmp_path):
         assert torch.equal(back.result.params[name], value)
     assert torch.equal(back.result.keypoints, track.result.keypoints)
     assert back.result.status == track.result.status
+
+
+def test_hands_faces_and_irises_are_kept_in_rows_and_scaled():
+    rng, rows, people = np.random.default_rng(0), KeypointRows(), []
+
+    def part(points: int, lifted: bool) -> Part:
+        xyc, lift = rng.random((2, points, 3)).astype(np.float32)
+        return Part(xyc, lift if lifted else None, float(rng.random()))
+
+    for i in range(290):
+        hands = {side: part(21, True) for side in ("left", "right") if rng.random() < 0.5}
+        person = Keypoints2D("coco17", rng.random((17, 3)).astype(np.float32), hands=hands if i % 5 else None)
+        if i > 260:  # a face shows late in the clip
+            person = dataclasses.replace(person, face=part(468, False), irises={"left": part(5, False)})
+        people.append(person)
+        rows.append(person)
+    for got, given in zip(rows, people, strict=True):
+        assert (got.hands is None, got.face is None, got.irises is None) == (
+            given.hands is None,
+            given.face is None,
+            given.irises is None,
+        )
+        for one, other in ((got.hands, given.hands), (got.irises, given.irises), ({"": got.face}, {"": given.face})):
+            assert (one or {}).keys() == (other or {}).keys()
+            for side, kept in (one or {}).items():
+                if kept is not None:
+                    np.testing.assert_array_equal(kept.xyc, other[side].xyc)
+                    assert kept.score == other[side].score
+                    assert (kept.lift_m is None) == (other[side].lift_m is None)
+                    if kept.lift_m is not None:
+                        np.testing.assert_array_equal(kept.lift_m, other[side].lift_m)
+    last = people[-1].scaled(3.0)
+    np.testing.assert_allclose(last.face.xyc, people[-1].face.xyc * np.float32([3, 3, 1]), rtol=1e-6)
+    np.testing.assert_allclose(last.irises["left"].xyc[:, 2], people[-1].irises["left"].xyc[:, 2])
+    assert last.hands.keys() == people[-1].hands.keys()
+    with pytest.raises(OptionError, match="part"):
+        rows.append(dataclasses.replace(people[-1], face=part(68, False)))
 
 
 def test_keypoints_in_rows_are_the_keypoints():
@@ -350,6 +387,23 @@ def test_a_mirrored_mirror_image_is_as_before():
     assert back.lift_centre_px == lifted.lift_centre_px
     nose = mirror(person, 640).xyc[0]
     np.testing.assert_allclose(nose[:2], (640 - person.xyc[0, 0], person.xyc[0, 1]), atol=1e-4)
+
+
+def test_hands_go_with_the_sides():
+    """In a mirror a left hand is a right one, there and back; where only the sides were mistaken, it stays as it is."""
+    rng = np.random.default_rng(0)
+    hand = Part(rng.uniform(0, 300, (21, 3)).astype(np.float32), rng.normal(size=(21, 3)).astype(np.float32), 0.9)
+    person = dataclasses.replace(_person(300.0), hands={"left": hand})
+    (seen,) = mirror(person, 640).hands.items()
+    assert seen[0] == "right"
+    np.testing.assert_allclose(seen[1].xyc[:, 0], 640 - hand.xyc[:, 0])
+    np.testing.assert_allclose(seen[1].lift_m, hand.lift_m * (-1, 1, 1))
+    back = mirror(mirror(person, 640), 640).hands["left"]
+    np.testing.assert_allclose(back.xyc, hand.xyc, atol=1e-4)
+    (mistaken,) = exchanged(person).hands.items()
+    assert mistaken[0] == "right"
+    np.testing.assert_array_equal(mistaken[1].xyc, hand.xyc)
+    assert mistaken[1].score == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("wrong", [range(20, 23), range(20, 40)])

@@ -25,7 +25,6 @@ from bodyfit.geometry.camera import focal_px_from
 from bodyfit.io import ClipKeypoints, KeypointFiles, VideoReader, load_keypoints
 from bodyfit.io.keypoints.clip import CLOCK_SIDE_PX
 from bodyfit.io.keypoints.of_clip import files_of_clip
-from bodyfit.keypoints import Keypoints2D
 from bodyfit.timeline import clock_rate, is_even
 from bodyfit.tracker import Sighting, TrackerConfig, Trail, trails
 
@@ -165,7 +164,7 @@ def watch_clip(
             times.append(sighting.time_s)
             if progress is not None:
                 progress("watching", len(frames), reader.expected)
-            yield replace(sighting, people=tuple(_scaled(person, scale) for person in sighting.people))
+            yield replace(sighting, people=tuple(person.scaled(scale) for person in sighting.people))
 
     found = trails(told(seen), tracker)
     if not frames:
@@ -302,16 +301,3 @@ def even_slots(times_s: Float[np.ndarray, "T"], fps: float) -> tuple[Int[np.ndar
         return number, rate
     ideal = np.round((times_s - times_s[0]) * rate).astype(np.int64)
     return np.maximum.accumulate(ideal - number) + number, rate
-
-
-def _scaled(person: Keypoints2D, scale: float) -> Keypoints2D:
-    """Keypoints of a smaller picture in the pixels of the full one, and nothing else: clips are long."""
-    centre = person.lift_centre_px
-    return Keypoints2D(
-        person.layout,
-        (person.xyc * np.array((scale, scale, 1.0))).astype(np.float32),
-        person.lift_m,
-        None if centre is None else (scale * centre[0], scale * centre[1]),
-        person.score,
-        track=person.track,
-    )

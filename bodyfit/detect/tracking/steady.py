@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from bodyfit.detect.base import Follower
 from bodyfit.images.frame import Frame
-from bodyfit.keypoints import Keypoints2D
+from bodyfit.keypoints import Keypoints2D, Part
 from bodyfit.skeleton import layout_names, mirrored_rows
 from bodyfit.tracker import height_px
 
@@ -25,6 +25,7 @@ _PATIENCE = 8
 """After so many doubtful frames in a row what is seen is believed."""
 _DOUBT = 0.3
 """What is left of the confidence of a doubtful look."""
+_OTHER = {"left": "right", "right": "left"}
 
 
 def unsteady(now: Keypoints2D, trusted: Keypoints2D, age: int) -> float:
@@ -55,7 +56,8 @@ def steadied(
     width = frame.size[0]
     turned = Frame(np.ascontiguousarray(frame.image[:, ::-1]), index=frame.index, time_s=frame.time_s)
     (seen,) = detector.follow(turned, [mirror(expected, width)])
-    looks = [now] if seen is None else [now, mirror(seen, width)]
+    # The head is where it was: only limbs are taken for others.
+    looks = [now] if seen is None else [now, replace(mirror(seen, width), face=now.face, irises=now.irises)]
     for one in (*looks, *map(exchanged, looks)):
         if unsteady(one, trusted, age) <= 1:
             return one, True
@@ -64,13 +66,15 @@ def steadied(
 
 
 def exchanged(person: Keypoints2D) -> Keypoints2D:
-    """Left and right exchanged. The lift is left out: it is of someone who faces the other way."""
+    """Left and right exchanged. The lift is left out: it is of someone who faces the other way. Hands stay what they
+    are; as sure as one was of its side, as unsure it is of the other."""
     swap = mirrored_rows(layout_names(person.layout))
-    return Keypoints2D(person.layout, person.xyc[swap], score=person.score)
+    hands = person.hands and {_OTHER[side]: replace(hand, score=1 - hand.score) for side, hand in person.hands.items()}
+    return replace(person, xyc=person.xyc[swap], lift_m=None, lift_centre_px=None, hands=hands)
 
 
 def mirror(person: Keypoints2D, width_px: int) -> Keypoints2D:
-    """The person in the mirrored picture; twice is as before."""
+    """The person in the mirrored picture, without face and mask; twice is as before."""
     swap = mirrored_rows(layout_names(person.layout))
     centre = person.lift_centre_px
     return Keypoints2D(
@@ -79,7 +83,13 @@ def mirror(person: Keypoints2D, width_px: int) -> Keypoints2D:
         None if person.lift_m is None else _flipped(person.lift_m[swap], 0),
         None if centre is None else (width_px - centre[0], centre[1]),
         person.score,
+        hands=person.hands and {_OTHER[side]: _mirrored(hand, width_px) for side, hand in person.hands.items()},
     )
+
+
+def _mirrored(hand: Part, width_px: int) -> Part:
+    lift = None if hand.lift_m is None else _flipped(hand.lift_m, 0)
+    return replace(hand, xyc=_flipped(hand.xyc, width_px), lift_m=lift)
 
 
 def _flipped(points: Float[np.ndarray, "K 3"], width: int) -> Float[np.ndarray, "K 3"]:
