@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from roma import rotvec_to_rotmat
+from scipy.spatial.transform import Rotation
 from shown_results import result_of, standing, write_clip, write_picture
 
 import bodyfit
+from bodyfit.app.results.find import Person
 from bodyfit.app.results.folder import read_results
 from bodyfit.cli.main import main
 from bodyfit.errors import OptionError
@@ -53,6 +55,32 @@ def vertices(model, params, **changed) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- the state behind the sliders
+
+
+def test_fingers_jaw_and_expression_move_what_they_should(tmp_path):
+    """Other joints keep their angles, also where hands were coefficients of components."""
+    body = bodyfit.load_model("open-x")
+    hands = {f"{side}_hand_pose": torch.full((1, 6), value) for side, value in (("left", 0.4), ("right", -0.3))}
+    params = body.params(global_orient=torch.tensor([[3.0, 0, 0]]), transl=torch.tensor([[0, 0, 3.0]]), **hands)
+    result = result_of(body, params, name="open-x")
+    edits = PersonEdits(Person(0, tmp_path / "person0.npz", result, np.zeros(1, int), np.ones(1, bool), fps=0.0), body)
+    assert np.array_equal(edits.vertices(0).numpy(), vertices(body, params))
+    for joint, part in (("left_index2", "left_index"), ("jaw", "jaw")):
+        edits.reset()
+        edits.turn(joint, (0.3, 0.1, 0.0))
+        moved = np.linalg.norm(edits.vertices(0).numpy() - vertices(body, params), axis=1)
+        near = body.weights[:, [k for k, name in enumerate(body.skeleton.names) if part in name]].sum(1) > 0
+        assert moved.max() > 3e-3
+        assert moved[~near.numpy()].max() < 1e-3  # pose shapes reach a little beyond
+        fitted, changed = (body.full_pose(body.params(**p))[0].numpy() for p in (params, edits.params(0)))
+        row = body.skeleton.index(joint)
+        np.testing.assert_allclose(np.delete(changed, row, 0), np.delete(fitted, row, 0), atol=1e-6)
+        turn = Rotation.from_rotvec(fitted[row]).inv() * Rotation.from_rotvec(changed[row])
+        np.testing.assert_allclose(turn.as_rotvec(), (0.3, 0.1, 0.0), atol=1e-5)
+    edits.reset()
+    edits.set_expression(0, 1.5)
+    want = vertices(body, params, expression=torch.tensor([[1.5] + 9 * [0.0]]))
+    np.testing.assert_allclose(edits.vertices(0), want, atol=1e-6)
 
 
 def test_without_edits_the_mesh_is_the_fits(results, model):

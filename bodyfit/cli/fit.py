@@ -41,8 +41,9 @@ def fit(
 ) -> int:
     """Fit a 3D body to every person in photographs.
 
-    For each picture a folder of its name is written in OUT: overlay.png, and for each person a view from the side,
-    the mesh (obj, glb) and the parameters (npz). OUT/summary.json tells how each input went.
+    For each picture a folder of its name is written in OUT: overlay.png, insets.png (hands and face from near, of a
+    model that has them), and for each person a view from the side, the mesh (obj, glb) and the parameters (npz).
+    OUT/summary.json tells how each input went.
 
     The focal length is read from EXIF; without that it is guessed, and distances with it. Give it if you know it.
 

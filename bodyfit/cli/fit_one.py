@@ -25,7 +25,7 @@ from bodyfit.runtime.json_text import plain
 
 __all__ = ["Worker"]
 
-_OURS = re.compile(r"overlay\.png|person\d+(_side\.png|\.obj|\.glb|\.npz)")
+_OURS = re.compile(r"(overlay|insets)\.png|person\d+(_side\.png|\.obj|\.glb|\.npz)")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Worker:
             "image_size": frame.size,
             **({} if frame.note is None else {"note": frame.note}),
             "people": persons,
-            "files": [f"{folder}/{name}" for name in files if name == "overlay.png"],
+            "files": [f"{folder}/{name}" for name in files if not name.startswith("person")],
             "seconds": seconds,
         }
         return plain(entry, DIGITS)
@@ -94,17 +94,23 @@ class Worker:
         faces = self.model.faces
         good = [results[i] for i in bodies]
         cameras = Camera.cat([r.camera for r in good], frame.size)
+        painted = [(vertices, render.person_color(i)) for i, vertices in bodies.items()]
+        poor = [place for place, result in enumerate(good) if result.status[0] is FitStatus.POOR]
         pictures: dict[str, Any] = {
             "overlay.png": render.overlay(
                 frame.image,
-                [(vertices, render.person_color(i)) for i, vertices in bodies.items()],
+                painted,
                 faces,
                 cameras,
                 keypoints=[r.keypoints[0] for r in good],
                 layout=good[0].layout,
-                poor=[place for place, result in enumerate(good) if result.status[0] is FitStatus.POOR],
+                poor=poor,
             )
         }
+        parts = render.inset_rows(self.model.weights, self.model.skeleton.names)
+        insets = render.draw_insets(frame.image, painted, faces, cameras, parts, poor=poor) if parts else None
+        if insets is not None:
+            pictures["insets.png"] = insets
         for i, vertices in bodies.items():
             pictures[f"person{i}_side.png"] = render.side_view(
                 vertices, faces, color=render.person_color(i), poor=results[i].status[0] is FitStatus.POOR

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["render"]
 
-_VIEWS = ("overlay", "front", "side", "top", "turn", "sheet")
+_VIEWS = ("overlay", "insets", "front", "side", "top", "turn", "sheet")
 _MAPS = ("depth", "normal", "silhouette", "parts")
 _SHEET_ROWS = 24
 """Pictures on a contact sheet; more go on further ones."""
@@ -34,7 +34,8 @@ def render(
         Path, typer.Option("-o", "--out", help="Folder for the pictures, or a picture's name for a single one.")
     ],
     view: Annotated[
-        str, typer.Option("--view", metavar="VIEWS", help="Of overlay, front, side, top, turn, sheet; with commas.")
+        str,
+        typer.Option("--view", metavar="VIEWS", help="Of overlay, insets, front, side, top, turn, sheet; with commas."),
     ] = "",
     maps: Annotated[
         str, typer.Option("--maps", metavar="MAPS", help="Of depth, normal, silhouette, parts; with commas.")
@@ -65,9 +66,10 @@ def render(
 ) -> int:
     """Draw results again: overlays, views from the side and from above, a turning film, sheets, and maps of numbers.
 
-    For each picture a folder of its name is written in OUT; "sheet" puts all pictures on OUT/sheet.png. Overlays and
-    maps have the photograph's size. The photograph is where summary.json says, or --photo. Of a clip overlay.mp4 is
-    drawn, the film that bodyfit video makes, and no other view.
+    For each picture a folder of its name is written in OUT; "sheet" puts all pictures on OUT/sheet.png; "insets" are
+    the hands and the face of bodies that have them, from near. Overlays and maps have the photograph's size. The
+    photograph is where summary.json says, or --photo. Of a clip overlay.mp4 is drawn, the film that bodyfit video
+    makes, and no other view.
 
     Maps: depth.png 16 bits, millimetres; normal.png (red right, green up, blue towards the camera); silhouette.png and
     parts.png, whose values are the person and the joint, from 1 (names in labels.json). 0 is nobody.

@@ -79,13 +79,7 @@ class Drawer:
         if people is not None:
             reasons = render.undrawn(people.bodies, people.camera)
             notes += [{"person": n, "reason": r} for n, r in zip(people.numbers, reasons, strict=True) if r]
-            if any(view in ("overlay", "sheet") for view in self.views):
-                image = self._photo(found, people.camera.image_size)
-                overlay = self._overlay(image, people)
-                if "overlay" in self.views:
-                    files.append(self._save(found, "overlay.png", overlay))
-                if "sheet" in self.views:
-                    rows.append(self._row(image, overlay, people))
+            files += self._over_photo(found, people, rows)
             files += [
                 self._studio(found, view, people) for view in self.views if view in ("front", "side", "top", "turn")
             ]
@@ -100,6 +94,21 @@ class Drawer:
             "not_drawn": notes,
             "files": files,
         }
+
+    def _over_photo(self, found: Found, people: _People, rows: list[Any]) -> list[Path]:
+        """Write what is drawn over the photograph."""
+        if not any(view in ("overlay", "insets", "sheet") for view in self.views):
+            return []
+        image, files = self._photo(found, people.camera.image_size), []
+        if "insets" in self.views:
+            files.append(self._save(found, "insets.png", self._insets(image, people)))
+        if "overlay" in self.views or "sheet" in self.views:
+            overlay = self._overlay(image, people)
+            if "overlay" in self.views:
+                files.append(self._save(found, "overlay.png", overlay))
+            if "sheet" in self.views:
+                rows.append(self._row(image, overlay, people))
+        return files
 
     def sheet(self, rows: list[Any], number: int) -> Path:
         """Write a contact sheet and return its path."""
@@ -171,6 +180,23 @@ class Drawer:
             opacity=self.opacity,
             poor=people.poor(),
         )
+
+    def _insets(self, image: np.ndarray, people: _People) -> np.ndarray:
+        parts = render.inset_rows(people.model.weights, people.model.skeleton.names)
+        if not parts:
+            raise OptionError(f"insets are of hands and faces, which {people.model.name} has not; fit open-h or open-x")
+        drawn = render.draw_insets(
+            image,
+            people.bodies,
+            people.model.faces,
+            people.camera,
+            parts,
+            opacity=self.opacity,
+            poor=people.poor(),
+        )
+        if drawn is None:
+            raise OptionError("its hands and faces are too small for insets, or outside the picture")
+        return drawn
 
     def _seen(self, result: FitResult) -> Tensor:
         """The keypoints of the photograph; of several cameras, those of the first."""

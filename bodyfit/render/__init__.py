@@ -1,6 +1,7 @@
 """Rendering: a fast CPU rasteriser for PyTorch3D, and pictures of bodies: overlays, studio views, turntables, maps."""
 
 from bodyfit.render.color import Color, part_colors, person_color
+from bodyfit.render.insets import INSETS, draw_insets, inset_rows
 from bodyfit.render.light import StudioLights
 from bodyfit.render.maps import MAPS, Maps, draw_maps, normal_colors
 from bodyfit.render.pictures import contact_sheet, overlay, side_view, top_view, turn_view
@@ -10,6 +11,7 @@ from bodyfit.render.shade import Layer, pytorch3d_cameras, render_bodies
 from bodyfit.render.stage import VIEWS, Stage, studio, turntable
 
 __all__ = [
+    "INSETS",
     "MAPS",
     "VIEWS",
     "Color",
@@ -22,7 +24,9 @@ __all__ = [
     "StudioLights",
     "Texture",
     "contact_sheet",
+    "draw_insets",
     "draw_maps",
+    "inset_rows",
     "normal_colors",
     "overlay",
     "part_colors",

@@ -206,7 +206,7 @@ class _Pictures:
 def _section(name: str, scene: Scene, people: tuple[Shown, ...], pictures: _Pictures) -> str:
     """A scene: its picture, its people."""
     notes = list(scene.notes)
-    figure = _figure(scene, pictures, notes)
+    figure = _figure(scene, pictures, notes) + _insets(scene, pictures, notes)
     cards = [card(one, _poster(one, pictures, notes), scene) for one in people]
     bodies = [str(one.index) for one in people if one.index >= 0]
     if len(bodies) > 1:
@@ -241,6 +241,15 @@ def _figure(scene: Scene, pictures: _Pictures, notes: list[str]) -> str:
 {image} class="over">{slider}</div>
 <figcaption>Pull the slider to see the photograph without the bodies.</figcaption></figure>
 """
+
+
+def _insets(scene: Scene, pictures: _Pictures, notes: list[str]) -> str:
+    """Hands and faces from near, where they lie beside the overlay."""
+    path = None if scene.overlay is None else scene.overlay.with_name("insets.png")
+    if path is None or not path.is_file() or (near := pictures.read(path, notes)) is None:
+        return ""
+    alt = escape(f"Faces and hands of {scene.name} from near, without and with the bodies")
+    return f'<figure><img class="insets" {_sized(near)} alt="{alt}" src="{pictures.jpeg(near, 0.5)}"></figure>\n'
 
 
 def _sized(image: Float[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W 3"]) -> str:

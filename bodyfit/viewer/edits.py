@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from roma import rotmat_to_rotvec, rotvec_to_rotmat
 from torch import Tensor
 
@@ -22,25 +22,34 @@ _SAVERS = {".glb": save_glb, ".obj": save_obj}
 
 
 class PersonEdits:
-    """A person of a picture or a clip with a shape that may be set and joints that may be turned further."""
+    """A person of a picture or a clip with a shape and an expression that may be set and joints that may be turned
+    further."""
 
     def __init__(self, person: Person, model: BodyModel) -> None:
         self.person, self.model = person, model
         self.visible = True
-        self.joints = model.skeleton.names[: max(model.body_joints, 1)]
-        """The joints that can be turned: the body's; of a hand or a head the root."""
+        self.joints = model.skeleton.names
+        """The joints that can be turned; fingers, jaw and eyes where the model has them."""
         self.reset()
 
     def reset(self) -> None:
         """Back to the fit."""
         self.betas: Float[Tensor, "S"] = self.person.result.params.betas[0].clone()
         """Shape, standard deviations, in every frame."""
+        expression = self.person.result.params.expression
+        self.expression: Float[Tensor, "E"] | None = None if expression is None else torch.zeros_like(expression[0])
+        """What is added to the expression of every frame, standard deviations; None where the model has none."""
         self.turns: Float[Tensor, "J 3"] = torch.zeros(len(self.joints), 3, dtype=self.betas.dtype)
         """Rotation vectors in radians by which joints are turned, in their own axes, before what the fit says."""
 
     def set_beta(self, index: int, value: float) -> None:
         """Set one coefficient of the shape."""
         self.betas[index] = value
+
+    def set_expression(self, index: int, value: float) -> None:
+        """Set what is added to one coefficient of the expression."""
+        assert self.expression is not None  # there is no slider for it
+        self.expression[index] = value
 
     def turn(self, joint: str, rotvec: Float[Tensor, "3"] | tuple[float, float, float]) -> None:
         """Turn a joint by a rotation vector in radians from where the fit has it. Raises `OptionError`."""
@@ -55,15 +64,32 @@ class PersonEdits:
 
     def params(self, row: int) -> BodyParams:
         """Parameters of a row with what was changed, batch 1, camera axes."""
-        fitted = dict(self.person.result.params.select([row]))
-        pose = torch.cat([fitted["global_orient"], fitted["body_pose"]], 1).view(-1, 3)[: len(self.joints)].clone()
+        fitted = self.person.result.params.select([row])
+        changed: dict[str, Tensor] = {"betas": self.betas[None].clone()}
+        if self.expression is not None and fitted.expression is not None:
+            changed["expression"] = fitted.expression + self.expression
         moved = self.turns.abs().amax(1) > 0  # the others keep their numbers to the last bit
-        turned = rotvec_to_rotmat(pose[moved]) @ rotvec_to_rotmat(self.turns[moved])
-        pose[moved] = rotmat_to_rotvec(turned)
-        changed = {"betas": self.betas[None].clone(), "global_orient": pose[:1]}
-        if len(pose) > 1:
-            changed["body_pose"] = pose[1:].reshape(1, -1)
+        if bool(moved.any()):
+            changed |= self._turned(fitted, moved)
         return BodyParams(**{**fitted, **changed})
+
+    def _turned(self, fitted: BodyParams, moved: Bool[Tensor, "J"]) -> dict[str, Tensor]:
+        """The poses of which a joint is turned; hands as angles about their mean."""
+        rest = self.model.full_pose(self.model.params())[0].to(self.turns)  # zero but for the means of hands
+        whole = self.model.full_pose(self.model.params(**fitted))[0].to(self.turns)
+        turned = whole.clone()
+        turned[moved] = rotmat_to_rotvec(rotvec_to_rotmat(whole[moved]) @ rotvec_to_rotmat(self.turns[moved]))
+        changed, start = {}, 0
+        for name, count in (("global_orient", 1), *self.model.kind.poses):
+            rows = slice(start, start + count)
+            start += count
+            are_angles = fitted[name].shape[1] == 3 * count  # and not coefficients of a hand
+            if bool(moved[rows].any()) or not are_angles:
+                angles = fitted[name] if are_angles else (whole - rest)[rows]
+                angles = angles.reshape(-1, 3).clone()
+                angles[moved[rows]] = (turned - rest)[rows][moved[rows]]
+                changed[name] = angles.reshape(1, -1)
+        return changed
 
     def vertices(self, row: int) -> Float[Tensor, "V 3"]:
         """The mesh of a row, camera axes, metres."""

@@ -33,6 +33,8 @@ __all__ = ["Viewer"]
 
 _BETA_REACH = 4.0
 """Standard deviations that a beta's slider goes to, or as far as the fit is."""
+_EXPRESSION_REACH = 4.0
+"""Standard deviations that may be added to a coefficient of the expression."""
 _TURN_REACH_DEG = 120.0
 _PICTURE_SIDE = 1600
 """Photographs are sent with at most so many pixels a side."""
@@ -205,7 +207,8 @@ class Viewer:
         return folder
 
     def _edit_folder(self) -> Any:
-        """Sliders for one person: the shape, and one joint at a time; seventy sliders would be no control."""
+        """Sliders for one person: the shape, the expression, and one joint at a time, of fingers, jaw and eyes too; two
+        hundred sliders would be no control."""
         gui = self.server.gui
         with gui.add_folder("Change") as folder:
             self.who = gui.add_dropdown("person", [str(e.person.number) for e in self.edits])
@@ -219,10 +222,18 @@ class Viewer:
             self.betas = [
                 gui.add_slider(f"beta {i}", -reach, reach, 0.01, 0.0) for i in range(len(self.edits[0].betas))
             ]
+            self.expression = [
+                gui.add_slider(f"expression {i}", -_EXPRESSION_REACH, _EXPRESSION_REACH, 0.01, 0.0)
+                for i in range(len(_coefficients(self.edits[0])))
+            ]
             for slider in self.angles:
                 slider.on_update(self._turn)
-            for i, slider in enumerate(self.betas):
-                slider.on_update(self._beta_setter(i))
+            for sliders, set_one in (
+                (self.betas, PersonEdits.set_beta),
+                (self.expression, PersonEdits.set_expression),
+            ):
+                for i, slider in enumerate(sliders):
+                    slider.on_update(self._coefficient_setter(set_one, i))
             gui.add_button("Back to the fit").on_click(self._reset)
             self.save = gui.add_button_group("download", ("glb", "obj"))
             self.save.on_click(self._download)
@@ -242,19 +253,21 @@ class Viewer:
             self._filling = True
             for slider, value in zip(self.betas, edits.betas.tolist(), strict=True):
                 slider.value = value
+            for slider, value in zip(self.expression, _coefficients(edits), strict=True):
+                slider.value = value
             turn = edits.turns[edits.joints.index(self.joint.value)]
             for slider, value in zip(self.angles, turn.rad2deg().tolist(), strict=True):
                 slider.value = value
             self._filling = False
 
-    def _beta_setter(self, index: int) -> Callable[[Any], None]:
-        def set_beta(event: Any) -> None:
+    def _coefficient_setter(self, set_one: Callable[[PersonEdits, int, float], None], i: int) -> Callable[[Any], None]:
+        def set_coefficient(event: Any) -> None:
             with self._lock:
                 if not self._filling:
-                    self.chosen.set_beta(index, event.target.value)
+                    set_one(self.chosen, i, event.target.value)
                     self.redraw()
 
-        return set_beta
+        return set_coefficient
 
     def _turn(self, _: Any) -> None:
         with self._lock:
@@ -330,6 +343,11 @@ class Viewer:
         self._stopped.set()
         with redirect_stdout(io.StringIO()):
             self.server.stop()
+
+
+def _coefficients(edits: PersonEdits) -> list[float]:
+    """What is added to the expression; none of a body without."""
+    return [] if edits.expression is None else edits.expression.tolist()
 
 
 def _viser() -> Any:
