@@ -32,7 +32,8 @@ def standing(body: BodyModel, x_m: float = 0.0, z_m: float = 2.5) -> torch.Tenso
 
 
 def picture() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 80, (*SIZE[::-1], 3), dtype=np.uint8)
+    grey = np.random.default_rng(0).integers(0, 80, (*SIZE[::-1], 1), dtype=np.uint8)
+    return grey.repeat(3, 2)
 
 
 def test_every_tile_shows_its_part_in_the_middle(body):
