@@ -311,3 +311,15 @@ def test_the_command(model, tmp_path, capsys):
         assert captured.out == ""
         assert len(captured.err.strip().splitlines()) == 1
         assert says in captured.err
+
+
+def test_hands_and_faces_from_near_are_shown_where_they_lie_beside_the_overlay(model, tmp_path):
+    write_picture(tmp_path / "out", model)
+    assert 'class="insets"' not in page(read_results(tmp_path / "out"))
+    Image.fromarray(np.full((32, 196, 3), 90, np.uint8)).save(tmp_path / "out" / "photo" / "insets.png")
+    found = re.search(
+        r'<img class="insets" width="196" height="32" alt="Faces and hands of photo[^"]*" src="([^"]*)"',
+        page(read_results(tmp_path / "out")),
+    )
+    assert found is not None
+    assert found[1].startswith("data:image/jpeg;base64,")
