@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from bodyfit.cli.support import common
 from bodyfit.errors import BodyfitError
@@ -25,18 +28,29 @@ class Finding:
     """What works, or what is wrong and what to do."""
 
 
-def doctor(as_json: common.JsonOption = False, verbose: common.VerboseOption = False) -> int:
+CompileOption = Annotated[
+    bool, typer.Option("--compile", help="first compile all loops that the commands need, and keep them")
+]
+
+
+def doctor(
+    compile_all: CompileOption = False, as_json: common.JsonOption = False, verbose: common.VerboseOption = False
+) -> int:
     """Check that the installation works: packages and files are there, networks run, a body can be fitted, compiled
     loops can be kept, and which GPU there is. It takes some seconds; the first run also compiles.
 
+    With --compile all loops are compiled now, for this kind of processor, which takes a minute or two: for the image
+    of a container, a machine that is to answer at once, or before the installation becomes read-only.
+
     Examples:
         bodyfit doctor
+        bodyfit doctor --compile
         bodyfit doctor --json
 
     Exit code: 0 all is well, 1 something does not work.
     """
     found: dict[str, dict[str, Any]] = {}
-    for name, check in _CHECKS.items():
+    for name, check in (({"compile": _compile} if compile_all else {}) | _CHECKS).items():
         start = time.perf_counter()
         finding = check()
         seconds = time.perf_counter() - start
@@ -48,6 +62,31 @@ def doctor(as_json: common.JsonOption = False, verbose: common.VerboseOption = F
     if as_json:
         common.say_json({"ok": well, "checks": found})
     return common.OK if well else common.SOME_FAILED
+
+
+def _compile() -> Finding:
+    from bodyfit.cli.support.compile_loops import WORK, compile_loops
+    from bodyfit.runtime.compiled import compiled_so_far
+    from bodyfit.runtime.loop_cache import ANOTHER_PLACE, loop_cache
+
+    cache = loop_cache(_body_is_fitted)
+    if cache is None or not cache.can_be_written:
+        return Finding(False, f"compiled loops cannot be kept, so that none was compiled; {ANOTHER_PLACE}")
+    with common.progress_bar() as progress:
+        for done, name in enumerate(compile_loops()):
+            progress(f"compiling for {name}", done, len(WORK))
+    loops, seconds = compiled_so_far()
+    if not loops:
+        return Finding(True, "all loops were compiled before")
+    return Finding(True, f"{loops} loops compiled in {seconds:.0f} s; they are kept {_place(cache.cache_path)}")
+
+
+def _place(cache_path: str) -> str:
+    """Where compiled loops are, in words."""
+    import bodyfit
+
+    package = Path(bodyfit.__file__).parent
+    return f"in the package, {package}" if Path(cache_path).is_relative_to(package) else f"in {Path(cache_path).parent}"
 
 
 def _packages() -> Finding:
@@ -102,10 +141,11 @@ def _cache() -> Finding:
     from bodyfit.runtime.compiled import compiled_so_far
     from bodyfit.runtime.loop_cache import ANOTHER_PLACE, loop_cache
 
-    cache = loop_cache(_body_is_fitted)
-    if cache is None:
+    cache, (loops, seconds) = loop_cache(_body_is_fitted), compiled_so_far()
+    if cache is None or not cache.can_be_written:
+        if cache is not None and not loops:
+            return Finding(True, "compiled loops are there; more cannot be kept, as no folder can be written")
         return Finding(False, f"compiled loops cannot be kept; {ANOTHER_PLACE}")
-    loops, seconds = compiled_so_far()
     anew = f"; compiled {loops} now, in {seconds:.1f} s" if loops else ""
     return Finding(True, f"compiled loops can be kept{anew}")
 

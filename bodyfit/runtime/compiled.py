@@ -94,7 +94,7 @@ class _CompileListener(event.Listener):
     def _notify(self, cache: LoopCache | None) -> None:
         """Log that loops are being compiled, and where they are cached."""
         what = "bodyfit compiles its loops for this processor, which takes about half a minute"
-        if cache is not None:
+        if cache is not None and cache.can_be_written:
             _log.warning("%s, once; they are kept in %s", what, cache.cache_path)
         else:
             _log.warning("%s, and cannot keep them: %s", what, ANOTHER_PLACE)

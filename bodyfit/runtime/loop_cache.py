@@ -4,8 +4,8 @@ Differences from numba's own cache:
 
 - numba writes beside the package or, where that folder is read-only, in the user's cache; here a private folder among
   the temporary files is the last resort.
-- numba reads a cache beside the package only where it could also write it; here a cache that an administrator or the
-  builder of an image has filled is always read.
+- numba reads only where it could also write; here a cache beside the package, or in the folder that NUMBA_CACHE_DIR
+  names, that an administrator or the builder of an image has filled is always read, also where nothing can be written.
 - In numba a damaged or deleted cache file, or a full disk, ends the run; here it costs the time to compile.
 - In numba processes that write one function's cache at the same time may mix up its files; here they are serialised.
 """
@@ -17,16 +17,22 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from numba.core import config
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+    _CacheLocator,
+    _SourceFileBackedLocatorMixin,
+)
 
-__all__ = ["ANOTHER_PLACE", "LoopCache", "loop_cache"]
+__all__ = ["ANOTHER_PLACE", "LoopCache", "ReadOnlyLoopCache", "loop_cache"]
 
 ANOTHER_PLACE = (
     "name a folder that can be written in the environment variable NUMBA_CACHE_DIR, or each run compiles again"
@@ -38,48 +44,53 @@ _WAIT_S = 10.0
 
 
 def loop_cache(function: Callable[..., Any]) -> LoopCache | None:
-    """Open the cache of one function; None where no folder can be written."""
+    """Open the cache of one function, read-only where no folder can be written; None where the function is in no file."""
     try:
         return LoopCache(function)
     except RuntimeError:  # numba finds no writable folder
         pass
     folder = _temporary_folder()
-    if folder is None:
-        return None
     before = config.CACHE_DIR  # pyright: ignore[reportAttributeAccessIssue]
-    config.CACHE_DIR = str(folder)  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        return LoopCache(function)
+        if folder is not None:
+            config.CACHE_DIR = str(folder)  # pyright: ignore[reportAttributeAccessIssue]
+            return LoopCache(function)
     except RuntimeError:
-        return None
+        pass
     finally:
         config.CACHE_DIR = before  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        return ReadOnlyLoopCache(function)
+    except RuntimeError:  # the function is in no file
+        return None
 
 
 class LoopCache(FunctionCache):
     """The compiled versions of one function on disk."""
 
+    can_be_written = True
+
     def __init__(self, function: Callable[..., Any]) -> None:
         """Open the cache; raises `RuntimeError` where numba finds no writable folder."""
         super().__init__(function)
-        beside = Path(function.__code__.co_filename).parent / "__pycache__"
-        self._files = [self._cache_file]
-        if beside != Path(self._cache_path):
-            impl = self._impl  # pyright: ignore[reportAttributeAccessIssue]
-            shipped = IndexDataCacheFile(str(beside), impl.filename_base, impl.locator.get_source_stamp())
-            self._files.insert(0, shipped)
+        impl = self._impl  # pyright: ignore[reportAttributeAccessIssue]
+        stamp = impl.locator.get_source_stamp()
+        filled = (str(folder) for folder in _filled_folders(function.__code__.co_filename))
+        others = [folder for folder in filled if folder != self._cache_path]
+        self._files = [*(IndexDataCacheFile(folder, impl.filename_base, stamp) for folder in others), self._cache_file]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Load the compiled version for a signature, or None."""
         for file in self._files:
             self._cache_file = file
             try:
-                with _folder_lock(self._cache_path):
+                with _folder_lock(self._cache_path) if self.can_be_written else nullcontext():
                     version = super().load_overload(sig, target_context)
             except Exception:  # a damaged pickle raises anything
                 version = None
-                with suppress(OSError):
-                    file.flush()
+                if self.can_be_written:
+                    with suppress(OSError):
+                        file.flush()
             if version is not None:
                 return version
         return None
@@ -92,6 +103,44 @@ class LoopCache(FunctionCache):
                 super().save_overload(sig, data)
         except OSError as fault:
             _warn_once(f"bodyfit cannot keep compiled loops in {self._cache_path} ({fault.strerror or fault})")
+
+
+class _Beside(_SourceFileBackedLocatorMixin, _CacheLocator):  # pyright: ignore[reportIncompatibleMethodOverride]
+    """The folder of compiled files beside a module, whether or not it can be written."""
+
+    def __init__(self, py_func: Callable[..., Any], py_file: str) -> None:
+        self._py_file, self._lineno = py_file, py_func.__code__.co_firstlineno  # for the mixin
+
+    def get_cache_path(self) -> Any:  # numba declares no type
+        """The folder."""
+        return str(Path(self._py_file).parent / "__pycache__")
+
+    def ensure_cache_path(self) -> None:
+        """Do nothing: the folder is only read."""
+
+
+class _ReadOnly(CompileResultCacheImpl):
+    """How versions are read, from a folder that cannot be written."""
+
+    _locator_classes = [_Beside]  # noqa: RUF012  numba's own name
+
+
+class ReadOnlyLoopCache(LoopCache):
+    """One function's compiled versions as others have filled them in; nothing is written."""
+
+    can_be_written = False
+    _impl_class = _ReadOnly
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep nothing."""
+
+
+def _filled_folders(file: str) -> Iterator[Path]:
+    """Where somebody else may have put versions of a module's loops: beside it, and in the folder that is named."""
+    yield Path(file).parent / "__pycache__"
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    if named:
+        yield Path(named) / _Beside.get_suitable_cache_subpath(file)
 
 
 @lru_cache

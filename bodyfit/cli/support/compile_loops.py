@@ -1,0 +1,123 @@
+"""Work that needs each compiled loop once, so that none is left for the user's first run.
+
+Loops compile for the types of their arguments: those of float32 on a CPU, which is what all commands use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+import bodyfit
+
+__all__ = ["WORK", "compile_loops"]
+
+_SIZE, _FOCAL_PX = (256, 256), 256.0
+
+
+def compile_loops() -> Iterator[str]:
+    """Do all work, a part at a time, and give the name of what comes next before each."""
+    model = bodyfit.load_model()
+    for name, work in WORK.items():
+        yield name
+        work(model)
+
+
+def _people(model: bodyfit.BodyModel, count: int = 4) -> bodyfit.BodyParams:
+    """Standing people before a camera at the origin."""
+    upright, away = torch.tensor([[torch.pi, 0.0, 0.0]]), torch.tensor([[0.0, 0.2, 4.0]])
+    return model.params(global_orient=upright.expand(count, 3), transl=away.expand(count, 3))
+
+
+def _keypoints(model: bodyfit.BodyModel, layout: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keypoints (B, K, 3) in pixels, and their places in camera axes, metres."""
+    points = model.keypoints(_people(model), layout)
+    xy = bodyfit.Camera.make(len(points), _SIZE, focal_px=_FOCAL_PX).project(points)
+    there = torch.isfinite(xy).all(2, keepdim=True)
+    return torch.cat([torch.nan_to_num(xy), there.to(xy)], 2), points
+
+
+def _bodies(model: bodyfit.BodyModel) -> None:
+    for name in ("open", "open-h", "open-x"):
+        one = bodyfit.load_model(name)
+        params = one.params(betas=torch.zeros(1, 10, requires_grad=True))
+        one(**params).vertices.sum().backward()
+        with torch.no_grad():
+            one(**params)
+            one.joints(params)
+            one.keypoints(params, "coco17")
+
+
+def _fits(model: bodyfit.BodyModel) -> None:
+    seen = {"image_size": _SIZE, "focal_px": _FOCAL_PX, "model": model}
+    for layout in ("coco17", "mediapipe33"):
+        xyc, points = _keypoints(model, layout)
+        found = bodyfit.fit_keypoints(xyc, layout=layout, **seen)
+        bodyfit.fit_keypoints(xyc, layout=layout, joints3d=points, **seen)
+        bodyfit.fit_keypoints(xyc, layout=layout, previous=found.params, height_m=1.7, **seen)
+        bodyfit.fit_keypoints(points3d=points, points3d_layout=layout, model=model)
+    bodyfit.fit_keypoints(xyc, layout=layout, config=bodyfit.FitConfig.smplify(), **seen)
+
+
+def _cameras(model: bodyfit.BodyModel) -> None:
+    xyc, points = _keypoints(model, "coco17")
+    K = np.array([[_FOCAL_PX, 0, _SIZE[0] / 2], [0, _FOCAL_PX, _SIZE[1] / 2], [0, 0, 1]])
+    cameras = [bodyfit.CalibratedCamera(K=K, R=np.eye(3), t=np.zeros(3))] * 2
+    views = xyc[:, None].expand(-1, 2, -1, -1)
+    bodyfit.fit_keypoints(views, layout="coco17", cameras=cameras, model=model)
+    bodyfit.fit_keypoints(views, layout="coco17", cameras=cameras, points3d=points, model=model)
+
+
+def _clips(model: bodyfit.BodyModel) -> None:
+    xyc, points = _keypoints(model, "mediapipe33")
+    seen = {"layout": "mediapipe33", "image_size": _SIZE, "focal_px": _FOCAL_PX, "fps": 30.0, "model": model}
+    bodyfit.fit_sequence(xyc, **seen)
+    bodyfit.fit_sequence(xyc, joints3d=points, **seen)
+
+
+def _drawing(model: bodyfit.BodyModel) -> None:
+    from bodyfit import render
+
+    with torch.no_grad():
+        vertices = model(**_people(model, 1)).vertices[0]
+    bodies, picture = [(vertices, render.person_color(0))], np.zeros((*_SIZE[::-1], 3), np.uint8)
+    camera = bodyfit.Camera.make(1, _SIZE, focal_px=_FOCAL_PX)
+    render.overlay(picture, bodies, model.faces, camera)
+    render.studio(bodies, model.faces, view="side", size=_SIZE)
+    render.draw_maps(bodies, model.faces, camera, part_weights=model.weights)
+    _rasteriser(model, vertices)
+
+
+def _rasteriser(model: bodyfit.BodyModel, vertices: torch.Tensor) -> None:
+    from pytorch3d.structures import Meshes
+
+    from bodyfit import render
+    from bodyfit.geometry.camera import to_pytorch3d_axes
+
+    cameras = render.pytorch3d_cameras(bodyfit.Camera.make(1, _SIZE, focal_px=_FOCAL_PX))
+    for options in ({}, {"faces_per_pixel": 8, "blur_radius": 1e-4}):
+        points = to_pytorch3d_axes(vertices).requires_grad_()
+        settings = render.RasterizationSettings(image_size=_SIZE, **options)
+        fragments = render.MeshRasterizer(cameras, settings)(Meshes([points], [model.faces]))
+        (fragments.zbuf.sum() + fragments.bary_coords.sum() + fragments.dists.sum()).backward()
+
+
+def _random_bodies(model: bodyfit.BodyModel) -> None:
+    bodies = bodyfit.random_bodies(2, model=model)
+    with torch.no_grad():
+        vertices = model(**bodies).vertices
+    bodyfit.interpenetration(vertices, model.faces)
+    model.measure(bodies.betas)
+
+
+WORK: dict[str, Callable[[bodyfit.BodyModel], None]] = {
+    "body models": _bodies,
+    "fits": _fits,
+    "fits of several cameras": _cameras,
+    "clips": _clips,
+    "drawing": _drawing,
+    "random bodies": _random_bodies,
+}
+"""What is done, in this order."""
