@@ -5,8 +5,8 @@
     ...
     harness.write_json(args, {"pa_mpjpe_mm": 40.1})
 
-A record is {"benchmark", "command", "date", "machine", "results"}; `scripts/bench/table.py` makes docs/numbers.md of
-the records in docs/benchmarks/. It names no host, user or folder.
+A record is {"benchmark", "command", "date", "machine", "results"} and names no host, user or folder.
+`scripts/figures/numbers.py` makes docs/numbers.md of the records in docs/benchmarks/.
 """
 
 from __future__ import annotations

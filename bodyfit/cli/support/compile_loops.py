@@ -81,11 +81,19 @@ def _drawing(model: bodyfit.BodyModel) -> None:
     from bodyfit import render
 
     with torch.no_grad():
-        vertices = model(**_people(model, 1)).vertices[0]
-    bodies, picture = [(vertices, render.person_color(0))], np.zeros((*_SIZE[::-1], 3), np.uint8)
+        out = model(**_people(model, 1))
+    vertices, picture = out.vertices[0], np.full((*_SIZE[::-1], 3), 128, np.uint8)
     camera = bodyfit.Camera.make(1, _SIZE, focal_px=_FOCAL_PX)
-    render.overlay(picture, bodies, model.faces, camera)
-    render.studio(bodies, model.faces, view="side", size=_SIZE)
+    colours = torch.full((len(vertices), 3), 0.5)
+    assert model.uv is not None and model.uv_faces is not None  # noqa: PT018  the open body has them
+    paints = (render.person_color(0), colours, render.Texture(picture, model.uv, model.uv_faces))
+    for paint in paints:
+        render.overlay(picture, [(vertices, paint)], model.faces, camera)
+        render.studio([(vertices, paint)], model.faces, view="side", size=_SIZE, grid_m=0.5)
+    bodies = [(vertices, paints[0])]
+    xyc = _keypoints(model, "coco17")[0]
+    lines = {"joints": [out.joints[0]], "keypoints": [xyc[0]], "layout": "coco17"}
+    render.overlay(picture, bodies, model.faces, camera, poor=(0,), shadows=False, **lines)
     render.draw_maps(bodies, model.faces, camera, part_weights=model.weights)
     _rasteriser(model, vertices)
 

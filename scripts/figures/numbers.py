@@ -1,0 +1,302 @@
+"""Make docs/numbers.md, and the five numbers of the README, of the records that the benchmarks wrote.
+
+    python -m scripts.figures.numbers docs/benchmarks/*.json -o docs/numbers.md --readme README.md
+
+A number that the README and the page show stands in a record or it stands nowhere. `stated.json` holds those that
+cannot be measured anew in minutes, each with the day it was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bodyfit.runtime.atomic import write_atomically
+
+START, END = "<!-- numbers: made by scripts/figures/numbers.py -->", "<!-- /numbers -->"
+"""Between these lines the README has its numbers."""
+Records = dict[str, dict[str, Any]]
+"""Records by the names of their files."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: what was measured, in which record, and how its results read."""
+
+    record: str
+    what: str
+    words: Callable[[dict[str, Any]], str]
+    page: str = ""
+
+
+def _accuracy(r: dict[str, Any]) -> str:
+    lift, plain = r["means"]["default"], r["means"]["no lift"]
+    return ", ".join(f"{layout} {lift[layout][0]:.0f} / {plain[layout][0]:.0f} mm" for layout in lift)
+
+
+def _synthetic(r: dict[str, Any]) -> str:
+    return f"{r['pa_mpjpe_mm']:.0f} mm PA-MPJPE, {r['reprojection_px']:.1f} px"
+
+
+def _synthetic_time(r: dict[str, Any]) -> str:
+    return f"{min(r['cpu_ms_per_person']):.1f} ms of CPU a person"
+
+
+def _multiview(r: dict[str, Any]) -> str:
+    fit, lift = r["2D and lift"], r["the lift alone"]
+    return (
+        f"{fit['pa_mpjpe_mm']:.0f} mm PA-MPJPE and {fit['mpjpe_mm']:.0f} mm MPJPE in {fit['views']} views; the "
+        f"landmarks' own 3D {lift['pa_mpjpe_mm']:.0f} and {lift['mpjpe_mm']:.0f}"
+    )
+
+
+def _clips(r: dict[str, Any]) -> str:
+    once, each = r["mediapipe33"]["at once"], r["mediapipe33"]["frame by frame"]
+    return (
+        f"PA-MPJPE {once['pa_mm']:.1f} instead of {each['pa_mm']:.1f} mm, acceleration error "
+        f"{each['acceleration'] / once['acceleration']:.1f} times lower"
+    )
+
+
+def _span(values: list[float]) -> str:
+    return f"{min(values):.0f} to {max(values):.0f}"
+
+
+def _body(r: dict[str, Any]) -> str:
+    forward, both = ([b[way]["ratio"]["smplx"] for b in r["batches"]] for way in ("forward", "forward_backward"))
+    return f"{_span(forward)} times as fast forward, {_span(both)} forward and backward"
+
+
+def _body_memory(r: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{way.replace('_', ' and ')} {mb['bodyfit']:.0f} MB (smplx {mb['smplx']:.0f})"
+        for way, mb in r["memory_mb"].items()
+    )
+
+
+def _raster(r: dict[str, Any]) -> str:
+    times = [case["forward"] for case in r["cases"].values()]
+    ratios = [t["PyTorch3D"]["cpu"] / t["ours"]["cpu"] for t in times]
+    return (
+        " / ".join(f"{ratio:,.0f}" for ratio in ratios)
+        + " times as fast (CPU time); the same faces in "
+        + " / ".join(f"{case['pix_to_face equal']:.3%}" for case in r["cases"].values())
+    )
+
+
+def _pictures(r: dict[str, Any]) -> str:
+    calls = r["calls"]
+    return f"{calls['1080p, 1 person: overlay']['cpu_ms']:.0f} ms of CPU, without shadows " + (
+        f"{calls['1080p, 1 person: overlay without shadows']['cpu_ms']:.0f}"
+    )
+
+
+def _batch(r: dict[str, Any]) -> str:
+    return f"{r['cpu_ms_a_picture']:.0f} ms of CPU a picture, all processes together"
+
+
+def _video(r: dict[str, Any]) -> str:
+    stages = {name: stage["cpu_s"] for name, stage in r["stages"].items()}
+    parts = ", ".join(f"{name} {s:.1f}" for name, s in stages.items())
+    return f"{sum(stages.values()):.0f} s of CPU ({parts}); memory at most {r['peak_mb'] / 1000:.1f} GB"
+
+
+def _uncertainty(r: dict[str, Any]) -> str:
+    return (
+        f"{r['ratios']} ratios of the error to the stated deviation from {r['least']:.2f} to {r['most']:.2f}, "
+        f"{r['share_within_0.5_to_2']:.1%} of them within 0.5 to 2"
+    )
+
+
+def _overlap(r: dict[str, Any]) -> str:
+    return (
+        f"{r['removed_of_all_vertices']:.0%} of the depth removed, {r['people_below_1cm']} of {r['people']} people "
+        f"left less than 1 cm deep"
+    )
+
+
+def _pose_shapes(r: dict[str, Any]) -> str:
+    plain, shaped = (r["clips"]["|volume change|, ml"][k] for k in (0, 1))
+    return f"mean change of volume {shaped:.0f} ml instead of {plain:.0f}"
+
+
+def _population(r: dict[str, Any]) -> str:
+    (men, men_kg), (women, women_kg) = (
+        (r[gender]["bodies"][name][0] for name in ("height", "mass")) for gender in ("male", "female")
+    )
+    return f"men {men:.2f} m, {men_kg:.0f} kg; women {women:.2f} m, {women_kg:.0f} kg"
+
+
+ROWS = (
+    Row(
+        "synthetic",
+        "Bodies of known pose and shape from motion clips: 24 joints, 4 px noise, 1000 px focal length",
+        _synthetic,
+    ),
+    Row("synthetic", "The same, time: 256 people in one call, covariance included", _synthetic_time, "speed.md"),
+    Row("synthetic-smplify", "The same with the paper's weights and schedule, `FitConfig.smplify()`", _synthetic),
+    Row(
+        "accuracy",
+        "People of held-out clips as a made-up detector sees them, PA-MPJPE with its 3D lift / without",
+        _accuracy,
+        "how-it-works.md",
+    ),
+    Row(
+        "multiview",
+        "Photographs of a balancing man, one view at a time, against joints triangulated from four cameras",
+        _multiview,
+        "how-it-works.md",
+    ),
+    Row("clips", "A track at once against frame by frame, 14 held-out motion clips", _clips, "sequence.md"),
+    Row("uncertainty", "Whether joints are off by as much as the fit says", _uncertainty),
+    Row("body", "The body model against smplx on the same file, batch 1 to 256", _body, "speed.md"),
+    Row("body", "Memory that a call of 64 bodies adds at its peak", _body_memory, "speed.md"),
+    Row(
+        "render",
+        "PyTorch3D's rasteriser on the CPU, the open body at 512x512: a face a pixel / eight, soft",
+        _raster,
+        "rasteriser.md",
+    ),
+    Row(
+        "pictures",
+        "Overlay of a person on a 1080p photograph: eight samples a pixel, soft shadows",
+        _pictures,
+        "pictures.md",
+    ),
+    Row("batch", "A folder of 640x480 pictures with one person each, detection included", _batch, "scale.md"),
+    Row("video", "A clip of 230 frames (1768x994) with two people, detection and film included", _video, "video.md"),
+    Row("interpenetration", "Bodies far deeper in themselves than people are: what the fit's term removes", _overlap),
+    Row("population", "Random bodies, 500 of each gender: mean height and mass", _population, "body-models.md"),
+    Row("pose_shapes", "Pose blend shapes against plain skinning, poses of clips", _pose_shapes, "pose-shapes.md"),
+)
+"""What the page shows, in this order."""
+
+HEADLINES: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
+    ("synthetic", "known bodies, 24 noisy joints", lambda r: f"{_synthetic(r)}, {_synthetic_time(r)}"),
+    ("multiview", "real photographs, one view at a time", _multiview),
+    ("clips", "a clip at once, not frame by frame", _clips),
+    ("body", "the body model beside smplx, on a CPU", _body),
+    ("quality", "fits that are called good", lambda r: f"{r['number'].split(';')[0]} are wrong by more than 150 mm"),
+)
+"""The README's five: record, what, words."""
+
+
+PAGE = """# Numbers
+
+Made by `python -m scripts.figures.numbers` of the records in `docs/benchmarks/`, which the benchmarks write with
+`--json`: do not edit. Errors of joints are means over people. CPU time is that of all threads together: on a shared
+machine it says more than the clock, and still too much.
+
+## Measured
+
+| what | number | command | machine |
+|---|---|---|---|
+{measured}
+
+Machines, by number:
+
+{machines}
+
+## Measured earlier
+
+These take hours, or a machine that does nothing else, or pictures that do not ship. They stand as they were measured on
+the day that is given, on two cores of an AMD EPYC.
+
+| what | number | command | measured |
+|---|---|---|---|
+{stated}
+
+CLIPS, `mocap` above, is a folder of motion in the AMASS layout: 82 clips of the CMU Graphics Lab Motion Capture
+Database and of pybullet. `Demo_SinglePerson` is the demonstration in the package Pose2Sim. `scripts/bench/synthetic.py`
+takes poses of the clips that trained the prior: it measures the optimiser, not generalisation. For
+`scripts/bench/accuracy.py` and `scripts/bench/clips.py` the prior is trained anew, without the clips of their people.
+"""
+
+
+def read(paths: list[Path]) -> Records:
+    """The records by name; the stated rows are records of their own."""
+    records: Records = {}
+    for path in sorted(paths):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if path.stem == "stated":
+            records |= {row["name"]: row for row in record["rows"]}
+        else:
+            records[path.stem] = record
+    return records
+
+
+def page(records: Records) -> str:
+    """The whole of docs/numbers.md."""
+    measured = [
+        f"| {_linked(row.what, row.page)} | {row.words(records[row.record]['results'])} | "
+        f"`{records[row.record]['command']}` | {_machines(records).index(_machine(records[row.record])) + 1} |"
+        for row in ROWS
+        if row.record in records
+    ]
+    stated = [
+        f"| {_linked(row['what'], row['page'])} | {row['number']} | `{row['command']}` | {row['date']} |"
+        for row in records.values()
+        if "number" in row
+    ]
+    machines = [f"{i + 1}. {text}" for i, text in enumerate(_machines(records))]
+    parts = {"measured": measured, "machines": machines, "stated": stated}
+    return PAGE.format(**{name: "\n".join(lines) for name, lines in parts.items()})
+
+
+def headlines(records: Records) -> str:
+    """The README's numbers, a row each."""
+    rows = [f"| {what} | {words(records[name].get('results', records[name]))} |" for name, what, words in HEADLINES]
+    return "\n".join(["| what | number |", "|---|---|", *rows])
+
+
+def readme_with(text: str, records: Records) -> str:
+    """The README's text with its numbers made anew."""
+    before, rest = text.split(START + "\n")
+    after = rest.split(END)[1]
+    return f"{before}{START}\n{headlines(records)}\n{END}{after}"
+
+
+def _linked(what: str, page: str) -> str:
+    return f"{what} ([more]({page}))" if page else what
+
+
+def _machine(record: dict[str, Any]) -> str:
+    """A record's machine, day and load in words."""
+    m = record["machine"]
+    versions = ", ".join(f"{name} {m['packages'][name]}" for name in ("torch", "numpy", "numba", "onnxruntime"))
+    threads = f"{m['threads']} thread{'s' * (m['threads'] > 1)}"
+    load = m["load_at_start"]
+    shared = "shared with other programs, " if load is None or load > 0.5 * m["cores"] else ""
+    gpu = f", {m['gpu']}" if m["gpu"] else ""
+    return (
+        f"{record['date']}: {m['processor']}, {m['cores']} cores{gpu}, {shared}{threads}; {m['system']}, Python "
+        f"{m['python']}, {versions}"
+    )
+
+
+def _machines(records: Records) -> list[str]:
+    """Every machine and day, once."""
+    return list(dict.fromkeys(_machine(records[row.record]) for row in ROWS if row.record in records))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("records", type=Path, nargs="+", help="what benchmarks wrote with --json")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="the page")
+    parser.add_argument("--readme", type=Path, help="put the five numbers in here")
+    args = parser.parse_args()
+    records = read(args.records)
+    with write_atomically(args.out) as path:
+        path.write_text(page(records), encoding="utf-8")
+    if args.readme:
+        text = readme_with(args.readme.read_text(encoding="utf-8"), records)
+        with write_atomically(args.readme) as path:
+            path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
