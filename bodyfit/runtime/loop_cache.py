@@ -44,7 +44,7 @@ _WAIT_S = 10.0
 
 
 def loop_cache(function: Callable[..., Any]) -> LoopCache | None:
-    """Open the cache of one function, read-only where no folder can be written; None where the function is in no file."""
+    """Open the cache of one function, read-only where no folder can be written; None for a function of no file."""
     try:
         return LoopCache(function)
     except RuntimeError:  # numba finds no writable folder
@@ -106,13 +106,13 @@ class LoopCache(FunctionCache):
 
 
 class _Beside(_SourceFileBackedLocatorMixin, _CacheLocator):  # pyright: ignore[reportIncompatibleMethodOverride]
-    """The folder of compiled files beside a module, whether or not it can be written."""
+    """Locate the folder of compiled files beside a module, whether or not it can be written."""
 
     def __init__(self, py_func: Callable[..., Any], py_file: str) -> None:
         self._py_file, self._lineno = py_file, py_func.__code__.co_firstlineno  # for the mixin
 
     def get_cache_path(self) -> Any:  # numba declares no type
-        """The folder."""
+        """Give the folder."""
         return str(Path(self._py_file).parent / "__pycache__")
 
     def ensure_cache_path(self) -> None:
@@ -120,13 +120,13 @@ class _Beside(_SourceFileBackedLocatorMixin, _CacheLocator):  # pyright: ignore[
 
 
 class _ReadOnly(CompileResultCacheImpl):
-    """How versions are read, from a folder that cannot be written."""
+    """Read compiled versions from a folder that cannot be written."""
 
     _locator_classes = [_Beside]  # noqa: RUF012  numba's own name
 
 
 class ReadOnlyLoopCache(LoopCache):
-    """One function's compiled versions as others have filled them in; nothing is written."""
+    """The compiled versions of one function that others have filled in; nothing is written."""
 
     can_be_written = False
     _impl_class = _ReadOnly
@@ -136,7 +136,7 @@ class ReadOnlyLoopCache(LoopCache):
 
 
 def _filled_folders(file: str) -> Iterator[Path]:
-    """Where somebody else may have put versions of a module's loops: beside it, and in the folder that is named."""
+    """Give the folders that others may have filled for a module: the one beside it, and that of NUMBA_CACHE_DIR."""
     yield Path(file).parent / "__pycache__"
     named = os.environ.get("NUMBA_CACHE_DIR")
     if named:
