@@ -176,7 +176,11 @@ ROWS = (
 """What the page shows, in this order."""
 
 HEADLINES: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
-    ("synthetic", "known bodies, 24 noisy joints", lambda r: f"{_synthetic(r)}, {_synthetic_time(r)}"),
+    (
+        "synthetic",
+        "bodies of known pose (the prior's own clips), 24 noisy joints",
+        lambda r: f"{_synthetic(r)}, {_synthetic_time(r)}",
+    ),
     ("multiview", "real photographs, one view at a time", _multiview),
     ("clips", "a clip at once, not frame by frame", _clips),
     ("body", "the body model beside smplx, on a CPU", _body),
