@@ -1,4 +1,4 @@
-"""How right bodies are: metrics, the joint sets they count, and the benchmarks' annotation files."""
+"""Evaluate bodies against ground truth: metrics, joint sets, and readers of benchmarks' annotation files."""
 
 from bodyfit.evaluate.datasets import read_3dpw, read_agora, read_annotations, read_emdb, read_h36m
 from bodyfit.evaluate.joint_sets import JOINT_SETS, JointSet, joint_set, load_regressor

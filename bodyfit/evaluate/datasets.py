@@ -1,4 +1,4 @@
-"""Readers of benchmarks' annotation files as users have them; nothing in a file is executed."""
+"""Read benchmarks' annotation files as users have them, without executing anything in them."""
 
 from __future__ import annotations
 
@@ -21,101 +21,103 @@ __all__ = ["Sequence", "dataset_of", "read_3dpw", "read_agora", "read_annotation
 
 _GENDERS = {"m": "male", "f": "female", "male": "male", "female": "female", "neutral": "neutral"}
 _SAME_BODY_M = 0.05
-"""How far jointPositions and trans of 3DPW may part from one body before the file must be damaged."""
+"""Largest variation of the root's rest position between jointPositions and trans of 3DPW in an intact file."""
 
-_MARKS: dict[str, frozenset[str]] = {
+_SIGNATURES: dict[str, frozenset[str]] = {
     "3dpw": frozenset({"poses", "trans", "cam_poses", "jointPositions"}),
     "emdb": frozenset({"smpl", "camera", "good_frames_mask"}),
     "agora": frozenset({"gt_joints_3d", "imgPath"}),
     "h36m": frozenset({"S", "imgname"}),
     "h36m positions": frozenset({"positions_3d"}),
 }
-"""Keys that tell the data sets' files apart."""
+"""Keys by which the data sets' files are recognised."""
 
 
 def dataset_of(arrays: Mapping[str, Any]) -> str | None:
-    """Which data set's file has these keys, or None."""
-    return next((name for name, marks in _MARKS.items() if marks <= arrays.keys()), None)
+    """Name the data set whose files have these keys, or None."""
+    return next((name for name, keys in _SIGNATURES.items() if keys <= arrays.keys()), None)
 
 
 def read_annotations(path: str | Path, *, models: Models = None) -> list[Sequence]:
-    """The people of a 3DPW, EMDB, AGORA or H36M annotation file, which its content tells apart.
+    """Read the people of a 3DPW, EMDB, AGORA or H36M annotation file, recognised by its content.
 
     models: as in `read_3dpw` and `read_emdb`. Raises `AssetError`, naming the file.
     """
     path = Path(path)
     arrays = _read(path)
-    kind = dataset_of(arrays)
-    if kind is None:
+    dataset = dataset_of(arrays)
+    if dataset is None:
         raise AssetError(f"{path}: not an annotation file of 3DPW, EMDB, AGORA or H36M that is known here")
-    if kind == "3dpw":
+    if dataset == "3dpw":
         return _3dpw(path, arrays, models)
-    if kind == "emdb":
+    if dataset == "emdb":
         return [_emdb(path, arrays, models)]
-    if kind == "agora":
+    if dataset == "agora":
         return [agora(path, arrays)]
-    return [h36m_pictures(path, arrays)] if kind == "h36m" else h36m_positions(path)
+    return [h36m_pictures(path, arrays)] if dataset == "h36m" else h36m_positions(path)
 
 
 def read_3dpw(path: str | Path, *, models: Models = None) -> list[Sequence]:
-    """The one or two people of a sequenceFiles/*/*.pkl of 3DPW (von Marcard et al. 2018), 30 frames a second.
+    """Read the one or two people of a sequenceFiles/*/*.pkl of 3DPW (von Marcard et al. 2018), 30 frames a second.
 
-    World axes are turned to the camera's by cam_poses; frames whose campose_valid is false keep their place with
-    `valid` False and NaN in joints3d and params (`only_valid` drops them). joints3d are the file's jointPositions,
-    smpl24. betas are the first 10. The turn needs where the body rests: with `models` that is theirs, without it
-    follows from jointPositions and trans. Raises `AssetError`, naming the file.
+    cam_poses transform world to camera axes; frames whose campose_valid is false are kept with `valid` False and NaN in
+    joints3d and params (`only_valid` drops them). joints3d are the file's jointPositions, smpl24. betas are the first
+    10. The transform of parameters needs the root's rest position: that of `models` if given, else from jointPositions
+    and trans. Raises `AssetError`, naming the file.
     """
     return _3dpw(Path(path), _expect(Path(path), "3dpw"), models)
 
 
 def read_emdb(path: str | Path, *, models: Models) -> Sequence:
-    """A *_data.pkl of EMDB (Kaufmann et al. 2023), 30 frames a second; `valid` is good_frames_mask.
+    """Read a *_data.pkl of EMDB (Kaufmann et al. 2023), 30 frames a second; `valid` is good_frames_mask.
 
-    The file holds no joints: `models` gives the SMPL body that its parameters pose, from which joints3d come (smpl24).
-    World axes are turned to the camera's by the extrinsics. Raises `AssetError`, naming the file, and `OptionError`.
+    The file has no joints: joints3d (smpl24) are computed from its parameters by the SMPL body of `models`, and
+    transformed to camera axes by the extrinsics. Raises `AssetError`, naming the file, and `OptionError`.
     """
     return _emdb(Path(path), _expect(Path(path), "emdb"), models)
 
 
 def read_agora(path: str | Path) -> Sequence:
-    """An export of AGORA's *_withjv.pkl (Patel et al. 2021), a person an item in camera axes.
+    """Read an export of AGORA's *_withjv.pkl (Patel et al. 2021), an item a person, in camera axes.
 
-    Those files are pandas tables, which only running them can read; convert each once yourself, with pandas:
-    `AGORA_EXPORT` is the program. joints3d are smpl24, or smpl22 of SMPL-X's 127. valid is isValid. Raises
+    Those files are pickled pandas tables, which cannot be read without executing them; convert each once with pandas,
+    by the program `AGORA_EXPORT`. joints3d are smpl24, or smpl22 of SMPL-X's 127. valid is isValid. Raises
     `AssetError`, naming the file.
     """
     return agora(Path(path), _expect(Path(path), "agora"))
 
 
 def read_h36m(path: str | Path, *, camera: str | None = None) -> list[Sequence]:
-    """Human3.6M (Ionescu et al. 2014) as preprocessed by others, since its own files cannot be shared.
+    """Read Human3.6M (Ionescu et al. 2014) as preprocessed by others, since its own files cannot be shared.
 
     h36m_valid_protocol{1,2}.npz: imgname and S (N, 24, 4) or (N, 17, 4), metres about the pelvis in camera axes with a
-    confidence -> one sequence, lsp14 or h36m17. `camera` keeps pictures with this in their name (60457274 is the
-    frontal camera of protocol 2). data_3d_h36m.npz: positions_3d, metres in world axes, 50 frames a second -> one
+    confidence -> one sequence, lsp14 or h36m17. `camera` selects pictures with this in their name (60457274 is
+    the frontal camera of protocol 2). data_3d_h36m.npz: positions_3d, metres in world axes, 50 frames a second -> one
     sequence for each subject and action, h36m17. Raises `AssetError`, naming the file.
     """
     path = Path(path)
     arrays = _read(path)
-    kind = dataset_of(arrays)
-    if kind == "h36m":
+    dataset = dataset_of(arrays)
+    if dataset == "h36m":
         return [h36m_pictures(path, arrays, camera=camera)]
-    if kind != "h36m positions":
+    if dataset != "h36m positions":
         raise AssetError(f"{path}: not an H36M file; expected imgname and S, or positions_3d")
     if camera is not None:
         raise OptionError(f"{path} holds positions in world axes, of no camera; leave camera out")
     return h36m_positions(path)
 
 
-def _expect(path: Path, kind: str) -> dict[str, Any]:
+def _expect(path: Path, dataset: str) -> dict[str, Any]:
+    """Read the file of a known data set. Raises `AssetError` where it lacks keys."""
     arrays = _read(path)
-    missing = sorted(_MARKS[kind] - arrays.keys())
+    missing = sorted(_SIGNATURES[dataset] - arrays.keys())
     if missing:
-        raise AssetError(f"{path}: not a {kind.upper()} file, it lacks {', '.join(missing)}")
+        raise AssetError(f"{path}: not a {dataset.upper()} file, it lacks {', '.join(missing)}")
     return arrays
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """Read a file's arrays. Raises `AssetError`, for a pandas table with the program that converts it."""
     try:
         return read_archive(path)
     except AssetError as error:
@@ -127,17 +129,19 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _gender(path: Path, value: Any) -> str:
+    """Return the gender that a file names. Raises `AssetError`."""
     if str(value) not in _GENDERS:
         raise AssetError(f"{path}: gender {ascii(str(value))[:20]} is none of m, f, male, female, neutral")
     return _GENDERS[str(value)]
 
 
 def _frames(path: Path, key: str, value: Any, n: int) -> np.ndarray:
-    """A mask over the frames, which files hold as booleans or as 0 and 1."""
+    """Return a mask of frames, which files hold as booleans or as 0 and 1. Raises `AssetError`."""
     return array(path, key, value, (n,)) != 0
 
 
 def _3dpw(path: Path, data: Mapping[str, Any], models: Models) -> list[Sequence]:
+    """Make the sequences of all people of a 3DPW file. Raises `AssetError`."""
     needed = ("genders", "betas", "poses2d", "cam_intrinsics", "campose_valid")
     missing = [key for key in needed if key not in data]
     if missing:
@@ -150,6 +154,7 @@ def _3dpw(path: Path, data: Mapping[str, Any], models: Models) -> list[Sequence]
 
 
 def _3dpw_person(path: Path, data: Mapping[str, Any], models: Models, person: int) -> Sequence:
+    """Make the sequence of one person of a 3DPW file. Raises `AssetError`."""
     poses = array(path, "poses", data["poses"][person], (None, 72))
     n = len(poses)
     trans = array(path, "trans", data["trans"][person], (n, 3))
@@ -166,7 +171,7 @@ def _3dpw_person(path: Path, data: Mapping[str, Any], models: Models, person: in
     if n and np.abs(rest - np.median(rest, 0)).max() > _SAME_BODY_M:
         raise AssetError(f"{path}: jointPositions and trans of person {person} are not of one body; fetch it again")
     rest = np.broadcast_to(np.median(rest, 0), (n, 3)).copy() if model is None or not n else _rest(model, world_params)
-    params = in_camera(world_params, _only(cameras, valid), rest)
+    params = in_camera(world_params, _nan_invalid(cameras, valid), rest)
     joints = world @ cameras[:, :3, :3].transpose(0, 2, 1) + cameras[:, None, :3, 3]
     keypoints = array(path, "poses2d", data["poses2d"][person], (n, 3, 18)).transpose(0, 2, 1)
     name = str(data.get("sequence", path.stem))
@@ -189,21 +194,22 @@ def _3dpw_person(path: Path, data: Mapping[str, Any], models: Models, person: in
     )
 
 
-def _only(cameras: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Extrinsics, NaN where they are not known."""
+def _nan_invalid(cameras: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Replace invalid extrinsics by NaN."""
     return np.where(valid[:, None, None], cameras, np.nan)
 
 
 def _rest(model: BodyModel, params: BodyParams) -> np.ndarray:
-    """Where the root of the shaped body lies in the T-pose, (T, 3) metres."""
+    """Return the root's position on the shaped body in the T-pose, (T, 3) metres."""
     with torch.no_grad():
         return model.rest_joints(model.coefficients(model.params(**params)))[:, 0].numpy()
 
 
 def _emdb(path: Path, data: Mapping[str, Any], models: Models) -> Sequence:
+    """Make the sequence of an EMDB file. Raises `AssetError` and `OptionError`."""
     smpl, camera = data["smpl"], data["camera"]
-    wanted = (("smpl", smpl, ("poses_root", "poses_body", "trans", "betas")),)
-    for name, part, keys in (*wanted, ("camera", camera, ("intrinsics", "extrinsics"))):
+    required = (("smpl", smpl, ("poses_root", "poses_body", "trans", "betas")),)
+    for name, part, keys in (*required, ("camera", camera, ("intrinsics", "extrinsics"))):
         if not isinstance(part, dict) or not set(keys) <= part.keys():
             raise AssetError(f"{path}: {name} must hold {', '.join(keys)}")
     root = array(path, "poses_root", smpl["poses_root"], (None, 3))

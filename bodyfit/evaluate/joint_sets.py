@@ -1,4 +1,4 @@
-"""The sets of joints that benchmarks count, by name, and the regressor that some of them are defined by."""
+"""Define the joint sets of benchmarks by name, and load the regressor that some of them need."""
 
 from __future__ import annotations
 
@@ -18,68 +18,68 @@ REGRESSOR_ROWS = (
     *("pelvis", "left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle", "spine2", "neck"),
     *("nose", "head_top", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"),
 )
-"""What the 17 rows of the customary J_regressor_h36m.npy are: the left leg first, unlike H36M's own order."""
+"""Names of the 17 rows of the customary J_regressor_h36m.npy: the left leg first, unlike H36M's own order."""
 
 
 @dataclass(frozen=True)
 class JointSet:
-    """Joints to count, in order, and further points that serve only as a root."""
+    """The joints that a benchmark counts, in order, and further points that serve only as a root."""
 
     name: str
-    """As the commands take it."""
+    """Name, as the command line accepts it."""
     names: tuple[str, ...]
     """The joints that count."""
     family: str
     """smpl: joints of the body model. h36m: rows of a regressor over posed vertices, or a marker system's joints.
-    Points of two families with the same name are different points."""
+    Points of two families are different points even where they share a name."""
     carried: tuple[str, ...] = ()
-    """Points that follow and do not count, from which a root can be taken."""
+    """Further points that do not count, from which a root can be taken."""
 
     @property
     def points(self) -> tuple[str, ...]:
-        """All points of an array in this order: those that count, then those carried."""
+        """Names of all points: those that count, then the carried ones."""
         return self.names + self.carried
 
     @property
     def counted(self) -> Bool[np.ndarray, "P"]:
-        """Which of `points` count; the mask for the metrics."""
+        """Mask of the `points` that count, for the metrics."""
         return np.arange(len(self.points)) < len(self.names)
 
     @property
     def regressor_rows(self) -> tuple[int, ...]:
-        """Rows of an H36M regressor that give `points`; empty where joints are the model's own."""
+        """Rows of an H36M regressor for `points`; empty for joints of the model itself."""
         return tuple(REGRESSOR_ROWS.index(n) for n in self.points) if self.family == "h36m" else ()
 
     def root(self, root: str | Sequence[str] | None) -> tuple[int, ...] | None:
-        """Rows of `points` whose mean is the root: "pelvis", "mid_hip", another joint, several joints; None for none.
+        """Return the rows of `points` whose mean is the root: "pelvis", "mid_hip", or any joints; None for no root.
 
-        The pelvis is the model's (or the regressor's) own joint and "mid_hip" the middle of the two hips: some
+        The pelvis is a joint of the model (or the regressor), and "mid_hip" the midpoint of the hips: they are some
         centimetres apart, and published numbers use either. Raises `OptionError`.
         """
         if root is None:
             return None
-        wanted = ("left_hip", "right_hip") if root == "mid_hip" else (root,) if isinstance(root, str) else tuple(root)
-        missing = [name for name in wanted if name not in self.points]
-        if missing or not wanted:
+        names = ("left_hip", "right_hip") if root == "mid_hip" else (root,) if isinstance(root, str) else tuple(root)
+        missing = [name for name in names if name not in self.points]
+        if missing or not names:
             raise OptionError(
                 f"root {', '.join(missing) or '()'} is not in {self.name}; give mid_hip or one of "
                 f"{', '.join(self.points)}"
             )
-        return tuple(self.points.index(name) for name in wanted)
+        return tuple(self.points.index(name) for name in names)
 
     def select(self, points: Float[np.ndarray, "*B K 3"], names: Sequence[str]) -> Float[np.ndarray, "*B P 3"]:
-        """This set's points out of named ones of the same family; carried ones that are not there are NaN.
+        """Select this set's points from named points of the same family; missing carried points are NaN.
 
         Raises `OptionError` where a joint that counts is missing.
         """
         missing = [name for name in self.names if name not in names]
         if missing:
             raise OptionError(f"the points lack {', '.join(missing)}, which {self.name} counts")
-        picked = np.full((*points.shape[:-2], len(self.points), 3), np.nan)
+        selected = np.full((*points.shape[:-2], len(self.points), 3), np.nan)
         for row, name in enumerate(self.points):
             if name in names:
-                picked[..., row, :] = points[..., list(names).index(name), :]
-        return picked
+                selected[..., row, :] = points[..., list(names).index(name), :]
+        return selected
 
 
 _LSP14 = LAYOUTS["lsp14"]
@@ -104,14 +104,14 @@ order, pelvis first, the right leg before the left."""
 
 
 def joint_set(name: str) -> JointSet:
-    """A joint set by its name. Raises `OptionError`."""
+    """Return a joint set by its name. Raises `OptionError`."""
     if name not in JOINT_SETS:
         raise OptionError(f"joints must be one of {', '.join(JOINT_SETS)}, got {name!r}")
     return JOINT_SETS[name]
 
 
 def load_regressor(path: str | Path) -> Float[np.ndarray, "17 V"]:
-    """J_regressor_h36m.npy, or one like it, which the user brings: 17 joints from the posed vertices of SMPL.
+    """Load the user's J_regressor_h36m.npy or one like it: 17 joints from the posed vertices of SMPL.
 
     Raises `AssetError`, naming the file.
     """

@@ -1,4 +1,4 @@
-"""The annotation files of AGORA and Human3.6M, whose items are people by themselves or motions without a camera."""
+"""Read the annotation files of AGORA and Human3.6M: people in single pictures, and motions without a camera."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ AGORA_EXPORT = (
     "k = ('imgPath', 'gender', 'isValid', 'occlusion', 'gt_joints_3d'); "
     "np.savez('validation_0.npz', **{n: np.array([x[j] for x in r]) for j, n in enumerate(k)})"
 )
-"""Turns one of AGORA's tables into the npz that `read_agora` reads: a row a person, the table's own names and units.
-gt_verts (N, V, 3) may be added. It runs the pickle: use it on files that you trust."""
+"""A program that converts one of AGORA's tables to the npz that `read_agora` reads: a row a person, the table's names
+and units. gt_verts (N, V, 3) may be added. It executes the pickle: use it on files that you trust."""
 
 _SPIN24 = (*LAYOUTS["lsp14"], "pelvis")
-"""The first 15 of the 24 points in the customary preprocessing; the others are no points of a known regressor."""
+"""The first 15 of the 24 points in the customary preprocessing; the others belong to no known regressor."""
 _H36M32_TO_17 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
-"""Rows of the recorded skeleton of 32 that are joints, in the order of h36m17; the others are repeated or ends."""
+"""Rows of the recorded 32-joint skeleton in the order of h36m17; the others are duplicates or end sites."""
 
 
 def agora(path: Path, arrays: Mapping[str, Any]) -> Sequence:
-    """See `read_agora`."""
+    """Make the sequence of an AGORA export; see `read_agora`."""
     raw = array(path, "gt_joints_3d", arrays["gt_joints_3d"], (None, None, 3), metres=True)
     n, n_j = raw.shape[:2]
     # SMPL's tables have the 24 joints, with or without 21 more points of smplx; SMPL-X's have 127 points.
@@ -65,7 +65,7 @@ def agora(path: Path, arrays: Mapping[str, Any]) -> Sequence:
 
 
 def h36m_pictures(path: Path, arrays: Mapping[str, Any], *, camera: str | None = None) -> Sequence:
-    """See `read_h36m`: imgname and S."""
+    """Make the sequence of an H36M file with imgname and S; see `read_h36m`."""
     raw = array(path, "S", arrays["S"], None)
     if raw.ndim != 3 or raw.shape[1] not in (17, 24) or raw.shape[2] not in (3, 4):
         raise AssetError(f"{path}: S has shape {raw.shape}, expected (N, 24, 4) or (N, 17, 4)")
@@ -90,7 +90,7 @@ def h36m_pictures(path: Path, arrays: Mapping[str, Any], *, camera: str | None =
         joint_set=name,
         valid=np.ones(int(keep.sum()), bool),
         frame=np.flatnonzero(keep),
-        images=tuple(image for image, kept in zip(images, keep, strict=True) if kept),
+        images=tuple(image for image, used in zip(images, keep, strict=True) if used),
         fps=None,
         keypoints2d=None if keypoints is None else keypoints[keep],
         keypoints2d_layout="" if keypoints is None else f"{path.stem}.part",
@@ -98,9 +98,12 @@ def h36m_pictures(path: Path, arrays: Mapping[str, Any], *, camera: str | None =
 
 
 def h36m_positions(path: Path) -> list[Sequence]:
-    """See `read_h36m`: positions_3d, a dict of subjects of dicts of actions of (T, 32, 3) or (T, 17, 3)."""
+    """Make the sequences of an H36M file with positions_3d; see `read_h36m`.
+
+    positions_3d is a dict of subjects, each a dict of actions, each (T, 32, 3) or (T, 17, 3). Raises `AssetError`.
+    """
     subjects = _objects(path, "positions_3d")
-    found = []
+    sequences = []
     for subject, actions in subjects.items():
         if not isinstance(actions, dict):
             raise AssetError(f"{path}: positions_3d must hold the actions of each subject")
@@ -110,7 +113,7 @@ def h36m_positions(path: Path) -> list[Sequence]:
                 raise AssetError(f"{path}: {subject}/{action} has {points.shape[1]} joints, expected 32 or 17")
             points = points[:, list(_H36M32_TO_17)] if points.shape[1] == 32 else points
             n = len(points)
-            found.append(
+            sequences.append(
                 Sequence(
                     dataset="h36m",
                     name=f"{subject}/{action}",
@@ -125,13 +128,13 @@ def h36m_positions(path: Path) -> list[Sequence]:
                     axes="world",
                 )
             )
-    return found
+    return sequences
 
 
 def _objects(path: Path, key: str) -> dict[Any, Any]:
-    """The one dict in an array of objects of an npz, by the allow-listed reader.
+    """Read the one dict in an object array of an npz, by the allow-listed reader. Raises `AssetError`.
 
-    Such an array is a pickle behind a header; wrapped as the one value of a dict it is what the reader takes.
+    Such an array is a pickle after a header; it is wrapped as the only value of a dict, which the reader accepts.
     """
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
@@ -145,7 +148,7 @@ def _objects(path: Path, key: str) -> dict[Any, Any]:
         raise AssetError(f"{path}: {key} must be one pickled dict, found {dtype} of {shape}")
     with tempfile.TemporaryDirectory() as folder:
         wrapped = Path(folder) / "value.pkl"
-        # {"": value}: an empty dict and key, the program without its end, SETITEM, STOP.
+        # {"": value}: EMPTY_DICT, the key, the program without its STOP, SETITEM, STOP.
         wrapped.write_bytes(b"\x80\x02}U\x00" + program[:-1] + b"s.")
         try:
             value = read_pickle(wrapped)[""]
@@ -158,7 +161,8 @@ def _objects(path: Path, key: str) -> dict[Any, Any]:
 
 
 def _texts(path: Path, key: str, value: Any, n: int) -> tuple[str, ...]:
-    found = as_array(value)
-    if found.shape != (n,) or found.dtype.kind not in "US":
-        raise AssetError(f"{path}: {key} must hold {n} texts, found {found.dtype} of {found.shape}")
-    return tuple(str(text, "utf-8", "replace") if isinstance(text, bytes) else str(text) for text in found.tolist())
+    """Return n strings of a file. Raises `AssetError`."""
+    texts = as_array(value)
+    if texts.shape != (n,) or texts.dtype.kind not in "US":
+        raise AssetError(f"{path}: {key} must hold {n} texts, found {texts.dtype} of {texts.shape}")
+    return tuple(str(text, "utf-8", "replace") if isinstance(text, bytes) else str(text) for text in texts.tolist())

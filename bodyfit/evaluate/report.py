@@ -1,4 +1,4 @@
-"""Several metrics over two subjects, with everything named that changes the numbers."""
+"""Compute several metrics of a prediction, and report every setting that affects them."""
 
 from __future__ import annotations
 
@@ -18,26 +18,28 @@ __all__ = ["METRICS", "Report", "compare", "matched"]
 
 @dataclass(frozen=True)
 class Report:
-    """What was compared, how, and what came out."""
+    """The scores of a comparison and its settings."""
 
     items: int
-    """People or frames on either side."""
+    """Number of people or frames."""
     joints: str
-    """The joint set."""
+    """Name of the joint set."""
     root: str | None
-    """What lies at the origin: pelvis, mid_hip or a joint; None for positions as they are."""
+    """The root that is aligned: pelvis, mid_hip or a joint; None for absolute positions."""
     fps: float | None
-    """Frames a second, where given or known."""
+    """Frames per second, None where unknown."""
     pred: str
     """Where the predicted points come from."""
     truth: str
     """Where the true points come from."""
     scores: tuple[Score, ...]
-    """In the order asked for; `jitter` gives two."""
+    """Scores in the order of the request; `jitter` gives two."""
 
 
 @dataclass(frozen=True)
 class _Pair:
+    """Prediction and truth with the settings of a comparison."""
+
     pred: Subject
     truth: Subject
     joints: JointSet
@@ -46,9 +48,11 @@ class _Pair:
 
     @property
     def mask(self) -> np.ndarray:
+        """Joints that count, of valid items."""
         return self.joints.counted & self.truth.valid[:, None]
 
     def vertices(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the vertices of both. Raises `OptionError`."""
         a, b = self.pred.vertices, self.truth.vertices
         if a is None or b is None:
             side = "prediction" if a is None else "truth"
@@ -58,26 +62,32 @@ class _Pair:
         return a, b
 
     def roots(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the root positions of both, None without a root."""
         if self.root is None:
             return None
         a, b = (side.points[:, list(self.root)].mean(1, keepdims=True) for side in (self.pred, self.truth))
         return a, b
 
     def rate(self) -> float:
+        """Return the frame rate. Raises `OptionError`."""
         if self.fps is None:
             raise OptionError("jitter needs the frames per second, and neither file says; give fps=")
         return self.fps
 
 
 def _jitter(pair: _Pair) -> tuple[Score, ...]:
-    def of(name: str, points: np.ndarray, mask: np.ndarray) -> Score:
+    """Compute the jitter of prediction and truth."""
+
+    def score(name: str, points: np.ndarray, mask: np.ndarray) -> Score:
         return replace(metrics.jitter(points, root=pair.root, fps=pair.rate(), mask=mask), metric=name)
 
-    known = pair.mask & np.isfinite(pair.truth.points).all(-1)
-    return of("jitter of prediction", pair.pred.points, pair.mask), of("jitter of truth", pair.truth.points, known)
+    finite = pair.mask & np.isfinite(pair.truth.points).all(-1)
+    prediction = score("jitter of prediction", pair.pred.points, pair.mask)
+    return prediction, score("jitter of truth", pair.truth.points, finite)
 
 
 def _pck(threshold_mm: float) -> Callable[[_Pair], tuple[Score, ...]]:
+    """Make the function of `pck` at a threshold."""
     return lambda p: (metrics.pck(p.pred.points, p.truth.points, root=p.root, threshold_mm=threshold_mm, mask=p.mask),)
 
 
@@ -97,13 +107,13 @@ METRICS: dict[str, Callable[[_Pair], tuple[Score, ...]]] = {
     "pck150": _pck(150.0),
     "auc": lambda p: (metrics.auc(p.pred.points, p.truth.points, root=p.root, mask=p.mask),),
 }
-"""The metrics by the names that the command takes."""
-_OF_MOTION = frozenset({"accel", "accel_frame", "jitter"})
-_OF_PLACE = frozenset({"mpjpe", "pve", "accel", "accel_frame", "pck50", "pck150", "auc"})
+"""Functions of the metrics by their names on the command line."""
+_MOTION_METRICS = frozenset({"accel", "accel_frame", "jitter"})
+_CAMERA_METRICS = frozenset({"mpjpe", "pve", "accel", "accel_frame", "pck50", "pck150", "auc"})
 
 
 def matched(pred: Subject, truth: Subject) -> tuple[Subject, Subject]:
-    """Both sides with the same items: where the prediction has only the valid ones of the truth, so has the truth.
+    """Match the items of both: where the prediction has only the valid items of the truth, select these.
 
     Raises `OptionError` where the numbers of items differ otherwise.
     """
@@ -115,14 +125,14 @@ def matched(pred: Subject, truth: Subject) -> tuple[Subject, Subject]:
         raise OptionError(f"the prediction has {n} items and the truth {m}{also}; they must be the same, in order")
     keep = truth.valid
     vertices = None if truth.vertices is None else truth.vertices[keep]
-    # The frames left out may lie in between: what is left is no motion any more.
+    # Invalid frames may lie in between: the remaining ones are not a motion at an even rate.
     return replace(pred, fps=None), replace(
         truth, points=truth.points[keep], valid=keep[keep], vertices=vertices, fps=None
     )
 
 
 def _check_root(pred: Subject, truth: Subject, joints: JointSet, root: str | None) -> None:
-    """Refuse a root that one side does not have at all: else every item would be untold or failed."""
+    """Raise `OptionError` for a root that prediction or truth lacks in all items."""
     for row in joints.root(root) or ():
         for side, subject in (("prediction", pred), ("truth", truth)):
             if joints.points[row] in joints.carried and not np.isfinite(subject.points[:, row]).any():
@@ -138,7 +148,7 @@ def compare(
     which: Sequence[str] = ("mpjpe", "pa_mpjpe"),
     fps: float | None = None,
 ) -> Report:
-    """The metrics `which` of a prediction against the truth, item by item in order.
+    """Compute the metrics `which` of a prediction against the truth, item by item in order.
 
     root: "pelvis", "mid_hip", a joint of the set or None. fps: where the files do not say. Raises `OptionError`.
     """
@@ -147,9 +157,9 @@ def compare(
         raise OptionError(f"metrics are {', '.join(METRICS)}, got {', '.join(unknown) or 'none'}")
     whole = len(pred.points) == len(truth.points)
     pred, truth = matched(pred, truth)
-    if _OF_MOTION & set(which) and not whole:
+    if _MOTION_METRICS & set(which) and not whole:
         raise OptionError("a motion with frames left out has no acceleration; predict all frames, NaN where unknown")
-    if truth.axes == "world" != pred.axes and _OF_PLACE & set(which):
+    if truth.axes == "world" != pred.axes and _CAMERA_METRICS & set(which):
         raise OptionError("the truth is in world axes, of no camera: only pa_mpjpe and jitter can be taken")
     _check_root(pred, truth, joints, root)
     pair = _Pair(pred, truth, joints, joints.root(root), truth.fps if fps is None else fps)

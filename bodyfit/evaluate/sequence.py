@@ -1,4 +1,4 @@
-"""One person's annotations, in one form for every data set."""
+"""Define one person's annotations, in one form for all data sets, and helpers to read them."""
 
 from __future__ import annotations
 
@@ -21,60 +21,60 @@ from bodyfit.errors import AssetError, OptionError
 __all__ = ["Models", "Sequence", "array", "as_params", "in_camera", "in_float64", "model_for", "rigid"]
 
 Models: TypeAlias = BodyModel | Callable[[str], BodyModel] | None
-"""The licensed body that a data set is annotated with: of one gender, or what gives it for "male", "female", "neutral",
-as `lambda gender: load_model(folder, gender=gender)`."""
+"""The licensed body model that a data set is annotated with: of one gender, or a function of "male", "female" or
+"neutral", such as `lambda gender: load_model(folder, gender=gender)`."""
 
-_LONGEST_M = 20.0
-"""Of a person's extent; more must be millimetres."""
+_MAX_EXTENT_M = 20.0
+"""Largest extent of a person; more must be in millimetres."""
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """What a data set says of one person in T frames (or T people in pictures, where `fps` is None).
+    """A data set's annotations of one person in T frames (or of T people in pictures, where `fps` is None).
 
     Metres, camera axes (OpenCV: x right, y down, z forward) unless `axes` says otherwise; pixels for `keypoints2d`.
     """
 
     dataset: str
-    """3dpw, emdb, agora or h36m."""
+    """Data set: 3dpw, emdb, agora or h36m."""
     name: str
-    """As the file names it."""
+    """Name of the sequence in the file."""
     person: int
-    """Which of the file's people, from 0."""
+    """Index of the person in the file, from 0."""
     gender: str
-    """male, female or neutral: of the body whose parameters these are."""
+    """Gender of the body model that the parameters are for: male, female or neutral."""
     joints3d: Float[np.ndarray, "T P 3"]
-    """The `points` of `joint_set`; NaN where unknown."""
+    """Positions of the `points` of `joint_set`, metres; NaN where unknown."""
     joint_set: str
     """Name of the `JointSet` of `joints3d`."""
     valid: Bool[np.ndarray, "T"]
-    """Frames that count: whose camera is known (3DPW), in which the person is seen (EMDB, AGORA)."""
+    """Frames that count: with a known camera (3DPW), or a visible person (EMDB, AGORA)."""
     frame: Int[np.ndarray, "T"]
-    """Which frame of the clip each is, from 0."""
+    """Index of each frame in the clip, from 0."""
     images: tuple[str, ...]
     """Names of the pictures, as the data set stores them."""
     fps: float | None
     """Frames per second of the pictures."""
     params: BodyParams | None = None
-    """What the body of `gender` was posed with, float64, in camera axes: `model(**params)` lands before the camera."""
+    """Parameters of the body model of `gender`, float64, in camera axes."""
     camera_from_world: Float[np.ndarray, "T 4 4"] | None = None
-    """Extrinsics."""
+    """Extrinsics, from world to camera axes."""
     intrinsics: Float[np.ndarray, "3 3"] | None = None
-    """K, pixels."""
+    """Camera matrix K, pixels."""
     keypoints2d: Float[np.ndarray, "T K 3"] | None = None
-    """x px, y px, confidence (1 for a projected truth, 0 for unknown)."""
+    """x px, y px, confidence (1 for projected ground truth, 0 for unknown)."""
     keypoints2d_layout: str = ""
     """openpose18 (3DPW: OpenPose's COCO order), smpl24 (EMDB: projected joints) or empty."""
     vertices: Float[np.ndarray, "T V 3"] | None = None
-    """Where the file has them."""
+    """Vertices, where the file has them."""
     axes: str = "camera"
-    """"camera"; "world" (z up) where the file does not know the cameras: good for PA-MPJPE only."""
+    """"camera", or "world" (z up) where the file has no cameras: sufficient for PA-MPJPE only."""
 
     def __len__(self) -> int:
         return len(self.valid)
 
     def only_valid(self) -> Sequence:
-        """Without the frames that do not count; `frame` still tells which ones are left."""
+        """Drop the frames that do not count; `frame` has the indices of the others."""
         keep = self.valid
         parts: dict[str, Any] = {
             name: value[keep]
@@ -91,7 +91,7 @@ class Sequence:
 
 
 def model_for(models: Models, gender: str) -> BodyModel | None:
-    """The body of a gender, or None where there is none at all. Raises `OptionError` for another gender's."""
+    """Return the body model of a gender, None without models. Raises `OptionError` where its gender differs."""
     if models is None:
         return None
     model = models if isinstance(models, BodyModel) else models(gender)
@@ -101,14 +101,14 @@ def model_for(models: Models, gender: str) -> BodyModel | None:
 
 
 def in_float64(model: BodyModel) -> BodyModel:
-    """The model itself or, where it is of another type or on a GPU, a copy: the caller's stays as it is."""
+    """Return the model, or a copy in float64 on the CPU where it is of another dtype or device."""
     if model.dtype == torch.float64 and model.device.type == "cpu":
         return model
     return copy.deepcopy(model).double().cpu()
 
 
 def rigid(path: Path, name: str, matrices: Float[np.ndarray, "T 4 4"], valid: Bool[np.ndarray, "T"]) -> None:
-    """Refuse extrinsics that are no rotations and translations, in the frames that count."""
+    """Raise `AssetError` where extrinsics are not rigid motions, in the frames that count."""
     R, last = matrices[valid, :3, :3], matrices[valid, 3]
     if not np.isfinite(matrices[valid]).all():
         raise AssetError(f"{path}: {name} holds NaN or infinity")
@@ -120,48 +120,48 @@ def rigid(path: Path, name: str, matrices: Float[np.ndarray, "T 4 4"], valid: Bo
 def in_camera(
     params: BodyParams, camera_from_world: Float[np.ndarray, "T 4 4"], rest_root: Float[np.ndarray, "T 3"]
 ) -> BodyParams:
-    """Parameters in world axes as parameters in camera axes, metres.
+    """Transform body parameters from world axes to camera axes, metres.
 
-    A body's root turns about its own rest position r, so that x = R (v - r) + r + t, and the rigid motion (C, c) takes
-    R to C R and t to C (r + t) + c - r. Frames whose motion is NaN get NaN.
+    A body's root turns about its own rest position r, x = R (v - r) + r + t, so that the rigid motion (C, c) maps R to
+    C R and t to C (r + t) + c - r. Frames whose motion is NaN become NaN.
     """
-    known = np.isfinite(camera_from_world).all((1, 2))
-    motion = torch.from_numpy(np.where(known[:, None, None], camera_from_world, np.eye(4)))
+    finite = np.isfinite(camera_from_world).all((1, 2))
+    motion = torch.from_numpy(np.where(finite[:, None, None], camera_from_world, np.eye(4)))
     C, c = motion[:, :3, :3], motion[:, :3, 3]
     r = torch.from_numpy(rest_root)
     orient = roma.rotmat_to_rotvec(C @ roma.rotvec_to_rotmat(params.global_orient))
     transl = (C @ (r + params.transl)[..., None])[..., 0] + c - r
-    lost = torch.from_numpy(~known)[:, None]
-    turned = {"global_orient": orient.masked_fill(lost, torch.nan), "transl": transl.masked_fill(lost, torch.nan)}
-    return BodyParams(**{**params, **turned})
+    unknown = torch.from_numpy(~finite)[:, None]
+    rigid = {"global_orient": orient.masked_fill(unknown, torch.nan), "transl": transl.masked_fill(unknown, torch.nan)}
+    return BodyParams(**{**params, **rigid})
 
 
 def array(
     path: Path, key: str, value: Any, shape: tuple[int | None, ...] | None, *, metres: bool = False
 ) -> np.ndarray:
-    """A file's numbers as float64 of a shape, None for any length or any shape; lengths are seen to be metres.
+    """Return a file's numbers as float64, checked for shape (None for any length, or any shape) and unit.
 
     Raises `AssetError`, naming the file and the key.
     """
     try:
-        found = np.asarray(as_array(value), np.float64)
+        numbers = np.asarray(as_array(value), np.float64)
     except (AssetError, MemoryError, TypeError, ValueError):
         raise AssetError(f"{path}: {key} is not an array of numbers") from None
     if shape is None:
-        return found
-    if found.ndim != len(shape) or any(want not in (None, n) for want, n in zip(shape, found.shape, strict=True)):
-        wanted = ", ".join("any" if n is None else str(n) for n in shape)
-        raise AssetError(f"{path}: {key} has shape {found.shape}, expected ({wanted})")
-    if metres and found.ndim == 3 and np.isfinite(found).any():
-        known = np.where(np.isfinite(found), found, np.nanmean(found))
-        extent = float(np.median((known.max(1) - known.min(1)).max(-1)))
-        if extent > _LONGEST_M:
+        return numbers
+    if numbers.ndim != len(shape) or any(want not in (None, n) for want, n in zip(shape, numbers.shape, strict=True)):
+        expected = ", ".join("any" if n is None else str(n) for n in shape)
+        raise AssetError(f"{path}: {key} has shape {numbers.shape}, expected ({expected})")
+    if metres and numbers.ndim == 3 and np.isfinite(numbers).any():
+        filled = np.where(np.isfinite(numbers), numbers, np.nanmean(numbers))
+        extent = float(np.median((filled.max(1) - filled.min(1)).max(-1)))
+        if extent > _MAX_EXTENT_M:
             raise AssetError(f"{path}: {key} spans {extent:.0f} m a person; it must be metres (millimetres / 1000)")
-    return found
+    return numbers
 
 
 def as_params(poses: np.ndarray, trans: np.ndarray, betas: np.ndarray) -> BodyParams:
-    """SMPL's parameters (T, 72), (T, 3), (10,) as a float64 batch."""
+    """Make float64 parameters from SMPL's poses (T, 72), trans (T, 3) and betas (10,)."""
     tensor: list[Tensor] = [torch.from_numpy(np.ascontiguousarray(a)) for a in (poses, trans)]
     shape = torch.from_numpy(betas.copy()).expand(len(poses), -1)
     return BodyParams(betas=shape, body_pose=tensor[0][:, 3:], global_orient=tensor[0][:, :3], transl=tensor[1])

@@ -1,4 +1,4 @@
-"""The two sides of a comparison, out of whatever file they are in."""
+"""Load prediction and ground truth for a comparison from any supported file."""
 
 from __future__ import annotations
 
@@ -26,47 +26,48 @@ from bodyfit.skeleton import LAYOUTS, SMPL
 __all__ = ["Subject", "Wanted", "load_subject", "points_of"]
 
 _CHUNK = 64
-"""Bodies posed at a time."""
+"""Bodies posed at a time, to bound memory."""
 _WIDTHS = {72: "smpl", 66: "", 156: "smplh", 165: "smplx"}
-"""Columns of AMASS's `poses`, and the layout that has them."""
+"""Model families by the number of columns of AMASS's `poses`."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be compared."""
+    """The points to compare."""
 
     joints: JointSet
-    """Which points, in which order."""
+    """The joint set."""
     vertices: bool = False
-    """Whether vertices too."""
+    """Compare vertices too."""
     regressor: Float[np.ndarray, "17 V"] | None = None
-    """Of the points of an h36m set; without one they are the model's own keypoints."""
+    """Regressor of the points of an h36m set; None for the model's own keypoints."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One side: people or frames with their points, metres."""
+    """Prediction or ground truth: the points of people or frames, metres."""
 
     points: Float[np.ndarray, "N P 3"]
-    """In the order of the joint set's `points`; NaN where unknown or where the fit failed."""
+    """Points in the order of the joint set; NaN where unknown or where the fit failed."""
     valid: Bool[np.ndarray, "N"]
     """Items that count."""
     how: str
-    """Where the points come from, in words for a report."""
+    """A phrase for reports that says where the points come from."""
     fps: float | None = None
-    """Frames per second where the items are one motion and the file says."""
+    """Frames per second, where the items are one motion and the file has it."""
     vertices: Float[np.ndarray, "N V 3"] | None = None
-    """Where they were asked for."""
+    """Vertices, where they were requested."""
     axes: str = "camera"
-    """As in `Sequence`."""
+    """Axes of the points, as in `Sequence`."""
 
 
 def load_subject(path: str | Path, wanted: Wanted, *, model: str | Path | None = None, person: int = 0) -> Subject:
-    """The points in a fit, in parameters in AMASS's layout, in an array of joints, or in a data set's annotations.
+    """Load points from a fit, parameters in AMASS's layout, an array of joints, or a data set's annotations.
 
     Joints are an .npy or the `joints` (or joints3d) of an npz, (N, P, 3) in the order of the joint set, and `vertices`
-    (N, V, 3); carried points may be left out. model: the body that parameters pose, as for `load_model` (a folder holds
-    both genders); a fit knows its own. person: which of an annotation file's. Raises `AssetError` and `OptionError`.
+    (N, V, 3); carried points are optional. model: the body for parameters, as for `load_model` (a folder holds both
+    genders); a fit names its own. person: index of the person in an annotation file. Raises `AssetError` and
+    `OptionError`.
     """
     path = Path(path)
     if not path.is_file():
@@ -88,9 +89,9 @@ def load_subject(path: str | Path, wanted: Wanted, *, model: str | Path | None =
 def points_of(
     model: BodyModel, params: BodyParams, wanted: Wanted
 ) -> tuple[Float[np.ndarray, "N P 3"], Float[np.ndarray, "N V 3"] | None, str]:
-    """The points and, if wanted, the vertices of posed bodies, and in words how they were made.
+    """Compute the points and, if requested, the vertices of posed bodies, with a phrase that says how.
 
-    Raises `OptionError` where the regressor is of another mesh, or the model lacks a joint that counts.
+    Raises `OptionError` where the regressor is for another mesh, or the model lacks a joint that counts.
     """
     joints, regressor = wanted.joints, wanted.regressor
     if joints.family == "h36m" and regressor is not None and regressor.shape[1] != len(model.v_template):
@@ -107,20 +108,22 @@ def points_of(
             out = model.joints(model.params(**some)) if cheap else model(**some)
         posed = out if isinstance(out, BodyOutput) else None
         joints_cam = out.joints if isinstance(out, BodyOutput) else out
-        points.append(_picked(model, joints_cam, posed, wanted))
+        points.append(_select_points(model, joints_cam, posed, wanted))
         if posed is not None and wanted.vertices:
-            vertices.append(posed.vertices.numpy().astype(np.float32))  # a micrometre, and half the memory
+            vertices.append(
+                posed.vertices.numpy().astype(np.float32)
+            )  # float32: micrometre precision at half the memory
     n_p = len(joints.points)
     how = f"joints of {model.name} ({model.gender})"
     if joints.family == "h36m":
         how = f"keypoints of {model.name} ({model.gender}), pelvis = middle of the hips"
         how = how if regressor is None else f"regressed from the vertices of {model.name} ({model.gender})"
-    together = np.concatenate(points) if points else np.empty((0, n_p, 3))
-    return together, (np.concatenate(vertices) if vertices else None), how
+    all_points = np.concatenate(points) if points else np.empty((0, n_p, 3))
+    return all_points, (np.concatenate(vertices) if vertices else None), how
 
 
-def _picked(model: BodyModel, joints_cam: Tensor, posed: BodyOutput | None, wanted: Wanted) -> np.ndarray:
-    """A joint set's points on posed bodies."""
+def _select_points(model: BodyModel, joints_cam: Tensor, posed: BodyOutput | None, wanted: Wanted) -> np.ndarray:
+    """Compute a joint set's points on posed bodies. Raises `OptionError`."""
     joints = wanted.joints
     if joints.family == "smpl":
         return joints.select(joints_cam.numpy(), model.skeleton.names)
@@ -133,6 +136,7 @@ def _picked(model: BodyModel, joints_cam: Tensor, posed: BodyOutput | None, want
 
 
 def _from_fit(path: Path, wanted: Wanted, model: str | Path | None) -> Subject:
+    """Load the points of a fit. Raises `AssetError` and `OptionError`."""
     result = load_result(path)
     good = np.ones(len(result), bool)
     if wanted.joints.family == "smpl" and not wanted.vertices:
@@ -145,6 +149,7 @@ def _from_fit(path: Path, wanted: Wanted, model: str | Path | None) -> Subject:
 
 
 def _from_parameters(path: Path, arrays: Mapping[str, Any], wanted: Wanted, model: str | Path | None) -> Subject:
+    """Pose parameters in AMASS's layout. Raises `AssetError` and `OptionError`."""
     if model is None:
         raise OptionError(f"{path} holds parameters and does not say of which model; name it (open, or an SMPL file)")
     poses = array(path, "poses", arrays["poses"], (None, None))
@@ -155,7 +160,7 @@ def _from_parameters(path: Path, arrays: Mapping[str, Any], wanted: Wanted, mode
         trans = array(path, "transl", arrays["transl"], (n, 3))
     if width not in _WIDTHS:
         raise AssetError(f"{path}: poses has {width} columns, expected {', '.join(map(str, _WIDTHS))}")
-    gender = str(arrays.get("gender", "neutral")).removeprefix("b").strip("'")  # bytes, in clips of old
+    gender = str(arrays.get("gender", "neutral")).removeprefix("b").strip("'")  # old files hold the repr of bytes
     betas = np.atleast_2d(array(path, "betas", arrays.get("betas", np.zeros((1, 0))), None))
     body = load_model(model, gender=gender, num_betas=max(10, betas.shape[1]), dtype=torch.float64)
     if betas[:, body.num_betas :].any():
@@ -164,7 +169,7 @@ def _from_parameters(path: Path, arrays: Mapping[str, Any], wanted: Wanted, mode
     if _WIDTHS[width] not in ("", body.kind.name.replace("star", "smpl")):
         raise OptionError(f"{path}: poses of {width} columns are not of {body.name}, a {body.kind.title} body")
     parts: dict[str, np.ndarray] = {"global_orient": poses[:, :3], "body_pose": poses[:, 3 : 72 if width == 72 else 66]}
-    if width > 72:  # the hands stand last; SMPL-X has jaw and eyes before them
+    if width > 72:  # the hands come last; SMPL-X has jaw and eyes before them
         parts |= {"left_hand_pose": poses[:, -90:-45], "right_hand_pose": poses[:, -45:]}
     if width == 165:
         parts |= {k: poses[:, 66 + 3 * i : 69 + 3 * i] for i, k in enumerate(("jaw_pose", "leye_pose", "reye_pose"))}
@@ -181,6 +186,7 @@ def _from_parameters(path: Path, arrays: Mapping[str, Any], wanted: Wanted, mode
 
 
 def _from_arrays(path: Path, arrays: Mapping[str, Any], wanted: Wanted) -> Subject:
+    """Load arrays of joints and vertices. Raises `AssetError` and `OptionError`."""
     key = next((key for key in ("joints", "joints3d") if key in arrays), None)
     if key is None or isinstance(arrays[key], UnreadObjects):
         raise AssetError(
@@ -198,38 +204,44 @@ def _from_arrays(path: Path, arrays: Mapping[str, Any], wanted: Wanted) -> Subje
 
 
 def _from_annotations(path: Path, wanted: Wanted, model: str | Path | None, person: int) -> Subject:
+    """Load the points of one person of an annotation file. Raises `AssetError` and `OptionError`."""
     models = None if model is None else cache(lambda gender: load_model(model, gender=gender, dtype=torch.float64))
     people = read_annotations(path, models=models)
     if not 0 <= person < len(people):
         raise OptionError(f"{path} has {len(people)} people or motions, numbered from 0; there is no {person}")
-    found = people[person]
-    own = joint_set(found.joint_set)
-    name = ascii(found.name)[1:-1]  # a file's text, which may hold what a terminal obeys
+    sequence = people[person]
+    own = joint_set(sequence.joint_set)
+    name = ascii(sequence.name)[1:-1]  # escaped, for a file's text may hold control characters
     same = own.family == wanted.joints.family
     posed: tuple[np.ndarray, np.ndarray | None, str] | None = None
-    if found.params is not None and models is not None and (not same or wanted.vertices):
-        posed = points_of(models(found.gender), found.params, wanted)
+    if sequence.params is not None and models is not None and (not same or wanted.vertices):
+        posed = points_of(models(sequence.gender), sequence.params, wanted)
     if same:
-        points = wanted.joints.select(found.joints3d, own.points)
-        how = f"joints of {found.dataset}, {name}, person {found.person}"
+        points = wanted.joints.select(sequence.joints3d, own.points)
+        how = f"joints of {sequence.dataset}, {name}, person {sequence.person}"
     elif posed is None:
         raise OptionError(
             f"{path} has {own.name} and not {wanted.joints.name}; "
-            + ("choose other joints" if found.params is None else f"give its {found.gender} SMPL body and a regressor")
+            + (
+                "choose other joints"
+                if sequence.params is None
+                else f"give its {sequence.gender} SMPL body and a regressor"
+            )
         )
     else:
-        points, how = posed[0], f"{posed[2]}, {found.dataset} {name}, person {found.person}"
-    vertices = found.vertices if posed is None else posed[1]
-    return Subject(points, found.valid, how, found.fps, vertices if wanted.vertices else None, found.axes)
+        points, how = posed[0], f"{posed[2]}, {sequence.dataset} {name}, person {sequence.person}"
+    vertices = sequence.vertices if posed is None else posed[1]
+    return Subject(points, sequence.valid, how, sequence.fps, vertices if wanted.vertices else None, sequence.axes)
 
 
 def _rate(path: Path, arrays: Mapping[str, Any]) -> float | None:
-    """Frames per second, where the file says so; 0 is how single pictures are marked."""
+    """Return the file's frames per second, None where it has none or marks single pictures by 0."""
     key = next((k for k in ("mocap_framerate", "mocap_frame_rate", "fps") if k in arrays), None)
     return (float(array(path, key, arrays[key], ())) or None) if key else None
 
 
 def _npy(path: Path) -> np.ndarray:
+    """Read an .npy of numbers. Raises `AssetError`."""
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, MemoryError) as error:
