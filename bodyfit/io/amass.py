@@ -1,4 +1,4 @@
-"""Motion in the layout of AMASS (Mahmood et al. 2019), as its tools write and read it."""
+"""Write and read motion in the layout of AMASS (Mahmood et al. 2019)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bodyfit.timeline import between, even_times, is_even, lerp_rows, slerp_rotv
 __all__ = ["AMASS_LAYOUTS", "Motion", "load_amass", "save_amass"]
 
 AMASS_LAYOUTS: dict[str, Skeleton] = {"smpl": SMPL, "smplh": SMPLH, "smplx": SMPLX}
-"""Whose joints, in which order, `poses` may hold: 72, 156 or 165 columns."""
+"""Skeletons of the layouts of `poses`, with 72, 156 or 165 columns."""
 _SMPLX_PARTS = {
     "root_orient": slice(0, 1),
     "pose_body": slice(1, 22),
@@ -36,7 +36,7 @@ _SMPLX_PARTS = {
 }
 """Keys of AMASS's SMPL-X files, and the joints of `poses` that each repeats."""
 _RATES = ("mocap_framerate", "mocap_frame_rate")
-"""AMASS's releases differ in the name."""
+"""Keys of the frame rate in AMASS's releases."""
 
 
 def save_amass(
@@ -50,18 +50,20 @@ def save_amass(
     placing: Placing | None = None,
     layout: str | None = None,
 ) -> None:
-    """Write one person's motion as an npz of AMASS: poses (T, 72), (T, 156) or (T, 165), trans (T, 3), betas (S),
-    gender, mocap_framerate; and start_s, when the first row is shown (0 unless `times_s` say otherwise).
+    """Write one person's motion as an npz in AMASS's layout.
 
-    The columns of (T, 165) are root 3, body 63, jaw 3, left eye 3, right eye 3, left hand 45, right hand 45. They
-    follow again as AMASS's SMPL-X files have them: root_orient, pose_body, pose_jaw, pose_eye (T, 6), pose_hand
-    (T, 90); and expression (T, E) where the model has one, in standard deviations, which AMASS has not.
+    Keys: poses (T, 72), (T, 156) or (T, 165), trans (T, 3), betas (S), gender, mocap_framerate; and start_s, the time
+    of the first row (0 unless `times_s` differ).
 
-    times_s: when each body is shown, seconds, ascending; where that is uneven, rows are interpolated at the rate `fps`,
-    rotations by slerp, or at one found from the times if that is 0. axes: of the bodies. placing: the file's up, z as
-    in AMASS unless said otherwise; AMASS is in metres. layout: "smpl", "smplh" or "smplx", the model's own if left out;
-    joints that the model lacks are at rest, joints that the layout lacks are left out. Angles of hands are whole, not
-    about a mean. Raises `OptionError` and `OutputError`.
+    The columns of (T, 165) are root 3, body 63, jaw 3, left eye 3, right eye 3, left hand 45, right hand 45; they are
+    repeated under the keys of AMASS's SMPL-X files, root_orient, pose_body, pose_jaw, pose_eye (T, 6), pose_hand
+    (T, 90); and expression (T, E) where the model has one, in standard deviations, which AMASS lacks.
+
+    times_s: time of each body, seconds, ascending; uneven times are interpolated at the rate `fps`, rotations by slerp,
+    or at a rate chosen from the times if that is 0. axes: the bodies' axes, as for `y_up_from`. placing: the file's
+    up axis, by default z as in AMASS; the unit is metres. layout: "smpl", "smplh" or "smplx", by default the model's;
+    joints that the model lacks are at rest, joints that the layout lacks are omitted. Angles of hands are absolute, not
+    relative to a mean. Raises `OptionError` and `OutputError`.
     """
     placing = Placing("z") if placing is None else placing
     if placing.unit != "m":
@@ -107,14 +109,13 @@ def save_amass(
 
 
 def load_amass(path: str | Path, model: BodyModel, *, up: str | None = None) -> Motion:
-    """The motion of an AMASS file on a body of any whole-body kind, in the model's own axes (y up).
+    """Load an AMASS file's motion on a whole body of any model family, in the model's axes (y up).
 
-    up: the file's axis, "y" or "z"; by default what the file says (ours do), else AMASS's z. Joints go by name: hands
-    of a body that has them and a file that has not are relaxed, fingers of a file are left out where the body has none.
-    A file of 22 joints (BMLmovi's) is one of them, and so is one in human_body_prior's parts (root_orient, pose_body).
-    Betas are taken over where file and model are of one shape space, as many as the model was loaded with; else they
-    are zero, for they mean nothing there. What was left out is in the result's `notes`. Raises `AssetError`, naming the
-    file, and `OptionError`.
+    up: the file's up axis, "y" or "z"; by default the file's (ours name it), else z. Joints are matched by name: hands
+    that the file lacks are relaxed, fingers that the body lacks are omitted. Files of 22 joints (BMLmovi's) and of
+    human_body_prior's parts (root_orient, pose_body) are read too. Betas are used where file and model have the same
+    shape space, as many as the model was loaded with, else they are zero. The result's `notes` name what was omitted.
+    Raises `AssetError`, naming the file, and `OptionError`.
     """
     path = Path(path)
     if not path.is_file():

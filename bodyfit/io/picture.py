@@ -1,4 +1,4 @@
-"""Pictures to files."""
+"""Write pictures and maps to files."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["save_array", "save_depth", "save_gif", "save_labels", "save_picture"
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 _JPEG_SIDE_PX = 65_500
-"""Longest side that JPEG can hold."""
+"""Longest side that JPEG supports."""
 
 
 def save_picture(path: str | Path, image: UInt8[np.ndarray, "H W 3"]) -> None:
-    """Write an RGB picture as PNG or JPEG, as its suffix says. Raises `OptionError` or `OutputError`."""
+    """Write an RGB picture as PNG or JPEG, by the suffix. Raises `OptionError` or `OutputError`."""
     path = Path(path)
     if path.suffix.lower() not in _FORMATS:
         raise OptionError(f"{path}: pictures are written as {', '.join(_FORMATS)}, got {path.suffix or 'no suffix'!r}")
@@ -35,9 +35,9 @@ def save_picture(path: str | Path, image: UInt8[np.ndarray, "H W 3"]) -> None:
 
 
 def save_gif(path: str | Path, pictures: Sequence[UInt8[np.ndarray, "H W 3"]], *, fps: float = 12.0) -> None:
-    """Write pictures of one size as an endless GIF; 50 a second is the most that GIF players show.
+    """Write pictures of one size as a looping GIF, at up to 50 frames a second, the most that players show.
 
-    All frames share 255 colours chosen from frames spread over the clip, so that nothing flickers. Raises
+    All frames share 255 colours chosen from frames over the whole clip, so that colours do not flicker. Raises
     `OptionError` or `OutputError`.
     """
     path = Path(path)
@@ -56,7 +56,7 @@ def save_gif(path: str | Path, pictures: Sequence[UInt8[np.ndarray, "H W 3"]], *
 
 
 def save_depth(path: str | Path, depth_m: Float[np.ndarray, "H W"]) -> None:
-    """Write depth as a 16-bit PNG in millimetres, as depth cameras do: 0 is nothing, 65535 that and beyond."""
+    """Write depth as a 16-bit PNG in millimetres, as depth cameras do: 0 for no depth, saturated at 65535."""
     path = _png(path)
     millimetres = np.clip(np.round(1000 * depth_m.astype(np.float64)), 0, 65535).astype(np.uint16)
     _write(path, Image.fromarray(millimetres), "PNG", compress_level=3)
@@ -65,7 +65,7 @@ def save_depth(path: str | Path, depth_m: Float[np.ndarray, "H W"]) -> None:
 def save_labels(
     path: str | Path, labels: UInt16[np.ndarray, "H W"], colors: Sequence[tuple[float, float, float]]
 ) -> None:
-    """Write labels as PNG: with up to 255 of them 8 bits and `colors` (of labels 1, 2, ...; 0 is black), else 16."""
+    """Write labels as PNG: 8 bits with `colors` of labels 1, 2, ... (0 is black) up to 255, else 16 bits."""
     path = _png(path)
     if labels.max(initial=0) > 255:
         _write(path, Image.fromarray(labels), "PNG", compress_level=3)
@@ -84,6 +84,7 @@ def save_array(path: str | Path, array: np.ndarray) -> None:
 
 
 def _png(path: str | Path) -> Path:
+    """Return the path, checked to end in .png. Raises `OptionError`."""
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise OptionError(f"{path}: maps are written as .png")
@@ -91,5 +92,6 @@ def _png(path: str | Path) -> Path:
 
 
 def _write(path: Path, image: Image.Image, kind: str, **options: Any) -> None:
+    """Write a picture atomically. Raises `OutputError`."""
     with write_atomically(path) as temporary:
         image.save(temporary, format=kind, **options)

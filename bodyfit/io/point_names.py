@@ -1,8 +1,8 @@
-"""Names that programs give to points of a body, and the layout that such points make up.
+"""Recognise the names that programs give to body points, and find the layout that such points belong to.
 
-Body parts of DeepLabCut's projects and markers of TRC and C3D files are named by whoever made them. What is understood
-is a part of the body with a side before or after it (RBigToe, left_knee, Shoulder L, hip-right), Pose2Sim's and
-OpenSim's names among them.
+Body parts of DeepLabCut's projects and markers of TRC and C3D files have names chosen by their authors. Recognised is a
+part of the body with a side before or after it (RBigToe, left_knee, Shoulder L, hip-right), including Pose2Sim's and
+OpenSim's names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PAIRED = {
     **{"hjc": "hip", "kjc": "knee", "ajc": "ankle", "sjc": "shoulder", "ejc": "elbow", "wjc": "wrist"},
     "calc": "heel",
 }
-"""Parts of which there are two, in words, and what keypoints call them."""
+"""Names of paired parts, without the side, and their keypoints."""
 _SINGLE = {
     "nose": "nose",
     **dict.fromkeys(("head", "head top", "headtop", "top head", "top of head", "vertex"), "head_top"),
@@ -35,21 +35,22 @@ _SINGLE = {
     **{"mouth left": "mouth_left", "left mouth": "mouth_left", "mouth right": "mouth_right"},
     "right mouth": "mouth_right",
 }
-"""Parts of which there is one."""
+"""Names of unpaired parts, and their keypoints."""
 _DEEPERCUT = ("ankle", "knee", "hip", "wrist", "elbow", "shoulder")
-"""Of DeepLabCut's pretrained human network: 1 is the right, 2 the left, as in MPII."""
+"""Parts of DeepLabCut's pretrained human network, with 1 for right and 2 for left, as in MPII."""
 
 
 def keypoint_name(name: str, among: Iterable[str] = ()) -> str | None:
-    """What keypoints call the point that somebody named so; None where it is no point of theirs.
+    """Return the keypoint that a name refers to, None where it refers to none.
 
-    A subject before a colon is left aside (`Anna:LKnee`). `among` are the names that it stands with.
+    A subject before a colon is ignored (`Anna:LKnee`). `among` are the other names in the same file.
     """
     return _keypoint_name(name, "forehead" in {other.strip().lower() for other in among})
 
 
 @lru_cache(maxsize=4096)
 def _keypoint_name(name: str, deepercut: bool) -> str | None:
+    """Return the keypoint that a name refers to; `deepercut` for names of DeepLabCut's human network."""
     words = _words(name.rpartition(":")[2])
     phrase = " ".join(words)
     if phrase in _SINGLE:
@@ -59,7 +60,7 @@ def _keypoint_name(name: str, deepercut: bool) -> str | None:
     for side, rest in ((words[:1], words[1:]), (words[-1:], words[:-1])):
         if side and side[0] in _SIDES and (part := _PAIRED.get(" ".join(rest))):
             return f"{_SIDES[side[0]]}_{part}"
-    # RKNEE, lhip and lefteye have nothing that parts the side from the rest.
+    # RKNEE, lhip and lefteye have no separator after the side.
     for side in ("left", "right", "l", "r"):
         if len(words) == 1 and words[0].startswith(side) and (part := _PAIRED.get(words[0][len(side) :])):
             return f"{_SIDES[side]}_{part}"
@@ -67,12 +68,12 @@ def _keypoint_name(name: str, deepercut: bool) -> str | None:
 
 
 def layout_of_names(names: Sequence[str | None]) -> tuple[str, dict[int, int]]:
-    """The smallest of the layouts that hold most of the keypoints, and for each of these its row there.
+    """Find the smallest layout that contains most of the keypoints, and their rows in it.
 
-    `names` are keypoints' names, None for points that are none. Of several of one name the first counts.
+    `names` are names of keypoints, None for other points. Of duplicates the first counts.
     """
-    wanted = {name for name in names if name is not None}
-    best = max(LAYOUTS, key=lambda layout: (len(wanted & set(LAYOUTS[layout])), -len(LAYOUTS[layout])))
+    present = {name for name in names if name is not None}
+    best = max(LAYOUTS, key=lambda layout: (len(present & set(LAYOUTS[layout])), -len(LAYOUTS[layout])))
     rows: dict[int, int] = {}
     for i, name in enumerate(names):
         if name in LAYOUTS[best] and (row := LAYOUTS[best].index(name)) not in rows.values():
@@ -81,11 +82,12 @@ def layout_of_names(names: Sequence[str | None]) -> tuple[str, dict[int, int]]:
 
 
 def _words(name: str) -> list[str]:
-    """Small words, parted where separators, capitals or digits part them: RBigToe is r, big, toe."""
-    parted = re.sub(r"([a-z])([A-Z])|([A-Z])([A-Z][a-z])|([A-Za-z])(\d)", lambda m: _parted(m), name.strip())
-    return [word for word in re.split(r"[\s_.\-]+", parted.lower()) if word]
+    """Split a name into lower-case words at separators, capitals and digits: RBigToe is r, big, toe."""
+    separated = re.sub(r"([a-z])([A-Z])|([A-Z])([A-Z][a-z])|([A-Za-z])(\d)", lambda m: _with_space(m), name.strip())
+    return [word for word in re.split(r"[\s_.\-]+", separated.lower()) if word]
 
 
-def _parted(match: re.Match[str]) -> str:
+def _with_space(match: re.Match[str]) -> str:
+    """Insert a space between the two matched groups."""
     left, right = (group for group in match.groups() if group is not None)
     return f"{left} {right}"

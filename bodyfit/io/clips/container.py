@@ -1,4 +1,4 @@
-"""Clips in containers by PyAV (FFmpeg): which stream is the film, how it is turned, when its frames are shown."""
+"""Read clips in containers by PyAV (FFmpeg): choose the video stream, its orientation and its frame times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from bodyfit.errors import VideoError
 from bodyfit.images.orientation import UPRIGHT, Orientation
-from bodyfit.io.clips.source import Damage, Shot
+from bodyfit.io.clips.source import Damage, RawFrame
 
 if TYPE_CHECKING:
     import av
@@ -27,32 +27,32 @@ _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,gif,flv,asf,ogg,mxf,rm,dv,nut,ivf,"
     "h264,hevc,av1,obu,m4v,mjpeg,mpegvideo,swf,apng"
 )
-"""What is read as a clip: of FFmpeg's formats not the pictures, texts, playlists and lists that lead to other files."""
+"""FFmpeg's formats that are read as clips: not pictures, texts, or playlists that refer to other files."""
 _ELEMENTARY = frozenset(("h264", "hevc", "av1", "obu", "m4v", "mjpeg", "mpegvideo"))
-"""Formats that hold no times: those that FFmpeg gives to their frames are made up."""
+"""Formats without frame times: those that FFmpeg reports for them are invented."""
 _SOUND = (b"ID3", b"fLaC", b"\xff\xfb", b"\xff\xf3", b"\xff\xf1", b"\xff\xf9", b"FORM", b"#!AMR", b"MThd")
-"""How files of sound begin that are not opened as clips: mp3, flac, aac, aiff, amr, midi."""
+"""First bytes of sound files, which are not opened as clips: mp3, flac, aac, aiff, amr, midi."""
 _FULL_RANGE = 2  # of FFmpeg's AVCOL_RANGE_JPEG
 _HD_ROWS = 720
-"""Clips of as many rows that do not name their matrix of colours have BT.709's, smaller ones BT.601's."""
+"""Clips without a colour matrix have BT.709 from this height on, smaller ones BT.601."""
 _DEFAULT_PIXELS = 5_000_000
-"""What the disposition "default" is worth beside the pixels of a frame, as in FFmpeg's choice of a stream."""
+"""Pixels that the disposition "default" counts for in the choice of a stream, as in FFmpeg."""
 _SAME_RATE = 1e-3
-"""A stream's mean and base frame rates differ by less, relatively, where its frames are even in time."""
+"""Largest relative difference of a stream's mean and base frame rates where its frames are evenly spaced."""
 
 
 class ContainerSource:
-    """The film in a container: the stream that a player shows, upright, with square pixels."""
+    """The video stream of a container that a player shows, upright, with square pixels."""
 
     def __init__(self, path: Path, fps: float | int | None = None) -> None:
-        """`fps` is the frame rate of an elementary stream, which holds no times. Raises `VideoError`."""
+        """Open the container; `fps` is the rate of an elementary stream, which has no times. Raises `VideoError`."""
         self.path = path
         with open_container(path) as container:
             count = len(ranked_streams(container))
         for rank in range(count):
             with open_container(path) as container:
                 stream = ranked_streams(container)[rank]
-                first = next(_decoded(container, stream, Damage()), None)
+                first = next(_decode_frames(container, stream, Damage()), None)
                 if first is not None:
                     self._describe(container, stream, first, fps)
                     return
@@ -65,7 +65,7 @@ class ContainerSource:
         first: av.VideoFrame,
         fps: float | int | None,
     ) -> None:
-        """Note what the file says of a stream. Raises `VideoError`."""
+        """Read a stream's rate, size, orientation and colour matrix. Raises `VideoError`."""
         self._elementary = container.format.name in _ELEMENTARY
         if fps is not None and not self._elementary:
             raise VideoError(
@@ -92,8 +92,8 @@ class ContainerSource:
         if self._elementary and fps is None:
             self.notes = (f"{self.path} does not say when its frames are shown: taken as {float(rate):g} a second",)
 
-    def shots(self, start_s: float, damage: Damage) -> Iterator[Shot]:
-        """The frames by the file's own clock, from the key frame before `start_s` on."""
+    def frames(self, start_s: float, damage: Damage) -> Iterator[RawFrame]:
+        """Yield frames with the file's own times, from the key frame before `start_s` on."""
         with open_container(self.path) as container:
             stream = container.streams[self._index]
             assert stream.type == "video"
@@ -102,7 +102,7 @@ class ContainerSource:
             if late and base is not None:
                 container.seek(int((origin or 0) + start_s / base), stream=stream, backward=True)
             number = -1
-            for picture in _decoded(container, stream, damage):
+            for picture in _decode_frames(container, stream, damage):
                 time_s = None
                 if base is not None and picture.pts is not None:
                     origin = picture.pts if origin is None else origin
@@ -111,10 +111,10 @@ class ContainerSource:
                     number = round(time_s * self.rate) if self._even else self._frames_before(picture.pts)
                 else:
                     number += 1
-                yield Shot(number, time_s, partial(self._rgb, picture), self.path)
+                yield RawFrame(number, time_s, partial(self._rgb, picture), self.path)
 
     def _frames_before(self, pts: int) -> int:
-        """How many frames come before a time of the stream; a look at the packets, nothing is decoded."""
+        """Count the frames before a time of the stream by its packets, without decoding."""
         from av.error import FFmpegError
 
         count = 0
@@ -125,21 +125,22 @@ class ContainerSource:
                         break
                     count += packet.pts is not None and packet.pts < pts and packet.size > 0 and not packet.is_discard
             except FFmpegError:
-                pass  # the frames after the damage are not counted by a whole pass either
+                pass  # a full pass would not count the frames after the damage either
         return count
 
     def _rgb(self, picture: av.VideoFrame, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+        """Convert a frame to an upright RGB picture of a size (width, height)."""
         width, height = self._orientation.size(*size)
         other_size, full = (width, height) != (picture.width, picture.height), picture.color_range == _FULL_RANGE
         if other_size and picture.format.name == "yuv420p" and not full:
-            # In two steps, each of which FFmpeg has a fast way for; full range would get lost between them.
+            # In two steps, for each of which FFmpeg has a fast path; the full range would be lost in between.
             picture = picture.reformat(width=width, height=height, format="yuv420p")
         rgb = picture.reformat(width=width, height=height, format="rgb24", src_colorspace=self._matrix)
         return self._orientation.apply(rgb.to_ndarray())
 
 
 def open_container(path: Path) -> av.container.InputContainer:
-    """An open file in one of the formats of clips. Raises `VideoError`, naming it, and what to do."""
+    """Open a file in one of the formats of clips. Raises `VideoError`, naming it and what to do."""
     import av
     from av.error import FFmpegError
 
@@ -164,38 +165,39 @@ def open_container(path: Path) -> av.container.InputContainer:
 
 
 def ranked_streams(container: av.container.InputContainer) -> list[av.VideoStream]:
-    """The streams that could be the film, the one that is shown first: as FFmpeg chooses, the largest frames win, and
-    "default" counts as five million pixels. Covers of songs and thumbnails are never the film.
+    """Rank the video streams as FFmpeg does: by pixels of a frame, where "default" counts as five million.
 
-    Raises `VideoError` where none can be.
+    Cover pictures and thumbnails are excluded. Raises `VideoError` where no stream is left.
     """
     from av.stream import Disposition
 
     path = Path(container.name.removeprefix("file:"))
-    aside = Disposition.attached_pic | Disposition.timed_thumbnails
-    films = [stream for stream in container.streams.video if not stream.disposition & aside]
-    if not films:
+    excluded = Disposition.attached_pic | Disposition.timed_thumbnails
+    streams = [stream for stream in container.streams.video if not stream.disposition & excluded]
+    if not streams:
         if container.streams.audio:
             raise _only_sound(path, cover=len(container.streams.video) > 0)
         what = "only a cover picture" if container.streams.video else "no pictures"
         raise VideoError(f"{path} holds {what}; give a clip with pictures")
-    known = [stream for stream in films if stream.codec_context is not None]
-    if not known:
-        raise VideoError(f"{path} is damaged, or in a codec that is not known here; convert it to H.264")
+    decodable = [stream for stream in streams if stream.codec_context is not None]
+    if not decodable:
+        raise VideoError(f"{path} is damaged, or in a codec that is not decodable here; convert it to H.264")
 
     def rank(stream: av.VideoStream) -> int:
         return -stream.width * stream.height - _DEFAULT_PIXELS * bool(stream.disposition & Disposition.default)
 
-    return sorted(known, key=rank)
+    return sorted(decodable, key=rank)
 
 
 def url_of(path: Path) -> str:
-    """A path as FFmpeg takes it: with the protocol, else a colon in the name would be read as one."""
+    """Return a path as a URL for FFmpeg, so that a colon in the name is not read as a protocol."""
     return f"file:{path}"
 
 
-def _decoded(container: av.container.InputContainer, stream: av.VideoStream, damage: Damage) -> Iterator[av.VideoFrame]:
-    """Whole frames in the order of showing; faults are counted and passed over."""
+def _decode_frames(
+    container: av.container.InputContainer, stream: av.VideoStream, damage: Damage
+) -> Iterator[av.VideoFrame]:
+    """Decode frames in display order; skip and count faults."""
     from av.error import FFmpegError
 
     stream.thread_type = "AUTO"
@@ -222,19 +224,20 @@ def _decoded(container: av.container.InputContainer, stream: av.VideoStream, dam
 
 
 def _orientation(picture: av.VideoFrame) -> Orientation:
-    """What the container, or the codec, says of how a stream is to be shown."""
+    """Read the display orientation of a stream."""
     matrix = picture.side_data.get("DISPLAYMATRIX")
     return UPRIGHT if matrix is None else Orientation.from_matrix(np.frombuffer(bytes(matrix), "=i4").tolist())
 
 
 def _color_matrix(picture: av.VideoFrame) -> int:
-    """The matrix that turns the clip's colours into RGB, as swscale numbers it: what the file says, else by size."""
+    """Return swscale's number of the clip's colour matrix: the file's, else by the picture's height."""
     # Numbers of ITU-T H.273: 1 BT.709, 4 FCC, 5 and 6 BT.601, 7 SMPTE 240M, 9 and 10 BT.2020; swscale has one of each.
-    named = {6: 5, 10: 9}.get(int(picture.colorspace), int(picture.colorspace))
-    return named if named in (1, 4, 5, 7, 9) else 1 if picture.height >= _HD_ROWS else 5
+    matrix = {6: 5, 10: 9}.get(int(picture.colorspace), int(picture.colorspace))
+    return matrix if matrix in (1, 4, 5, 7, 9) else 1 if picture.height >= _HD_ROWS else 5
 
 
 def _is_sound(path: Path) -> bool:
+    """Tell whether a file has the first bytes of a sound file."""
     try:
         with path.open("rb") as file:
             head = file.read(12)
@@ -244,4 +247,5 @@ def _is_sound(path: Path) -> bool:
 
 
 def _only_sound(path: Path, *, cover: bool) -> VideoError:
+    """Make the error for a file without video."""
     return VideoError(f"{path} holds only sound{' and its cover' if cover else ''}; give a clip with pictures")

@@ -1,4 +1,4 @@
-"""A folder of pictures as the frames of a clip: their order and, by their numbers, their places in time."""
+"""Read a folder of pictures as the frames of a clip: their order and, by their numbers, their times."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bodyfit.images.frame import image_size, is_animation
 __all__ = ["FrameFolder", "clips_in_folder", "natural_order"]
 
 _SPARSE = 10
-"""Numbers that span more than so many times the pictures there are (times of day, say) count no frames."""
+"""Numbers that span more than this multiple of the count of pictures (times of day, say) are not frame numbers."""
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,21 @@ class FrameFolder:
     """The frames of a clip, each a picture."""
 
     files: tuple[Path, ...]
-    """In the order of showing, without those that cannot be opened."""
+    """Files in display order, without those that cannot be opened."""
     ticks: tuple[int, ...]
-    """When each is shown, in frames from the first: by the numbers in their names, so that a gap there is one in time;
-    0, 1, 2 and so on where names have none."""
+    """Frame number of each file from the first, by the numbers in the names, so that gaps are gaps in time; 0, 1, 2,
+    ... where names have no numbers."""
     size: tuple[int, int]
-    """Width and height of each as it is shown, pixels."""
+    """Displayed width and height, pixels."""
     notes: tuple[str, ...]
-    """What the user should know, in sentences: gaps, pictures that cannot be opened, files that are left out."""
+    """Sentences for the user: gaps, pictures that cannot be opened, omitted files."""
 
     @classmethod
     def read(cls, folder: Path) -> FrameFolder:
-        """Look at every picture's size. Raises `VideoError` for a folder that is not one clip: without pictures, with
-        two sequences, with pictures of several sizes."""
+        """Read every picture's size and order them.
+
+        Raises `VideoError` for a folder that is not one clip: without pictures, with two sequences or several sizes.
+        """
         listing = _listing(folder)
         if not listing.pictures:
             raise VideoError(no_pictures(listing))
@@ -61,12 +63,12 @@ class FrameFolder:
                 )
         if (rest := listing.describe_unused(listing.pictures)) is not None:
             notes.append(rest)
-        kept = [k for k, file in enumerate(files) if file in sizes]
-        return cls(tuple(files[k] for k in kept), tuple(ticks[k] for k in kept), size, tuple(notes))
+        readable = [k for k, file in enumerate(files) if file in sizes]
+        return cls(tuple(files[k] for k in readable), tuple(ticks[k] for k in readable), size, tuple(notes))
 
 
 def clips_in_folder(folder: Path) -> Listing | None:
-    """What is in a folder of clips, `clips` with its animated pictures; None for a folder of frames.
+    """List a folder of clips, with animated pictures among `clips`; None for a folder of frames.
 
     Raises `VideoError` for a folder of both, and of neither.
     """
@@ -88,7 +90,7 @@ _MAY_MOVE = (".gif", ".png", ".apng", ".webp", ".avif", ".avifs")
 
 
 def natural_order(paths: Sequence[Path]) -> list[Path]:
-    """Paths by their names as people count: frame2 before frame10."""
+    """Sort paths by name in natural order: frame2 before frame10."""
 
     def key(path: Path) -> tuple[list[str | int], str]:
         parts = re.split(r"([0-9]+)", path.name.casefold())
@@ -98,7 +100,7 @@ def natural_order(paths: Sequence[Path]) -> list[Path]:
 
 
 def _size(file: Path) -> tuple[int, int] | str:
-    """Width and height, or why there are none."""
+    """Return width and height, or the reason why they cannot be read."""
     try:
         return image_size(file)
     except ImageError as fault:
@@ -106,7 +108,7 @@ def _size(file: Path) -> tuple[int, int] | str:
 
 
 def _ticks(folder: Path, files: Sequence[Path]) -> tuple[list[int], list[str]]:
-    """The place in time of each file, and what to say of it. Raises `VideoError` for two sequences in one folder."""
+    """Return each file's frame number, and notes for the user. Raises `VideoError` for two sequences in one folder."""
     numbers = _numbers(folder, files)
     in_order, notes = list(range(len(files))), []
     if numbers is None:
@@ -131,7 +133,7 @@ def _ticks(folder: Path, files: Sequence[Path]) -> tuple[list[int], list[str]]:
 
 
 def _numbers(folder: Path, files: Sequence[Path]) -> list[int] | None:
-    """The one number by which the names differ; None where they differ otherwise. Raises `VideoError`."""
+    """Return the one number in which the names differ, None where they differ otherwise. Raises `VideoError`."""
     split = {file: re.split(r"([0-9]+)", file.stem) for file in files}
     groups: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for file, parts in split.items():
@@ -156,6 +158,7 @@ def _numbers(folder: Path, files: Sequence[Path]) -> list[int] | None:
 
 
 def _listing(folder: Path) -> Listing:
+    """List a folder. Raises `VideoError`."""
     try:
         return list_folder(folder)
     except ImageError as fault:
@@ -163,4 +166,5 @@ def _listing(folder: Path) -> Listing:
 
 
 def _counted(count: int, what: str) -> str:
+    """Return a count with its noun."""
     return f"1 {what}" if count == 1 else f"{count} {what}s"

@@ -1,4 +1,4 @@
-"""Clips without a container: folders of frames, animated pictures (GIF, WebP, APNG, AVIF), pages of TIFF, by Pillow."""
+"""Read clips without a container by Pillow: folders of frames, animated pictures, pages of TIFF."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from bodyfit.errors import ImageError, VideoError
 from bodyfit.images.files import begins_like_image
 from bodyfit.images.frame import ANIMATIONS, open_picture, read_image, rgb8, upright
 from bodyfit.io.clips.frame_folder import FrameFolder
-from bodyfit.io.clips.source import Damage, Shot
+from bodyfit.io.clips.source import Damage, RawFrame
 
 __all__ = ["AnimationSource", "FolderSource", "animation_in"]
 
-_AT_LEAST_S, _ELSE_S = 0.011, 0.1
-"""Frames of animated pictures that are to be shown for less are shown for a tenth of a second, as browsers do."""
+_MIN_DURATION_S, _DEFAULT_DURATION_S = 0.011, 0.1
+"""Shortest frame duration of animated pictures, and the one that replaces shorter ones, as in browsers."""
 
 
 class FolderSource:
-    """The pictures of a folder as frames, each shown by its number."""
+    """The pictures of a folder as frames, with times by their numbers."""
 
     has_sound = False
 
     def __init__(self, path: Path, fps: float | int | None) -> None:
-        """Raises `VideoError`, also where the frame rate is not given."""
+        """Read the folder. Raises `VideoError`, also where `fps` is None."""
         self._frames = FrameFolder.read(path)
         if fps is None:
             raise VideoError(f"{path} is a folder of pictures; say how many are shown a second: fps=30")
@@ -39,26 +39,27 @@ class FolderSource:
         self.clip_s = float((self._frames.ticks[-1] + 1) / self.rate)
         self.notes = self._frames.notes
 
-    def shots(self, start_s: float, damage: Damage) -> Iterator[Shot]:
-        """Every frame; nothing is read before it is wanted, and damaged ones take no number."""
+    def frames(self, start_s: float, damage: Damage) -> Iterator[RawFrame]:
+        """Yield every frame, read lazily; damaged ones get no index."""
         for place, (file, tick) in enumerate(zip(self._frames.files, self._frames.ticks, strict=True)):
-            yield Shot(place - damage.skipped, float(tick / self.rate), partial(self._rgb, file), file)
+            yield RawFrame(place - damage.skipped, float(tick / self.rate), partial(self._rgb, file), file)
 
     def _rgb(self, file: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+        """Read a picture at a size (width, height). Raises `ImageError`."""
         frame = read_image(file)
         if frame.size != self.full_size:
             raise ImageError(f"{file} is not {self.full_size[0]}x{self.full_size[1]} as the other frames")
-        return _resized(frame.image, size)
+        return _resize(frame.image, size)
 
 
 class AnimationSource:
-    """The frames of an animated picture, each shown for as long as the file says; pages of a TIFF at a given rate."""
+    """The frames of an animated picture with the file's durations, or pages of a TIFF at a given rate."""
 
     has_sound = False
     notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, fps: float | int | None) -> None:
-        """Looks through the whole file, for some formats tell a frame's time with its pixels. Raises `VideoError`."""
+        """Read the whole file once, for some formats store a frame's time with its pixels. Raises `VideoError`."""
         self.path = path
         with _video_errors(), open_picture(path) as opened:
             self._kind = opened.format
@@ -68,9 +69,9 @@ class AnimationSource:
             raise VideoError(f"{path} holds pages that no times go with; say how many are shown a second: fps=30")
         if self._kind != "TIFF" and fps is not None:
             raise VideoError(f"{path} says itself when its frames are shown; leave out fps={fps:g}")
-        damage, shown_s, sizes = Damage(), [], []
+        damage, durations_s, sizes = Damage(), [], []
         for picture, seconds in self._pictures(damage):
-            shown_s.append(1 / fps if fps is not None else seconds)
+            durations_s.append(1 / fps if fps is not None else seconds)
             sizes.append((picture.shape[1], picture.shape[0]))
         if not sizes:
             raise VideoError(f"{path}: none of its frames can be decoded; the file is damaged")
@@ -78,32 +79,34 @@ class AnimationSource:
             other = next(k for k, size in enumerate(sizes) if size != sizes[0])
             raise VideoError(f"{path}: page {other + 1} has another size than page 1; the frames of a clip have one")
         self.full_size = sizes[0]
-        self._times_s = [0.0, *accumulate(shown_s)]
+        self._times_s = [0.0, *accumulate(durations_s)]
         self.clip_s = self._times_s[-1]
         self.rate = Fraction(len(sizes) / self.clip_s).limit_denominator(1001)
 
-    def shots(self, start_s: float, damage: Damage) -> Iterator[Shot]:
-        """Every frame, for each builds on the one before."""
+    def frames(self, start_s: float, damage: Damage) -> Iterator[RawFrame]:
+        """Yield every frame, for each depends on the one before."""
         for number, (picture, _) in enumerate(self._pictures(damage)):
-            yield Shot(number, self._times_s[number], partial(_resized, picture), self.path)
+            yield RawFrame(number, self._times_s[number], partial(_resize, picture), self.path)
 
     def _pictures(self, damage: Damage) -> Iterator[tuple[UInt8[np.ndarray, "H W 3"], float]]:
-        """Whole frames and for how long each is shown, seconds, up to the first that cannot be decoded."""
+        """Yield frames and their durations, seconds, up to the first that cannot be decoded."""
         try:
             with open_picture(self.path) as opened:
-                first = 1 if opened.info.get("default_image") else 0  # of an APNG, for programs that know none
+                first = 1 if opened.info.get("default_image") else 0  # an APNG's fallback picture
                 for number in range(first, int(getattr(opened, "n_frames", 1))):
                     opened.seek(number)
                     opened.load()
                     seconds = float(opened.info.get("duration") or 0) / 1000
-                    yield rgb8(upright(opened)), seconds if seconds >= _AT_LEAST_S else _ELSE_S
+                    yield rgb8(upright(opened)), seconds if seconds >= _MIN_DURATION_S else _DEFAULT_DURATION_S
         except ImageError:
             damage.skipped, damage.cut_short = damage.skipped + 1, True
 
 
 def animation_in(path: Path) -> bool:
-    """Whether a file is a picture of several frames, pages or views. Raises `VideoError` for a picture of one, and for
-    one of these formats that is damaged; anything else is False."""
+    """Tell whether a file is a picture of several frames, pages or views.
+
+    Raises `VideoError` for a still picture and for a damaged file of these formats.
+    """
     if not begins_like_image(path):
         return False
     with _video_errors(), open_picture(path) as opened:
@@ -117,14 +120,15 @@ def animation_in(path: Path) -> bool:
 
 @contextmanager
 def _video_errors() -> Iterator[None]:
-    """What is wrong with a picture is wrong with the clip that it is."""
+    """Convert `ImageError`s of the block to `VideoError`s."""
     try:
         yield
     except ImageError as fault:
         raise VideoError(str(fault)) from None
 
 
-def _resized(picture: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+def _resize(picture: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """Resize to (width, height)."""
     from PIL import Image
 
     if size == (picture.shape[1], picture.shape[0]):

@@ -1,4 +1,4 @@
-"""Clips as frames, upright, one at a time."""
+"""Read clips frame by frame, upright and in RGB."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from bodyfit.images.files import image_by_name
 from bodyfit.images.frame import Frame
 from bodyfit.io.clips.container import ContainerSource
 from bodyfit.io.clips.pictures import AnimationSource, FolderSource, animation_in
-from bodyfit.io.clips.source import Damage, Source
+from bodyfit.io.clips.source import Damage, FrameSource
 
 __all__ = ["VideoReader"]
 
 
 class VideoReader:
-    """The frames of a clip, upright and as 8-bit RGB; iterate as often as needed, only a few frames are in memory.
+    """Iterates over the frames of a clip, upright and as 8-bit RGB, repeatedly, with only a few frames in memory.
 
-    A clip is a file with a film in it (of several the one that a player shows), an animated picture (GIF, WebP, PNG,
-    AVIF), or a folder of pictures in the order of the numbers in their names, whose gaps are gaps in time.
-    Rotation, mirroring and pixels that are not square are undone, the times are the file's own (`Frame.time_s`), and
-    what cannot be decoded is left out and counted (`skipped`).
+    A clip is a video file (of several streams the one that a player shows), an animated picture (GIF, WebP, PNG, AVIF),
+    or a folder of pictures in the order of the numbers in their names, where missing numbers are gaps in time.
+    Rotation, mirroring and non-square pixels are undone, times are the file's own (`Frame.time_s`), and frames that
+    cannot be decoded are omitted and counted (`skipped`).
     """
 
     def __init__(
@@ -36,12 +36,11 @@ class VideoReader:
         stride: int = 1,
         max_side_px: int | None = None,
     ) -> None:
-        """Frames from `start_s` up to before `end_s` (seconds from the clip's start), every `stride`-th of them, made
-        smaller where a side is longer than `max_side_px`. `fps` is the frame rate of a folder, of the pages of a TIFF,
-        and of streams without times (.h264).
+        """Open a clip: every `stride`-th frame from `start_s` to before `end_s` (seconds from the clip's start).
 
-        Raises `VideoError` where no frame can be read, where fps is missing and where the file has times of its own;
-        `OptionError` for times, a rate or a stride that cannot be meant.
+        Frames are downscaled where a side is longer than `max_side_px`. `fps` is the frame rate of a folder, of the
+        pages of a TIFF, and of streams without times (.h264). Raises `VideoError` where no frame can be read, where fps
+        is missing, or given for a file with times of its own; `OptionError` for invalid times, rate or stride.
         """
         self.path = Path(path)
         self.start_s = 0.0 if start_s is None else float(start_s)
@@ -56,74 +55,74 @@ class VideoReader:
         self._damage = Damage()
         self._source = source = _source(self.path, fps)
         self.rate: Fraction = source.rate
-        """Frames a second on average, by the file, of all of them."""
+        """Mean frame rate of all frames by the file, 1/s."""
         self.full_size: tuple[int, int] = source.full_size
-        """Width and height of the clip as it is shown, pixels."""
+        """Displayed width and height of the clip, pixels."""
         width, height = source.full_size
         smaller = min(1.0, (max_side_px or math.inf) / max(width, height))
         self.size: tuple[int, int] = max(1, round(width * smaller)), max(1, round(height * smaller))
-        """Width and height of the frames that are given out."""
+        """Width and height of the frames that are yielded, pixels."""
         self.clip_s: float = source.clip_s
-        """Length of the whole clip, seconds, by the file; 0 where it does not say."""
+        """Duration of the whole clip by the file, seconds; 0 where unknown."""
         self.has_sound: bool = source.has_sound
         """Whether there is a sound track."""
 
     @property
     def skipped(self) -> int:
-        """Packets and frames that could not be decoded, in the last pass."""
+        """Number of packets and frames that could not be decoded in the last pass."""
         return self._damage.skipped
 
     @property
     def cut_short(self) -> bool:
-        """Whether the file ended in the middle of its data, in the last pass."""
+        """Whether the last pass found the file truncated."""
         return self._damage.cut_short
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of how the clip was read, in sentences: gaps in a folder, files left out."""
+        """Sentences for the user on how the clip was read: gaps in a folder, omitted files."""
         return (*self._source.notes, *(f"left out: {fault}" for fault in self._damage.files))
 
     @property
     def fps(self) -> float:
-        """Frames a second that are given out, on average."""
+        """Mean rate of the yielded frames, 1/s."""
         return float(self.rate / self.stride)
 
     @property
     def duration_s(self) -> float:
-        """Length of what is read, seconds, by the file; 0 where it does not say."""
+        """Duration of the part that is read, seconds; 0 where unknown."""
         return max(0.0, min(self.clip_s, self.end_s) - self.start_s)
 
     @property
     def expected(self) -> int | None:
-        """How many frames will come, by the file, or None where it does not say; a guess where the rate varies."""
+        """Estimated number of frames, None where unknown; a guess where the rate varies."""
         return math.ceil(self.duration_s * self.fps - 1e-6) or None
 
     def __iter__(self) -> Iterator[Frame]:
-        """Frames with their numbers in the clip and their times."""
+        """Yield frames with their indices in the clip and their times."""
         damage = self._damage = Damage()
-        given, last = 0, -math.inf
-        for shot in self._source.shots(self.start_s, damage):
-            time_s = shot.number / float(self.rate) if shot.time_s is None else shot.time_s
-            if time_s <= last:  # a clock that stands still or runs backwards
+        count, last = 0, -math.inf
+        for raw in self._source.frames(self.start_s, damage):
+            time_s = raw.number / float(self.rate) if raw.time_s is None else raw.time_s
+            if time_s <= last:  # times that do not ascend
                 time_s = last + 1e-3
             last = time_s
             if time_s < self.start_s - 1e-6:
                 continue
             if time_s >= self.end_s - 1e-6:
                 return
-            if given % self.stride == 0:
+            if count % self.stride == 0:
                 try:
-                    image = shot.rgb(self.size)
+                    image = raw.rgb(self.size)
                 except ImageError as fault:
                     damage.skipped += 1
                     damage.files.append(str(fault))
                     continue
-                yield Frame(image, shot.path, index=shot.number, time_s=time_s)
-            given += 1
+                yield Frame(image, raw.path, index=raw.number, time_s=time_s)
+            count += 1
 
 
-def _source(path: Path, fps: float | int | None) -> Source:
-    """What reads a clip. Raises `VideoError`."""
+def _source(path: Path, fps: float | int | None) -> FrameSource:
+    """Open the source of a clip. Raises `VideoError`."""
     if path.is_dir():
         return FolderSource(path, fps)
     if animation_in(path):

@@ -1,4 +1,4 @@
-"""What a clip's frames come from, whatever holds them: a container, a folder of pictures, an animated picture."""
+"""Define the source of a clip's frames: a container, a folder of pictures, or an animated picture."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-__all__ = ["Damage", "Shot", "Source"]
+__all__ = ["Damage", "FrameSource", "RawFrame"]
 
 
-class Shot(NamedTuple):
-    """A frame of a clip that is not converted yet."""
+class RawFrame(NamedTuple):
+    """A frame of a clip that is not converted to RGB yet."""
 
     number: int
-    """In the clip, from 0."""
+    """Index in the clip, from 0."""
     time_s: float | None
-    """When it is shown, seconds from the clip's first frame; None where nothing says."""
+    """Presentation time, seconds from the clip's first frame; None where unknown."""
     rgb: Callable[[tuple[int, int]], UInt8[np.ndarray, "h w 3"]]
-    """Makes the upright picture of a size (width, height), before the next shot is asked for; raises `ImageError` for a
-    picture that is damaged."""
+    """Convert to an upright picture of a size (width, height), before the next frame is requested; raises `ImageError`
+    for a damaged picture."""
     path: Path
-    """The file that holds it."""
+    """The file that contains it."""
 
 
 @dataclass
 class Damage:
-    """What could not be read in a pass over a clip."""
+    """The parts of a clip that could not be read in a pass over it."""
 
     skipped: int = 0
     """Packets and frames that could not be decoded."""
     cut_short: bool = False
-    """Whether the file ended in the middle of its data."""
+    """Whether the file is truncated."""
     files: list[str] = field(default_factory=list)
-    """Of a folder's frames those that could not be decoded, and why."""
+    """Errors of a folder's frames that could not be decoded."""
 
 
 @runtime_checkable
-class Source(Protocol):
-    """A clip whose frames can be read again and again."""
+class FrameSource(Protocol):
+    """A clip whose frames can be read repeatedly."""
 
     full_size: tuple[int, int]
-    """Width and height of the frames as they are shown, pixels."""
+    """Displayed width and height of the frames, pixels."""
     rate: Fraction
-    """Frames a second on average."""
+    """Mean frame rate, 1/s."""
     clip_s: float
-    """Length of the whole clip, seconds; 0 where nothing says."""
+    """Duration of the whole clip, seconds; 0 where unknown."""
     has_sound: bool
     """Whether there is a sound track."""
     notes: tuple[str, ...]
-    """What the user should know of how the clip was taken, in sentences."""
+    """Sentences for the user on how the clip is read."""
 
-    def shots(self, start_s: float, damage: Damage) -> Iterator[Shot]:
-        """The frames in the order of showing, from `start_s` or any earlier frame on; faults go into `damage`."""
+    def frames(self, start_s: float, damage: Damage) -> Iterator[RawFrame]:
+        """Yield the frames in display order, from `start_s` or an earlier frame on; add faults to `damage`."""
         ...

@@ -1,4 +1,4 @@
-"""Pictures to clips: H.264 in mp4 with the sound of another clip, or gif."""
+"""Write pictures to clips: H.264 in mp4, with the sound of another clip, or gif."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 __all__ = ["VIDEO_SUFFIXES", "VideoWriter"]
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
-"""What can be written."""
-_COPIED = ("aac", "mp3", "ac3", "eac3", "alac")
-"""Sound that goes into mp4 as it is; other sound is encoded anew."""
-_BT709 = 1  # of ITU-T H.273: matrix, primaries and transfer function alike
+"""Suffixes of clips that can be written."""
+_COPIED_CODECS = ("aac", "mp3", "ac3", "eac3", "alac")
+"""Sound codecs that are copied into mp4; other sound is re-encoded."""
+_BT709 = 1  # its number in ITU-T H.273 for matrix, primaries and transfer function
 
 
 class VideoWriter:
-    """Writes pictures as a clip, whole or not at all: `with VideoWriter(path, size, fps) as film: film.write(picture)`.
+    """Writes pictures as a clip, atomically: `with VideoWriter(path, size, fps) as clip: clip.write(picture)`.
 
-    mp4 is H.264 (yuv420p, BT.709, playable while it loads), an odd size padded to the next even one; gif has 256
-    colours a frame. Left by an exception, it leaves no file. Raises `OptionError` and `OutputError`.
+    mp4 is H.264 (yuv420p, BT.709, streamable), an odd size padded to the next even one; gif has 256 colours a frame. An
+    exception in the block leaves no file. Raises `OptionError` and `OutputError`.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class VideoWriter:
         sound_start_s: float = 0.0,
         crf: int = 22,
     ) -> None:
-        """`size` is width and height; `fps` the mean rate, and the rate itself of pictures written without a time.
+        """Set up a clip of `size` (width, height) at the mean rate `fps`, the exact rate of pictures without a time.
 
-        `sound_from` names a clip whose sound is taken along, from `sound_start_s` of that clip's pictures on; a gif
-        has none. `crf` is x264's quality: 18 looks like the original, 28 is small.
+        `sound_from` names a clip whose sound is copied, from `sound_start_s` of that clip's pictures on; a gif has no
+        sound. `crf` is x264's quality: 18 looks like the original, 28 is small.
         """
         self.path = Path(path)
         if self.path.suffix.lower() not in VIDEO_SUFFIXES:
@@ -63,9 +63,9 @@ class VideoWriter:
         self.size = size
         self.rate = Fraction(fps).limit_denominator(1001)
         self.written = 0
-        """Pictures so far."""
+        """Number of pictures written so far."""
         self._gif = self.path.suffix.lower() == ".gif"
-        # Fine enough for any clock, and a whole number of ticks a frame. gif counts hundredths of a second.
+        # A fine time base with a whole number of ticks a frame. gif counts hundredths of a second.
         ticks = 1 if self._gif else -(-16000 // self.rate.numerator)
         self._base = Fraction(1, 100) if self._gif else 1 / (self.rate.numerator * ticks * Fraction(1))
         self._crf, self._last = crf, -1
@@ -86,7 +86,7 @@ class VideoWriter:
             if self._sound_from is not None:
                 source = self._stack.enter_context(open_container(self._sound_from))
                 if source.streams.audio:
-                    self._sound = _Sound(source, self._container, self._sound_start_s)
+                    self._sound = _SoundCopier(source, self._container, self._sound_start_s)
         except BaseException as fault:
             self._stack.__exit__(type(fault), fault, fault.__traceback__)
             raise
@@ -104,14 +104,14 @@ class VideoWriter:
             self._container.mux(self._video.encode(None))
             if self._sound is not None:
                 self._sound.copy_until((self._last + 1) * float(self._base) + 1 / float(self.rate))
-            self._container.close()  # the file's end; errors of it must come before the file gets its name
+            self._container.close()  # writes the trailer; its errors must come before the file is renamed
 
     def write(self, picture: UInt8[np.ndarray, "H W 3"], time_s: float | None = None) -> None:
-        """Add an RGB picture, shown `time_s` after the first was to be (default: at the writer's frame rate)."""
+        """Add an RGB picture at `time_s` seconds from the start (default: at the writer's frame rate)."""
         check_shape("picture", picture, (self.size[1], self.size[0], 3), hint="the size that the writer was given")
         when = self.written / self.rate if time_s is None else Fraction(time_s)
         frame = self._gif_frame(picture) if self._gif else self._yuv_frame(picture)
-        frame.pts = self._last = max(round(when / self._base), self._last + 1)  # two at once would lose one
+        frame.pts = self._last = max(round(when / self._base), self._last + 1)  # equal times would drop a picture
         frame.time_base = self._base
         self._container.mux(self._video.encode(frame))
         self.written += 1
@@ -119,6 +119,7 @@ class VideoWriter:
             self._sound.copy_until(self._last * float(self._base))
 
     def _h264_stream(self) -> av.VideoStream:
+        """Add an H.264 stream. Raises `OutputError`."""
         import av
 
         if "libx264" not in av.codecs_available:
@@ -128,7 +129,7 @@ class VideoWriter:
         stream = self._container.add_stream("libx264", rate=self.rate)
         stream.width, stream.height = (n + n % 2 for n in self.size)
         stream.pix_fmt = "yuv420p"
-        # Frames that are stored out of order make the file seem too short where the frame rate varies.
+        # B-frames would make the file seem too short where the frame rate varies.
         stream.options = {"crf": str(self._crf), "preset": "superfast", "bf": "0"}
         context = stream.codec_context
         context.time_base = self._base
@@ -137,6 +138,7 @@ class VideoWriter:
         return stream
 
     def _gif_stream(self) -> av.VideoStream:
+        """Add a GIF stream."""
         stream = self._container.add_stream("gif", rate=self.rate)
         stream.width, stream.height = self.size
         stream.pix_fmt = "pal8"
@@ -144,6 +146,7 @@ class VideoWriter:
         return stream
 
     def _yuv_frame(self, picture: np.ndarray) -> av.VideoFrame:
+        """Convert a picture to yuv420p, padded to an even size."""
         import av
 
         height, width = picture.shape[:2]
@@ -155,6 +158,7 @@ class VideoWriter:
         return frame
 
     def _gif_frame(self, picture: np.ndarray) -> av.VideoFrame:
+        """Quantise a picture to 256 colours."""
         import av
         from PIL import Image
 
@@ -166,8 +170,8 @@ class VideoWriter:
         return av.VideoFrame.from_ndarray(pair, format="pal8")  # pyright: ignore[reportArgumentType]
 
 
-class _Sound:
-    """The sound track of a clip, handed to another as the pictures come, so that neither has to wait in memory."""
+class _SoundCopier:
+    """Copies a clip's sound track to another clip as its pictures are written, so that neither is buffered."""
 
     def __init__(
         self, source: av.container.InputContainer, target: av.container.OutputContainer, start_s: float
@@ -179,24 +183,24 @@ class _Sound:
         origin_s = float((pictures.start_time or 0) * (pictures.time_base or 0))
         self._shift_s = origin_s + start_s  # the target's 0 in the source's time
         self._base = self._stream.time_base or Fraction(1, 48000)
-        self._copied = self._stream.codec_context.name in _COPIED
+        self._copied = self._stream.codec_context.name in _COPIED_CODECS
         if self._copied:
             self._out = target.add_stream_from_template(self._stream)
         else:
             self._out = target.add_stream("aac", rate=self._stream.codec_context.sample_rate)
         if start_s > 0:
             source.seek(int(self._shift_s / self._base), stream=self._stream, backward=True)
-        self._packets = self._moved()
+        self._packets = self._shifted_packets()
         self._next = next(self._packets, None)
 
     def copy_until(self, time_s: float) -> None:
-        """Hand on the packets that begin before a time of the target."""
+        """Copy the packets that begin before a time of the target."""
         while self._next is not None and float((self._next.pts or 0) * (self._next.time_base or 0)) < time_s:
             self._target.mux(self._next)
             self._next = next(self._packets, None)
 
-    def _moved(self) -> Iterator[av.Packet]:
-        """Packets for the target, in its time; a damaged track ends where the damage begins."""
+    def _shifted_packets(self) -> Iterator[av.Packet]:
+        """Yield packets in the target's time; a damaged track ends where the damage begins."""
         from av.error import FFmpegError
 
         shift = round(self._shift_s / self._base)

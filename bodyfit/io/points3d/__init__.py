@@ -1,4 +1,4 @@
-"""Points of a body measured in 3D, from the files of motion capture."""
+"""Read 3D points of a body from motion-capture files."""
 
 from bodyfit.io.points3d.load import is_points3d, load_points3d
 from bodyfit.io.points3d.record import BodyPoints, Points3D

@@ -1,6 +1,6 @@
-"""C3D, the binary file of markers of Vicon, Qualisys, OptiTrack and Motion Analysis, through the package c3d (MIT).
+"""Read C3D, the binary marker files of Vicon, Qualisys, OptiTrack and Motion Analysis, by the package c3d (MIT).
 
-Of the packages that read C3D it is pure Python, so that a damaged file is an error and no crash.
+It is pure Python, so that a damaged file raises an error instead of crashing.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from bodyfit.io.points3d.raw import Axis, RawPoints
 __all__ = ["read_c3d"]
 
 _Z_UP: Axis = (2, 1)
-_MOST = 1 << 30
-"""Bytes of a file."""
+_MAX_BYTES = 1 << 30
+"""Largest file."""
 
 
 def read_c3d(path: Path) -> RawPoints:
-    """The 3D points of a C3D file; what its residual calls invalid is missing. Analogue channels are passed over.
+    """Read the 3D points of a C3D file; points that its residual marks as invalid are NaN. Analogue data are ignored.
 
     Raises `KeypointFileError`, also where the package c3d is not installed.
     """
@@ -31,8 +31,8 @@ def read_c3d(path: Path) -> RawPoints:
     except ImportError:
         raise KeypointFileError(f'{path}: C3D needs the package c3d: pip install "bodyfit[c3d]"') from None
     try:
-        if path.stat().st_size > _MOST:
-            raise KeypointFileError(f"{path}: refused, it is larger than {_MOST >> 20} MiB")
+        if path.stat().st_size > _MAX_BYTES:
+            raise KeypointFileError(f"{path}: refused, it is larger than {_MAX_BYTES >> 20} MiB")
         with warnings.catch_warnings(record=True) as warned, path.open("rb") as file:
             warnings.simplefilter("always")
             return _read(c3d.Reader(file), path, warned)
@@ -40,12 +40,13 @@ def read_c3d(path: Path) -> RawPoints:
         raise
     except OSError as error:
         raise KeypointFileError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # the reader asserts, indexes and unpacks whatever the bytes say
+    except Exception as error:  # the reader raises many types on damaged bytes
         what = ascii(str(error)[:120])[1:-1] or type(error).__name__
         raise KeypointFileError(f"{path}: a damaged C3D file or none: {what}") from None
 
 
 def _read(reader: Any, path: Path, warned: list[warnings.WarningMessage]) -> RawPoints:
+    """Convert what the reader found. Raises `KeypointFileError`."""
     labels = reader.get("POINT:LABELS")
     names = [] if labels is None else [str(name).strip() for name in labels.string_array]
     count, rate = int(reader.point_used), float(reader.point_rate)
@@ -79,7 +80,7 @@ def _read(reader: Any, path: Path, warned: list[warnings.WarningMessage]) -> Raw
 
 
 def _axis(reader: Any, key: str) -> Axis | None:
-    """The axis that a parameter such as "+Z" or "-x" names."""
+    """Parse an axis parameter such as "+Z" or "-x"."""
     parameter = reader.get(key)
     text = "" if parameter is None else str(parameter.string_value).strip().strip("\x00").lower()
     sign, name = (-1 if text.startswith("-") else 1), text.lstrip("+-").strip()

@@ -1,4 +1,4 @@
-"""Files of markers in metres and y up, whatever their unit and axes."""
+"""Load marker files in metres and y-up axes, whatever their unit and axes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jaxtyping import Float
 from bodyfit.errors import KeypointFileError, OptionError
 from bodyfit.io.points3d.c3d_file import read_c3d
 from bodyfit.io.points3d.raw import Axis, RawPoints
-from bodyfit.io.points3d.record import Points3D, named_points
+from bodyfit.io.points3d.record import Points3D, find_keypoints
 from bodyfit.io.points3d.trc import read_trc
 
 __all__ = ["is_points3d", "load_points3d"]
 
 _READERS: Mapping[str, Callable[[Path], RawPoints]] = {".trc": read_trc, ".c3d": read_c3d}
-"""By the ending."""
+"""Readers by suffix."""
 _UNITS: Mapping[str, float] = {
     **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1.0),
     **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1e-3),
@@ -26,68 +26,67 @@ _UNITS: Mapping[str, float] = {
     **dict.fromkeys(("in", "inch", "inches"), 0.0254),
     **dict.fromkeys(("ft", "foot", "feet"), 0.3048),
 }
-"""Metres in a unit."""
+"""Metres per unit."""
 _SPAN_M = (0.25, 3.5)
-"""From the lowest to the highest corner of a body's points, of any pose of a child or an adult."""
+"""Plausible diagonals of the bounding box of a body's points, for children and adults in any pose."""
 _UPRIGHT = 0.85
-"""Cosine of the angle to an axis within which a body stands along it."""
+"""Least cosine of the angle between the body and an axis along which it stands."""
 _HIGH = ("head_top", "nose", "neck", "left_shoulder", "right_shoulder")
 _LOW = ("left_ankle", "right_ankle", "left_heel", "right_heel", "left_knee", "right_knee")
 
 
 def is_points3d(path: str | Path) -> bool:
-    """Whether the ending is that of a file of 3D points."""
+    """Tell whether a file has the suffix of 3D points."""
     return Path(path).suffix.lower() in _READERS
 
 
 def load_points3d(
     path: str | Path, *, up: str | None = None, unit: str | None = None, subject: str | None = None
 ) -> Points3D:
-    """Markers of a TRC (OpenSim, Pose2Sim, OpenCap, Motion Analysis) or C3D file (Vicon, Qualisys, OptiTrack).
+    """Load the markers of a TRC (OpenSim, Pose2Sim, OpenCap, Motion Analysis) or C3D file (Vicon, Qualisys, OptiTrack).
 
-    In metres, y up, and at equal steps of time: frames that the file leaves out are there without a point.
-    up: the file's axis that points up, "y", "z" or "-x", say; by default what the file says (C3D's Y_SCREEN), else how
-    the body stands in it, else y for TRC and z for C3D. unit: the file's, "m", "mm" or "cm", say; by default what it
-    says, where a body can have such a size. subject: of several people in a C3D the one whose name stands before the
-    colon; by default who has most markers. C3D needs the extra `bodyfit[c3d]`.
-    Raises `KeypointFileError`, naming the file, and `OptionError`.
+    In metres, y up, at an even rate: frames that the file omits are NaN. up: the file's axis that points up, for
+    example "y", "z" or "-x"; by default the file's (C3D's Y_SCREEN), else the axis along which the body stands, else y
+    for TRC and z for C3D. unit: the file's, for example "m", "mm" or "cm"; by default the one it names, if the body's
+    size is plausible. subject: the name before the colon of one of several people in a C3D; by default the one with
+    most markers. C3D needs the extra `bodyfit[c3d]`. Raises `KeypointFileError`, naming the file, and `OptionError`.
     """
     path = Path(path)
     if not is_points3d(path):
         raise OptionError(f"{path}: the ending must be one of {', '.join(_READERS)}, got {path.suffix or 'none'}")
-    given_up = None if up is None else _axis(up)
+    up_axis = None if up is None else _axis(up)
     if unit is not None and unit.lower() not in _UNITS:
         raise OptionError(f"unit must be one of m, mm, cm, in, ft, got {unit!r}")
     if not path.is_file():
         raise KeypointFileError(f"{path} does not exist")
-    raw = _even(_of_one(_READERS[path.suffix.lower()](path), subject))
+    raw = _fill_frames(_select_subject(_READERS[path.suffix.lower()](path), subject))
     notes = list(raw.notes)
-    points, _ = named_points(raw.names, raw.xyz)
+    points, _ = find_keypoints(raw.names, raw.xyz)
     scale, unit = _scale(raw, points, unit, notes)
-    axis = given_up or _up(raw, points, notes)
+    axis = up_axis or _up(raw, points, notes)
     xyz = scale * raw.xyz @ _to_y_up(axis, raw.right if axis == raw.up else None).T
     words = ("-" if axis[1] < 0 else "") + "xyz"[axis[0]]
     return Points3D(raw.names, xyz, raw.times_s, raw.fps, unit, words, path, tuple(notes))
 
 
-def _of_one(raw: RawPoints, subject: str | None) -> RawPoints:
-    """The markers of one subject, and those that are nobody's. Raises `OptionError`."""
+def _select_subject(raw: RawPoints, subject: str | None) -> RawPoints:
+    """Select the markers of one subject, and those without a subject. Raises `OptionError`."""
     whose = [name.rpartition(":")[0] for name in raw.names]
-    people = sorted({who for who in whose if who}, key=lambda who: -whose.count(who))
-    if subject is not None and subject not in people:
-        raise OptionError(f"subject must be one of {', '.join(people) or 'none'} in {raw.path}, got {subject!r}")
-    if len(people) < 2:
+    subjects = sorted({who for who in whose if who}, key=lambda who: -whose.count(who))
+    if subject is not None and subject not in subjects:
+        raise OptionError(f"subject must be one of {', '.join(subjects) or 'none'} in {raw.path}, got {subject!r}")
+    if len(subjects) < 2:
         return raw
-    chosen = people[0] if subject is None else subject
-    kept = [i for i, who in enumerate(whose) if who in ("", chosen)]
+    chosen = subjects[0] if subject is None else subject
+    selected = [i for i, who in enumerate(whose) if who in ("", chosen)]
     notes = raw.notes
     if subject is None:
-        notes = (*notes, f"{raw.path}: has the subjects {', '.join(people)}; {chosen} is read")
-    return replace(raw, names=tuple(raw.names[i] for i in kept), xyz=raw.xyz[:, kept], notes=notes)
+        notes = (*notes, f"{raw.path}: has the subjects {', '.join(subjects)}; {chosen} is read")
+    return replace(raw, names=tuple(raw.names[i] for i in selected), xyz=raw.xyz[:, selected], notes=notes)
 
 
-def _even(raw: RawPoints) -> RawPoints:
-    """At equal steps of time, frames without a point where the file leaves some out."""
+def _fill_frames(raw: RawPoints) -> RawPoints:
+    """Insert NaN frames where the file omits frames of an even rate. Raises `KeypointFileError`."""
     ticks = np.round(raw.times_s * raw.fps).astype(np.int64)
     if len(ticks) == ticks[-1] + 1 or (np.diff(ticks) < 1).any():
         return raw
@@ -102,7 +101,7 @@ def _even(raw: RawPoints) -> RawPoints:
 def _scale(
     raw: RawPoints, points: Mapping[str, Float[np.ndarray, "T 3"]], unit: str | None, notes: list[str]
 ) -> tuple[float, str]:
-    """Metres in the file's unit, and its name. Raises `KeypointFileError` where nothing makes a body of it."""
+    """Return metres per unit of the file, and its name. Raises `KeypointFileError` where no unit is plausible."""
     if unit is not None:
         return _UNITS[unit.lower()], unit.lower()
     name, span = raw.unit.lower().strip("[]() "), _span(points)
@@ -121,7 +120,7 @@ def _scale(
 
 
 def _span(points: Mapping[str, Float[np.ndarray, "T 3"]]) -> float | None:
-    """The diagonal of the box about a body's points, of most frames; None where there is no body."""
+    """Return the median diagonal of the bounding box of a body's points; None for fewer than four points."""
     if len(points) < 4:
         return None
     xyz = np.stack(list(points.values()), 1)
@@ -132,20 +131,20 @@ def _span(points: Mapping[str, Float[np.ndarray, "T 3"]]) -> float | None:
 
 
 def _up(raw: RawPoints, points: Mapping[str, Float[np.ndarray, "T 3"]], notes: list[str]) -> Axis:
-    """The axis that points up: what the file says, else along which the body stands, else the format's."""
+    """Return the up axis: the file's, else the axis along which the body stands, else the format's."""
     if raw.up_in_file:
         return raw.up
     high, low = ([points[name] for name in names if name in points] for names in (_HIGH, _LOW))
     if not high or not low:
         return raw.up
-    way = _middle(high) - _middle(low)
-    way = way[np.isfinite(way).all(1)]
-    if not len(way):
+    direction = _middle(high) - _middle(low)
+    direction = direction[np.isfinite(direction).all(1)]
+    if not len(direction):
         return raw.up
-    mean = np.median(way / np.linalg.norm(way, axis=1, keepdims=True), 0)
+    mean = np.median(direction / np.linalg.norm(direction, axis=1, keepdims=True), 0)
     k = int(np.abs(mean).argmax())
     stands: Axis = (k, 1 if mean[k] > 0 else -1)
-    if abs(mean[k]) < _UPRIGHT or stands == raw.up or k == 0:  # no program has x up, who lies may lie along it
+    if abs(mean[k]) < _UPRIGHT or stands == raw.up or k == 0:  # no program has x up, and a lying body may be along it
         return raw.up
     words = ("-" if stands[1] < 0 else "") + "xyz"[k]
     notes.append(f"{raw.path}: the body stands along {words}, which is taken for up")
@@ -153,14 +152,15 @@ def _up(raw: RawPoints, points: Mapping[str, Float[np.ndarray, "T 3"]], notes: l
 
 
 def _middle(points: Sequence[Float[np.ndarray, "T 3"]]) -> Float[np.ndarray, "T 3"]:
-    """The mean of those that are there, NaN where none is."""
+    """Average the finite points, NaN where there are none."""
     xyz = np.stack(points)
-    there = np.isfinite(xyz).all(2, keepdims=True)
+    finite = np.isfinite(xyz).all(2, keepdims=True)
     with np.errstate(invalid="ignore"):
-        return np.where(there, xyz, 0).sum(0) / there.sum(0)
+        return np.where(finite, xyz, 0).sum(0) / finite.sum(0)
 
 
 def _axis(text: str) -> Axis:
+    """Parse an axis. Raises `OptionError`."""
     sign, name = (-1 if text.startswith("-") else 1), text.lstrip("+-").lower()
     if len(name) != 1 or name not in "xyz":
         raise OptionError(f"up must be x, y or z, perhaps with a minus before it, got {text!r}")
@@ -168,7 +168,7 @@ def _axis(text: str) -> Axis:
 
 
 def _to_y_up(up: Axis, right: Axis | None) -> Float[np.ndarray, "3 3"]:
-    """The rotation that turns the up axis to y, and the right axis to x where there is one beside it."""
+    """Return the rotation that maps the up axis to y, and the right axis to x where it is orthogonal."""
     y = np.zeros(3)
     y[up[0]] = up[1]
     x = np.zeros(3)

@@ -1,8 +1,8 @@
-"""Joint centres from markers on the skin, by the names of usual marker sets.
+"""Estimate joint centres from skin markers, by the names of common marker sets.
 
-Pose2Sim and OpenPose-like files name joint centres, which `point_names` understands. Laboratories put markers on bones:
-of a pair on both sides of a joint the middle is its centre, a single one lies some centimetres beside it. Hips follow
-from the pelvis by the regression of Harrington et al. (2007), Journal of Biomechanics 40, 595-602.
+Pose2Sim and OpenPose-like files name joint centres, which `point_names` recognises. Laboratories put markers on bones:
+the midpoint of a pair on both sides of a joint is its centre, a single marker lies some centimetres beside it. Hips are
+estimated from the pelvis by the regression of Harrington et al. (2007), Journal of Biomechanics 40, 595-602.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PAIRS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "elbow": (("{s}_lelbow_study", "{s}_melbow_study"), ("{s}HLE", "{s}HME"), ("{s}ELB", "{s}ELBM")),
     "wrist": (("{s}_lwrist_study", "{s}_mwrist_study"), ("{s}RSP", "{s}USP"), ("{s}WRA", "{s}WRB")),
 }
-"""Of each joint the markers outside and inside of it: OpenCap's, those named after ISB's landmarks, Plug-in Gait's."""
+"""Lateral and medial markers of each joint: OpenCap's, those named after ISB landmarks, Plug-in Gait's."""
 _SINGLE: Mapping[str, tuple[str, ...]] = {
     "heel": ("{s}_calc_study", "{s}FCC", "{s}HEE"),
     "hip": ("{s}HJC_study",),
@@ -37,46 +37,46 @@ _SINGLE: Mapping[str, tuple[str, ...]] = {
 }
 """Single markers at, or beside, the joint."""
 _BESIDE = ("shoulder", "knee", "ankle", "elbow")
-"""Joints whose single marker is beside them."""
+"""Joints whose single marker is off the joint's centre."""
 _PELVES = (
     ("LASI", "RASI", "LPSI", "RPSI"),
     ("LIAS", "RIAS", "LIPS", "RIPS"),
     ("L.ASIS_study", "r.ASIS_study", "L.PSIS_study", "r.PSIS_study"),
     ("LASI", "RASI", "SACR", "SACR"),
 )
-"""The spines of the pelvis: left and right in front, left and right behind."""
+"""The iliac spines: left and right anterior, left and right posterior."""
 
 
 def joint_centres(
     names: Sequence[str], xyz_m: Float[np.ndarray, "T P 3"]
 ) -> Iterator[tuple[str, Float[np.ndarray, "T 3"], tuple[int, ...], bool]]:
-    """Keypoints that markers tell: name, place, the markers' rows, and whether it is a single one beside the joint.
+    """Yield keypoints from markers: name, position, the markers' rows, and whether a single off-centre marker is used.
 
-    The same keypoint may come several times, the best first.
+    A keypoint may come several times, the best estimate first.
     """
     rows = {_plain(name): i for i, name in reversed(list(enumerate(names)))}
 
-    def found(patterns: Sequence[str], side: str) -> tuple[int, ...] | None:
+    def find_rows(patterns: Sequence[str], side: str) -> tuple[int, ...] | None:
         at = [rows.get(_plain(pattern.format(s=side[0]))) for pattern in patterns]
         return tuple(i for i in at if i is not None) if None not in at else None
 
     for side in ("left", "right"):
         for part, pairs in _PAIRS.items():
             for pair in pairs:
-                if at := found(pair, side):
+                if at := find_rows(pair, side):
                     yield f"{side}_{part}", xyz_m[:, at].mean(1), at, False
     yield from _hips(rows, xyz_m)
     for side in ("left", "right"):
         for part, singles in _SINGLE.items():
             for single in singles:
-                if at := found([single], side):
+                if at := find_rows([single], side):
                     yield f"{side}_{part}", xyz_m[:, at[0]], at, part in _BESIDE
 
 
 def _hips(
     rows: Mapping[str, int], xyz_m: Float[np.ndarray, "T P 3"]
 ) -> Iterator[tuple[str, Float[np.ndarray, "T 3"], tuple[int, ...], bool]]:
-    """Harrington's hip centres, in the pelvis' axes about the middle of the spines in front."""
+    """Yield Harrington's hip centres, in pelvis axes from the midpoint of the anterior spines."""
     for spines in _PELVES:
         at = tuple(rows[_plain(name)] for name in spines if _plain(name) in rows)
         if len(at) < len(spines):
@@ -98,5 +98,5 @@ def _hips(
 
 
 def _plain(name: str) -> str:
-    """Small letters and digits, without a subject before a colon."""
+    """Reduce a name to lower-case letters and digits, without the subject before a colon."""
     return re.sub(r"[^a-z0-9]", "", name.rpartition(":")[2].lower())

@@ -1,4 +1,4 @@
-"""What a file of markers holds, before its units and axes are understood."""
+"""Define the content of a marker file, in the file's units and axes."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from jaxtyping import Float
 __all__ = ["Axis", "RawPoints"]
 
 Axis = tuple[int, int]
-"""Which of x, y, z (0, 1, 2), and its sign."""
+"""An axis, x, y or z (0, 1, 2), and its sign."""
 
 
 @dataclass(frozen=True)
 class RawPoints:
-    """Markers as a file has them."""
+    """The markers of a file."""
 
     path: Path
+    """The file."""
     names: tuple[str, ...]
+    """Names of the markers."""
     xyz: Float[np.ndarray, "T P 3"]
-    """In the file's unit and axes; NaN where a marker was not seen."""
+    """Positions in the file's unit and axes; NaN where a marker is missing."""
     times_s: Float[np.ndarray, "T"]
-    """From the first frame."""
+    """Times from the first frame, seconds."""
     fps: float
-    """Frames a second."""
+    """Frame rate, 1/s."""
     unit: str
-    """As the file has it; empty where it does not say."""
+    """The file's unit of length; empty where it names none."""
     up: Axis
-    """The axis that points up: what the file says, else what its format is used with."""
+    """The up axis: the file's, else the usual one of the format."""
     up_in_file: bool
-    """Whether the file says so."""
+    """Whether the file names the up axis."""
     right: Axis | None = None
-    """The axis that points to the right on a screen, where the file says so."""
+    """The axis that points right on the screen, where the file names it."""
     notes: tuple[str, ...] = ()
-    """What the user should know of the file."""
+    """Sentences for the user about the file."""

@@ -1,6 +1,6 @@
-"""TRC (track row column), the text table of markers of Motion Analysis, OpenSim, Pose2Sim and OpenCap.
+"""Read TRC (track row column), the text tables of markers of Motion Analysis, OpenSim, Pose2Sim and OpenCap.
 
-Five lines of header: the kind of path, names of facts, facts, names of markers over three columns each, X1 Y1 Z1 ...;
+Five header lines: the path type, names of metadata, metadata, names of markers over three columns each, X1 Y1 Z1 ...;
 then a row a frame: number, time in seconds, coordinates. OpenSim's are y up.
 """
 
@@ -20,13 +20,13 @@ from bodyfit.io.points3d.raw import RawPoints
 __all__ = ["read_trc"]
 
 _ROUNDING = 0.02
-"""How far times may be from the file's rate: those of 240 frames a second are often written in milliseconds."""
-_MOST = 1 << 28
-"""Bytes: an hour of 100 markers at 100 frames a second."""
+"""Largest relative deviation of times from the file's rate: at 240 Hz times are often rounded to milliseconds."""
+_MAX_BYTES = 1 << 28
+"""Largest file: an hour of 100 markers at 100 frames a second."""
 
 
 def read_trc(path: Path) -> RawPoints:
-    """The markers of a TRC file; empty cells, NaN and (0, 0, 0) are missing. Raises `KeypointFileError`."""
+    """Read the markers of a TRC file; empty cells, NaN and (0, 0, 0) count as missing. Raises `KeypointFileError`."""
     lines = _lines(path)
     heads = [line.split("\t") if "\t" in line else line.split() for line in lines[:5]]
     at = next((i for i, cells in enumerate(heads) if cells and cells[0].strip().lower().startswith("frame")), None)
@@ -45,16 +45,17 @@ def read_trc(path: Path) -> RawPoints:
 
 
 def _lines(path: Path) -> list[str]:
+    """Read the lines of a file. Raises `KeypointFileError`."""
     try:
-        if path.stat().st_size > _MOST:
-            raise KeypointFileError(f"{path}: refused, it is larger than {_MOST >> 20} MiB")
+        if path.stat().st_size > _MAX_BYTES:
+            raise KeypointFileError(f"{path}: refused, it is larger than {_MAX_BYTES >> 20} MiB")
         return path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
         raise KeypointFileError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _rows(lines: Sequence[str], markers: int, path: Path) -> Iterator[list[float]]:
-    """Number, time and coordinates of each frame, NaN where there is none."""
+    """Yield number, time and coordinates of each frame, NaN where missing. Raises `KeypointFileError`."""
     for line in lines:
         cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
         if not cells or not cells[0].strip() or not _is_number(cells[0]):
@@ -66,7 +67,7 @@ def _rows(lines: Sequence[str], markers: int, path: Path) -> Iterator[list[float
 
 
 def _times(seconds: Float[np.ndarray, "T"], rate: float, path: Path) -> tuple[Float[np.ndarray, "T"], float]:
-    """Times from the first frame on, and frames a second; a file may lack either, and times are rounded."""
+    """Return times from the first frame, and the frame rate; a file may lack either. Raises `KeypointFileError`."""
     steps, has_rate = np.diff(seconds), np.isfinite(rate) and rate > 0
     if len(steps) and np.isfinite(steps).all() and (steps > 0).all():
         fps = float(1 / np.median(steps))
@@ -77,10 +78,12 @@ def _times(seconds: Float[np.ndarray, "T"], rate: float, path: Path) -> tuple[Fl
 
 
 def _is_number(cell: str) -> bool:
+    """Tell whether a cell is a finite number."""
     return math.isfinite(_number(cell))
 
 
 def _number(cell: str | None) -> float:
+    """Parse a cell, NaN where it is not a number."""
     try:
         return float(cell) if cell else math.nan
     except ValueError:
