@@ -21,7 +21,7 @@ BENCH = ROOT / "scripts" / "bench"
 def harness():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT))
-        from scripts.bench import harness
+        from scripts.bench.records import harness
 
         yield harness
 

@@ -289,7 +289,7 @@ def test_every_script_and_its_options_are_there(page):
             script = words[1].replace(".", "/") + ".py"
             source = (ROOT / script).read_text(encoding="utf-8")
             if "harness.add_json_option(" in source:
-                source += (ROOT / "scripts/bench/harness.py").read_text(encoding="utf-8")
+                source += (ROOT / "scripts/bench/records/harness.py").read_text(encoding="utf-8")
             for option in (word.strip("[]") for word in words if re.match(r"\[?--", word)):
                 assert f'"{option.partition("=")[0]}"' in source, f"{page.name}: {script} {option}"
 

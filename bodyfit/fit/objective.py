@@ -19,8 +19,8 @@ from bodyfit.fit.assembly.tensors import Weighted
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals import RESIDUALS, Residual, VariableResidual
-from bodyfit.fit.residuals.arrays import CompiledTerms
 from bodyfit.fit.residuals.capsules import CapsuleOverlap
+from bodyfit.fit.residuals.common.arrays import CompiledTerms
 from bodyfit.fit.residuals.mixture import MixturePrior
 from bodyfit.fit.residuals.stature import HeightTerm
 from bodyfit.fit.setup import Setup

@@ -27,8 +27,8 @@ import bodyfit
 from bodyfit.evaluate import metrics
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.fitter import Fitter
-from scripts.bench import harness
 from scripts.bench.inputs.synthetic_people import FOCAL_PX, SIZE, Detector, People, people, split
+from scripts.bench.records import harness
 from scripts.build import pose_prior as build_pose_prior
 
 LAYOUTS = ("mediapipe33", "coco17", "openpose25", "lsp14")

@@ -28,7 +28,7 @@ from bodyfit.app.batch.run import run_batch
 from bodyfit.app.batch.stages import Fitting, Looking, Seen, fitted
 from bodyfit.detect import load_detector
 from bodyfit.keypoints import Keypoints2D
-from scripts.bench import harness
+from scripts.bench.records import harness
 
 STANDING = np.array(
     [

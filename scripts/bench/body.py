@@ -37,7 +37,7 @@ import torch
 from bodyfit.body.assets import load_assets
 from bodyfit.body.model import BodyModel
 from bodyfit.io import save_model
-from scripts.bench import harness
+from scripts.bench.records import harness
 
 Call = Callable[[], torch.Tensor]
 OURS = "bodyfit"

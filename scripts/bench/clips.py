@@ -33,10 +33,10 @@ from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.sequence.fitter import SequenceFitter
 from bodyfit.fit.sequence.focal import Focal
 from bodyfit.skeleton import SMPL
-from scripts.bench import harness
 from scripts.bench.accuracy import trained_prior
 from scripts.bench.inputs.synthetic_clips import FPS, Film, clip_paths, film, read_motion
 from scripts.bench.inputs.synthetic_people import FOCAL_PX, SIZE, split
+from scripts.bench.records import harness
 
 _BENDING = ("left_knee", "right_knee", "left_elbow", "right_elbow")
 _PEAK_RAD = 0.8

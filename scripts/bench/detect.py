@@ -32,7 +32,7 @@ from bodyfit.detect import load_detector
 from bodyfit.images.frame import Frame, find_images, read_image
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.skeleton import layout_edges, layout_names
-from scripts.bench import harness
+from scripts.bench.records import harness
 
 BANDS = (60, 90, 140, 250, 10_000)
 LIMBS = tuple(f"{s}_{p}" for s in ("left", "right") for p in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"))

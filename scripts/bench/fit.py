@@ -28,9 +28,9 @@ from bodyfit.fit.evidence import CheckedEvidence
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.objective import Observations, StageObjective
 from bodyfit.geometry.camera import Camera
-from scripts.bench import harness
 from scripts.bench.optimisers.others import OTHERS
 from scripts.bench.optimisers.residuals import Residuals
+from scripts.bench.records import harness
 from scripts.bench.synthetic import FOCAL_PX, SIZE, people
 
 

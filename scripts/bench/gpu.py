@@ -26,7 +26,7 @@ from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.objective import StageObjective
 from bodyfit.geometry.camera import Camera
 from bodyfit.solve.lm import _State, _step_by_tensors
-from scripts.bench import harness
+from scripts.bench.records import harness
 
 SIZE, FOCAL_PX, LAYOUT = (1000, 1000), 1000.0, "openpose25"
 VIEWS = frozenset(

@@ -34,7 +34,7 @@ from bodyfit.io import VideoReader, VideoWriter
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.solve import LMConfig
 from bodyfit.tracker import TrackerConfig, shifted
-from scripts.bench import harness
+from scripts.bench.records import harness
 from scripts.bench.video import memory_mb, peak_mb
 
 _VISIT, _EVERY = 60, 125

@@ -25,7 +25,7 @@ from bodyfit.body.points.posed import Points, pose_tree
 from bodyfit.fit.residuals.capsules import CapsuleOverlap
 from bodyfit.fit.residuals.spheres import SphereOverlap
 from bodyfit.solve import LMConfig, Normal, minimize
-from scripts.bench import harness
+from scripts.bench.records import harness
 
 
 def wide_poses(n: int, seed: int, spread: float) -> Tensor:

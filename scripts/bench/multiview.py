@@ -28,7 +28,7 @@ from bodyfit.detect.mediapipe import MediapipeDetector
 from bodyfit.evaluate import metrics
 from bodyfit.fit.fitter import Fitter
 from bodyfit.images.frame import Frame
-from scripts.bench import harness
+from scripts.bench.records import harness
 
 LIMBS = np.array([11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
 HIPS = (6, 7)  # rows of LIMBS

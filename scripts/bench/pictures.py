@@ -23,7 +23,7 @@ from pytorch3d.structures import Meshes
 import bodyfit
 from bodyfit import render
 from bodyfit.geometry.camera import flip_yz, to_pytorch3d_axes
-from scripts.bench import harness
+from scripts.bench.records import harness
 
 SIZES = {"1080p": (1920, 1080), "12 megapixels": (4000, 3000)}
 

@@ -17,7 +17,7 @@ import torch
 import bodyfit
 from bodyfit.body.anthropometry.measure import Measurements, TapeMeasure
 from bodyfit.body.anthropometry.shape_from_measurements import shape_from_measurements
-from scripts.bench import harness
+from scripts.bench.records import harness
 
 SHOWN = ("height", "mass", "bmi", "chest", "waist", "hip", "waist/hip", "inseam")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.bench import harness
+from scripts.bench.records import harness
 from scripts.build.pose_shapes import measure
 from scripts.build.pose_shapes.build import GENDERS, load_body
 

@@ -36,9 +36,9 @@ from bodyfit.geometry.camera import Camera, default_focal_px
 from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.skeleton import SMPL, layout_names
-from scripts.bench import harness
 from scripts.bench.inputs.quality_people import SIZE, Composite, composites, spoilt
 from scripts.bench.inputs.quality_pictures import KINDS, Motion, Picture, Studio, everyday, is_held_out, read_motions
+from scripts.bench.records import harness
 
 WRONG_MM = 150.0
 """PA-MPJPE beyond which a fit is wrong."""

@@ -31,7 +31,7 @@ from pytorch3d.structures import Meshes
 
 import bodyfit
 from bodyfit.render import MeshRasterizer, RasterizationSettings
-from scripts.bench import harness
+from scripts.bench.records import harness
 
 BLUR = math.log(1 / 1e-4 - 1) * 1e-4  # where PyTorch3D's soft silhouette has fallen to 1e-4
 CASES: dict[str, dict[str, Any]] = {

@@ -21,7 +21,7 @@ import torch
 import bodyfit
 from bodyfit.evaluate import pa_mpjpe
 from bodyfit.geometry.camera import Camera
-from scripts.bench import harness
+from scripts.bench.records import harness
 
 SIZE = (1000, 1000)
 FOCAL_PX = 1000.0

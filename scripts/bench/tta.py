@@ -35,9 +35,9 @@ from bodyfit.keypoints import Keypoints2D
 from bodyfit.render import overlay
 from bodyfit.skeleton import layout_edges, layout_names
 from bodyfit.tracker import height_px
-from scripts.bench import harness
 from scripts.bench.inputs.synthetic_people import Detector, people, split
 from scripts.bench.multiview import LIMBS, delays, frames_of, read_views, remembered_landmarks, straight, triangulated
+from scripts.bench.records import harness
 
 NAMES = tuple(layout_names("mediapipe33")[row] for row in LIMBS)
 SHARES = (2.0, 5.0, 10.0)

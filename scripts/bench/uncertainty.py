@@ -35,10 +35,10 @@ from bodyfit.fit.result import FitResult, join
 from bodyfit.fit.sequence.fitter import SequenceFitter
 from bodyfit.geometry.camera import CalibratedCamera
 from bodyfit.skeleton import correspondence, layout_names
-from scripts.bench import harness
 from scripts.bench.accuracy import trained_prior
 from scripts.bench.inputs.synthetic_clips import FPS, Film, clip_paths, film
 from scripts.bench.inputs.synthetic_people import FOCAL_PX, SIZE, People, people, split
+from scripts.bench.records import harness
 
 LAYOUTS = ("coco17", "openpose25", "mediapipe33", "lsp14")
 _LEGS = ("hip", "knee", "ankle", "toe", "heel", "foot", "pelvis")

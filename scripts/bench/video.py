@@ -31,7 +31,7 @@ from bodyfit.detect.tracking.clip import watch
 from bodyfit.fit.sequence.track import Track
 from bodyfit.io import VideoReader, save_track
 from bodyfit.skeleton import SMPL, layout_names
-from scripts.bench import harness
+from scripts.bench.records import harness
 
 
 def loop(clip: Path, times: int, path: Path) -> None:

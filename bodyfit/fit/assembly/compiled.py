@@ -15,8 +15,8 @@ from torch import Tensor
 from bodyfit.body.points.tables import TreeTables
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.arrays import CompiledTerms
 from bodyfit.fit.residuals.capsules import CapsuleOverlap
+from bodyfit.fit.residuals.common.arrays import CompiledTerms
 from bodyfit.fit.setup import Setup
 from bodyfit.runtime.parallel import run
 from bodyfit.solve import Normal

@@ -1,6 +1,6 @@
 """The normal equations on the CPU, one person at a time: cost, J^T r and J^T J in one pass, compiled by numba.
 
-It knows no residual: `residuals/compiled.py` tells what there is. What looks at a list of points comes down to a force
+It knows no residual: `residuals/common/compiled.py` lists them. What looks at a list of points comes down to a force
 on each point and a stiffness (3 x 3) of it; what is left is J_k^T force and J_k^T stiffness J_k, rows of which are zero
 for joints that do not move the point. Imported where it is used, because numba takes a while to load.
 """
@@ -10,7 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from bodyfit.body.points.loops import place, point_rows, pose, tree_room, wide
-from bodyfit.fit.residuals.compiled import centred_on_keypoints, on_keypoints, on_measured, on_pairs, on_variables
+from bodyfit.fit.residuals.common.compiled import (
+    centred_on_keypoints,
+    on_keypoints,
+    on_measured,
+    on_pairs,
+    on_variables,
+)
 from bodyfit.runtime.compiled import inline, loose
 
 __all__ = ["normal"]

@@ -109,7 +109,7 @@ class Residual(ABC):
     variance: ClassVar[float] = 1.0
     """Of groups "pose" and "shape": the expected square of the unweighted residual, of which cost is the square."""
     compiled: ClassVar[bool] = False
-    """Whether `residuals/compiled.py` has it for the loops of a CPU."""
+    """Whether `residuals/common/compiled.py` has it for the loops of a CPU."""
 
     @classmethod
     @abstractmethod

@@ -19,7 +19,7 @@ from bodyfit.body.points.tables import PointTables
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import PointTerm, Vector
-from bodyfit.fit.residuals.overlap import Overlap
+from bodyfit.fit.residuals.common.overlap import Overlap
 
 __all__ = ["CapsuleOverlap"]
 

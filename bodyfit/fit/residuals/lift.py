@@ -15,7 +15,7 @@ from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import PointResidual, PointTerm, Vector
-from bodyfit.fit.residuals.robust import geman_mcclure, saturated
+from bodyfit.fit.residuals.common.robust import geman_mcclure, saturated
 from bodyfit.fit.setup import Setup
 
 __all__ = ["SIZES", "Lift", "centred_distance"]

@@ -17,8 +17,8 @@ from bodyfit.fit.config import StageConfig
 from bodyfit.fit.evidence import Rig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import BlockTerm, PointResidual, PointTerm, Vector
+from bodyfit.fit.residuals.common.robust import geman_mcclure, saturated
 from bodyfit.fit.residuals.focal import FOCAL
-from bodyfit.fit.residuals.robust import geman_mcclure, saturated
 from bodyfit.fit.setup import Setup
 
 __all__ = ["NEAR_M", "Reprojection", "in_views", "projected", "reprojected"]

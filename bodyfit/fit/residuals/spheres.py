@@ -13,7 +13,7 @@ from bodyfit.body.contact.capsules import Capsules, may_touch
 from bodyfit.body.model import BodyModel
 from bodyfit.body.points.posed import Points
 from bodyfit.fit.residuals.base import PointTerm
-from bodyfit.fit.residuals.overlap import Overlap
+from bodyfit.fit.residuals.common.overlap import Overlap
 
 __all__ = ["SphereOverlap"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bodyfit.fit.evidence import CheckedEvidence
 from bodyfit.fit.initialise.left_right import SWAPS
-from bodyfit.fit.residuals.robust import geman_mcclure
+from bodyfit.fit.residuals.common.robust import geman_mcclure
 
 __all__ = ["EXCHANGED", "centred_by", "expected_sides", "orders_of", "reordered", "steady_sides"]
 

@@ -22,8 +22,8 @@ from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.objective import Observations, StageObjective
 from bodyfit.skeleton import layout_names
 from bodyfit.solve import minimize
-from scripts.bench import harness
 from scripts.bench.fit import Case, make_case
+from scripts.bench.records import harness
 
 LIMBS = {
     f"{side}_{limb}": (f"{side}_{root}", tuple(f"{side}_{n}" for n in names))

@@ -26,8 +26,8 @@ from bodyfit.body.pose_prior import load_pose_prior
 from bodyfit.evaluate import pa_mpjpe
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.residuals.bends import AnglePrior
+from bodyfit.fit.residuals.common.robust import geman_mcclure
 from bodyfit.fit.residuals.mixture import MixturePrior
-from bodyfit.fit.residuals.robust import geman_mcclure
 from bodyfit.geometry.camera import FLIP_YZ
 from bodyfit.io.results.model_file import save_model
 

@@ -29,7 +29,7 @@ from bodyfit.runtime.atomic import write_atomically
 __all__ = ["add_json_option", "command", "machine", "record", "write_json"]
 
 PACKAGES = ("bodyfit", "torch", "numpy", "numba", "onnxruntime", "opencv-contrib-python")
-_SCRIPTS = Path(__file__).resolve().parents[1]
+_SCRIPTS = Path(__file__).resolve().parents[2]
 _LOAD_AT_START = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 """Programs that ran in the minute before this one started."""
 
