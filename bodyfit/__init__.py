@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bodyfit.body.sample import random_bodies
     from bodyfit.detect import load_detector
     from bodyfit.errors import BodyfitError
-    from bodyfit.fit.config import Calibration, FitConfig, SequenceConfig, StageConfig
+    from bodyfit.fit.config import Calibration, FitConfig, SequenceCalibration, SequenceConfig, StageConfig
     from bodyfit.fit.evidence import Evidence
     from bodyfit.fit.fitter import Fitter, fit, fit_keypoints
     from bodyfit.fit.result import FitResult, FitStatus, FitTrace
@@ -61,6 +61,7 @@ _HOME = {
     "Motion": "io.motions",
     "Points3D": "io.points3d",
     "PosePrior": "body.pose_prior",
+    "SequenceCalibration": "fit.config",
     "SequenceConfig": "fit.config",
     "SequenceFitter": "fit.sequence.fitter",
     "StageConfig": "fit.config",
@@ -118,6 +119,7 @@ __all__ = [
     "Motion",
     "Points3D",
     "PosePrior",
+    "SequenceCalibration",
     "SequenceConfig",
     "SequenceFitter",
     "StageConfig",

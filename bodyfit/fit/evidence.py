@@ -94,9 +94,9 @@ class Evidence:
     """What these are; by default the keypoints' layout."""
     betas: Array | None = None
     """A known shape, (S,) or (B, S), which is kept."""
-    height_m: float | Array | None = None
+    height_m: float | int | Array | None = None
     """A known stature, one for all or (B,)."""
-    mass_kg: float | Array | None = None
+    mass_kg: float | int | Array | None = None
     """A known mass, one for all or (B,)."""
     previous: BodyParams | None = None
     """The bodies a moment ago, from which poses do not jump."""
