@@ -294,6 +294,27 @@ def test_small_eyes_have_no_irises_and_what_is_no_face_is_none(portrait, faces):
     assert faces.face(image, body * np.float32([1, 1, 0.1])) is None
 
 
+def test_a_rendered_head_is_seen_from_all_sides_and_a_hidden_eye_is_left_out(faces):
+    """From profile to three quarters; the truth is the body's own points of the face."""
+    model = bodyfit.load_model("open-x")
+    for yaw in (-1.2, 0.0, 0.5):
+        turn = roma.rotvec_to_rotmat(torch.tensor([[np.pi, 0.0, 0.0], [0.0, yaw, 0.0]])).float()
+        with torch.no_grad():
+            out = model(**model.params(global_orient=roma.rotmat_to_rotvec(turn[0] @ turn[1])[None]))
+        points = model.keypoints(out, "mediapipe33")
+        shift = torch.tensor([0, 0, 1.0]) - points[0, : NAMES.index("mouth_right")].mean(0)
+        camera = Camera.make(1, (300, 300), focal_px=1000.0)
+        picture = np.full((300, 300, 3), 0.5)
+        render_bodies([(out.vertices[0] + shift, (0.78, 0.58, 0.47))], model.faces, camera).over(picture)
+        body = np.concatenate([camera.project(points + shift)[0].numpy(), np.ones((33, 1), np.float32)], 1)
+        face = faces.face((255 * picture).round().astype(np.uint8), body)
+        nose, eyes = face.mesh.xyc[4, :2], {side: face.mesh.xyc[list(EYE_CORNERS[side]), :2].mean(0) for side in SIDES}
+        assert np.linalg.norm(nose - body[NAMES.index("nose"), :2]) < 10  # of a head of 150 px
+        for side in SIDES:
+            assert np.linalg.norm(eyes[side] - body[NAMES.index(f"{side}_eye"), :2]) < 10
+        assert set(face.irises) == ({"left"} if yaw < -1 else set(SIDES))  # its nose points to the picture's left
+
+
 def test_the_detector_gives_face_and_irises_by_side(portrait):
     frame = read_image(SAMPLES / "astronaut_portrait.jpg")
     (person,) = bodyfit.load_detector(face=True).detect([frame])[0]

@@ -17,6 +17,9 @@ __all__ = ["doctor"]
 
 _MOST_PX = 5.0
 """The priors pull an exact body off its keypoints by less, at a focal length of 1000 px."""
+_PARTS = ("hand_region", "hand_landmarks", "face_landmarks", "iris_landmarks")
+_NETWORKS = ("pose_landmarks", "pose_mask", *_PARTS)
+"""What the detector runs only where there is somebody."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,13 @@ def _networks() -> Finding:
     from bodyfit.images.frame import Frame
 
     try:
-        landmarks = shipped_network("pose_landmarks")  # the detector runs it only where there is somebody
-        landmarks.run(None, landmarks.blank_inputs())
+        for name in _NETWORKS:
+            network = shipped_network(name)
+            network.run(None, network.blank_inputs())
         load_detector("movenet").detect([Frame(np.zeros((96, 96, 3), np.uint8))])
     except (BodyfitError, ImportError) as fault:
         return Finding(False, f"the detector does not run: {fault}")
-    return Finding(True, "3 networks of the detector load and run")
+    return Finding(True, f"{len(_NETWORKS) + 2} networks of the detector load and run")
 
 
 def _body_is_fitted(device: str) -> Finding:

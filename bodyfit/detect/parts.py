@@ -35,6 +35,10 @@ _MIN_EYE_PX = 12.0
 """From corner to corner: of a smaller eye the iris is no more than a pixel or two, and the lids are the mesh's."""
 
 
+_HIDDEN = 0.4
+"""An eye so much narrower than the other is behind the nose."""
+
+
 class HandFinder:
     """The hand networks, loaded. Threads may share it."""
 
@@ -96,8 +100,9 @@ class FaceFinder:
         return Face(_part(xy, sure, look.presence, image), irises)
 
     def _eye(self, image: np.ndarray, look: FaceLook, side: str) -> EyeLook | None:
-        outer, inner = look.xy_px[list(EYE_CORNERS[side])]
-        return self._iris.look(image, look.xy_px, side) if math.dist(outer, inner) >= _MIN_EYE_PX else None
+        widths = {eye: math.dist(*look.xy_px[list(corners)]) for eye, corners in EYE_CORNERS.items()}
+        least = max(_MIN_EYE_PX, _HIDDEN * max(widths.values()))
+        return self._iris.look(image, look.xy_px, side) if widths[side] >= least else None
 
 
 def each_once(people: Sequence[Mapping[str, Part]]) -> list[dict[str, Part]]:
