@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 import bodyfit
-from bodyfit.app.part_evidence import face_array, hand_arrays
 from bodyfit.detect.networks.crops import crop, from_picture, to_picture, turned
 from bodyfit.detect.networks.faces import EYE_CORNERS, FaceNetwork
 from bodyfit.detect.networks.hands import HandLook, HandNetworks
@@ -21,7 +20,6 @@ from bodyfit.detect.regions import Roi
 from bodyfit.evaluate.metrics import pa_mpjpe
 from bodyfit.geometry.camera import Camera
 from bodyfit.images.frame import read_image
-from bodyfit.keypoints import Keypoints2D, Part
 from bodyfit.render import render_bodies
 from bodyfit.skeleton import SMPLX, layout_names, mirrored_rows
 
@@ -180,48 +178,6 @@ def test_the_region_follows_the_palm():
         inside = (points @ turn.T + (300, 200) - (roi.x, roi.y)) @ turn / roi.size
         assert np.abs(inside).max() < 0.5
         assert roi.size == pytest.approx(110, rel=0.1)
-
-
-# ---------------------------------------------------------------- as evidence
-
-
-def test_arrays_for_the_fit_hold_hands_and_faces_by_side():
-    rng = np.random.default_rng(0)
-
-    def part(points: int, confidence: float = 1.0) -> Part:
-        xyc = np.column_stack([rng.uniform(0, 100, (points, 2)), np.full(points, confidence)])
-        return Part(xyc.astype(np.float32), rng.normal(size=(points, 3)).astype(np.float32), 0.5)
-
-    body = np.zeros((33, 3), np.float32)
-    nothing = Keypoints2D("mediapipe33", body)
-    right, mesh, iris = part(21), part(468), part(5, 0.6)
-    person = replace(nothing, hands={"right": right}, face=mesh, irises={"left": iris})
-    xyc, lift = hand_arrays([nothing, person], [500.0, 500.0], [(100, 100)] * 2)
-    assert xyc.shape == lift.shape == (2, 2, 21, 3)
-    assert not xyc[0].any()
-    assert not xyc[1, 0].any()
-    np.testing.assert_array_equal(xyc[1, 1, :, :2], right.xyc[:, :2])
-    np.testing.assert_allclose(xyc[1, 1, :, 2], 0.5)
-    assert np.isnan(lift[0]).all()
-    assert np.isnan(lift[1, 0]).all()
-    np.testing.assert_allclose(np.linalg.norm(lift[1, 1], axis=1), np.linalg.norm(right.lift_m, axis=1), rtol=1e-5)
-    faces = face_array([nothing, person])
-    assert faces.shape == (2, 478, 3)
-    assert not faces[0].any()
-    np.testing.assert_array_equal(faces[1, :468, :2], mesh.xyc[:, :2])
-    assert not faces[1, 468:473].any()
-    np.testing.assert_allclose(faces[1, 473:], iris.xyc * np.float32([1, 1, 0.5]))
-
-
-def test_a_lift_is_turned_into_the_axes_of_the_pictures_camera():
-    """Points that lie behind each other, on the ray to a hand far from the middle, stay on that ray."""
-    far = np.zeros((21, 3), np.float32)
-    far[:, 2] = np.linspace(-0.1, 0.1, 21)
-    pixel = np.tile(np.float32([900.0, 120.0, 1.0]), (21, 1))
-    person = Keypoints2D("mediapipe33", np.zeros((33, 3), np.float32), hands={"left": Part(pixel, far)})
-    _, lift = hand_arrays([person], [800.0], [(1000, 600)])
-    ray = np.array([(900 - 500) / 800, (120 - 300) / 800, 1])
-    np.testing.assert_allclose(lift[0, 0], far[:, 2:] * ray / np.linalg.norm(ray), atol=1e-6)
 
 
 # ---------------------------------------------------------------- a face
