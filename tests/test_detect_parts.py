@@ -15,7 +15,7 @@ import bodyfit
 from bodyfit.detect.networks.crops import crop, from_picture, to_picture, turned
 from bodyfit.detect.networks.faces import EYE_CORNERS, FaceNetwork
 from bodyfit.detect.networks.hands import HandLook, HandNetworks
-from bodyfit.detect.parts import Face, FaceFinder, HandFinder
+from bodyfit.detect.parts import Face, FaceFinder, HandFinder, each_once
 from bodyfit.detect.regions import Roi
 from bodyfit.evaluate.metrics import pa_mpjpe
 from bodyfit.geometry.camera import Camera
@@ -134,6 +134,27 @@ def test_crossed_hands_go_by_the_wrists_and_exchanged_ones_are_doubted(rendered,
             assert np.linalg.norm(apart, axis=1).mean() < 0.15 * PALM_PX
         wrong = finder.hands(image, body[mirrored_rows(NAMES)])  # a body whose arms a detector has exchanged
         assert all(hand.score < 0.5 for hand in wrong.values())
+
+
+def test_hands_that_two_people_hold_stay_theirs(rendered, finder):
+    """Side by side each has one's own; whose wrist is hidden, and guessed at the other's hand, does not get that."""
+    left, right = rendered[0], rendered[1]
+    image = np.concatenate([right.image, left.image], 1)
+    moved = left.body + np.float32([SIZE_PX, 0, 0])
+    people = [{right.side: right.body}, {left.side: moved}]
+    bodies = []
+    for shown in people:
+        body = np.zeros((len(NAMES), 3), np.float32)
+        for side, points in shown.items():
+            rows = [row for row, name in enumerate(NAMES) if name.startswith(side)]
+            body[rows] = points[rows]
+        bodies.append(body)
+    kept = each_once([finder.hands(image, body) for body in bodies])
+    assert [set(hands) for hands in kept] == [{"right"}, {"left"}]
+    guess = bodies[1] * np.float32([1, 1, 0.5]) + np.float32([2, 2, 0])
+    for order in ((bodies[1], guess), (guess, bodies[1])):
+        kept = each_once([finder.hands(image, body) for body in order])
+        assert [bool(hands) for hands in kept] == [body is bodies[1] for body in order]
 
 
 def test_a_turned_picture_gives_the_turned_hand(rendered, finder):
