@@ -107,8 +107,8 @@ class Worker:
                 poor=poor,
             )
         }
-        parts = render.inset_rows(self.model.weights, self.model.skeleton.names)
-        insets = render.draw_insets(frame.image, painted, faces, cameras, parts, poor=poor) if parts else None
+        parts = render.inset_parts(self.model)
+        insets = render.draw_insets(frame.image, painted, faces, cameras, parts, poor=poor)
         if insets is not None:
             pictures["insets.png"] = insets
         for i, vertices in bodies.items():

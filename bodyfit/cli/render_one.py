@@ -182,8 +182,8 @@ class Drawer:
         )
 
     def _insets(self, image: np.ndarray, people: _People) -> np.ndarray:
-        parts = render.inset_rows(people.model.weights, people.model.skeleton.names)
-        if not parts:
+        parts = render.inset_parts(people.model)
+        if not parts.rows:
             raise OptionError(f"insets are of hands and faces, which {people.model.name} has not; fit open-h or open-x")
         drawn = render.draw_insets(
             image,

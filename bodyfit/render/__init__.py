@@ -1,7 +1,7 @@
 """Rendering: a fast CPU rasteriser for PyTorch3D, and pictures of bodies: overlays, studio views, turntables, maps."""
 
 from bodyfit.render.color import Color, part_colors, person_color
-from bodyfit.render.insets import INSETS, draw_insets, inset_rows
+from bodyfit.render.insets import INSETS, InsetParts, draw_insets, inset_parts
 from bodyfit.render.light import StudioLights
 from bodyfit.render.maps import MAPS, Maps, draw_maps, normal_colors
 from bodyfit.render.pictures import contact_sheet, overlay, side_view, top_view, turn_view
@@ -15,6 +15,7 @@ __all__ = [
     "MAPS",
     "VIEWS",
     "Color",
+    "InsetParts",
     "Layer",
     "Maps",
     "MeshRasterizer",
@@ -26,7 +27,7 @@ __all__ = [
     "contact_sheet",
     "draw_insets",
     "draw_maps",
-    "inset_rows",
+    "inset_parts",
     "normal_colors",
     "overlay",
     "part_colors",

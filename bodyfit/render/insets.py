@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,13 +11,15 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
+from bodyfit.body.model import BodyModel
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.geometry.camera import Camera
+from bodyfit.render.color import Color
 from bodyfit.render.hatch import hatch_bodies
-from bodyfit.render.scene import NEAR_M, Paint
+from bodyfit.render.scene import NEAR_M, Paint, Texture
 from bodyfit.render.shade import draw_over
 
-__all__ = ["INSETS", "draw_insets", "inset_rows"]
+__all__ = ["INSETS", "InsetParts", "draw_insets", "inset_parts"]
 
 INSETS = ("face", "right_hand", "left_hand")
 """The parts, in the order of the tiles."""
@@ -26,22 +29,39 @@ _FEWEST_PX = 12.0
 _MARGIN = {"face": 0.35, "right_hand": 0.2, "left_hand": 0.2}
 """Of a part's size, what is shown around it; the brow and the chin of a face lie outside what jaw and eyes move."""
 _OPACITY = 0.88
+_WHITE, _IRIS = (0.95, 0.95, 0.95), (0.16, 0.12, 0.10)
+_IRIS_COSINE = 0.87
+"""Of the angle at the eyeball's middle that an iris reaches from straight ahead on, 30 degrees."""
 _EMPTY = 235
 """Grey of a tile without a part, and of what lies outside the photograph."""
 
 
-def inset_rows(weights: Float[Tensor, "V J"], joints: Sequence[str]) -> dict[str, Bool[Tensor, "V"]]:
-    """The vertices of each part by the joints that move them; a body without fingers or a jaw lacks parts."""
-    rows = {}
-    for part in INSETS:
-        side = part.partition("_")[0]
-        moved = [k for k, name in enumerate(joints) if name == "jaw" or "eye_" in name]
-        if part != "face":
-            fingers = [k for k, name in enumerate(joints) if name.startswith(f"{side}_") and name[-1] in "123"]
-            moved = [joints.index(f"{side}_wrist"), *fingers] if fingers else []
-        if moved:
-            rows[part] = weights[:, moved].sum(1) > 0.5
-    return rows
+@dataclass(frozen=True)
+class InsetParts:
+    """Vertices of a model's hands and face."""
+
+    rows: Mapping[str, Bool[Tensor, "V"]]
+    """Of each part by its name in `INSETS`; a body without fingers or a jaw lacks parts."""
+    eyes: Mapping[Color, Bool[Tensor, "V"]] = field(default_factory=dict)
+    """Of eyeballs and irises by the colour that they are painted in, so that one sees where a face looks."""
+
+
+def inset_parts(model: BodyModel) -> InsetParts:
+    """A model's hands and face, by the joints that move them and, in the rest pose, look forward."""
+    names, weights = model.skeleton.names, model.weights
+    moved = {"face": [k for k, name in enumerate(names) if name == "jaw" or "eye_" in name]}
+    for side in ("right", "left"):
+        fingers = [k for k, name in enumerate(names) if name.startswith(f"{side}_") and name[-1] in "123"]
+        wrist = [names.index(f"{side}_wrist")] if fingers and f"{side}_wrist" in names else []
+        moved[f"{side}_hand"] = [*wrist, *fingers]
+    balls, irises = torch.zeros(2, len(weights), dtype=torch.bool)
+    for joint in (k for k, name in enumerate(names) if "eye_" in name):
+        ball = weights[:, joint] > 0.5
+        arm = model.v_template[ball] - model.v_template[ball].mean(0)
+        balls |= ball
+        irises[ball] = arm[:, 2] > _IRIS_COSINE * arm.norm(dim=1)
+    rows = {part: weights[:, joints].sum(1) > 0.5 for part, joints in moved.items() if joints}
+    return InsetParts(rows, {_WHITE: balls, _IRIS: irises})
 
 
 def draw_insets(
@@ -49,29 +69,40 @@ def draw_insets(
     bodies: Sequence[tuple[Float[Tensor, "V 3"], Paint]],
     faces: Int[Tensor, "F 3"],
     camera: Camera,
-    parts: Mapping[str, Bool[Tensor, "V"]],
+    parts: InsetParts,
     *,
     opacity: float = _OPACITY,
     poor: Collection[int] = (),
 ) -> UInt8[np.ndarray, "h w 3"] | None:
     """A row for each body: its face, right hand and left hand, each as photographed and with all bodies drawn over it.
 
-    bodies, camera, poor: as of `overlay`. parts: vertices by name (`inset_rows`), a pair of tiles each. What is smaller
-    than 12 pixels, outside the photograph or behind the camera has grey tiles, and a body without any part no row; None
-    where no row is left.
+    bodies, camera, poor: as of `overlay`. parts: of their model (`inset_parts`), a pair of tiles each; eyes are painted
+    unless the body has a texture. What is smaller than 12 pixels, outside the photograph or behind the camera has grey
+    tiles, and a body without any part no row; None where no row is left.
     """
     check_shape("image", image, (None, None, 3))
     if camera.image_size != (image.shape[1], image.shape[0]):
         raise OptionError(f"camera is for a picture of {camera.image_size}, the picture is {image.shape[1::-1]} (w, h)")
+    bodies = [(vertices, _with_eyes(paint, parts, len(vertices))) for vertices, paint in bodies]
     lines = []
     for i, (vertices, _) in enumerate(bodies):
         own = camera.select([i if len(camera.focal_px) > 1 else 0])
-        boxes = {name: _box(vertices, rows, own, _MARGIN[name]) for name, rows in parts.items()}
+        boxes = {name: _box(vertices, rows, own, _MARGIN[name]) for name, rows in parts.rows.items()}
         if not any(boxes.values()):
             continue
         tiles = [tile for box in boxes.values() for tile in _pair(image, bodies, faces, camera, box, opacity, poor)]
         lines.append(_joined(tiles, 1))
     return _joined(lines, 0) if lines else None
+
+
+def _with_eyes(paint: Paint, parts: InsetParts, count: int) -> Paint:
+    """The paint with eyes that show where they look."""
+    if isinstance(paint, Texture):
+        return paint
+    colors = torch.as_tensor(paint).float().expand(count, 3).clone()
+    for color, rows in parts.eyes.items():
+        colors[rows] = torch.tensor(color)
+    return colors
 
 
 def _empty() -> UInt8[np.ndarray, "s s 3"]:

@@ -78,7 +78,7 @@ def insets(model: BodyModel) -> np.ndarray:
             expression=torch.tensor([[1.5] + 9 * [0.0]]),
         )
     picture = np.full((720, 960, 3), 150, np.uint8)
-    parts = render.inset_rows(model.weights, model.skeleton.names)
+    parts = render.inset_parts(model)
     camera = Camera.make(1, (960, 720), focal_px=900.0)
     drawn = render.draw_insets(picture, [(body.vertices[0], render.person_color(0))], model.faces, camera, parts)
     assert drawn is not None
