@@ -20,7 +20,7 @@ from bodyfit.app.results.folder import read_results
 from bodyfit.cli.main import main
 from bodyfit.errors import OptionError
 from bodyfit.fit.result import FitStatus
-from bodyfit.io import VideoWriter
+from bodyfit.io import VideoWriter, save
 from bodyfit.viewer.edits import PersonEdits
 
 viser = pytest.importorskip("viser")
@@ -147,6 +147,26 @@ def test_a_beta_slider_moves_the_mesh_to_the_models(viewer, model):
     np.testing.assert_array_equal(viewer.meshes[0].vertices, before[0])
     viewer.who.value = "1"
     assert viewer.betas[3].value == pytest.approx(-1.75)
+
+
+def test_sliders_of_a_face_open_the_mouth_and_change_the_expression(tmp_path):
+    body = bodyfit.load_model("open-x")
+    params = body.params(global_orient=torch.tensor([[3.0, 0, 0]]), transl=torch.tensor([[0, 0, 3.0]]))
+    save(result_of(body, params, name="open-x"), tmp_path / "photo" / "person0.npz")
+    viewer = Viewer(read_results(tmp_path), port=8770)
+    try:
+        assert len(viewer.expression) == 10
+        viewer.joint.value = "jaw"
+        viewer.angles[0].value = 20.0
+        viewer.expression[1].value = 2.0
+        shown = np.asarray(viewer.meshes[0].vertices)
+        change = {"jaw_pose": torch.tensor([[np.deg2rad(20.0), 0, 0]]).float()}
+        change["expression"] = torch.tensor([[0, 2.0, *(8 * [0])]])
+        np.testing.assert_allclose(shown, vertices(body, params, **change), atol=1e-5)
+        viewer.joint.value = "right_index1"
+        assert viewer.angles[0].value == 0
+    finally:
+        viewer.stop()
 
 
 def test_a_turn_slider_moves_what_hangs_on_the_joint(viewer, model):

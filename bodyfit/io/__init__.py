@@ -3,6 +3,7 @@
 from bodyfit.io.amass import load_amass, save_amass
 from bodyfit.io.clips.reader import VideoReader
 from bodyfit.io.clips.writer import VideoWriter
+from bodyfit.io.export.arkit import ARKIT_NAMES, arkit_weights
 from bodyfit.io.export.export_frame import Placing
 from bodyfit.io.export.formats import EXPORTS, export
 from bodyfit.io.export.mesh import save_glb, save_obj, save_ply
@@ -18,6 +19,7 @@ from bodyfit.io.results.track import load_track, save_track
 from bodyfit.runtime.atomic import write_atomically
 
 __all__ = [
+    "ARKIT_NAMES",
     "EXPORTS",
     "MOTION_FORMATS",
     "Bodies",
@@ -29,6 +31,7 @@ __all__ = [
     "Points3D",
     "VideoReader",
     "VideoWriter",
+    "arkit_weights",
     "export",
     "is_points3d",
     "known_entries",
