@@ -340,6 +340,9 @@ def test_convert_writes_faces(tmp_path, capsys, body):
     save_params(bodies, tmp_path / "bodies.npz", fps=FPS, model=body)
     assert main(["convert", str(tmp_path / "bodies.npz"), str(tmp_path / "face.csv")]) == 0
     assert len((tmp_path / "face.csv").read_text().splitlines()) == 4
+    assert "weights and radians" in capsys.readouterr().out
+    assert main(["convert", str(tmp_path / "bodies.npz"), str(tmp_path / "cm.csv"), "--unit", "cm"]) == 2
+    assert "no unit of length" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "bodies.npz"), str(tmp_path / "talk.glb"), "--arkit", "--frame", "1"]) == 0
     assert "jawOpen" in Gltf(tmp_path / "talk.glb").json["meshes"][0]["extras"]["targetNames"]
     assert main(["convert", str(tmp_path / "bodies.npz"), str(tmp_path / "talk.bvh"), "--arkit"]) == 2

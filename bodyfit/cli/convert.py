@@ -332,7 +332,7 @@ def _export(
         "note": None if times_s is None else time_note(new, times_s, bodies.fps),
         "model": bodies.model.name,
         "gender": bodies.model.gender,
-        "placing": str(Placing(is_up, unit.value)),
+        "placing": "weights and radians" if new.suffix.lower() == ".csv" else str(Placing(is_up, unit.value)),
         "bytes": new.stat().st_size,
         "program": bodies.program,
         "person": bodies.person,

@@ -70,6 +70,8 @@ def export(
         raise OptionError(f"{path}: pose_shapes and tolerance_m are for .glb and .usd, {path.suffix} has no skin")
     if arkit and writer not in (_glb, _usd):
         raise OptionError(f"{path}: ARKit's shapes are for .glb and .usd; .csv has their weights without asking")
+    if writer is _live_link and (up, unit) != (None, "m"):
+        raise OptionError(f"{path}: a face's weights and angles have no up and no unit of length")
     if isinstance(bodies, Track):
         fps, times_s = fps or bodies.fps, bodies.clock_s if times_s is None else times_s
         bodies = bodies.result
