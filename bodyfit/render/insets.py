@@ -47,8 +47,8 @@ class InsetParts:
 
 
 def inset_parts(model: BodyModel) -> InsetParts:
-    """A model's hands and face, by the joints that move them and, in the rest pose, look forward."""
-    names, weights = model.skeleton.names, model.weights
+    """A model's hands and face, by the joints that move them; irises look forward in the rest pose."""
+    names, weights, rest = model.skeleton.names, model.weights.cpu(), model.v_template.cpu()
     moved = {"face": [k for k, name in enumerate(names) if name == "jaw" or "eye_" in name]}
     for side in ("right", "left"):
         fingers = [k for k, name in enumerate(names) if name.startswith(f"{side}_") and name[-1] in "123"]
@@ -57,7 +57,7 @@ def inset_parts(model: BodyModel) -> InsetParts:
     balls, irises = torch.zeros(2, len(weights), dtype=torch.bool)
     for joint in (k for k, name in enumerate(names) if "eye_" in name):
         ball = weights[:, joint] > 0.5
-        arm = model.v_template[ball] - model.v_template[ball].mean(0)
+        arm = rest[ball] - rest[ball].mean(0)
         balls |= ball
         irises[ball] = arm[:, 2] > _IRIS_COSINE * arm.norm(dim=1)
     rows = {part: weights[:, joints].sum(1) > 0.5 for part, joints in moved.items() if joints}
@@ -83,6 +83,7 @@ def draw_insets(
     check_shape("image", image, (None, None, 3))
     if camera.image_size != (image.shape[1], image.shape[0]):
         raise OptionError(f"camera is for a picture of {camera.image_size}, the picture is {image.shape[1::-1]} (w, h)")
+    camera = Camera(camera.focal_px.cpu(), camera.principal_point_px.cpu(), camera.image_size)
     bodies = [(vertices, _with_eyes(paint, parts, len(vertices))) for vertices, paint in bodies]
     lines = []
     for i, (vertices, _) in enumerate(bodies):
@@ -99,7 +100,7 @@ def _with_eyes(paint: Paint, parts: InsetParts, count: int) -> Paint:
     """The paint with eyes that show where they look."""
     if isinstance(paint, Texture):
         return paint
-    colors = torch.as_tensor(paint).float().expand(count, 3).clone()
+    colors = torch.as_tensor(paint).detach().cpu().float().expand(count, 3).clone()
     for color, rows in parts.eyes.items():
         colors[rows] = torch.tensor(color)
     return colors
@@ -113,7 +114,7 @@ def _box(
     vertices: Float[Tensor, "V 3"], rows: Bool[Tensor, "V"], camera: Camera, margin: float
 ) -> tuple[int, int, int] | None:
     """Left, top and side of a square about a part, pixels; None where there is nothing to show."""
-    points = vertices[rows].detach().cpu().float()
+    points = vertices.detach().cpu().float()[rows]
     if len(points) == 0 or not bool(torch.isfinite(points).all()) or float(points[:, 2].min()) <= NEAR_M:
         return None
     low, high = (f(camera.project(points[None])[0].numpy(), 0) for f in (np.min, np.max))
