@@ -337,6 +337,14 @@ def test_small_doubtful_things_are_not_believed():
     assert not believable(_proposal(score=0.1), 1.0, 1.0)
 
 
+def test_a_face_that_both_networks_see_is_believed():
+    faint = _proposal(score=0.1)
+    assert believable(faint, 0.5, 0.2, 0.9)
+    assert not believable(faint, 0.4, 0.9, 0.9)
+    assert not believable(faint, 0.5, 0.9, 0.8)
+    assert not believable(_proposal(score=0.09), 1.0, 1.0, 1.0)
+
+
 # ---------------------------------------------------------------- landmarks against the proposal
 
 

@@ -14,7 +14,7 @@ from bodyfit.detect.networks.multipose import Multipose, Proposal
 from bodyfit.detect.networks.threads import look_threads, started
 from bodyfit.detect.parts import FaceFinder, HandFinder, each_once
 from bodyfit.detect.regions import Roi
-from bodyfit.detect.search.closeup import head_region
+from bodyfit.detect.search.closeup import extent_px, head_region
 from bodyfit.detect.search.consensus import consensus, mirrored
 from bodyfit.detect.search.people import propose
 from bodyfit.detect.search.repair import as_proposed, believable, reconciled
@@ -27,6 +27,7 @@ from bodyfit.skeleton import layout_names
 __all__ = ["MovenetDetector", "region"]
 
 _COCO, _LANDMARKS = layout_names("coco17"), layout_names("mediapipe33")
+_FACE = [i for i, name in enumerate(_LANDMARKS) if any(part in name for part in ("nose", "eye", "ear", "mouth"))]
 _AGREE = 0.4
 """The similarity of landmarks and proposal from which on they show the same person."""
 _WIDER = 1.15
@@ -105,14 +106,19 @@ class MovenetDetector:
         self, image: UInt8[np.ndarray, "H W 3"], proposal: Proposal, others: Sequence[Proposal]
     ) -> Keypoints2D | None:
         """A proposed person's landmarks, checked against the proposal; its own points where they show another."""
-        if not believable(proposal, 1.0, 1.0):
+        large = head_region(proposal.xyc)
+        if not believable(proposal, 1.0, 1.0, float(large is not None)):
             return None
         size = image.shape[1], image.shape[0]
-        looks = self._looks(image, region(proposal.xyc), proposal)
+        looks = self._looks(image, large or trunk_region(proposal.xyc), proposal)
         agreeing = [look for look in looks if _similarity(look, proposal) >= _AGREE]
+        if large is not None and not agreeing:  # the head may look smaller or larger than it is
+            looks = self._looks(image, trunk_region(proposal.xyc), proposal)
+            agreeing = [look for look in looks if _similarity(look, proposal) >= _AGREE]
         best = max((_similarity(look, proposal) for look in looks), default=0.0)
         visible = max((float(look.visibility.mean()) for look in looks), default=0.0)
-        if not believable(proposal, best, visible):
+        face = max((float(look.visibility[_FACE].mean()) for look in agreeing), default=0.0)
+        if not believable(proposal, best, visible, face if large is not None else 0.0):
             return None
         if not agreeing:
             return as_proposed(proposal)
@@ -158,12 +164,18 @@ class MovenetDetector:
 def region(xyc: Float[np.ndarray, "17 3"]) -> Roi:
     """The square in which the landmark network expects a person with these keypoints of COCO's.
 
-    Centred between the hips, turned with the trunk. Its side is 1.25 times the circle that holds the person: at least
-    4.1 trunks, so that unseen legs have their place, and what the farthest keypoint needs. Where no hip is seen, the
-    head says where they are: a close-up lies in the upper part of a square that is larger than the picture.
+    Where no hip is seen, the head says where they are: a close-up lies in the upper part of a square that is larger
+    than the picture.
     """
-    if (large := head_region(xyc)) is not None:
-        return large
+    return head_region(xyc) or trunk_region(xyc)
+
+
+def trunk_region(xyc: Float[np.ndarray, "17 3"]) -> Roi:
+    """The square about a person whose hips have a place, be it a guess.
+
+    Centred between the hips, turned with the trunk. Its side is 1.25 times the circle that holds the person: at least
+    4.1 trunks, so that unseen legs have their place, and what the farthest keypoint needs.
+    """
     point = dict(zip(_COCO, xyc, strict=True))
     hips, shoulders = (0.5 * (point[f"left_{part}"] + point[f"right_{part}"])[:2] for part in ("hip", "shoulder"))
     seen = xyc[xyc[:, 2] > 0.2, :2]
@@ -177,7 +189,7 @@ def region(xyc: Float[np.ndarray, "17 3"]) -> Roi:
 def _similarity(look: Landmarks, proposal: Proposal) -> float:
     """Of a look's landmarks within its region and the proposal."""
     seen = as_coco(np.concatenate([look.xy_px, look.presence[:, None]], 1))
-    return oks(seen, proposal.xyc, proposal.height_px)
+    return oks(seen, proposal.xyc, extent_px(proposal.xyc) or proposal.height_px)
 
 
 def _shown(proposal: Proposal, person: Keypoints2D) -> bool:

@@ -20,6 +20,8 @@ __all__ = ["distinct", "propose", "same_person", "squares"]
 _FAR_PX, _NEAR_PX = 256, 512
 """Longer side of the whole picture as the network sees it: at 256 the very large are found and those who stand close
 together, at 512 people from about a tenth of the picture's longer side."""
+_FARTHEST_PX, _SURELY = 128, 0.3
+"""Where no look shows somebody with this score, one from farther away may show a face that fills the picture."""
 _ALONE_PX = 320
 """Where the near look shows one person alone, surely and no taller than this, the far one is left out."""
 _LARGEST_PX2 = 600_000
@@ -43,7 +45,7 @@ _NEAREST_PX = 160
 def propose(
     network: Multipose, image: UInt8[np.ndarray, "H W 3"], *, quick: bool = False, threads: int = 1
 ) -> list[Proposal]:
-    """Everyone in a picture, each once, the surest first: whole at up to three scales, then where somebody may be whom
+    """Everyone in a picture, each once, the surest first: whole at up to four scales, then where somebody may be whom
     these did not show, then tiles about small people.
 
     `quick` looks at the whole picture at the smallest scale alone. So many `threads` prepare and run passes side by
@@ -63,6 +65,8 @@ def propose(
     found = [p for look in looks for p in look.people]
     if not _alone(looks[0].people):
         found += network.people(image, (0, 0, *size), _FAR_PX)
+        if all(p.score < _SURELY for p in found):
+            found += network.people(image, (0, 0, *size), _FARTHEST_PX)
     zoom, left = sides[-1] / max(size), _MAX_TILES
     for box, look in _closer(looks[-1], found, zoom, size, seen):
         found += [replace(_cut_short(p, box, size), hinted=True) for p in look.people]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bodyfit.detect.networks.multipose import Proposal
-from bodyfit.detect.search.closeup import close_up, connected
+from bodyfit.detect.search.closeup import UNSEEN, close_up, connected
 from bodyfit.detect.search.similarity import COCO_ROWS, as_coco, closeness
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.skeleton import layout_names, mirrored_rows
@@ -31,14 +31,18 @@ _SURE, _FAR, _NEAR = 0.3, 0.1, 0.5
 """Confidence of a proposal's point that can contradict; closeness (`similarity`) of points that lie apart, together."""
 
 
-def believable(proposal: Proposal, agreement: float, visible: float) -> bool:
+def believable(proposal: Proposal, agreement: float, visible: float, face: float = 0.0) -> bool:
     """Whether a proposal is a person and no ghost, by its score, what MediaPipe's landmarks make of it, and its size.
 
     `agreement` is the similarity of the two, 0 where the landmark network saw nobody; `visible` the landmarks' mean
     visibility. Bounds by the proposals of some 50 pictures (docs/detectors.md): people score 0.3 and more with few
     exceptions, things 0.2 and less with none, and a tripod of 48 px looks to both networks like a person. Whom only a
     closer look at a hint shows, both networks must see well: things that get so far are seen with 0.79 at most.
+    `face` is the mean visibility of a close-up's head: MoveNet gives faces in a crowd, and such as fill the picture,
+    0.1 and less, and both networks see nothing else as a face (none in 70 pictures and parts of pictures of things).
     """
+    if proposal.score >= 0.1 and agreement >= 0.5 and face >= 0.9:
+        return True
     height = proposal.height_px
     if proposal.hinted:
         return height >= 50 and agreement >= 0.6 and proposal.score >= (0.15 if visible >= 0.8 else 0.35)
@@ -64,14 +68,16 @@ def reconciled(person: Keypoints2D, proposal: Proposal, neighbours: Sequence[Pro
     sees it elsewhere is taken from the proposal; what hangs on it is dropped. One that merely lies elsewhere keeps a
     third of its confidence. Where the proposal has left and right the other way round all limbs keep half: either
     network may be wrong, and a fit that tries both orders should not be sure. Where the proposal sees nothing from the
-    hips down, what the landmarks say of it is a guess, which in a close-up lies within the picture and looks sure.
+    hips down, what the landmarks say of it is a guess, which in a close-up lies within the picture and looks sure; so
+    are elbows and hands that the proposal does not see either.
     """
     xyc = person.xyc.copy()
     lift = None if person.lift_m is None else person.lift_m.copy()
     if close_up(proposal.xyc):
-        xyc[_LOWER, 2] = 0
+        guesses = [*_LOWER, *_unconfirmed_arms(proposal)]
+        xyc[guesses, 2] = 0
         if lift is not None:
-            lift[_LOWER] = np.nan
+            lift[guesses] = np.nan
         person = replace(person, xyc=xyc.copy(), lift_m=lift)
     seen, height = as_coco(xyc), proposal.height_px
     close = closeness(seen, proposal.xyc, height)
@@ -93,6 +99,16 @@ def reconciled(person: Keypoints2D, proposal: Proposal, neighbours: Sequence[Pro
         else:
             xyc[rows, 2] /= 3
     return replace(person, xyc=xyc, lift_m=lift)
+
+
+def _unconfirmed_arms(proposal: Proposal) -> list[int]:
+    """The landmarks of elbows, and of wrists with their hands, that a proposal does not see."""
+    rows = []
+    for side in ("left", "right"):
+        elbow, wrist = (proposal.xyc[_COCO.index(f"{side}_{joint}"), 2] < UNSEEN for joint in ("elbow", "wrist"))
+        rows += [_LANDMARKS.index(f"{side}_elbow")] * elbow
+        rows += [_LANDMARKS.index(f"{side}_{part}") for part in _BEYOND["wrist"]] * wrist
+    return rows
 
 
 def _turned(seen: Float[np.ndarray, "17 3"], proposal: Proposal, height_px: float) -> bool:
