@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bodyfit.cli.support import common, finding, interrupt
-from bodyfit.cli.support.runs import failed, finish, folder_names, one_input, say_poor
+from bodyfit.cli.support.runs import failed, finish, folder_names, one_input, say_legs, say_poor
 from bodyfit.cli.support.wording import in_options
 from bodyfit.errors import ImageError
 
@@ -158,3 +158,4 @@ def _tell(entry: dict[str, Any], folder: Path) -> None:
     seconds = sum(entry["seconds"].values())
     common.say(f"{entry['input']}: {people}, off by {errors}, {seconds:.1f} s -> {folder}")
     say_poor(entry)
+    say_legs(entry)

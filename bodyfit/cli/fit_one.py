@@ -144,6 +144,7 @@ def _person(
         "person": index,
         "status": result.status[0].value,
         "reason": result.reason[0],
+        "legs_at_rest": bool(result.legs_at_rest[0]),
         "reprojection_error_px": error,
         "reprojection_error_percent": 100 * error / height if height > 0 else float("nan"),
         "box_px": box,

@@ -186,5 +186,8 @@ def _tell(entry: dict[str, Any], folder: Path) -> None:
         gaps = f", {filled} of them filled in" if filled else ""
         error = person["reprojection_error_px"]
         off = "" if error is None else f", off by {error:.1f} px"
-        common.say(f"  person {person['person']}: frames {person['first_frame']} to {person['last_frame']}{gaps}{off}")
+        resting = person["frames_legs_at_rest"]
+        legs = f", legs not visible in {resting} and at rest" if resting else ""
+        span = f"frames {person['first_frame']} to {person['last_frame']}"
+        common.say(f"  person {person['person']}: {span}{gaps}{off}{legs}")
     say_poor(entry)

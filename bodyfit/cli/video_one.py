@@ -145,6 +145,7 @@ def _person(track: Track, files: Sequence[str], folder: str) -> dict[str, Any]:
         "status": "poor" if track.poor else Counter(s for s in statuses.elements() if s != "poor").most_common(1)[0][0],
         "reason": track.reason if track.poor else None,
         "statuses": dict(statuses),
+        "frames_legs_at_rest": int(result.legs_at_rest.sum()),
         "first_frame": int(track.frames[0]),
         "last_frame": int(track.frames[-1]),
         "first_s": float(track.times_s[0]),

@@ -266,7 +266,7 @@ class Fitter:
             solved, last = self._with_parts(solved, evidence, last)
             joints_of = self.whole.joints
         if evidence.previous is None and not (legs := self.observer.shows_legs(joints)).all():
-            x, rows = self.observer.partial.at_rest(solved.x, legs), (~legs).nonzero()[:, 0]
+            x, rows = self.observer.partial.at_rest(solved.x, (~legs).to(solved.x)), (~legs).nonzero()[:, 0]
             cost = solved.cost.index_copy(0, rows, last.select(rows).normal(x[rows]).cost)
             solved = replace(solved, x=x, cost=cost)
         spreads = spread(last, solved.x, joints_of, self.config) if self.config.uncertainty else None

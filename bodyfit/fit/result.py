@@ -18,6 +18,7 @@ from bodyfit.fit.quality.sufficient import INVALID, LOST, Shortcomings
 from bodyfit.fit.variables import Variables
 from bodyfit.geometry.camera import Camera
 from bodyfit.runtime.pickling import ByValue
+from bodyfit.skeleton import SMPL
 
 __all__ = ["FitResult", "FitStatus", "FitTrace", "join", "model_of", "split", "statuses_of", "take"]
 
@@ -119,6 +120,16 @@ class FitResult(ByValue):
 
     def __len__(self) -> int:
         return len(self.status)
+
+    @property
+    def legs_at_rest(self) -> Bool[Tensor, "B"]:
+        """Whose legs no keypoint or measured point bears on: they are put at rest, and stand. False where that is not
+        told. In a clip, legs come to rest a moment after they were last visible."""
+        if self.observed_joints is None:
+            return torch.zeros(len(self), dtype=torch.bool)
+        legs = [i for i, name in enumerate(SMPL.names) if name.endswith(("_knee", "_ankle"))]
+        placed = torch.tensor([status.ok for status in self.status], device=self.observed_joints.device)
+        return placed & ~self.observed_joints[:, legs].any(1)
 
 
 def model_of(result: FitResult, source: str | Path | None = None, *, dtype: torch.dtype = torch.float32) -> BodyModel:

@@ -26,6 +26,7 @@ __all__ = [
     "one_input",
     "poor_words",
     "run_summary",
+    "say_legs",
     "say_poor",
     "timed",
 ]
@@ -87,6 +88,14 @@ def say_poor(entry: dict[str, Any]) -> None:
         if person["status"] == "poor":
             dropped = "" if person["files"] else ", not written"
             common.say(f"  person {person['person']}: poor{dropped}: {person['reason']}")
+
+
+def say_legs(entry: dict[str, Any]) -> None:
+    """A line on standard output that names the people of a picture whose legs are not visible."""
+    resting = [str(person["person"]) for person in entry["people"] if person["files"] and person["legs_at_rest"]]
+    if resting:
+        whose = "person " + resting[0] if len(resting) == 1 else "people " + ", ".join(resting)
+        common.say(f"  {whose}: legs not visible, put at rest")
 
 
 def emptied_folder(out: Path, name: str, ours: re.Pattern[str]) -> Path:

@@ -21,6 +21,7 @@ from bodyfit.fit.result import FitResult, FitStatus, statuses_of
 from bodyfit.fit.sequence.continuity import agreeing, between, unwrapped
 from bodyfit.fit.sequence.focal import Focal
 from bodyfit.fit.sequence.left_right import EXCHANGED, orders_of, reordered, steady_sides
+from bodyfit.fit.sequence.legs import resting_share, steadily_visible
 from bodyfit.fit.sequence.uncertainty import track_spread
 from bodyfit.fit.sequence.window import Window
 from bodyfit.geometry.camera import default_focal_px
@@ -144,6 +145,7 @@ class SequenceFitter:
         lacking = observer.shortcomings(known, said, present, observer.joints(known, present))
         # What lies in one place or beyond the picture tells of nobody; too little by itself may be enough in a clip.
         present = present & ~(lacking.found[IN_ONE_PLACE] | lacking.found[BEYOND])[:, None]
+        known, present, resting = self._without_guessed_legs(known, present, fps)
         found = _Found.nothing(known, lacking, self.frames.variables.size)
         as_given = known, present
         if self.config.swaps and known.rig is None:
@@ -151,7 +153,7 @@ class SequenceFitter:
         starts, spreads = self._starts(known, present, fps), None
         if starts is not None:
             x, z, rows = starts
-            window, z = self._solve(x, z, rows, known, present, fps, found)
+            window, z = self._solve(x, z, rows, known, present, fps, resting, found)
             if self.config.uncertainty:
                 spreads = self._spread(window, rows, z, found)
         points, joints = self.frames.outcome.points(found.x), observer.joints(*as_given)
@@ -210,6 +212,15 @@ class SequenceFitter:
         frames = sum(min(len(xyc), self.sequence.focal_frames) for xyc in tracks)
         return self.sequence.focal**2 * max(frames, 1)
 
+    def _without_guessed_legs(
+        self, known: CheckedEvidence, present: Bool[Tensor, "T K"], fps: float
+    ) -> tuple[CheckedEvidence, Bool[Tensor, "T K"], Float[Tensor, "T"]]:
+        """The evidence without what detectors guess of legs that are not visible, and how far legs rest in a frame."""
+        observer, there = self.frames.observer, shown_in(known, present) > 0
+        legs = steadily_visible(observer.partial.legs_in(known, present), there, fps)
+        known, present = observer.partial.without_guesses(known, present, legs)
+        return known, present, resting_share(observer.shows_legs(observer.joints(known, present)), there, fps)
+
     def _steadied(
         self, known: CheckedEvidence, present: Bool[Tensor, "T K"], fps: float
     ) -> tuple[CheckedEvidence, Bool[Tensor, "T K"], Int[Tensor, "T"]]:
@@ -260,10 +271,11 @@ class SequenceFitter:
         known: CheckedEvidence,
         present: Bool[Tensor, "T K"],
         fps: float,
+        resting: Float[Tensor, "T"],
         found: _Found,
     ) -> tuple[Window, Float[Tensor, "M"]]:
-        """The rows window by window, from the starts; what is found is put into `found`. The last window, and what
-        frames share.
+        """The rows window by window, from the starts; what is found is put into `found`, legs at rest by the share
+        `resting`. The last window, and what frames share.
 
         One window has everything free. For several, the shape is found first, on frames spread over the whole track
         whose motion does not matter, and each window goes on from the last two frames of the one before.
@@ -303,7 +315,8 @@ class SequenceFitter:
             )
             x[ahead], z, summary = window.solve(x[ahead], z)
             kept = slice(held, held + last - done)
-            found.put(rows[done:last], layout.join(x[done:last], z), window, kept, summary)
+            whole = self.frames.observer.partial.at_rest(layout.join(x[done:last], z), resting[rows[done:last]].to(x))
+            found.put(rows[done:last], whole, window, kept, summary)
             done = last
         root = layout["global_orient"]
         found.x[rows, root] = unwrapped(x[:, None, root])[:, 0]
