@@ -264,6 +264,26 @@ def test_who_has_no_body_is_left_out_and_what_is_missing_is_said(model, tmp_path
         Viewer(read_results(out), port=8765)
 
 
+def test_a_poor_body_is_striped_and_labelled(model, tmp_path):
+    out = tmp_path / "out"
+    write_picture(out, model, people=2)
+    fit = result_of(model, standing(model, torch.zeros(1, 10), torch.zeros(1, 69)))
+    bodyfit.save(replace(fit, status=(FitStatus.POOR,), reason=("why",)), out / "photo" / "person0.npz")
+    viewer = Viewer(read_results(out), port=8765)
+    try:
+        poor = next(i for i, edits in enumerate(viewer.edits) if edits.person.number == 0)
+        whole = len(model.faces)
+        assert [len(mesh.faces) == whole for mesh in viewer.meshes] == [i != poor for i in range(2)]
+        assert 0.4 * whole < len(viewer.meshes[poor].faces) < 0.6 * whole
+        assert list(viewer.labels) == [poor]
+        assert viewer.labels[poor].text == "person 0: poor"
+        assert viewer.labels[poor].position[1] == viewer.meshes[poor].vertices[:, 1].min()
+        viewer.shown[poor].value = False
+        assert not viewer.labels[poor].visible
+    finally:
+        viewer.stop()
+
+
 # ---------------------------------------------------------------- in the browser
 
 

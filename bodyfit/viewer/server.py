@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from bodyfit.app.results.bodies import Models, overall_status
 from bodyfit.app.results.find import Person
 from bodyfit.app.results.folder import Results, Scene
+from bodyfit.body.model import BodyModel
 from bodyfit.errors import ImageError, OptionError
 from bodyfit.fit.result import FitStatus
 from bodyfit.images.frame import IMAGE_SUFFIXES, read_image
@@ -36,6 +37,8 @@ _BETA_REACH = 4.0
 _EXPRESSION_REACH = 4.0
 """Standard deviations that may be added to a coefficient of the expression."""
 _TURN_REACH_DEG = 120.0
+_STRIPE_M = 0.05
+"""Width of the stripes of a poor body, and of the gaps between them."""
 _PICTURE_SIDE = 1600
 """Photographs are sent with at most so many pixels a side."""
 
@@ -64,7 +67,9 @@ class Viewer:
         self.edits: list[PersonEdits] = []
         """The people of the scene that is shown."""
         self.meshes: list[Any] = []
-        """Their meshes, handles of viser's."""
+        """Their meshes, handles of viser's; of a poor body stripes of it."""
+        self.labels: dict[int, Any] = {}
+        """What stands over the heads of poor bodies, by their place in `meshes`."""
         self._about: list[Backdrop] = []
         self._film: Film | None = None
         self._folders: list[Any] = []
@@ -87,7 +92,7 @@ class Viewer:
         with self._lock, self.server.atomic():
             self.playing = False
             self._close_film()
-            for handle in (*self.meshes, *self._about, *self._folders):
+            for handle in (*self.meshes, *self.labels.values(), *self._about, *self._folders):
                 handle.remove()
             self.scene = self.scenes[index]
             self.edits = [PersonEdits(person, self._models.of(person.result)) for person in self.scene.people]
@@ -97,11 +102,17 @@ class Viewer:
                 self.server.scene.add_mesh_simple(
                     f"/bodies/{i}",
                     edits.vertices(edits.row(self.frame) or 0).numpy(),
-                    edits.model.faces.numpy(),
+                    edits.model.faces.numpy() if _poor_reason(edits.person) is None else _striped(edits.model),
                     color=_bytes(person_color(edits.person.number)),
+                    side="double",
                 )
                 for i, edits in enumerate(self.edits)
             ]
+            self.labels = {
+                i: self.server.scene.add_label(f"/poor/{i}", f"person {edits.person.number}: poor")
+                for i, edits in enumerate(self.edits)
+                if _poor_reason(edits.person) is not None
+            }
             self._notes = [*self.scene.notes, *_poor_notes(self.scene)]
             camera = self.scene.people[0].result.camera.to_draw()
             self.backdrop = Backdrop(self.server.scene, self._reach(), camera, self._photograph())
@@ -119,11 +130,14 @@ class Viewer:
     def redraw(self) -> None:
         """Bring the meshes up to date with the frame and the edits."""
         with self._lock, self.server.atomic():
-            for edits, mesh in zip(self.edits, self.meshes, strict=True):
+            for i, (edits, mesh) in enumerate(zip(self.edits, self.meshes, strict=True)):
                 row = edits.row(self.frame)
                 mesh.visible = edits.visible and row is not None
                 if row is not None and edits.visible:
                     mesh.vertices = edits.vertices(row).numpy()
+                if i in self.labels:
+                    self.labels[i].visible = mesh.visible
+                    self.labels[i].position = mesh.vertices[mesh.vertices[:, 1].argmin()]
 
     def _close_film(self) -> None:
         if self._film is not None:
@@ -368,6 +382,12 @@ def _with_bodies(results: Results) -> list[Scene]:
     if not scenes:
         raise OptionError(f"{results.folder}: nobody in it has a body, every fit failed; fit other pictures")
     return scenes
+
+
+def _striped(model: BodyModel) -> Int[np.ndarray, "F 3"]:
+    """Every second slanted band of a body's faces."""
+    middle = model.v_template[model.faces].mean(1).numpy()
+    return model.faces.numpy()[np.floor((middle[:, 1] + 0.5 * middle[:, 0]) / _STRIPE_M) % 2 == 0]
 
 
 def _poor_notes(scene: Scene) -> list[str]:
