@@ -36,7 +36,7 @@ def resting_share(legs: Bool[Tensor, "T"], present: Bool[Tensor, "T"], fps: floa
         return torch.zeros(len(legs), device=legs.device)
     share = np.ones(len(visible))
     if visible.any():
-        away_s = distance_transform_edt(~visible) / fps
+        away_s = np.asarray(distance_transform_edt(~visible)) / fps
         share = np.clip((away_s - _KEPT_S) / (_SETTLED_S - _KEPT_S), 0, 1)
     rows = np.arange(len(share))
     return torch.from_numpy(np.interp(rows, rows[there], share[there])).to(legs.device)
