@@ -221,7 +221,7 @@ def test_a_step_by_loops_is_a_step_by_tensors(size, dtype, generator):
         at = problem.normal(x)
         at.hessian[5, 0, 0] = -1.0  # not positive definite
         steps, damping = torch.zeros(n, dtype=torch.int64), torch.full_like(at.cost, 1e-3)
-        return _State(x=x.clone(), at=at, damping=damping, done=torch.arange(n) == 7, iterations=steps)
+        return _State(x=x.clone(), at=at, damping=damping, finished=torch.arange(n) == 7, iterations=steps)
 
     states = start(), start()
     for _ in range(6):
@@ -235,8 +235,8 @@ def test_a_step_by_loops_is_a_step_by_tensors(size, dtype, generator):
     assert torch.equal(a.x[[3, 7]], x[[3, 7]])
     assert (a.at.cost < problem.normal(x).cost)[[0, 1, 2, 4, 6, 8]].all()
     if dtype == F64:
-        assert torch.equal(a.done, b_.done)
-        torch.testing.assert_close(a.damping[~a.done], b_.damping[~a.done])
+        assert torch.equal(a.finished, b_.finished)
+        torch.testing.assert_close(a.damping[~a.finished], b_.damping[~a.finished])
         assert torch.equal(a.iterations[np.arange(n) != 7], b_.iterations[np.arange(n) != 7])
 
 

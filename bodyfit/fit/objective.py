@@ -14,13 +14,11 @@ from bodyfit.body.points.posed import Points, PosedTree
 from bodyfit.body.pose_prior import PosePrior
 from bodyfit.errors import OptionError
 from bodyfit.fit.assembly import tensors
-from bodyfit.fit.assembly.compiled import Loops
+from bodyfit.fit.assembly.compiled import CompiledTerms, Loops
 from bodyfit.fit.assembly.tensors import Weighted
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals import RESIDUALS, Residual, VariableResidual
-from bodyfit.fit.residuals.capsules import CapsuleOverlap
-from bodyfit.fit.residuals.common.arrays import CompiledTerms
 from bodyfit.fit.residuals.mixture import MixturePrior
 from bodyfit.fit.residuals.stature import HeightTerm
 from bodyfit.fit.setup import Setup
@@ -160,17 +158,25 @@ class StageObjective:
 
     @cached_property
     def _arrays(self) -> CompiledTerms:
-        names = [n for n in CompiledTerms._fields if n != CapsuleOverlap.name or n in self.weights]
-        residuals = {name: self.terms.residual(name) for name in names}
-        weights = {name: weight for name, weight in self.weights.items() if self._has_loops(name)}
-        return self.terms.loops.terms(residuals, weights, self.seen, self.stage)
+        weights = {name: self.weights[name] for name in self._looped}
+        return self.terms.loops.terms(self.terms.residual, weights, self.seen, self.stage)
 
-    def _has_loops(self, name: str) -> bool:
-        return self.terms.residual(name).has_loops(self.terms.setup)
+    @cached_property
+    def _looped(self) -> list[str]:
+        """The residuals that go by the loops; of centred ones, of which these have room for one, the first."""
+        found, centred = [], False
+        for name in self.weights:
+            residual = self.terms.residual(name)
+            if residual.loop is None or not residual.has_loops(self.terms.setup):
+                continue
+            if residual.loop.place != "centred" or not centred:
+                found.append(name)
+            centred = centred or residual.loop.place == "centred"
+        return found
 
     @cached_property
     def _without_loops(self) -> list[Weighted]:
-        return self._weighted(name for name in self.weights if not self._has_loops(name))
+        return self._weighted(name for name in self.weights if name not in self._looped)
 
     def _weighted(self, names: Iterable[str]) -> list[Weighted]:
         return [Weighted(self.terms.residual(name), self.weights[name]) for name in names]

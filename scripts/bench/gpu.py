@@ -101,7 +101,7 @@ def operations(fitter: Fitter, xyc: torch.Tensor, device: torch.device) -> list[
         problem, x = ByTensors(StageObjective(fitter.terms, stage, seen)), starts[:, 0]
         at = problem.normal(x)
         none = torch.zeros(len(x), dtype=torch.int64, device=device)
-        state = _State(x=x, at=at, damping=torch.full_like(at.cost, 1e-3), done=none > 0, iterations=none)
+        state = _State(x=x, at=at, damping=torch.full_like(at.cost, 1e-3), finished=none > 0, iterations=none)
         if device.type == "cuda":
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
                 _step_by_tensors(problem, state, stage.lm)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,16 +15,27 @@ from torch import Tensor
 from bodyfit.body.points.tables import TreeTables
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.capsules import CapsuleOverlap
-from bodyfit.fit.residuals.common.arrays import CompiledTerms
+from bodyfit.fit.residuals import RESIDUALS, Residual, VariableResidual
 from bodyfit.fit.setup import Setup
 from bodyfit.runtime.parallel import run
 from bodyfit.solve import Normal
 
-__all__ = ["Loops"]
+__all__ = ["CompiledTerms", "Loops"]
 
 _GRAIN = 4
 """So many people are worth a thread."""
+
+
+class CompiledTerms(NamedTuple):
+    """Records of the residuals that have a loop, by where they act (`residuals.base.Loop`). A tuple with names: numba
+    takes it as it is."""
+
+    keypoints: tuple[Any, ...]
+    points3d: tuple[Any, ...]
+    centred: tuple[Any, ...]
+    variables: tuple[tuple[int, int, Any], ...]
+    """First column, columns and record."""
+    own_points: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -41,16 +52,26 @@ class Loops:
         return here and same and kind in (torch.float32, torch.float64) and not torch.is_grad_enabled()
 
     def terms(
-        self, residuals: Mapping[str, Any], weights: Mapping[str, float], seen: Observations, stage: StageConfig
+        self,
+        residual: Callable[[str], Residual],
+        weights: Mapping[str, float],
+        seen: Observations,
+        stage: StageConfig,
     ) -> CompiledTerms:
-        """What the compiled residuals read, weighed; those without a weight are left out."""
-        made = {}
-        for name in CompiledTerms._fields:
-            if name not in weights and name == CapsuleOverlap.name:
-                made[name] = CapsuleOverlap.none(self.setup)
-            else:
-                made[name] = residuals[name].arrays(seen, stage, float(weights.get(name, 0.0)))
-        return CompiledTerms(**made)
+        """The records of all residuals that have a loop, weighed: always as many, whatever is seen, so that one loop is
+        compiled. `residual` makes those that are asked for by name."""
+        places: dict[str, list[Any]] = {place: [] for place in CompiledTerms._fields}
+        for name, kind in RESIDUALS.items():
+            if kind.loop is None:
+                continue
+            weight = float(weights.get(name, 0.0))
+            record = None if weight > 0 else kind.blank(self.setup)
+            record = residual(name).arrays(seen, stage, weight) if record is None else record
+            if issubclass(kind, VariableResidual):
+                columns = self.setup.layout[kind.blocks[0]]
+                record = columns.start, columns.stop - columns.start, record
+            places[kind.loop.place.replace(" ", "_")].append(record)
+        return CompiledTerms(*(tuple(records) for records in places.values()))
 
     def normal(self, x: Float[Tensor, "B D"], terms: CompiledTerms) -> Normal:
         """Cost, J^T r and J^T J at x."""
@@ -61,11 +82,8 @@ class Loops:
         cost, gradient = np.empty(batch, numbers), np.empty((batch, size), numbers)
         hessian = np.empty((batch, size, size), numbers)
         lists = setup.points.tables, setup.points3d.tables, setup.points3d is setup.points
-        where = setup.layout["body_pose"].start
-        run(
-            normal, batch, x.contiguous().numpy(), self._tree, where, *lists, terms, cost, gradient, hessian,
-            grain=_GRAIN
-        )  # fmt: skip
+        x_of = x.contiguous().numpy()
+        run(normal, batch, x_of, self._tree, *lists, terms, cost, gradient, hessian, grain=_GRAIN)
         return Normal(torch.from_numpy(cost), torch.from_numpy(gradient), torch.from_numpy(hessian))
 
     @cached_property

@@ -1,6 +1,6 @@
 """The normal equations on the CPU, one person at a time: cost, J^T r and J^T J in one pass, compiled by numba.
 
-It knows no residual: `residuals/common/compiled.py` lists them. What looks at a list of points comes down to a force
+It knows no residual: `kernels.py` calls those that declare a loop. What looks at a list of points comes down to a force
 on each point and a stiffness (3 x 3) of it; what is left is J_k^T force and J_k^T stiffness J_k, rows of which are zero
 for joints that do not move the point. Imported where it is used, because numba takes a while to load.
 """
@@ -10,13 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from bodyfit.body.points.loops import place, point_rows, pose, tree_room, wide
-from bodyfit.fit.residuals.common.compiled import (
-    centred_on_keypoints,
-    on_keypoints,
-    on_measured,
-    on_pairs,
-    on_variables,
-)
+from bodyfit.fit.assembly.kernels import any_weight, centred_on_points, on_own_points, on_points, on_variables
 from bodyfit.runtime.compiled import inline, loose
 
 __all__ = ["normal"]
@@ -107,13 +101,12 @@ def _centre(shared, gram, drag, t, H, g):
 
 @loose
 def normal(
-    first, stop, x, tree, body_pose, points, measured, one_list, terms, cost, gradient, hessian
+    first, stop, x, tree, points, measured, one_list, terms, cost, gradient, hessian
 ):  # fmt: skip
     """Cost (B,), J^T r (B, D) and J^T J (B, D, D) of people first to stop - 1 at x (B, D).
 
-    `tree`: the kinematic tree and where its variables stand (`TreeTables`); `body_pose`: the first column of the body's
-    angles; `points`, `measured`: the layouts' points (`PointTables`), `one_list` whether they are the same; `terms`:
-    what was seen and weighs how much (`CompiledTerms`).
+    `tree`: the kinematic tree and where its variables stand (`TreeTables`); `points`, `measured`: the layouts' points
+    (`PointTables`), `one_list` whether they are the same; `terms`: what was seen and weighs how much (`CompiledTerms`).
     """
     size = x.shape[1]
     n_j, n_s, width = len(tree.bones), tree.bones_shape.shape[2], wide(size)
@@ -124,7 +117,8 @@ def normal(
     own = np.empty((n_k, 3)), np.empty((n_k, 6))
     pieces2, positions2 = np.empty((len(measured.bone), 3)), np.empty((n_p, 3))
     force2, stiffness2 = np.zeros((n_p, 3)), np.zeros((n_p, 6))
-    centred = np.zeros((n_k if len(terms.lift.target_m) else 0, 10))
+    centred = np.zeros((n_k if any_weight(terms.centred) else 0, 10))
+    other_list = not one_list and any_weight(terms.points3d)
     gram, drag, transl = np.empty((4, 4)), np.empty(4), np.empty(3)
     lever, t = np.zeros((n_j, 4)), np.empty(4, x.dtype)
     rows, shared = np.zeros((3, width), x.dtype), np.empty((8, width), x.dtype)
@@ -139,18 +133,20 @@ def normal(
         place(x, b, tree, points, posed, pieces, positions)
         own[0][:] = 0
         own[1][:] = 0
-        total = on_keypoints(b, positions, transl, terms, one_list, own[0], own[1])
+        total = on_points(b, positions, transl, terms.keypoints, own[0], own[1])
+        if one_list:
+            total += on_points(b, positions, transl, terms.points3d, own[0], own[1])
         _copy(own, force, stiffness)
         if len(centred):
-            total += centred_on_keypoints(b, positions, terms, force, stiffness, centred, gram, drag)
+            total += centred_on_points(b, positions, terms.centred, force, stiffness, centred, gram, drag)
         _stamp(points, tree, posed, pieces, own, force, stiffness, centred, shared, lever, rows, t, H, g)
         if len(centred):
             _centre(shared, gram, drag, t, H, g)
-        if len(terms.points.target_m) and not one_list:
+        if other_list:
             place(x, b, tree, measured, posed, pieces2, positions2)
             force2[:] = 0
             stiffness2[:] = 0
-            total += on_measured(b, positions2, transl, terms, force2, stiffness2)
+            total += on_points(b, positions2, transl, terms.points3d, force2, stiffness2)
             _stamp(
                 measured,
                 tree,
@@ -167,8 +163,8 @@ def normal(
                 H,
                 g,
             )
-        total += on_variables(x, b, body_pose, tree.betas, n_s, terms, room, t, H, g)
-        total += on_pairs(x, b, terms, tree, posed, lever, rows, room, t, H, g)
+        total += on_variables(x, b, terms.variables, room, t, H, g)
+        total += on_own_points(x, b, terms.own_points, tree, posed, lever, rows, room, t, H, g)
         cost[b] = total
         for a in range(size):
             gradient[b, a] = g[a]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,7 @@ from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.setup import Setup
 
-__all__ = ["BlockTerm", "PointResidual", "PointTerm", "Quadratic", "Residual", "VariableResidual", "Vector"]
+__all__ = ["BlockTerm", "Loop", "PointResidual", "PointTerm", "Quadratic", "Residual", "VariableResidual", "Vector"]
 
 Group = Literal["seen", "pose", "shape", "motion", "contact"]
 
@@ -95,6 +95,30 @@ class Vector:
     """Of a residual on variables."""
 
 
+@dataclass(frozen=True)
+class Loop:
+    """A residual's version for the loops of a CPU: one person's cost; adds to what the assembly solves by.
+
+    Columns of people are `x` (B, D), the person's row `b`; H is a lower triangle (D, D), g half the gradient (D,).
+    Stiffnesses are rows of xx, xy, xz, yy, yz, zz. `arrays` is what `Residual.arrays` gives.
+    """
+
+    place: Literal["keypoints", "points3d", "centred", "variables", "own points"]
+    """What it acts on, which says the kernel's arguments:
+
+    - the points of the keypoint layout, or of the measured layout: (b, positions (K, 3), transl (3,), arrays,
+      force (K, 3), stiffness (K, 6));
+    - the layout's points whatever the translation: (b, positions, arrays, force, stiffness, centred (K, 10),
+      gram (4, 4), drag (4,)), see `loops/lift.py`; one such residual at a time, others are added by tensors;
+    - the columns of its first block: (x, b, first column, columns, arrays, room (D,), t (4,), H, g);
+    - points of its own: (x, b, arrays, tree, posed, lever, rows, room, t, H, g), see `loops/capsules.py`.
+    """
+    kernel: str
+    """module:function, compiled by `runtime.compiled.loose`; imported when loops first run, as numba takes a while."""
+    arrays: type[tuple]
+    """The `NamedTuple`, of this residual alone, of what the kernel reads; it has the weight as `weight`."""
+
+
 class Residual(ABC):
     """One term of the objective. A subclass is registered by `register` and weighs what a stage says under its name."""
 
@@ -108,8 +132,8 @@ class Residual(ABC):
     """What it weighs where a stage does not say; squared in the objective. 0 leaves it out."""
     variance: ClassVar[float] = 1.0
     """Of groups "pose" and "shape": the expected square of the unweighted residual, of which cost is the square."""
-    compiled: ClassVar[bool] = False
-    """Whether `residuals/common/compiled.py` has it for the loops of a CPU."""
+    loop: ClassVar[Loop | None] = None
+    """Its version for the loops of a CPU; without one it is added by tensor operations."""
 
     @classmethod
     @abstractmethod
@@ -118,7 +142,16 @@ class Residual(ABC):
 
     def has_loops(self, setup: Setup) -> bool:
         """Whether the loops of a CPU have it for this setup."""
-        return self.compiled
+        return self.loop is not None
+
+    @classmethod
+    def blank(cls, setup: Setup) -> Any:
+        """Arrays of weight 0 for the loops, where making the residual takes long; None for those of `arrays`."""
+        return None
+
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Any:
+        """What the loop reads, a `Loop.arrays`; of weight 0 it is asked for without the evidence, too."""
+        raise NotImplementedError(f"{self.name} has no loop")
 
     def applies(self, seen: Observations) -> bool:
         """Whether the evidence that it needs is there."""

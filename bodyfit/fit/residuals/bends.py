@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.base import Quadratic, VariableResidual, Vector
+from bodyfit.fit.residuals.base import Loop, Quadratic, VariableResidual, Vector
 from bodyfit.fit.setup import Setup
 from bodyfit.skeleton import SMPL
 
@@ -37,7 +37,8 @@ class AnglePrior(VariableResidual):
     """Residuals 10 exp(s theta) at elbows and knees, which grow fast where the limb bends backwards (Bogo et al. 2016,
     E_a)."""
 
-    name, group, compiled, blocks = "angle", "contact", True, ("body_pose",)
+    name, group, blocks = "angle", "contact", ("body_pose",)
+    loop = Loop("variables", "bodyfit.fit.residuals.loops.angles:bend", Arrays)
 
     def __init__(self, *, dtype: torch.dtype, device: torch.device) -> None:
         columns = [3 * (SMPL.index(joint) - 1) + axis for joint, axis, _ in _BENDS]  # body_pose leaves the root out

@@ -18,7 +18,7 @@ from bodyfit.body.points.posed import Points
 from bodyfit.body.points.tables import PointTables
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.base import PointTerm, Vector
+from bodyfit.fit.residuals.base import Loop, PointTerm, Vector
 from bodyfit.fit.residuals.common.overlap import Overlap
 
 __all__ = ["CapsuleOverlap"]
@@ -63,7 +63,8 @@ class CapsuleOverlap(Overlap):
     real people, who press flesh on flesh, more to clear a mesh.
     """
 
-    name, compiled = "interpenetration", True
+    name = "interpenetration"
+    loop = Loop("own points", "bodyfit.fit.residuals.loops.capsules:overlap", Arrays)
 
     def __init__(self, model: BodyModel, *, cover: float = 1.0, curvature_pairs: int = 8) -> None:
         capsules = Capsules.of(model)
@@ -150,8 +151,8 @@ class CapsuleOverlap(Overlap):
             curved=self.curvature_pairs,
         )
 
-    @staticmethod
-    def none(setup: Setup) -> Arrays:
+    @classmethod
+    def blank(cls, setup: Setup) -> Arrays:
         """For loops where the term weighs nothing: making capsules costs as much as a fit of one person."""
         none, few = np.zeros(0, np.int64), np.zeros(0, str(setup.model.dtype).removeprefix("torch."))
         n_s = setup.model.num_betas

@@ -14,7 +14,7 @@ from torch import Tensor
 from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.base import PointResidual, PointTerm, Vector
+from bodyfit.fit.residuals.base import Loop, PointResidual, PointTerm, Vector
 from bodyfit.fit.residuals.common.robust import geman_mcclure, saturated
 from bodyfit.fit.setup import Setup
 
@@ -97,7 +97,8 @@ class Arrays(NamedTuple):
 class Lift(PointResidual):
     """Distances to the lift after both are centred and the lift is given the body's size."""
 
-    name, group, compiled, centred = "lift", "seen", True, True
+    name, group, centred = "lift", "seen", True
+    loop = Loop("centred", "bodyfit.fit.residuals.loops.lift:lift", Arrays)
 
     @classmethod
     def of(cls, setup: Setup) -> Lift:

@@ -14,7 +14,7 @@ from torch import Tensor
 from bodyfit.body.pose_prior import PosePrior
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.base import Quadratic, VariableResidual, Vector
+from bodyfit.fit.residuals.base import Loop, Quadratic, VariableResidual, Vector
 from bodyfit.fit.setup import Setup
 
 __all__ = ["LimitPrior"]
@@ -31,7 +31,8 @@ class Arrays(NamedTuple):
 class LimitPrior(VariableResidual):
     """Residuals of the angles beyond the joint limits, in radians."""
 
-    name, group, compiled, blocks = "limits", "contact", True, ("body_pose",)
+    name, group, blocks = "limits", "contact", ("body_pose",)
+    loop = Loop("variables", "bodyfit.fit.residuals.loops.angles:limit", Arrays)
 
     def __init__(self, prior: PosePrior, *, dtype: torch.dtype, device: torch.device) -> None:
         self.lower = torch.as_tensor(prior.limits_lower, dtype=dtype, device=device)

@@ -13,7 +13,7 @@ from torch import Tensor
 from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.base import PointResidual, PointTerm, Vector
+from bodyfit.fit.residuals.base import Loop, PointResidual, PointTerm, Vector
 from bodyfit.fit.residuals.common.robust import geman_mcclure
 from bodyfit.fit.setup import Setup
 
@@ -43,7 +43,8 @@ class Arrays(NamedTuple):
 class MeasuredPoints(PointResidual):
     """Distances to measured points."""
 
-    name, group, weight, compiled = "points", "seen", 1.0, True
+    name, group, weight = "points", "seen", 1.0
+    loop = Loop("points3d", "bodyfit.fit.residuals.loops.measured:measure", Arrays)
 
     @classmethod
     def of(cls, setup: Setup) -> MeasuredPoints:

@@ -16,7 +16,7 @@ from bodyfit.body.hand_prior import HandPrior
 from bodyfit.body.pose_prior import PosePrior
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.base import Quadratic, VariableResidual, Vector
+from bodyfit.fit.residuals.base import Loop, Quadratic, VariableResidual, Vector
 from bodyfit.fit.setup import Setup
 
 __all__ = ["MixturePrior"]
@@ -40,7 +40,8 @@ class MixturePrior(VariableResidual):
     would leave steps of 1.
     """
 
-    name, group, compiled, blocks = "pose", "pose", True, ("body_pose",)
+    name, group, blocks = "pose", "pose", ("body_pose",)
+    loop = Loop("variables", "bodyfit.fit.residuals.loops.mixture:mixture", Arrays)
     variance = 0.5  # its cost is half a Mahalanobis distance
 
     def __init__(self, prior: PosePrior | HandPrior, *, dtype: torch.dtype, device: torch.device) -> None:

@@ -16,8 +16,7 @@ from bodyfit.errors import OptionError
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.evidence import Rig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.base import BlockTerm, PointResidual, PointTerm, Vector
-from bodyfit.fit.residuals.common.robust import geman_mcclure, saturated
+from bodyfit.fit.residuals.base import BlockTerm, Loop, PointResidual, PointTerm, Vector
 from bodyfit.fit.residuals.focal import FOCAL
 from bodyfit.fit.setup import Setup
 
@@ -96,7 +95,8 @@ class Arrays(NamedTuple):
 class Reprojection(PointResidual):
     """Robust distances in the picture of each camera, in centimetres at the person."""
 
-    name, group, weight, compiled = "reprojection", "seen", 1.0, True
+    name, group, weight = "reprojection", "seen", 1.0
+    loop = Loop("keypoints", "bodyfit.fit.residuals.loops.reprojection:reproject", Arrays)
 
     @classmethod
     def of(cls, setup: Setup) -> Reprojection:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.base import Quadratic, VariableResidual, Vector
+from bodyfit.fit.residuals.base import Loop, Quadratic, VariableResidual, Vector
 from bodyfit.fit.setup import Setup
 
 __all__ = ["ShapePrior"]
@@ -25,7 +25,8 @@ class Arrays(NamedTuple):
 class ShapePrior(VariableResidual):
     """The betas as residuals."""
 
-    name, group, compiled, blocks = "shape", "shape", True, ("betas",)
+    name, group, blocks = "shape", "shape", ("betas",)
+    loop = Loop("variables", "bodyfit.fit.residuals.loops.angles:shape", Arrays)
 
     @classmethod
     def of(cls, setup: Setup) -> ShapePrior:

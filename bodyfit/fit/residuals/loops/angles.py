@@ -13,7 +13,7 @@ __all__ = ["bend", "limit", "shape"]
 
 
 @loose
-def bend(x, b, pose, bends, H, g):
+def bend(x, b, pose, size, bends, room, t, H, g):
     """Elbows and knees that bend backwards."""
     cost, w2 = 0.0, bends.weight * bends.weight
     for n in range(len(bends.column)):
@@ -26,7 +26,7 @@ def bend(x, b, pose, bends, H, g):
 
 
 @loose
-def limit(x, b, pose, limits, H, g):
+def limit(x, b, pose, size, limits, room, t, H, g):
     """Angles beyond their limits."""
     cost, w2 = 0.0, limits.weight * limits.weight
     for p in range(len(limits.lower)):
@@ -40,7 +40,7 @@ def limit(x, b, pose, limits, H, g):
 
 
 @loose
-def shape(x, b, betas, size, prior, H, g):
+def shape(x, b, betas, size, prior, room, t, H, g):
     """The betas' prior."""
     cost, w2 = 0.0, prior.weight * prior.weight
     for s in range(betas, betas + size):

@@ -12,7 +12,7 @@ __all__ = ["mixture"]
 
 
 @loose
-def mixture(x, b, pose, prior, white, d, H, g):
+def mixture(x, b, pose, size, prior, white, d, H, g):
     """The component of the pose prior that is lowest, for angles from column `pose` on: adds to H, its lower triangle,
     and g; returns its part of the objective."""
     means, root, precision = prior.means, prior.root, prior.precision
