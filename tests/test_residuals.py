@@ -75,6 +75,8 @@ def felt(residual: Residual, layout: Variables) -> torch.Tensor:
 def test_the_gradient_is_that_of_the_cost(name, blocks, model, generator):
     if name == "focal" and not blocks:
         pytest.skip("the focal length is no variable here")
+    if name == "mass":
+        pytest.skip("the tiny body has no volume; test_evidence.py takes differences on the shipped one")
     terms = terms_of(model).with_blocks(*blocks)
     objective, layout = alone(name, terms, generator), terms.layout
     x = bent(layout.pack(Variables.of(model).unpack(some_x(model, generator))), layout)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bodyfit.geometry.rotation import hat
+from bodyfit.geometry.rotation import hat, unit
 
 __all__ = ["pose_features", "pose_features_derivative"]
 
@@ -19,7 +19,7 @@ def pose_features(rotvecs: Float[Tensor, "B M 3"], R: Float[Tensor, "B M 3 3"], 
     minus the identity's (Osman et al. 2020, STAR).
     """
     if columns == 9:
-        return (R - torch.eye(3, dtype=R.dtype, device=R.device)).flatten(2)
+        return (R - unit(3, R.dtype, R.device)).flatten(2)
     return roma.rotvec_to_unitquat(rotvecs) - R.new_tensor([0.0, 0.0, 0.0, 1.0])
 
 

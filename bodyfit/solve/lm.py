@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -165,6 +166,18 @@ def _step_by_loops(problem: Problem, state: _State, config: LMConfig) -> None:
     run(judge, len(x), *new, predicted, *rules, float(config.damping_max), *arrays, grain=16 * _GRAIN)
 
 
+@lru_cache(maxsize=16)
+def _damping_factors(down: float, up: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Bounds of the ratio of a step's reduction to the predicted one, and the damping's factor between them; the ratio
+    of a refused step is taken for -1."""
+    with torch.inference_mode(False):
+        bounds, factors = (
+            torch.tensor([-0.5, 0.25, 0.75], dtype=dtype),
+            torch.tensor([up, up**0.5, 1.0, down], dtype=dtype),
+        )
+        return bounds.to(device), factors.to(device)
+
+
 def _step_by_tensors(problem: Problem, state: _State, config: LMConfig, eliminate: Sequence[slice] = ()) -> None:
     """Step by tensor operations on any device, without waiting for it."""
     cost, gradient, hessian = state.at.cost, state.at.gradient, state.at.hessian
@@ -180,11 +193,11 @@ def _step_by_tensors(problem: Problem, state: _State, config: LMConfig, eliminat
         descent, definite = torch.cholesky_solve(gradient[..., None], factor)[..., 0], info == 0
     predicted = (descent * torch.addcmul(gradient, damping, descent)).sum(1)  # reduction by the quadratic model
     # A NaN step has a NaN prediction.
-    usable = definite & torch.isfinite(predicted) & ~state.finished
+    usable = definite & (predicted.abs() < torch.inf) & ~state.finished
     trial_x = torch.where(usable[:, None], state.x - descent, state.x)
     trial = problem.normal(trial_x)
     reduction = cost - trial.cost
-    better = usable & (reduction > 0) & torch.isfinite(trial.cost)
+    better = usable & (reduction > 0) & (reduction < torch.inf)
     keep = better[:, None]
     state.at = Normal(
         torch.where(better, trial.cost, cost),
@@ -193,8 +206,8 @@ def _step_by_tensors(problem: Problem, state: _State, config: LMConfig, eliminat
     )
     state.x = torch.where(keep, trial_x, state.x)
     state.iterations += ~state.finished
-    down, up = config.damping_down, config.damping_up
-    by_ratio = torch.where(reduction > 0.75 * predicted, down, torch.where(reduction > 0.25 * predicted, 1.0, up**0.5))
-    state.damping = (state.damping * torch.where(better, by_ratio, up)).clamp(1e-9, 10 * config.damping_max)
+    bounds, factors = _damping_factors(config.damping_down, config.damping_up, cost.dtype, cost.device)
+    ratio = torch.bucketize((reduction / predicted).masked_fill(~better, -1.0), bounds)
+    state.damping = (state.damping * factors[ratio]).clamp(1e-9, 10 * config.damping_max)
     converged = better & (reduction < config.cost_tolerance * cost.abs().clamp_min(1e-12))
     state.finished = state.finished | converged | (state.damping > config.damping_max)

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from bodyfit.body.features import pose_features, pose_features_derivative
 from bodyfit.body.model import BodyModel
 from bodyfit.body.points.tables import PointTables
 from bodyfit.errors import OptionError
-from bodyfit.geometry.rotation import exp_and_left_jacobian, so3_exp
+from bodyfit.geometry.rotation import exp_and_left_jacobian, so3_exp, unit
 
 __all__ = ["Points", "PosedPoints", "PosedTree", "VertexSum", "pose_tree"]
 
@@ -92,6 +93,26 @@ def _chain(parents: tuple[int, ...], device: torch.device) -> _Chain:
     return _Chain(up[:end].to(device), tuple(with_end))
 
 
+_KEPT = 8
+"""Bone vectors of so many tensors are kept for a model."""
+_BONES: WeakKeyDictionary[BodyModel, dict[tuple, Float[Tensor, "J 3 S1"]]] = WeakKeyDictionary()
+
+
+def _bones(model: BodyModel, joints: int, coefficients: int) -> Float[Tensor, "J 3 S1"]:
+    """Bone vectors at rest from the parent, of the mean shape and by each coefficient; the root's is its position. Made
+    once for a model, unless its tensors are others."""
+    template, directions = model.joints_template[:joints], model.joints_shapedirs[:joints, :, :coefficients]
+    key = (joints, coefficients, template.data_ptr(), template._version, directions.data_ptr(), directions._version)
+    made = _BONES.setdefault(model, {})
+    if len(made) > _KEPT:
+        made.clear()
+    if key not in made:
+        rest = torch.cat([template[..., None], directions], 2)
+        parents = _chain(model.parents[:joints], rest.device).parent  # the root's is one past the last, 0
+        made[key] = rest - torch.cat([rest, torch.zeros_like(rest[:1])])[parents]
+    return made[key]
+
+
 def pose_tree(model: BodyModel, betas: Float[Tensor, "B S"], rotvecs: Float[Tensor, "B J 3"]) -> PosedTree:
     """Forward kinematics of the first J joints with what derivatives need; `rotvecs` has the root first. `betas` may
     go on with the expression.
@@ -101,12 +122,10 @@ def pose_tree(model: BodyModel, betas: Float[Tensor, "B S"], rotvecs: Float[Tens
     """
     n, n_betas = rotvecs.shape[1], betas.shape[1]
     chain = _chain(model.parents[:n], betas.device)
+    bones = _bones(model, n, n_betas)
     R_local, left = exp_and_left_jacobian(rotvecs)
-    # Bone vectors from the parent; the root's is its position. One more row, 0 at the end, has the root's parent.
-    rest = torch.cat([model.joints_template[:n, :, None], model.joints_shapedirs[:n, :, :n_betas]], 2)
-    bones = rest - torch.cat([rest, torch.zeros_like(rest[:1])])[chain.parent]
     offset = bones[..., 0] + (bones[..., 1:] @ betas.T).permute(2, 0, 1)
-    world = torch.eye(4, dtype=betas.dtype, device=betas.device).repeat(len(betas), n + 1, 1, 1)
+    world = unit(4, betas.dtype, betas.device).repeat(len(betas), n + 1, 1, 1)
     world[:, :n, :3, :3] = R_local
     world[:, :n, :3, 3] = offset
     for jump in chain.jumps:
@@ -258,9 +277,7 @@ class PosedPoints:
         """d position / d axis-angle of the joints, root first: the cross product axis x lever."""
         p, n_b = self.points, len(self.tree.joints)
         n_j = len(p.joints)
-        x, y, z = self.levers()[..., None].unbind(1)  # (B, N, 1)
-        a, b, c = self.tree.axes[:, p.pair_joint].unbind(-2)  # (B, N, 3)
-        by_pair = torch.stack([b * z - c * y, c * x - a * z, a * y - b * x], 2)
+        by_pair = torch.linalg.cross(self.tree.axes[:, p.pair_joint], self.levers().mT[..., None], dim=2)
         if p.has_response:  # the pieces of a pair that feel the joint add up
             by_pair = by_pair.index_add(1, p.response_pair, self.response_dpose())
         flat = by_pair.new_zeros(n_b, len(p) * 9 * n_j).index_copy(1, p.pair_place, by_pair.flatten(1))

@@ -49,7 +49,8 @@ class MassTerm(VariableResidual):
         K = _determinants(corners, faces) * BODY_DENSITY / 6
         K = (K + K.transpose(1, 2, 0) + K.transpose(2, 0, 1)) / 3
         K = (K + K.transpose(0, 2, 1)) / 2
-        self.coefficients = torch.from_numpy(K * np.sign(K[0, 0, 0])).to(model.v_template)
+        outward = -1.0 if K[0, 0, 0] < 0 else 1.0
+        self.coefficients = torch.from_numpy(outward * K).to(model.v_template)
 
     @classmethod
     def of(cls, setup: Setup) -> MassTerm:

@@ -54,7 +54,7 @@ class MixturePrior(VariableResidual):
             return torch.as_tensor(array, dtype=dtype, device=device).contiguous()
 
         self.means = tensor(prior.means)
-        self.precision = tensor(precision)
+        self.precision, self.half_precision = tensor(precision), tensor(0.5 * precision)
         self.root = tensor(np.concatenate(list(root), 1))  # (69, M 69)
         self.root_mean = tensor(np.concatenate([r.T @ mu for r, mu in zip(root, prior.means, strict=True)]))
         self.constant = tensor(constant - constant.min())
@@ -66,8 +66,8 @@ class MixturePrior(VariableResidual):
 
     def component_costs(self, pose: Float[Tensor, "B N"]) -> Float[Tensor, "B M"]:
         """The bracket for each component, unweighted."""
-        white = pose @ self.root - self.root_mean
-        return 0.5 * white.unflatten(1, (len(self.means), -1)).square().sum(2) + self.constant
+        white = torch.addmm(self.root_mean, pose, self.root, beta=-1)
+        return torch.add(self.constant, white.unflatten(1, (len(self.means), -1)).square().sum(2), alpha=0.5)
 
     def __call__(self, pose: Float[Tensor, "B N"], tail: float = math.inf) -> Quadratic:
         """Cost, gradient and Hessian of the component that is lowest at `pose`.
@@ -77,7 +77,7 @@ class MixturePrior(VariableResidual):
         """
         cost, k = self.component_costs(pose).min(1)
         relative = cost / tail
-        precision = self.precision[k] * (0.5 / (1 + relative))[:, None, None]
+        precision = self.half_precision[k] * (1 + relative).reciprocal()[:, None, None]
         gradient = (precision @ (pose - self.means[k])[..., None])[..., 0]
         return Quadratic(cost if math.isinf(tail) else tail * relative.log1p(), gradient, precision)
 

@@ -19,6 +19,7 @@ from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import BlockTerm, Loop, PointResidual, PointTerm, Vector
 from bodyfit.fit.residuals.focal import FOCAL
 from bodyfit.fit.setup import Setup
+from bodyfit.geometry.rotation import unit
 
 __all__ = ["NEAR_M", "Reprojection", "in_views", "projected", "reprojected"]
 
@@ -34,8 +35,8 @@ def projected(points_cam_m: Float[Tensor, "*B 3"]) -> tuple[Float[Tensor, "*B 2"
 
 def _slopes(uv: Float[Tensor, "*B 2"], by_unit: Float[Tensor, "*B 1"]) -> Float[Tensor, "*B 2 3"]:
     """Derivative of uv by the point, times z and the unit's size over z."""
-    eye = torch.eye(2, dtype=uv.dtype, device=uv.device) * by_unit[..., None]
-    return torch.cat([eye, -(uv * by_unit)[..., None]], -1)
+    eye = unit(2, uv.dtype, uv.device).expand(*uv.shape, 2)
+    return torch.cat([eye, -uv[..., None]], -1) * by_unit[..., None]
 
 
 def reprojected(
@@ -58,7 +59,7 @@ def reprojected(
     slopes = _slopes(uv, scale * inverse)
     pulled = (w2 * robust)[..., None] * slopes
     behind = ((points_cam_m[..., 2] < NEAR_M) & (weight > 0)).any(1)
-    cost = torch.where(behind, torch.inf, (w2 * rho).sum((1, 2)))
+    cost = (w2 * rho).sum((1, 2)).masked_fill(behind, torch.inf)
     return PointTerm(cost, (pulled.mT @ r[..., None])[..., 0], pulled.mT @ slopes)
 
 
