@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from bodyfit.errors import OptionError, check_shape
 
-__all__ = ["between", "check_times", "clock_rate", "even_times", "is_even", "lerp_rows", "slerp_rotvecs", "slerp_rows"]
+__all__ = ["between", "check_times", "clock_rate", "even_times", "is_even", "lerp_rows", "slerp_rows"]
 
 _TOLERANCE = 0.1
 """Largest deviation from an even clock, as a fraction of its period, that counts as rounding."""
@@ -83,28 +83,21 @@ def lerp_rows(
 
 
 def slerp_rows(
-    rotations: Float[np.ndarray, "T J 3 3"], rows: Int[np.ndarray, "N"], part: Float[np.ndarray, "N"]
-) -> Float[np.ndarray, "N J 3 3"]:
-    """Interpolate rotation matrices by slerp from each row to the next by the fraction `part`; copies where it is 0."""
+    rotations: Float[np.ndarray, "T J 3 3"] | Float[np.ndarray, "T J 3"],
+    rows: Int[np.ndarray, "N"],
+    part: Float[np.ndarray, "N"],
+) -> Float[np.ndarray, "N J 3 3"] | Float[np.ndarray, "N J 3"]:
+    """Interpolate rotations, matrices or axis-angles (radians), by slerp from each row to the next by the fraction
+    `part`; copies where it is 0."""
     out = rotations[rows]
     some = np.flatnonzero(part)
     if len(some):
-        step = (out[some].swapaxes(-1, -2) @ rotations[rows[some] + 1]).reshape(-1, 3, 3)
-        rotvec = Rotation.from_matrix(step).as_rotvec() * part[some].repeat(rotations.shape[1])[:, None]
-        out[some] = out[some] @ Rotation.from_rotvec(rotvec).as_matrix().reshape(out[some].shape)
-    return out
-
-
-def slerp_rotvecs(
-    rotvecs: Float[np.ndarray, "T J 3"], rows: Int[np.ndarray, "N"], part: Float[np.ndarray, "N"]
-) -> Float[np.ndarray, "N J 3"]:
-    """Interpolate axis-angle vectors, radians, by slerp; arguments as for `slerp_rows`."""
-    out = rotvecs[rows]
-    some = np.flatnonzero(part)
-    if len(some):
-        one, other = (Rotation.from_rotvec(rotvecs[rows[some] + k].reshape(-1, 3)) for k in (0, 1))
-        step = (one.inv() * other).as_rotvec() * part[some].repeat(rotvecs.shape[1])[:, None]
-        out[some] = (one * Rotation.from_rotvec(step)).as_rotvec().reshape(out[some].shape)
+        read, shape = (Rotation.from_matrix, (3, 3)) if rotations.ndim == 4 else (Rotation.from_rotvec, (3,))
+        one, other = (read(rotations[rows[some] + k].reshape(-1, *shape)) for k in (0, 1))
+        step = (one.inv() * other).as_rotvec() * part[some].repeat(rotations.shape[1])[:, None]
+        between_two = one * Rotation.from_rotvec(step)
+        values = between_two.as_matrix() if rotations.ndim == 4 else between_two.as_rotvec()
+        out[some] = values.reshape(out[some].shape)
     return out
 
 

@@ -15,7 +15,7 @@ _COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 
 
 class Gltf:
-    """A file with one skinned mesh and at most one animation."""
+    """A file with one mesh, skinned or not, and at most one animation."""
 
     def __init__(self, path: Path) -> None:
         data = path.read_bytes()
@@ -28,8 +28,8 @@ class Gltf:
         assert (kind, 28 + size + size_2) == (b"BIN\0", len(data))
         self._buffer = data[28 + size :]
         self.nodes = self.json["nodes"]
-        (self.mesh_node,) = (i for i, node in enumerate(self.nodes) if "skin" in node)
-        self.skin = self.json["skins"][0]
+        (self.mesh_node,) = (i for i, node in enumerate(self.nodes) if "mesh" in node)
+        self.skin = self.json.get("skins", [{"joints": []}])[0]
         self.primitive = self.json["meshes"][0]["primitives"][0]
         self.joint_names = [self.nodes[j]["name"] for j in self.skin["joints"]]
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from gltf_reader import Gltf
 from PIL import Image
 from pytorch3d.io import load_obj
 
@@ -211,7 +212,13 @@ def test_a_glb_holds_the_same_vertices_upright(tmp_path):
     mesh = trimesh.load(tmp_path / "a.glb", force="mesh", process=False)
     np.testing.assert_allclose(mesh.vertices, flip_yz(vertices).numpy(), atol=1e-6)  # float32 in the file
     np.testing.assert_array_equal(mesh.faces, TETRAHEDRON)
-    np.testing.assert_allclose(mesh.visual.material.baseColorFactor[:3], (255, 128, 0), atol=1)
+    # The factor is linear light, as in the files with a skeleton: (0.5 + 0.055) / 1.055 to the power of 2.4.
+    np.testing.assert_allclose(mesh.visual.material.baseColorFactor[:3], (255, 255 * 0.214, 0), atol=1)
+    gltf = Gltf(tmp_path / "a.glb")
+    assert gltf.json["asset"]["extras"] == {"axes_and_unit": "metres, y up"}
+    want = trimesh.Trimesh(flip_yz(vertices).numpy(), TETRAHEDRON, process=False).vertex_normals
+    (primitive,) = gltf.json["meshes"][0]["primitives"]
+    np.testing.assert_allclose(gltf.array(primitive["attributes"]["NORMAL"]), want, atol=1e-6)
 
 
 @pytest.mark.parametrize("axes", ["camera", "y_up"])

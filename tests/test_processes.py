@@ -7,12 +7,15 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
 import torch
 
 from bodyfit.body.params import BodyParams
+from bodyfit.runtime.pickling import ByValue
 
 CASES = Path(__file__).with_name("process_cases.py")
 FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -74,3 +77,23 @@ def test_a_pickled_record_keeps_values_types_and_gradients(tiny):
     assert again.betas.requires_grad
     assert torch.equal(again.betas, betas)
     assert again.expression is None
+
+
+@dataclass(frozen=True)
+class Record(ByValue):
+    others: dict
+
+
+def test_tensors_in_a_dict_of_a_record_are_pickled_by_value(monkeypatch):
+    """As `FitResult.others` holds those of a user's own variables; by the pickler of processes."""
+
+    def shared(tensor):
+        raise AssertionError("a tensor was put into shared memory")
+
+    monkeypatch.setitem(ForkingPickler._extra_reducers, torch.Tensor, shared)
+    record = Record({"scale": torch.arange(3.0), "name": "x"})
+    again = pickle.loads(ForkingPickler.dumps(record))
+    assert torch.equal(again.others["scale"], record.others["scale"])
+    assert again.others["name"] == "x"
+    with pytest.raises(AssertionError, match="shared memory"):
+        ForkingPickler.dumps(torch.zeros(1))

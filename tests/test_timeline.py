@@ -21,7 +21,7 @@ from bodyfit.fit.sequence.track import Track
 from bodyfit.geometry.camera import Camera
 from bodyfit.io import export, load_amass, load_result, load_track, read_bodies, save_amass, save_track
 from bodyfit.io.export.bvh import HELD_S
-from bodyfit.timeline import between, clock_rate, even_times, is_even, lerp_rows, slerp_rotvecs, slerp_rows
+from bodyfit.timeline import between, clock_rate, even_times, is_even, lerp_rows, slerp_rows
 
 GAP = np.r_[np.arange(12), np.arange(32, 44)] / 10.0
 """10 frames a second, and two seconds missing."""
@@ -122,7 +122,7 @@ def test_rows_between_rows_are_where_an_even_motion_has_them():
     matrices = Rotation.from_rotvec(rotvecs.reshape(-1, 3)).as_matrix().reshape(-1, 2, 3, 3)
     got = Rotation.from_matrix(slerp_rows(matrices, rows, part).reshape(-1, 3, 3))
     assert (got.inv() * want).magnitude().max() < 1e-12
-    got = Rotation.from_rotvec(slerp_rotvecs(rotvecs, rows, part).reshape(-1, 3))
+    got = Rotation.from_rotvec(slerp_rows(rotvecs, rows, part).reshape(-1, 3))
     assert (got.inv() * want).magnitude().max() < 1e-12
     np.testing.assert_allclose(lerp_rows(GAP[:, None] * SPEED_M, rows, part), at[:, None] * SPEED_M, atol=1e-12)
     # Rows that need no other are as they are, to the bit; outside, the first and the last are held.

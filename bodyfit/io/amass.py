@@ -21,7 +21,7 @@ from bodyfit.io.motions.programs.body_prior import recording_of
 from bodyfit.io.motions.recording import MotionFile
 from bodyfit.runtime.atomic import write_atomically
 from bodyfit.skeleton import SMPL, SMPLH, SMPLX, Skeleton
-from bodyfit.timeline import between, even_times, is_even, lerp_rows, slerp_rotvecs
+from bodyfit.timeline import between, even_times, is_even, lerp_rows, slerp_rows
 
 __all__ = ["AMASS_LAYOUTS", "Motion", "load_amass", "save_amass"]
 
@@ -87,7 +87,7 @@ def save_amass(
     expression = None if bodies.expression is None else bodies.expression.double().cpu().numpy()
     if len(poses) > 1 and not is_even(times_s, fps):
         rows, part = between(times_s, even_times(times_s, fps, float(times_s[0])), fps)
-        poses, trans = slerp_rotvecs(poses, rows, part), lerp_rows(trans, rows, part)
+        poses, trans = slerp_rows(poses, rows, part), lerp_rows(trans, rows, part)
         expression = None if expression is None else lerp_rows(expression, rows, part)
     arrays = {
         "poses": poses.reshape(len(poses), -1),

@@ -13,7 +13,7 @@ __all__ = ["ByValue"]
 
 
 class ByValue:
-    """Base of dataclasses whose tensors are pickled as arrays.
+    """Base of dataclasses whose tensors, also those in dicts, are pickled as arrays.
 
     Otherwise multiprocessing sends each tensor as shared memory, with a file descriptor that stays open as long as the
     tensor lives: a pool that returned a hundred results would reach the usual limit of 1024.
@@ -21,8 +21,7 @@ class ByValue:
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # pyright: ignore[reportArgumentType]
-        packed = {name: _Packed.of(value) if isinstance(value, Tensor) else value for name, value in values.items()}
-        return _unpickle, (type(self), packed)
+        return _unpickle, (type(self), _pack(values))
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,20 @@ class _Packed:
         )
 
 
+def _pack(value: Any) -> Any:
+    """Replace tensors, and those in dicts, by their values."""
+    if type(value) is dict:
+        return {key: _pack(item) for key, item in value.items()}
+    return _Packed.of(value) if isinstance(value, Tensor) else value
+
+
+def _unpack(value: Any) -> Any:
+    """Make tensors of what `_pack` put in their place."""
+    if type(value) is dict:
+        return {key: _unpack(item) for key, item in value.items()}
+    return value.tensor() if isinstance(value, _Packed) else value
+
+
 def _unpickle(cls: type, packed: dict[str, Any]) -> Any:
     """Make the record from its packed fields."""
-    return cls(**{name: value.tensor() if isinstance(value, _Packed) else value for name, value in packed.items()})
+    return cls(**_unpack(packed))

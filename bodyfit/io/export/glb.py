@@ -1,14 +1,19 @@
-"""The container of binary glTF 2.0: JSON that describes, and one buffer that holds, arrays."""
+"""Binary glTF 2.0, for a mesh alone and for one with a skeleton: the container, the indices and the material."""
 
 from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
-__all__ = ["Arrays", "glb_bytes"]
+from bodyfit.io.export.export_frame import Placing
+from bodyfit.runtime.atomic import write_atomically
+
+__all__ = ["Arrays", "material", "write_glb"]
 
 _COMPONENTS = {"u1": 5121, "u2": 5123, "u4": 5125, "f4": 5126}
 _TYPES = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
@@ -66,21 +71,35 @@ class Arrays:
         self.accessors.append(accessor)
         return len(self.accessors) - 1
 
+    def add_triangles(self, faces: Int[np.ndarray, "F 3"], vertices: int) -> int:
+        """Add the corners of triangles of so many vertices, in as few bytes as hold their numbers."""
+        small = np.uint16 if vertices < 1 << 16 else np.uint32
+        return self.add(faces.astype(small).ravel(), target=TRIANGLES)
+
     @property
     def data(self) -> bytes:
         """All that was added."""
         return bytes(self._data)
 
 
-def glb_bytes(document: dict[str, Any], arrays: Arrays) -> bytes:
-    """The file: a header, the JSON completed by the arrays' descriptions, and their buffer."""
+def write_glb(path: Path, document: dict[str, Any], arrays: Arrays, placing: Placing) -> None:
+    """Write a file: its JSON, completed by its header and the arrays' descriptions, and their buffer.
+
+    The JSON is strict: a number that is none is an error here (`ValueError`) and not null. Raises `OutputError`.
+    """
     data = arrays.data + bytes(-len(arrays.data) % 4)
-    document = document | {
-        "buffers": [{"byteLength": len(data)}],
-        "bufferViews": arrays.views,
-        "accessors": arrays.accessors,
-    }
+    about = {"version": "2.0", "generator": "bodyfit", "extras": {"axes_and_unit": str(placing)}}
+    document = {"asset": about, "scene": 0} | document
+    document |= {"buffers": [{"byteLength": len(data)}], "bufferViews": arrays.views, "accessors": arrays.accessors}
     text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
     text += b" " * (-len(text) % 4)
     chunks = struct.pack("<II", len(text), 0x4E4F534A) + text + struct.pack("<II", len(data), 0x004E4942) + data
-    return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
+
+
+def material(color: tuple[float, float, float]) -> dict[str, Any]:
+    """Describe a matte surface. color: sRGB in [0, 1], of which glTF wants linear light."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
+    surface = {"baseColorFactor": [*linear, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.7}
+    return {"name": "skin", "pbrMetallicRoughness": surface}

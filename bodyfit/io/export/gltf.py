@@ -11,9 +11,8 @@ import trimesh
 from jaxtyping import Float, Int
 from roma import rotmat_to_unitquat
 
-from bodyfit.io.export.glb import TRIANGLES, VERTICES, Arrays, glb_bytes
+from bodyfit.io.export.glb import VERTICES, Arrays, material, write_glb
 from bodyfit.io.export.rig import Rig
-from bodyfit.runtime.atomic import write_atomically
 
 __all__ = ["continuous_quaternions", "save_rig_glb"]
 
@@ -42,19 +41,15 @@ def save_rig_glb(path: str | Path, rig: Rig, *, color: tuple[float, float, float
     skin = {"name": f"{path.stem}_skeleton", "joints": list(range(joints)), "skeleton": 0}
     skin["inverseBindMatrices"] = arrays.add(inverse.astype(np.float32))
     document: dict[str, Any] = {
-        "asset": {"version": "2.0", "generator": "bodyfit", "extras": {"axes_and_unit": str(rig.placing)}},
-        "scene": 0,
         "scenes": [{"nodes": [0, joints]}],
         "nodes": nodes,
         "meshes": [_mesh(rig, arrays)],
         "skins": [skin],
-        "materials": [_material(color)],
+        "materials": [material(color)],
     }
     if len(rig) > 1:
         document["animations"] = [_animation(rig, quaternions, arrays)]
-    data = glb_bytes(document, arrays)
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(data)
+    write_glb(path, document, arrays, rig.placing)
 
 
 def continuous_quaternions(rotations: Float[np.ndarray, "T J 3 3"]) -> Float[np.ndarray, "T J 4"]:
@@ -92,8 +87,7 @@ def _mesh(rig: Rig, arrays: Arrays) -> dict[str, Any]:
     for i, (joints, weights) in enumerate(_influences(rig.weights)):
         attributes[f"JOINTS_{i}"] = arrays.add(joints[rows], target=VERTICES)
         attributes[f"WEIGHTS_{i}"] = arrays.add(weights[rows], target=VERTICES)
-    small = np.uint16 if len(rows) < 1 << 16 else np.uint32
-    indices = arrays.add(corners.astype(small).ravel(), target=TRIANGLES)
+    indices = arrays.add_triangles(corners, len(rows))
     primitive: dict[str, Any] = {"attributes": attributes, "indices": indices, "material": 0}
     mesh: dict[str, Any] = {"name": "body", "primitives": [primitive]}
     if (morphs := rig.morphs) is not None:
@@ -133,13 +127,6 @@ def _influences(weights: Float[np.ndarray, "V J"]) -> list[tuple[np.ndarray, np.
         (joints[:, i : i + _SET].astype(np.uint8), values[:, i : i + _SET].astype(np.float32))
         for i in range(0, sets * _SET, _SET)
     ]
-
-
-def _material(color: tuple[float, float, float]) -> dict[str, Any]:
-    """Matte; a factor is linear light."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
-    surface = {"baseColorFactor": [*linear, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.7}
-    return {"name": "skin", "pbrMetallicRoughness": surface}
 
 
 def _animation(rig: Rig, quaternions: Float[np.ndarray, "T J 4"], arrays: Arrays) -> dict[str, Any]:

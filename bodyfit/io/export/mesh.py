@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bodyfit.errors import OutputError, check_shape
 from bodyfit.io.export.export_frame import Placing
+from bodyfit.io.export.glb import VERTICES, Arrays, material, write_glb
 from bodyfit.runtime.atomic import write_atomically
 
 __all__ = ["save_glb", "save_obj", "save_ply"]
@@ -86,29 +87,28 @@ def save_glb(
     *,
     axes: str = "camera",
 ) -> None:
-    """Write one body as binary glTF with smooth normals and a matte colour (RGB in [0, 1]), metres.
+    """Write one body as binary glTF with smooth normals and a matte colour (sRGB in [0, 1]), metres.
 
     The mesh alone; `export` writes it with its skeleton. glTF is y-up: vertices in camera axes ("camera") are turned
     half about x, so that the body stands upright; "y_up" vertices (the model's own frame) are written as they are.
     Raises `OutputError`.
     """
     import trimesh  # takes a while to load
-    from trimesh.visual import TextureVisuals
-    from trimesh.visual.material import PBRMaterial
 
-    material = PBRMaterial(
-        baseColorFactor=[*(round(255 * c) for c in color), 255], metallicFactor=0.0, roughnessFactor=0.7
-    )
-    mesh = trimesh.Trimesh(
-        vertices=_upright(vertices, faces, axes, Placing()),
-        faces=_array(faces),
-        process=False,  # it would merge and reorder vertices
-        visual=TextureVisuals(material=material),
-    )
-    data = mesh.export(file_type="glb", include_normals=True)
-    assert isinstance(data, bytes)
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(data)
+    path, placing, arrays = Path(path), Placing(), Arrays()
+    mesh = trimesh.Trimesh(_upright(vertices, faces, axes, placing), _array(faces), process=False)
+    attributes = {
+        "POSITION": arrays.add(mesh.vertices.astype(np.float32), target=VERTICES, bounds=True),
+        "NORMAL": arrays.add(mesh.vertex_normals.astype(np.float32), target=VERTICES),
+    }
+    indices = arrays.add_triangles(mesh.faces, len(mesh.vertices))
+    document = {
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"name": path.stem, "mesh": 0}],
+        "meshes": [{"name": "body", "primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}],
+        "materials": [material(color)],
+    }
+    write_glb(path, document, arrays, placing)
 
 
 def _upright(

@@ -9,7 +9,7 @@ import numpy as np
 from bodyfit.errors import AssetError, BodyfitError
 from bodyfit.fit.sequence.track import Track
 from bodyfit.io.results.params import FRAME_PREFIX, MOTION, read_arrays, result_arrays, result_from, write_arrays
-from bodyfit.timeline import between, even_times, lerp_rows, slerp_rotvecs
+from bodyfit.timeline import between, even_times, lerp_rows, slerp_rows
 
 __all__ = ["load_track", "save_track", "track_from"]
 
@@ -45,7 +45,7 @@ def _at_even_rate(track: Track, arrays: dict[str, np.ndarray]) -> dict[str, np.n
     even = {}
     for key, values in motion.items():
         if key in _ROTATIONS:
-            flat = slerp_rotvecs(values.reshape(len(values), -1, 3), rows, part).reshape(len(rows), -1)
+            flat = slerp_rows(values.reshape(len(values), -1, 3), rows, part).reshape(len(rows), -1)
         else:
             flat = lerp_rows(values, rows, part)
         even[key] = flat.astype(values.dtype)
