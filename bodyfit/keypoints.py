@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.skeleton import LAYOUTS, correspondence, layout_names
 
-__all__ = ["FACE_IBUG68", "KeypointRows", "Keypoints2D", "Part", "SoftMask", "convert_keypoints"]
+__all__ = ["FACE_IBUG68", "KeypointRows", "Keypoints2D", "Part", "SoftMask", "closeness", "convert_keypoints"]
 
 FACE_IBUG68: tuple[int, ...] = (
     *(162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389),  # the jaw, 0 to 16
@@ -125,6 +125,15 @@ class Keypoints2D:
         xy = self.xyc[keep if keep.any() else slice(None), :2]
         (x0, y0), (x1, y1) = xy.min(0), xy.max(0)
         return float(x0), float(y0), float(x1), float(y1)
+
+
+def closeness(
+    a_px: Float[np.ndarray, "K 2"], b_px: Float[np.ndarray, "K 2"], deviation_px: float | Float[np.ndarray, "K"]
+) -> Float[np.ndarray, "K"]:
+    """Compare two sets of keypoints point by point: exp(-d^2 / 2 s^2), 1 on each other and 0 far apart, with the
+    deviations s that are usual. COCO's similarity of keypoints is its mean, for s by keypoint and person's size."""
+    squared = ((a_px - b_px) ** 2).sum(1)
+    return np.exp(-squared / (2 * np.square(deviation_px)))
 
 
 def _scaled(xyc: Float[np.ndarray, "K 3"], scale: float) -> Float[np.ndarray, "K 3"]:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
 from bodyfit.errors import OptionError
-from bodyfit.keypoints import KeypointRows, Keypoints2D
+from bodyfit.keypoints import KeypointRows, Keypoints2D, closeness
 
 __all__ = [
     "Sighting",
@@ -201,8 +201,10 @@ def similarity(a: Keypoints2D, b: Keypoints2D, size_px: float, spread: float = _
     """How close two sets of keypoints are, in [0, 1]: the mean over those that both see of exp(-d^2 / 2 s^2), with
     deviations s of `spread` parts of a size; of the centres of their boxes where both see fewer than three."""
     both = (a.xyc[:, 2] >= _SURE) & (b.xyc[:, 2] >= _SURE)
-    off = a.xyc[both, :2] - b.xyc[both, :2] if both.sum() >= 3 else (_centre(a) - _centre(b))[None]
-    return float(np.exp(-(off**2).sum(1) / (2 * (spread * max(size_px, 1.0)) ** 2)).mean())
+    deviation = spread * max(size_px, 1.0)
+    if both.sum() < 3:
+        return float(closeness(_centre(a)[None], _centre(b)[None], deviation)[0])
+    return float(closeness(a.xyc[both, :2], b.xyc[both, :2], deviation).mean())
 
 
 def shifted(person: Keypoints2D, by_px: Float[np.ndarray, "2"]) -> Keypoints2D:

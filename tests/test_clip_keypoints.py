@@ -131,12 +131,14 @@ def test_the_first_frame_may_be_one(clip, tmp_path):
         watched(clip, files)
 
 
-def test_files_of_several_clips_in_one_folder(clip, tmp_path):
+def test_files_of_several_clips_in_one_folder(clip, tmp_path, capsys):
     openpose(tmp_path / "o")
     openpose(tmp_path / "o", name="other", first=3)
     found = ClipKeypoints(load_keypoints(tmp_path / "o"), clip)
     assert sorted(found.by_frame) == list(range(N))
     assert len(found.unused) == N
+    ClipFiles(tmp_path / "o", None, None, [clip])(clip)
+    assert f"note: {N} entries match no frame of walk.mp4: other_" in capsys.readouterr().err
     with pytest.raises(KeypointFileError, match=r"two entries are of frame 3 of third\.mp4"):
         ClipKeypoints(load_keypoints(tmp_path / "o"), Path("third.mp4"))
 

@@ -10,6 +10,8 @@ import torch
 
 from bodyfit.app.video import even_slots
 from bodyfit.body.model import BodyParams
+from bodyfit.detect.regions import same_person
+from bodyfit.detect.search import similarity as coco
 from bodyfit.detect.tracking.clip import watch
 from bodyfit.detect.tracking.steady import exchanged, mirror, unsteady
 from bodyfit.errors import AssetError, OptionError
@@ -18,7 +20,7 @@ from bodyfit.fit.sequence.track import Track
 from bodyfit.geometry.camera import Camera
 from bodyfit.images.frame import Frame
 from bodyfit.io import load_result, load_track, save, save_track
-from bodyfit.keypoints import KeypointRows, Keypoints2D, Part
+from bodyfit.keypoints import KeypointRows, Keypoints2D, Part, closeness
 from bodyfit.tracker import Sighting, Tracker, TrackerConfig, similarity, trails
 
 
@@ -283,6 +285,26 @@ def test_settings_that_cannot_be_are_refused():
     for kind in ({"max_gap_s": -1.0}, {"min_similarity": 0.0}, {"min_seen_part": 2.0}):
         with pytest.raises(OptionError):
             TrackerConfig(**kind)
+
+
+def test_the_trackers_the_tiles_and_cocos_similarity_are_means_of_one_closeness():
+    rng = np.random.default_rng(0)
+    a = np.concatenate([100 * rng.random((17, 2)), np.full((17, 1), 0.9)], 1).astype(np.float32)
+    b = a + np.array([3.0, 4.0, 0.0], np.float32)  # five pixels away
+    np.testing.assert_allclose(closeness(a[:, :2], b[:, :2], 5.0), np.exp(-0.5), rtol=1e-5)
+    np.testing.assert_allclose(
+        closeness(a[:, :2], b[:, :2], np.arange(1.0, 18.0)), np.exp(-12.5 / np.arange(1, 18) ** 2), rtol=1e-4
+    )
+    one, other = (Keypoints2D("coco17", xyc) for xyc in (a, b))
+    assert similarity(one, other, 50.0, spread=0.1) == pytest.approx(np.exp(-0.5), rel=1e-5)
+    # COCO's: sigma of the right hip and of the nose, area (0.45 x height)^2, deviation 2 sigma sqrt(area).
+    near = coco.closeness(a, b, 100.0)
+    assert near[12] == pytest.approx(np.exp(-12.5 / (2 * 0.107 * 45) ** 2), rel=1e-4)
+    assert near[0] == pytest.approx(np.exp(-12.5 / (2 * 0.026 * 45) ** 2), rel=1e-4)
+    assert coco.oks(a, b, 100.0) == pytest.approx(near.mean())
+    size = float(np.ptp(a[:, :2], axis=0).max())
+    for away in (0.1 * size, 0.2 * size):  # of means exp(-0.5) and exp(-2), on both sides of 0.3
+        assert same_person(a, a + np.array([away, 0, 0], np.float32)) == (away < 0.15 * size)
 
 
 def test_similarity_is_one_on_itself_and_falls_with_distance():

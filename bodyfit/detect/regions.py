@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from bodyfit.keypoints import closeness
+
 __all__ = ["Box", "Roi", "covers", "nested", "same_person", "tiles"]
 
 Box = tuple[int, int, int, int]
@@ -79,8 +81,7 @@ def same_person(a: Float[np.ndarray, "K 3"], b: Float[np.ndarray, "K 3"]) -> boo
     if both.sum() < 4:
         return _overlap(a, b) > 0.5
     spread = 0.1 * min(_height(a), _height(b))
-    squared = ((a[both, :2] - b[both, :2]) ** 2).sum(1)
-    return bool(np.exp(-squared / (2 * spread**2)).mean() > 0.3)
+    return bool(closeness(a[both, :2], b[both, :2], spread).mean() > 0.3)
 
 
 def nested(small: Float[np.ndarray, "K 3"], large: Float[np.ndarray, "K 3"]) -> bool:

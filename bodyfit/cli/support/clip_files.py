@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bodyfit.cli.support import common
+from bodyfit.cli.support.finding import note_unused
 from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:
@@ -32,18 +33,14 @@ class ClipFiles:
     def __call__(self, clip: Path) -> ClipKeypoints:
         """What the files say of a clip. Raises `KeypointFileError` and `OptionError`."""
         from bodyfit.io import ClipKeypoints, load_keypoints
-        from bodyfit.io.keypoints.entry import join
         from bodyfit.io.keypoints.of_clip import files_of_clip
-        from bodyfit.io.keypoints.values import printable
 
         files = load_keypoints(files_of_clip(self._path, clip), layout=self._layout)
         found = ClipKeypoints(files, clip, first_frame=self._first_frame)
         for note in files.notes:
             common.error(note, label="note")
         if found.unused and not self._several:
-            what = "entry is" if len(found.unused) == 1 else "entries are"
-            named = join([f"{printable(entry.name)} ({printable(entry.path.name)})" for entry in found.unused])
-            common.error(f"{len(found.unused)} {what} of no frame of {clip.name}: {named}", label="note")
+            note_unused(found.unused, f"no frame of {clip.name}")
         if found.counts_from == 1 and self._first_frame is None:
             common.error(
                 f"the frames in {files.path} begin with number 1; if they count from 1, and not from 0 with nothing "

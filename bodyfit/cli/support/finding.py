@@ -16,6 +16,7 @@ from bodyfit.errors import OptionError
 if TYPE_CHECKING:
     from bodyfit.detect import Detector
     from bodyfit.io import KeypointFiles
+    from bodyfit.io.keypoints.entry import Entry
 
 __all__ = [
     "DETECTOR",
@@ -30,6 +31,7 @@ __all__ = [
     "TtaOption",
     "checked_lens",
     "matched",
+    "note_unused",
 ]
 
 DETECTOR = "movenet"
@@ -134,23 +136,29 @@ def matched(path: Path, layout: str | None, pictures: Sequence[Path]) -> Keypoin
     """
     with interrupt.at_once():
         from bodyfit.io import load_keypoints
-        from bodyfit.io.keypoints.entry import join
+        from bodyfit.io.keypoints.entry import join, listed
         from bodyfit.io.keypoints.values import printable
 
         files = load_keypoints(path, layout=layout)
     for note in files.notes:
         common.error(note, label="note")
     match = files.match(pictures)
-    unused = [f"{printable(entry.name)} ({printable(entry.path.name)})" for entry in match.unused]
     if not match.found:
         raise OptionError(
             f"--keypoints {path} has nothing of the pictures {join([printable(p.name) for p in match.missing])}; "
-            f"it has {join(unused) or 'none'}; its names must be the pictures'"
+            f"it has {listed(match.unused) or 'none'}; its names must be the pictures'"
         )
     if match.missing:
         lacking = join([printable(p.name) for p in match.missing])
         common.error(f"{len(match.missing)} of {len(pictures)} pictures have no keypoints in {path}: {lacking}")
-    if unused:
-        what = "entry matches" if len(unused) == 1 else "entries match"
-        common.error(f"{len(unused)} {what} no picture: {join(unused)}", label="note")
+    if match.unused:
+        note_unused(match.unused, "no picture")
     return files
+
+
+def note_unused(entries: Sequence[Entry], of: str) -> None:
+    """Tell the user of entries of keypoint files that are used for nothing: they match `of`."""
+    from bodyfit.io.keypoints.entry import listed
+
+    what = "entry matches" if len(entries) == 1 else "entries match"
+    common.error(f"{len(entries)} {what} {of}: {listed(entries)}", label="note")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
+from bodyfit import keypoints
 from bodyfit.skeleton import layout_names
 
 __all__ = ["COCO_ROWS", "HEAD_AND_SHOULDERS", "as_coco", "closeness", "oks"]
@@ -33,8 +34,7 @@ def as_coco(xyc: Float[np.ndarray, "33 3"]) -> Float[np.ndarray, "17 3"]:
 
 def closeness(a: Float[np.ndarray, "17 3"], b: Float[np.ndarray, "17 3"], height_px: float) -> Float[np.ndarray, "17"]:
     """For each keypoint how close the two are in COCO's measure: 1 on each other, 0 far apart."""
-    squared = ((a[:, :2] - b[:, :2]) ** 2).sum(1)
-    return np.exp(-squared / (2 * (2 * _SIGMA * _SCALE * height_px) ** 2))
+    return keypoints.closeness(a[:, :2], b[:, :2], 2 * _SIGMA * _SCALE * height_px)
 
 
 def oks(

@@ -134,3 +134,8 @@ def join(names: Sequence[str], most: int = 5) -> str:
     """Some names and how many more."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def listed(entries: Sequence[Entry]) -> str:
+    """Name entries with their files, for a message; of many the first and how many more."""
+    return join([f"{printable(entry.name)} ({printable(entry.path.name)})" for entry in entries])
