@@ -13,6 +13,7 @@ from conftest import tiny_assets
 import bodyfit
 from bodyfit.body.hand_prior import load_hand_prior
 from bodyfit.body.model import BodyModel
+from bodyfit.body.points.face import face_entries
 from bodyfit.body.points.posed import Points, VertexSum, pose_tree
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.fit.config import StageConfig
@@ -26,7 +27,8 @@ from bodyfit.geometry.camera import Camera
 from bodyfit.skeleton import hand_entries, layout_names, mirrored_rows
 
 F64 = torch.float64
-ON_PARTS = ("hands", "hands_lift", "hands_points", "hand_pose", "hand_limits", "hand_scale")
+FACE = ("face", "gaze", "jaw_and_eyes", "expression", "jaw_limits", "face_scale")
+ON_PARTS = ("hands", "hands_lift", "hands_points", "hand_pose", "hand_limits", "hand_scale", *FACE)
 """The residuals about hands and faces."""
 SIZE, FOCAL_PX = (1000, 1000), 1000.0
 
@@ -92,16 +94,32 @@ def test_points_of_the_whole_body_are_the_models_and_have_its_derivatives(tiny):
     torch.testing.assert_close(got.flatten(1, 2), differences(flat, x), atol=1e-7, rtol=0)
 
 
-def objective_of(tiny: BodyModel, name: str, cameras: int = 1) -> tuple[StageObjective, torch.Tensor]:
+@pytest.fixture(scope="module")
+def open_x64() -> BodyModel:
+    return bodyfit.load_model("open-x", dtype=F64)
+
+
+def objective_of(tiny: BodyModel, name: str, face_points: int = 0) -> tuple[StageObjective, torch.Tensor]:
     """An objective of one residual about hands or face, with all the evidence that there can be, and a place."""
     g, batch = generator(), 1
     fitter = Fitter(model=tiny, layout="coco17")
-    layout = fitter.whole.layout
+    whole = fitter.whole(face_points)
+    layout = whole.layout
     x = some_x(layout, 0.2, batch)
-    hands = fitter.whole.terms.setup.hands
+    hands, face = whole.terms.setup.hands, whole.terms.setup.face
     assert hands is not None
     at = hands.place(pose_tree(tiny, layout.coefficients(x), layout.rotvecs(x)), layout.coefficients(x)).positions
     at = at + x[:, None, layout["transl"]]
+    tree = pose_tree(tiny, layout.coefficients(x), layout.rotvecs(x))
+    on_face = {}
+    if face is not None:
+        places = face.place(tree, layout.coefficients(x)).positions + x[:, None, layout["transl"]]
+        off = 0.01 * torch.randn(batch, face_points, 2, generator=g, dtype=F64)
+        on_face = {
+            "face_target": places[..., :2] / places[..., 2:] + off,
+            "face_weight": torch.rand(batch, face_points, generator=g, dtype=F64),
+            "face_focal_px": torch.full((batch, face_points), 900.0, dtype=F64),
+        }
 
     def near(*shape: int, by: float = 0.03) -> torch.Tensor:
         return by * torch.randn(*shape, generator=g, dtype=F64)
@@ -115,24 +133,25 @@ def objective_of(tiny: BodyModel, name: str, cameras: int = 1) -> tuple[StageObj
         hands_points_m=at + near(batch, 42, 3),
         hands_points_weight=torch.ones(batch, 42, dtype=F64),
         depth_cm=torch.full((batch, 1), 300.0, dtype=F64),
+        **on_face,
     )
     none = torch.zeros(batch, 17, dtype=F64)
     seen = Observations(torch.zeros(batch, 17, 2, dtype=F64), none, none[:, 0] + 1, parts=parts)
     weights = {"reprojection": 0.0, **dict.fromkeys(ON_PARTS, 0.0), name: 1.3}
     stage = StageConfig(pose=0.0, shape=0.0, points=0.0, height=0.0, previous=0.0, weights=weights)
-    return StageObjective(fitter.whole.terms, stage, seen), x
+    return StageObjective(whole.terms, stage, seen), x
 
 
 @pytest.mark.parametrize("name", ON_PARTS)
-def test_the_gradient_is_that_of_the_cost(name, tiny):
-    objective, x = objective_of(tiny, name)
+def test_the_gradient_is_that_of_the_cost(name, tiny, open_x64):
+    objective, x = objective_of(open_x64, name, 70) if name in FACE else objective_of(tiny, name)
     assert list(objective.weights) == [name]
     layout = objective.terms.layout
     if name == "hand_limits":  # beyond them
         x = layout.put(x, **{f"{side}_hand_pose": 8 * x[:, layout[f"{side}_hand_pose"]] for side in ("left", "right")})
     every = objective.select(torch.zeros(2 * layout.size, dtype=torch.int64))
     normal, want = objective.reference(x), differences(lambda x: every.reference(x).cost, x)
-    if name in ("hands", "hands_lift", "hands_points"):  # whose betas do not answer
+    if name in ("hands", "hands_lift", "hands_points", "face", "gaze"):  # whose betas do not answer
         want[:, layout["betas"]] = 0
     assert want.abs().max() > 0
     torch.testing.assert_close(2 * normal.gradient, want, atol=1e-6 * float(want.abs().max()), rtol=0)
@@ -143,7 +162,7 @@ def test_the_gradient_is_that_of_the_cost(name, tiny):
 def test_a_hand_by_itself_is_that_of_the_body(tiny):
     """The tree that starts are found with poses fingers as the model does, and has the derivatives."""
     fitter = Fitter(model=tiny, layout="coco17")
-    layout, hands = fitter.whole.layout, fitter.whole.terms.setup.hands
+    layout, hands = fitter.whole().layout, fitter.whole().terms.setup.hands
     assert hands is not None
     x = some_x(layout)
     tree = pose_tree(tiny, layout.coefficients(x), layout.rotvecs(x))
@@ -274,6 +293,52 @@ def test_hands_that_are_not_seen_or_small_rest(open_x, fitter, posed):
     far, _ = person(open_x, flexed(80, 0), FLIP * flexed(80, 0), distance_m=14.0)
     pose = fitter.fit(far).params.left_hand_pose[0] + open_x.hand_means[0]
     assert (pose - torch.tensor(relaxed[0].relaxed, dtype=torch.float32)).abs().max() < 0.35
+
+
+def test_jaw_gaze_and_expression_are_found(open_x, posed):
+    """From 478 exact points of a face at 3 m; a mouth of half that opening is told from it."""
+    evidence = posed[0]
+    left = torch.tensor([[0.05, 0.2, 0.0]])
+    params = open_x.params(
+        global_orient=torch.tensor([[torch.pi, 0.0, 0.0]]),
+        transl=torch.tensor([[0.0, 0.2, 2.7]]),
+        body_pose=torch.nn.functional.pad(torch.zeros(1, 45), (0, 18)),
+        jaw_pose=torch.tensor([[0.3, 0.0, 0.0]]),
+        leye_pose=left,
+        reye_pose=left,
+        expression=torch.tensor([[1.0, -1.0, 0.5, *[0.0] * 7]]),
+    )
+    vertices, camera = open_x(**params).vertices, Camera.make(1, SIZE, focal_px=FOCAL_PX)
+    sums = [entry if isinstance(entry, VertexSum) else VertexSum((0,), (1.0,)) for entry in face_entries(open_x, 478)]
+    points = torch.stack([vertices[0, list(s.vertices)].mT @ torch.tensor(s.weights) for s in sums])[None]
+    xyc = torch.nn.functional.pad(camera.project(points), (0, 1), value=1.0)
+    result = bodyfit.fit(replace(evidence, hands=None, hands_lift=None, face=xyc), model=open_x)
+    assert abs(float(result.params.jaw_pose[0, 0]) - 0.3) < 0.03
+    head = [torch.zeros(1, 10), torch.zeros(1, 3)]
+    both = [
+        open_x(betas=head[0], jaw_pose=p.jaw_pose, expression=p.expression).vertices for p in (params, result.params)
+    ]
+    on_face = sorted({v for s in sums for v in s.vertices} - {0})
+    assert (both[0] - both[1])[:, on_face].norm(dim=2).mean() < 0.0015
+    gaze = [
+        pose_tree(open_x, open_x.coefficients(p), open_x.full_pose(p)).R_world[0, 23, :, 2]
+        for p in (params, result.params)
+    ]
+    assert torch.rad2deg((gaze[0] @ gaze[1]).clamp(max=1).acos()) < 6
+    assert result.observed_joints[0, 22:25].all()
+    assert result.params.left_hand_pose.abs().max() < 0.5
+
+
+def test_eyes_look_together(fitter):
+    """Eyes that turn apart are improbable, eyes that turn together are not."""
+    layout = fitter.whole(70).layout
+    x = torch.zeros(2, layout.size)
+    left, right = layout["leye_pose"].start + 1, layout["reye_pose"].start + 1
+    x[:, left], x[0, right], x[1, right] = 0.2, 0.2, -0.2
+    prior, stage = fitter.whole(70).terms.residual("jaw_and_eyes"), fitter.whole(70).stage
+    seen = Observations(torch.zeros(2, 25, 2), torch.zeros(2, 25), torch.ones(2))
+    together, apart = prior.at(layout.unpack(x), seen, stage).cost.tolist()
+    assert apart > 20 * together
 
 
 def test_nobody_elses_body_changes_for_hands(open_x, fitter, posed):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
@@ -137,6 +136,7 @@ class Fitter:
         self.quality = Quality(self.terms, layout, self.observer.trust, self.config)
         self.exchanges = exchanges(layout).to(self.model.device)
         observe = self.observer.observations, self.observer.partial.shows_trunk
+        self._whole: dict[int, WholeBody] = {}
         self.exchanged = Exchanged(self.terms, self.config, self.observer.trust, self.exchanges, *observe)
 
     def __call__(
@@ -208,7 +208,7 @@ class Fitter:
         joints = self.observer.joints(evidence, present)
         lacking = self.observer.shortcomings(evidence, claimed, present, joints, picture_px)
         able = ~lacking.any()
-        whole = None if evidence.parts is None else self.whole
+        whole = None if evidence.parts is None else self.whole(evidence.parts.face_points)
         variables = self.variables if whole is None else whole.layout
         schedule = self.config.stages if whole is None else (*self.config.stages, whole.stage)
         stages = [i for i, stage in enumerate(schedule) for _ in range(stage.lm.max_iterations + 1)]
@@ -264,7 +264,7 @@ class Fitter:
         joints_of, last = self.joints, StageObjective(self.terms, self.config.stages[-1], observed)
         if evidence.parts is not None:
             solved, last = self._with_parts(solved, evidence, last)
-            joints_of = self.whole.joints
+            joints_of = self.whole(evidence.parts.face_points).joints
         if evidence.previous is None and not (legs := self.observer.shows_legs(joints)).all():
             x, rows = self.observer.partial.at_rest(solved.x, (~legs).to(solved.x)), (~legs).nonzero()[:, 0]
             cost = solved.cost.index_copy(0, rows, last.select(rows).normal(x[rows]).cost)
@@ -272,11 +272,12 @@ class Fitter:
         spreads = spread(last, solved.x, joints_of, self.config) if self.config.uncertainty else None
         return solved, spreads, last.backend(solved.x)
 
-    @cached_property
-    def whole(self) -> WholeBody:
-        """The fit of hands and face with the body; made when they are first given. Raises `OptionError` for a model
-        that has none."""
-        return WholeBody(self.terms, self.layout, self.config)
+    def whole(self, face_points: int = 0) -> WholeBody:
+        """The fit of hands and of a face of so many points with the body; made when they are first given. Raises
+        `OptionError` for a model that has none."""
+        if face_points not in self._whole:
+            self._whole[face_points] = WholeBody(self.terms, self.layout, self.config, face_points)
+        return self._whole[face_points]
 
     def _with_parts(
         self, solved: Solved, evidence: CheckedEvidence, body: StageObjective
@@ -285,8 +286,9 @@ class Fitter:
         assert evidence.parts is not None
         at = body.tree(solved.x).joints[:, :1] + solved.x[:, None, self.variables["transl"]]
         depth = (at if evidence.rig is None else evidence.rig.points(at))[..., 2].clamp_min(0.3)
-        observed = self.whole.observations(body.seen, evidence.parts, 100 * depth)
-        x, summary, last = self.whole.descend(self.whole.start(solved.x, self.variables, observed), observed)
+        whole = self.whole(evidence.parts.face_points)
+        observed = whole.observations(body.seen, evidence.parts, 100 * depth)
+        x, summary, last = whole.descend(whole.start(solved.x, self.variables, observed), observed)
         ended = replace(
             solved,
             x=x,

@@ -63,10 +63,10 @@ class BodyTerms:
 
     def applies(self, name: str, seen: Observations) -> bool:
         """Whether there is evidence for a residual, and all the variables that it is about."""
-        residual = self.residual(name)
-        if isinstance(residual, VariableResidual) and any(block not in self.layout for block in residual.blocks):
+        kind = RESIDUALS.get(name)
+        if kind is not None and issubclass(kind, VariableResidual) and any(b not in self.layout for b in kind.blocks):
             return False
-        return residual.applies(seen)
+        return self.residual(name).applies(seen)
 
     def residual(self, name: str) -> Residual:
         """The residual of this name for this setup; made when it is first asked for. Raises `OptionError`."""

@@ -14,17 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bodyfit.body.points.face import FACE_COUNTS
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.geometry.camera import CalibratedCamera, Camera
 
-__all__ = ["FACE_COUNTS", "HAND_POINTS", "PartEvidence", "PartInput", "PartObservations", "check_parts"]
+__all__ = ["HAND_POINTS", "PartEvidence", "PartInput", "PartObservations", "check_parts"]
 
 Array: TypeAlias = Float[Tensor, "..."] | Float[np.ndarray, "..."]
 
 HAND_POINTS = 21
 """The wrist, then thumb, index, middle, ring and little finger, four each from the palm to the tip."""
-FACE_COUNTS = (468, 478, 68, 70)
-"""Points of a face: MediaPipe's mesh without or with irises, iBUG's markup without or with pupils."""
 _REST_PX, _SURE_PX = 20.0, 30.0
 """A palm of fewer pixels says nothing of its fingers, one of more says all that it shows."""
 _REST_FACE_PX, _SURE_FACE_PX = 24.0, 48.0
@@ -66,6 +65,9 @@ class PartEvidence:
     """x px, y px, confidence of the points of a face, camera after camera."""
     face_target: Float[Tensor, "B CF 2"] | None = None
     face_focal_px: Float[Tensor, "B CF"] | None = None
+
+    face_points: int = 0
+    """How many a camera."""
 
     def select(self, rows: Tensor) -> PartEvidence:
         """That of some people."""
@@ -144,6 +146,10 @@ class PartObservations:
             return like.new_zeros(len(like), 2)
         return torch.stack(found).amax(0)
 
+    def face_shown(self) -> Float[Tensor, "B"] | None:
+        """How surely a face is seen at best; None where none was looked for."""
+        return None if self.face_weight is None else self.face_weight.amax(1)
+
 
 def _some(record: PartEvidence | PartObservations, rows: Tensor) -> dict:
     return {
@@ -182,6 +188,7 @@ def check_parts(
     n_c = 1 if cameras is None else len(cameras)
     views = () if cameras is None else (n_c,)
     values: dict[str, Tensor | None] = {}
+    count = 0
     if given.hands is not None:
         xyc = _shaped("hands", given.hands, (batch, *views, 2, HAND_POINTS, 3), like)
         values["hands"] = xyc.flatten(1, -2)
@@ -198,13 +205,14 @@ def check_parts(
         xyc = _shaped("face", face, (batch, *views, face.shape[-2], 3), like)
         values["face"] = xyc.flatten(1, -2)
         values["face_target"], values["face_focal_px"] = _directions(values["face"], camera, cameras)
+        count = face.shape[-2]
     for name in ("hands", "face"):
         value = values.get(name)
         if value is not None and bool(
             (torch.isfinite(value[..., 2]) & ((value[..., 2] > 1.5) | (value[..., 2] < 0))).any()
         ):
             raise OptionError(f"confidences must lie in [0, 1]; scale the third column of {name}")
-    return PartEvidence(**values)
+    return PartEvidence(**values, face_points=count)
 
 
 def _shaped(name: str, value: object, shape: tuple[int, ...], like: Tensor) -> Tensor:

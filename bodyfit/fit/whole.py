@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from bodyfit.body.points.face import face_entries
 from bodyfit.body.points.posed import Points, PosedTree, pose_tree
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig, StageConfig
@@ -21,6 +22,7 @@ from bodyfit.fit.objective import BodyTerms, StageObjective
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.outcome import Outcome
 from bodyfit.fit.parts import HAND_POINTS, PartEvidence
+from bodyfit.fit.residuals.face import FACE_SCALE
 from bodyfit.fit.residuals.hands import HAND_SCALE, hand_noise_scale
 from bodyfit.fit.variables import Variables
 from bodyfit.geometry.rotation import so3_exp
@@ -37,7 +39,8 @@ _ELBOW_SHARE, _ELBOW_MOST = 0.5, 0.8
 class WholeBody:
     """The fit of hands and face with the body, for one model, layout and configuration."""
 
-    def __init__(self, body: BodyTerms, layout: str, config: FitConfig) -> None:
+    def __init__(self, body: BodyTerms, layout: str, config: FitConfig, face_points: int = 0) -> None:
+        """`face_points`: how many points of a face are seen; 0 for hands alone."""
         model = body.model
         if "left_hand_pose" not in dict(model.kind.poses):
             raise OptionError(
@@ -47,12 +50,13 @@ class WholeBody:
         if model.num_pca_comps is not None:
             raise OptionError("fingers are fitted as angles: load the model without num_pca_comps")
         hands = Points(model, [entry for side in _SIDES for entry in hand_entries(side)], whole=True)
-        blocks = (*config.blocks, HAND_SCALE)
+        face = Points(model, face_entries(model, face_points), whole=True) if face_points else None
+        blocks = (*config.blocks, HAND_SCALE, *([FACE_SCALE] if face is not None else []))
         setup, more = body.setup, {"blocks": blocks, "backend": config.backend}
-        self.terms = BodyTerms(model, setup.points, setup.prior, setup.points3d, hands=hands, **more)
+        self.terms = BodyTerms(model, setup.points, setup.prior, setup.points3d, hands=hands, face=face, **more)
         self.outcome = Outcome(self.terms, layout)
         self.model, self.config = model, config
-        self.stage: StageConfig = replace(config.stages[-1], lm=LMConfig(max_iterations=30, cost_tolerance=1e-4))
+        self.stage: StageConfig = replace(config.stages[-1], lm=LMConfig(max_iterations=10, cost_tolerance=2e-3))
         self.joints = Points(model, [{name: 1.0} for name in model.skeleton.names], whole=True)
         self.starts = [HandStarts(side, model.dtype, model.device) for side in range(2)]
         names = layout_names(layout)
@@ -60,6 +64,8 @@ class WholeBody:
             [[_is_of_hand(name, side) for name in names] for side in _SIDES], device=model.device
         )
         """Which keypoints of the body's layout are points of each hand."""
+        self.of_face = torch.tensor([name.startswith("face_") for name in names], device=model.device)
+        """Which are points of the markup of a face."""
 
     @property
     def layout(self) -> Variables:
@@ -72,6 +78,8 @@ class WholeBody:
         found = parts.observations(depth_cm.shape[1], self.config.min_confidence, self.config.noise_px / 2)
         found = found.with_(depth_cm=depth_cm)
         fingers = ((found.hand_shown() > 0).to(seen.weight) @ self.of_hand.to(seen.weight)) > 0
+        if (face := found.face_shown()) is not None:
+            fingers = fingers | ((face > 0)[:, None] & self.of_face)
         weight = torch.where(fingers.repeat(1, depth_cm.shape[1]), 0.0, seen.weight)
         lift = seen.lift_weight
         return replace(
@@ -158,12 +166,16 @@ class WholeBody:
 
     def observed(self, seen: Bool[Tensor, "B J"], parts: PartEvidence) -> Bool[Tensor, "B N"]:
         """Which of all joints evidence bears on, from those of the body."""
-        found = parts.observations(1, self.config.min_confidence, 1.0)
+        cameras = 1 if parts.face is None else parts.face.shape[1] // parts.face_points
+        found = parts.observations(cameras, self.config.min_confidence, 1.0)
         rest = torch.zeros(len(seen), self.model.num_joints - seen.shape[1], dtype=torch.bool, device=seen.device)
         out = torch.cat([seen, rest], 1)
         shown = found.hand_shown() > 0
         for i, side in enumerate(_SIDES):
             out[:, self.finger_joints(side)] = shown[:, i, None]
+        if (face := found.face_shown()) is not None:
+            for name in ("jaw_pose", "leye_pose", "reye_pose"):
+                out[:, list(self.layout.block(name).joints)] = (face > 0)[:, None]
         return out
 
     def descend(

@@ -19,6 +19,8 @@ from bodyfit.fit.residuals.base import (
 )
 from bodyfit.fit.residuals.bends import AnglePrior
 from bodyfit.fit.residuals.capsules import CapsuleOverlap
+from bodyfit.fit.residuals.face import FaceReprojection, FaceScalePrior, Gaze
+from bodyfit.fit.residuals.face_prior import ExpressionPrior, FacePrior, JawLimits
 from bodyfit.fit.residuals.focal import FocalPrior
 from bodyfit.fit.residuals.hand_prior import HandLimits, HandPosePrior
 from bodyfit.fit.residuals.hands import HandLift, HandPoints, HandReprojection, ScalePrior
@@ -68,6 +70,12 @@ RESIDUALS: dict[str, type[Residual]] = {
         HandPosePrior,
         HandLimits,
         ScalePrior,
+        FaceReprojection,
+        Gaze,
+        FacePrior,
+        ExpressionPrior,
+        JawLimits,
+        FaceScalePrior,
     )
 }
 """Name -> residual, in the order in which they are added up."""

@@ -21,7 +21,7 @@ from bodyfit.fit.residuals.focal import FOCAL
 from bodyfit.fit.setup import Setup
 from bodyfit.geometry.rotation import unit
 
-__all__ = ["NEAR_M", "Reprojection", "in_views", "projected", "reprojected"]
+__all__ = ["NEAR_M", "Reprojection", "in_views", "projected", "reprojected", "slopes"]
 
 NEAR_M = 0.1
 """The near plane: points are taken for no nearer to the camera than this, and nobody is seen before it."""
@@ -33,7 +33,7 @@ def projected(points_cam_m: Float[Tensor, "*B 3"]) -> tuple[Float[Tensor, "*B 2"
     return points_cam_m[..., :2] * inverse, inverse
 
 
-def _slopes(uv: Float[Tensor, "*B 2"], by_unit: Float[Tensor, "*B 1"]) -> Float[Tensor, "*B 2 3"]:
+def slopes(uv: Float[Tensor, "*B 2"], by_unit: Float[Tensor, "*B 1"]) -> Float[Tensor, "*B 2 3"]:
     """Derivative of uv by the point, times z and the unit's size over z."""
     eye = unit(2, uv.dtype, uv.device).expand(*uv.shape, 2)
     return torch.cat([eye, -uv[..., None]], -1) * by_unit[..., None]
@@ -56,11 +56,11 @@ def reprojected(
     scale, w2 = scale[..., None], weight.square()[..., None]
     r = (uv - target) * scale
     rho, robust = geman_mcclure(r, sigma)
-    slopes = _slopes(uv, scale * inverse)
-    pulled = (w2 * robust)[..., None] * slopes
+    by_point = slopes(uv, scale * inverse)
+    pulled = (w2 * robust)[..., None] * by_point
     behind = ((points_cam_m[..., 2] < NEAR_M) & (weight > 0)).any(1)
     cost = (w2 * rho).sum((1, 2)).masked_fill(behind, torch.inf)
-    return PointTerm(cost, (pulled.mT @ r[..., None])[..., 0], pulled.mT @ slopes)
+    return PointTerm(cost, (pulled.mT @ r[..., None])[..., 0], pulled.mT @ by_point)
 
 
 def in_views(
@@ -139,7 +139,7 @@ class Reprojection(PointResidual):
         r, by_phi = (uv - target) * scale[..., None], uv * scale[..., None]
         factor = seen.weight.square()[..., None] * geman_mcclure(r, sigma)[1]
         gradient, hessian = ((factor * v * by_phi).sum((1, 2))[:, None] for v in (r, by_phi))
-        mixed = _slopes(uv, scale[..., None] * inverse).mT @ (factor * by_phi)[..., None]  # (B, K, 3, 1)
+        mixed = slopes(uv, scale[..., None] * inverse).mT @ (factor * by_phi)[..., None]  # (B, K, 3, 1)
         return replace(term, blocks={FOCAL.name: BlockTerm(gradient, hessian[..., None], mixed)})
 
     def vector(
@@ -159,7 +159,7 @@ class Reprojection(PointResidual):
         weight = seen.weight[..., None]
         if not derive:
             return Vector((weight * r).flatten(1))
-        by_own = (weight * slope)[..., None] * _slopes(uv, scale * inverse)  # (B, CK, 2, 3)
+        by_own = (weight * slope)[..., None] * slopes(uv, scale * inverse)  # (B, CK, 2, 3)
         if seen.rig is not None:
             by_own = (by_own.unflatten(1, (len(seen.rig.R), -1)) @ seen.rig.R[:, None]).flatten(1, 2)
         n_k = points_m.shape[1]

@@ -1,0 +1,130 @@
+"""Points of a face: where they are seen, and where the irises are between the corners of the eyes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bodyfit.body.points.face import EYES
+from bodyfit.body.points.posed import Points
+from bodyfit.fit.config import StageConfig
+from bodyfit.fit.observations import Observations
+from bodyfit.fit.residuals.base import PointResidual, PointTerm
+from bodyfit.fit.residuals.hands import ScalePrior, part_scale, scaled_term
+from bodyfit.fit.residuals.reprojection import in_views, projected, slopes
+from bodyfit.fit.setup import Setup
+from bodyfit.fit.variables import Block
+
+__all__ = ["FACE_SCALE", "FaceReprojection", "FaceScalePrior", "Gaze"]
+
+FACE_SCALE = Block("face_scale", 1, shared=True)
+"""The logarithm of how much larger the face is than the body's shape says; as `HAND_SCALE`."""
+_NOISE_CM, _SHARED_CM, _SIGMA_CM = 0.3, 0.045, 3.0
+"""How well a point of a face marks its place, by itself and by what all of them err together: nobody's face is the
+model's, and so many points say no more of it for being many (their variances add up by the root of their count)."""
+_GAZE_CM = 0.1
+"""How well an iris is known between the corners of its eye: 1 mm are 5 degrees."""
+_UNIT_CM = 2.0
+
+
+class _OnFace(PointResidual):
+    """A residual on the points of a face. The betas do not answer to it, jaw, eyes and expression do."""
+
+    group, weight, feels_shape = "seen", 1.0, False
+
+    def __init__(self, own: Points | None) -> None:
+        self.count = 0 if own is None else len(own)
+        self.own = own
+
+    @classmethod
+    def of(cls, setup: Setup):
+        """Of the points of the setup's faces, where it has any."""
+        return cls(setup.face)
+
+    def points(self, setup: Setup) -> Points:
+        """Those of the face."""
+        assert self.own is not None
+        return self.own
+
+    def applies(self, seen: Observations) -> bool:
+        """Whether a face was looked at."""
+        return self.own is not None and seen.parts is not None and seen.parts.face_target is not None
+
+
+class FaceReprojection(_OnFace):
+    """Robust distances of a face's points in the picture of each camera; irises are left to `Gaze`."""
+
+    name = "face"
+
+    @cached_property
+    def used(self) -> Float[Tensor, "K"]:
+        """1 for points that have a place on the model and are no irises."""
+        assert self.own is not None
+        used = self.own.weight.new_tensor([float(known) for known in self.own.known])
+        used[[iris for iris, *_ in EYES.get(self.count, ())]] = 0
+        return used
+
+    @cached_property
+    def noise_cm(self) -> float:
+        """How well one of them marks its place."""
+        return (_NOISE_CM**2 + _SHARED_CM**2 * float(self.used.sum())) ** 0.5
+
+    def at(
+        self, points_m: Float[Tensor, "B K 3"], variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig
+    ) -> PointTerm:
+        """The term, of a face scaled about its middle."""
+        parts = seen.parts
+        assert parts is not None
+        target, weight = parts.face_target, parts.face_weight
+        assert target is not None
+        assert weight is not None
+        weight = weight * self.used.repeat(weight.shape[1] // len(self.used))
+        scale = part_scale(parts.depth_cm, parts.face_focal_px, parts.noise_px, self.noise_cm)
+        sigma = _SIGMA_CM * _UNIT_CM / _NOISE_CM
+
+        def term(points: Tensor) -> PointTerm:
+            return in_views(points, target, weight, scale, sigma, seen.rig)
+
+        size = variables.get(FACE_SCALE.name)
+        return scaled_term(points_m[:, None], size, FACE_SCALE.name, term, about_mean=True)
+
+
+class Gaze(_OnFace):
+    """Where each iris is in the picture beside the middle of its eye's corners, of the first camera."""
+
+    name = "gaze"
+
+    def applies(self, seen: Observations) -> bool:
+        """Whether a face was looked at, with irises."""
+        return super().applies(seen) and self.count in EYES
+
+    def at(
+        self, points_m: Float[Tensor, "B K 3"], variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig
+    ) -> PointTerm:
+        """The term: four plain residuals."""
+        parts, n = seen.parts, self.count
+        assert parts is not None
+        assert parts.face_target is not None
+        assert parts.face_weight is not None
+        assert parts.face_focal_px is not None
+        rows = torch.tensor(EYES[n], device=points_m.device)  # (2, 3)
+        mean = points_m.new_tensor([1.0, -0.5, -0.5])
+        scale = part_scale(parts.depth_cm, parts.face_focal_px, parts.noise_px, _GAZE_CM)[:, rows]  # (B, 2, 3)
+        weight = parts.face_weight[:, rows].amin(2) * scale[..., 0]  # (B, 2)
+        uv, inverse = projected(points_m[:, rows])
+        off = ((uv - parts.face_target[:, rows]) * mean[:, None]).sum(2)  # (B, 2, 2)
+        by_own = slopes(uv, inverse) * (mean * weight[..., None])[..., None, None]  # (B, 2, 3, 2, 3)
+        by_points = points_m.new_zeros(len(points_m), 2, 2, n, 3)
+        for eye, three in enumerate(EYES[n]):
+            by_points[:, eye, :, list(three)] = by_own[:, eye].transpose(1, 2)
+        return PointTerm.of_rows((weight[..., None] * off).flatten(1), by_points.flatten(1, 2))
+
+
+class FaceScalePrior(ScalePrior):
+    """How far a face differs in size from what the body's shape says of it, in deviations."""
+
+    name, blocks = "face_scale", (FACE_SCALE.name,)

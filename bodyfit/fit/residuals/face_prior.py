@@ -1,0 +1,87 @@
+"""What faces do: jaws hang little and not sideways, eyes look ahead and together, expressions are as the model's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bodyfit.fit.config import StageConfig
+from bodyfit.fit.observations import Observations
+from bodyfit.fit.residuals.base import Quadratic, VariableResidual
+from bodyfit.fit.setup import Setup
+
+__all__ = ["ExpressionPrior", "FacePrior", "JawLimits"]
+
+_JAW_SD = (0.18, 0.04, 0.04)
+"""Deviations of the jaw's axis-angle, radians: opening, to a side, twisted."""
+_GAZE_SD = (0.15, 0.22, 0.02)
+"""Of where both eyes look: up and down, to the sides, rolled."""
+_VERGENCE_SD = (0.02, 0.05, 0.02)
+"""Of what one eye looks other than the other."""
+_JAW_RANGE = (-0.03, 0.55)
+"""How far a jaw is closed and open, radians: 30 degrees part the incisors by 5 cm."""
+
+
+class FacePrior(VariableResidual):
+    """The squared Mahalanobis distance of jaw and gaze from a closed mouth and eyes that look ahead."""
+
+    name, group, blocks = "jaw_and_eyes", "pose", ("jaw_pose", "leye_pose", "reye_pose")
+    weight = 2.0
+
+    def __init__(self, precision: Float[Tensor, "9 9"]) -> None:
+        self.precision = precision
+
+    @classmethod
+    def of(cls, setup: Setup) -> FacePrior:
+        """The same for every model."""
+        P = torch.zeros(9, 9, dtype=setup.model.dtype, device=setup.model.device)
+        jaw, gaze, apart = (P.new_tensor(sd) ** -2 for sd in (_JAW_SD, _GAZE_SD, _VERGENCE_SD))
+        P[:3, :3] = jaw.diag()
+        # The mean of both eyes and their difference are independent.
+        P[3:6, 3:6] = P[6:9, 6:9] = (gaze / 4 + apart).diag()
+        P[3:6, 6:9] = P[6:9, 3:6] = (gaze / 4 - apart).diag()
+        return cls(P)
+
+    def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
+        """The term."""
+        v = torch.cat([variables[name] for name in self.blocks], 1)
+        pulled = v @ self.precision
+        return Quadratic((v * pulled).sum(1), pulled, self.precision.expand(len(v), -1, -1))
+
+
+class ExpressionPrior(VariableResidual):
+    """The square of the expression: its coefficients are deviations of what a model's makers had of expressions."""
+
+    name, group, blocks = "expression", "pose", ("expression",)
+    weight = 2.0
+
+    @classmethod
+    def of(cls, setup: Setup) -> ExpressionPrior:
+        """The same for every model."""
+        return cls()
+
+    def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
+        """The term; its Hessian is diagonal."""
+        v = variables["expression"]
+        return Quadratic(v.square().sum(1), v, torch.ones_like(v))
+
+
+class JawLimits(VariableResidual):
+    """Radians that a jaw is more closed than shut, or opens more than jaws do."""
+
+    name, group, blocks = "jaw_limits", "contact", ("jaw_pose",)
+    weight = 50.0
+
+    @classmethod
+    def of(cls, setup: Setup) -> JawLimits:
+        """The same for every model."""
+        return cls()
+
+    def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
+        """The term; its Hessian is diagonal."""
+        opening = variables["jaw_pose"] * variables["jaw_pose"].new_tensor([1.0, 0.0, 0.0])
+        beyond = opening - opening.clamp(*_JAW_RANGE)
+        return Quadratic(beyond.square().sum(1), beyond, (beyond != 0).to(beyond.dtype))
