@@ -24,6 +24,7 @@ from bodyfit.fit.observations import Observations
 from bodyfit.fit.parts import PartObservations
 from bodyfit.fit.variables import Variables
 from bodyfit.geometry.camera import Camera
+from bodyfit.keypoints import Keypoints2D, Part
 from bodyfit.skeleton import hand_entries, layout_names, mirrored_rows
 
 F64 = torch.float64
@@ -367,3 +368,47 @@ def test_wrong_hands_are_refused(change, error, words, fitter, posed):
 def test_a_model_without_fingers_is_refused(posed):
     with pytest.raises(OptionError, match="open-x"):
         bodyfit.fit(posed[0], model=bodyfit.load_model("open"))
+
+
+def test_keypoints_of_the_whole_body_bring_hands_and_face(open_x, posed):
+    """COCO-WholeBody's 133 points: the same hands as given by themselves; settings leave them out."""
+    evidence, points, *_ = posed
+    whole = torch.zeros(1, 133, 3)
+    names, body = layout_names("wholebody133"), layout_names("openpose25")
+    for row, name in enumerate(names[:23]):
+        if name in body:
+            whole[0, row] = evidence.keypoints[0, body.index(name)]
+    for i, side in enumerate(("left", "right")):
+        first = names.index(f"{side}_wrist_root")
+        whole[0, first : first + 21] = evidence.hands[0, i]
+    given = replace(evidence, keypoints=whole, layout="wholebody133", hands=None, hands_lift=None)
+    result = bodyfit.fit(given, model=open_x)
+    off = points_of(open_x, result) - points
+    assert (off - off[:, :, :1]).norm(dim=-1).mean() < 0.012  # without a lift
+    still = bodyfit.fit(given, model=open_x, config=bodyfit.FitConfig(hands=False))
+    assert float((still.params.left_hand_pose).abs().max()) < 0.5
+    assert not still.observed_joints[0, 25:].any()
+    neither = bodyfit.fit(given, model=open_x, config=bodyfit.FitConfig(hands=False, face=False))
+    assert neither.backend == "loops"
+
+
+def test_pictures_bring_what_a_detector_sees(open_x, posed):
+    """Hands of a detector go into the fit of a picture, and are left out where they are not wanted."""
+    evidence, points, *_ = posed
+
+    class Sees:
+        def detect(self, frames):
+            hands = {
+                side: Part(evidence.hands[0, i].numpy(), evidence.hands_lift[0, i].numpy())
+                for i, side in enumerate(("left", "right"))
+            }
+            return [[Keypoints2D("openpose25", evidence.keypoints[0].numpy(), hands=hands)] for _ in frames]
+
+    picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    (result,) = bodyfit.fit_image(picture, model=open_x, detector=Sees(), focal_px=FOCAL_PX)
+    off = points_of(open_x, result) - points
+    assert (off - off[:, :, :1]).norm(dim=-1).mean() < 0.01
+    (bare,) = bodyfit.fit_image(picture, model=open_x, detector=Sees(), focal_px=FOCAL_PX, hands=False, face=False)
+    assert bare.backend == "loops"
+    with pytest.raises(OptionError, match="open-h"):
+        bodyfit.fit_image(picture, detector=Sees(), hands=True)

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from bodyfit.app.parts import detector_of_parts, part_arrays, wanted_parts, without_parts
+from bodyfit.app.rays import rotation_to_ray
 from bodyfit.body.model import BodyModel
-from bodyfit.detect import DEFAULT, Detector, load_detector
+from bodyfit.detect import DEFAULT, Detector
 from bodyfit.errors import ImageError
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.fitter import Fitter
@@ -59,6 +61,8 @@ def fit_image(
     focal_mm: float | None = None,
     sensor_mm: float | None = None,
     fov_deg: float | None = None,
+    hands: bool | None = None,
+    face: bool | None = None,
     config: FitConfig | None = None,
     device: torch.device | str | None = None,
 ) -> list[FitResult]:
@@ -66,7 +70,9 @@ def fit_image(
 
     `image` is a path or (H, W, 3) uint8 RGB. The focal length may be given in pixels, in millimetres with the
     sensor's width along the longer side, or as the field of view along it; else EXIF says it, else it is guessed.
-    Each result has batch 1; look at its `status` before use. Raises `ImageError`, `OptionError`, `DetectorError`.
+    hands, face: whether fingers, and jaw, eyes and expression, are fitted; by default where the model has them and the
+    detector sees them. Each result has batch 1; look at its `status` before use. Raises `ImageError`, `OptionError`,
+    `DetectorError`.
     """
     frame = as_frame(image)
     return fit_frames(
@@ -77,6 +83,8 @@ def fit_image(
         focal_mm=focal_mm,
         sensor_mm=sensor_mm,
         fov_deg=fov_deg,
+        hands=hands,
+        face=face,
         config=config,
         device=device,
     )[0]
@@ -91,6 +99,8 @@ def fit_frames(
     focal_mm: float | None = None,
     sensor_mm: float | None = None,
     fov_deg: float | None = None,
+    hands: bool | None = None,
+    face: bool | None = None,
     config: FitConfig | None = None,
     device: torch.device | str | None = None,
 ) -> list[list[FitResult]]:
@@ -100,7 +110,9 @@ def fit_frames(
         lens.focal_of(frame)
     if not frames:
         return []
-    found = (load_detector(detector) if isinstance(detector, str) else detector).detect(frames)
+    wanted = wanted_parts(model, hands, face)
+    config = without_parts(config, wanted)
+    found = (detector_of_parts(detector, wanted) if isinstance(detector, str) else detector).detect(frames)
     return fit_detections(frames, found, model=model, lens=lens, config=config, device=device)
 
 
@@ -133,13 +145,18 @@ def fit_detections(
         lifts = [lift_to_camera(people[i][j], focals[i][0], frames[i].size) for i, j in members]
         if layout not in fitters:
             fitters[layout] = Fitter(model=model, layout=layout, config=config, device=device)
-        fitted = fitters[layout](
+        fitter, some = fitters[layout], [people[i][j] for i, j in members]
+        lengths, sizes = [focals[i][0] for i, _ in members], [frames[i].size for i, _ in members]
+        parts = any(person.hands or person.face for person in some)
+        shown = part_arrays(some, lengths, sizes, fitter.model) if parts else {}
+        fitted = fitter(
             np.stack([people[i][j].xyc for i, j in members]),
             image_size=(2 ** max(0, octave), 2 ** max(0, octave)),  # for the fit's check of units alone; see below
-            focal_px=torch.tensor([focals[i][0] for i, _ in members]),
-            principal_point_px=torch.tensor([[n / 2 for n in frames[i].size] for i, _ in members]),
+            focal_px=torch.tensor(lengths),
+            principal_point_px=torch.tensor([[n / 2 for n in size] for size in sizes]),
             joints3d=None if all(lift is None for lift in lifts) else _stack(lifts),
-            picture_px=torch.tensor([frames[i].size for i, _ in members], dtype=torch.float32),
+            picture_px=torch.tensor(sizes, dtype=torch.float32),
+            **shown,
         )
         for (i, j), one in zip(members, split(fitted), strict=True):
             camera = replace(one.camera, image_size=frames[i].size)
@@ -182,14 +199,6 @@ def lift_to_camera(
     (u, v), (w, h) = person.lift_centre_px, image_size
     R_cam_lift = rotation_to_ray(((u - w / 2) / focal_px, (v - h / 2) / focal_px, 1.0))
     return (person.lift_m @ R_cam_lift.T).astype(person.lift_m.dtype)
-
-
-def rotation_to_ray(ray: tuple[float, float, float]) -> Float[np.ndarray, "3 3"]:
-    """The smallest rotation that takes the optical axis (0, 0, 1) to a ray with z > 0 (Rodrigues; no trigonometry)."""
-    x, y, z = np.asarray(ray, dtype=np.float64) / np.linalg.norm(ray)
-    # With the axis a = (0, 0, 1) x ray: R = I + [a] + [a]^2 / (1 + z).
-    K = np.array([[0.0, 0.0, x], [0.0, 0.0, y], [-x, -y, 0.0]])
-    return np.eye(3) + K + K @ K / (1 + z)
 
 
 def _stack(lifts: Sequence[np.ndarray | None]) -> Float[np.ndarray, "B K 3"]:

@@ -52,6 +52,8 @@ def batch(
     gender: common.GenderOption = common.Gender.NEUTRAL,
     detector: finding.DetectorOption = finding.DETECTOR,
     tta: finding.TtaOption = False,
+    hands: finding.HandsOption = None,
+    face: finding.FaceOption = None,
     keypoints: finding.KeypointsOption = None,
     keypoint_layout: finding.KeypointLayoutOption = None,
     keep_poor: common.KeepPoorOption = True,
@@ -75,7 +77,9 @@ def batch(
     not be read) or nothing more could be written, 2 wrong use.
     """
     lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
-    by = finding.Finding(detector=detector, tta=tta, keypoints=keypoints, layout=keypoint_layout)
+    by = finding.Finding(
+        detector=detector, tta=tta, keypoints=keypoints, layout=keypoint_layout, hands=hands, face=face
+    )
     by.check_name()
     with interrupt.at_once():
         from bodyfit.app.batch.run import run_batch
@@ -116,6 +120,8 @@ def batch(
                 model=body,
                 detector=detector,
                 tta=tta,
+                hands=hands,
+                face=face,
                 keypoints=files,
                 lens=Lens(**lens),
                 timeout_s=timeout_s,

@@ -32,6 +32,8 @@ def fit(
     gender: common.GenderOption = common.Gender.NEUTRAL,
     detector: finding.DetectorOption = finding.DETECTOR,
     tta: finding.TtaOption = False,
+    hands: finding.HandsOption = None,
+    face: finding.FaceOption = None,
     keypoints: finding.KeypointsOption = None,
     keypoint_layout: finding.KeypointLayoutOption = None,
     keep_poor: common.KeepPoorOption = True,
@@ -52,6 +54,10 @@ def fit(
         bodyfit fit holiday/ portrait.png -o out --fov 70
         bodyfit fit photo.jpg -o out --focal-mm 24 --sensor-mm 36 --json
         bodyfit fit photos/ --keypoints openpose_out/ -o out
+        bodyfit fit photo.jpg --model open-x -o out
+
+    With --model open-h fingers are fitted, with open-x jaw, eyes and expression too, where the hands and the face are
+    large enough to be seen.
 
     A body that explains its keypoints badly, or is improbable, is poor: it is drawn hatched, and the line of its person
     says why. --drop-poor leaves such bodies out.
@@ -60,7 +66,9 @@ def fit(
     read), 2 wrong use (also where no input names a picture).
     """
     lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
-    by = finding.Finding(detector=detector, tta=tta, keypoints=keypoints, layout=keypoint_layout)
+    by = finding.Finding(
+        detector=detector, tta=tta, keypoints=keypoints, layout=keypoint_layout, hands=hands, face=face
+    )
     entries: list[dict[str, Any]] = []
     pictures = _pictures(inputs, entries)
     if not pictures:
@@ -74,10 +82,12 @@ def fit(
             from bodyfit.app.pipeline import Lens
             from bodyfit.cli.fit_one import Worker  # torch and the networks: seconds
 
+        body = common.chosen_model(model, gender, device)
         worker = Worker(
             out=out,
-            detector=by.load_detector() if files is None else files,
-            model=common.chosen_model(model, gender, device),
+            detector=by.load_detector(body) if files is None else files,
+            model=body,
+            parts=by.parts(body),
             detector_name=by.name,
             lens=Lens(**lens),
             keep_poor=keep_poor,

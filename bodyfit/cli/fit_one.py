@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bodyfit import io, render
+from bodyfit.app.parts import without_parts
 from bodyfit.app.pipeline import Lens, fit_detections
 from bodyfit.body.model import BodyModel
 from bodyfit.cli.support.common import DIGITS
@@ -44,6 +46,8 @@ class Worker:
     """What the user said of it."""
     keep_poor: bool = True
     """Whether poor bodies are drawn and written; without, they are only told of."""
+    parts: Mapping[str, bool] = field(default_factory=dict)
+    """Whether hands and face are fitted, where the model has them."""
     fitters: dict[str, Fitter] = field(default_factory=dict)
     """Made with the first picture, used again for the others."""
 
@@ -55,7 +59,8 @@ class Worker:
         with timed(seconds, "detect"):
             people = self.detector.detect([frame])[0]
         with timed(seconds, "fit"):
-            results = fit_detections([frame], [people], model=self.model, lens=self.lens, fitters=self.fitters)[0]
+            how = {"model": self.model, "lens": self.lens, "config": without_parts(None, self.parts)}
+            results = fit_detections([frame], [people], fitters=self.fitters, **how)[0]
         with timed(seconds, "mesh"), torch.no_grad():
             bodies = {i: self.model(**r.params).vertices[0] for i, r in enumerate(results) if self._wanted(r)}
         files: list[str] = []

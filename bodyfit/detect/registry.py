@@ -9,7 +9,7 @@ from importlib import metadata
 from bodyfit.detect.base import Detector
 from bodyfit.errors import BodyfitError, DetectorError, OptionError
 
-__all__ = ["DEFAULT", "DETECTORS", "GROUP", "detector_names", "load_detector"]
+__all__ = ["DEFAULT", "DETECTORS", "GROUP", "detector_names", "load_detector", "sees_parts"]
 
 DEFAULT = "movenet"
 """The detector that every command takes unless told otherwise."""
@@ -106,6 +106,14 @@ def load_detector(
     if not isinstance(detector, Detector):
         raise DetectorError(f"the detector {name} has no method detect(frames); see docs/detectors.md")
     return detector
+
+
+def sees_parts(name: str) -> bool:
+    """Whether the detector of that name takes the options `hands` and `face`. Raises `OptionError` for a name that is
+    none."""
+    name = name.partition(":")[0]
+    known = inspect.signature(DETECTORS[name] if name in DETECTORS else _installed(name)).parameters
+    return {"hands", "face"} <= known.keys()
 
 
 def _installed(name: str) -> Callable[..., Detector]:

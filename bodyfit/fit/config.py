@@ -155,6 +155,10 @@ class FitConfig:
     says what it was."""
     quality: bool = True
     """Whether fits that are not to be relied on get the status `poor` and a reason (`fit/quality/status.py`)."""
+    hands: bool = True
+    """Whether fingers are fitted, where the evidence shows hands and the model has fingers."""
+    face: bool = True
+    """Whether jaw, eyes and expression are, where it shows a face and the model has them."""
     batch_size: int = 256
     """People fitted at once; larger batches are split, so that memory stays bounded."""
 

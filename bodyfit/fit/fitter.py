@@ -193,6 +193,8 @@ class Fitter:
             if given not in (None, own):
                 raise OptionError(f"the evidence has {name}={given!r}, this Fitter was made for {own!r}; make another")
         checked = check_evidence(evidence, self.model, self.layout, len(self.terms.points3d))
+        if checked.parts is not None and not (self.config.hands and self.config.face):
+            checked = replace(checked, parts=checked.parts.only(hands=self.config.hands, face=self.config.face))
         return checked, *self.observer.visible(checked)
 
     @torch.no_grad()

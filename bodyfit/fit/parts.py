@@ -6,17 +6,19 @@ Points of both hands go together, the left hand's 21 before the right's; of seve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TypeAlias
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bodyfit.body.model import BodyModel
 from bodyfit.body.points.face import FACE_COUNTS
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.geometry.camera import CalibratedCamera, Camera
+from bodyfit.skeleton import layout_names
 
 __all__ = ["HAND_POINTS", "PartEvidence", "PartInput", "PartObservations", "check_parts"]
 
@@ -46,6 +48,21 @@ class PartInput:
         """Whether there is any."""
         return any(getattr(self, f.name) is not None for f in fields(self))
 
+    def with_layout(self, keypoints: Array | None, layout: str, model: BodyModel) -> PartInput:
+        """The same with the hands and the face that keypoints of some layouts bring along, where the model has them
+        and they are not given."""
+        names, poses, found = layout_names(layout), dict(model.kind.poses), {}
+        if keypoints is None or model.num_pca_comps is not None:
+            return self
+        wrists = [names.index(name) for name in ("left_wrist_root", "right_wrist_root") if name in names]
+        if self.hands is None and len(wrists) == 2 and "left_hand_pose" in poses:
+            rows = [row + i for row in wrists for i in range(HAND_POINTS)]
+            found["hands"] = keypoints[..., rows, :].reshape(*keypoints.shape[:-2], 2, HAND_POINTS, 3)
+        rows = [i for i, name in enumerate(names) if name.startswith("face_")]
+        if self.face is None and len(rows) in FACE_COUNTS and "jaw_pose" in poses and model.landmarks is not None:
+            found["face"] = keypoints[..., rows, :]
+        return replace(self, **found)
+
 
 @dataclass(frozen=True)
 class PartEvidence:
@@ -68,6 +85,14 @@ class PartEvidence:
 
     face_points: int = 0
     """How many a camera."""
+
+    def only(self, *, hands: bool, face: bool) -> PartEvidence | None:
+        """That of hands or of faces alone, or none."""
+        left_out = [name for name, keep in (("hands", hands), ("face", face)) if not keep]
+        gone: dict[str, Any] = {f.name: None for f in fields(self) if f.name.startswith(tuple(left_out))}
+        gone["face_points"] = self.face_points if face else 0
+        kept = replace(self, **gone)
+        return kept if any(isinstance(getattr(kept, f.name), Tensor) for f in fields(kept)) else None
 
     def select(self, rows: Tensor) -> PartEvidence:
         """That of some people."""

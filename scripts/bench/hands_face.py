@@ -26,7 +26,6 @@ from pathlib import Path
 import numpy as np
 import roma
 import torch
-from scripts.build.open_body.hand_poses import COUPLING, LEFT_FINGER_JOINTS, REST_DEG, joint_kind, pose_vectors
 from torch import Tensor
 
 import bodyfit
@@ -38,6 +37,7 @@ from bodyfit.body.pose_prior import load_pose_prior
 from bodyfit.geometry.camera import Camera
 from bodyfit.geometry.procrustes import align
 from bodyfit.skeleton import hand_entries
+from scripts.build.open_body.hand_poses import COUPLING, LEFT_FINGER_JOINTS, REST_DEG, joint_kind, pose_vectors
 
 SIZE, FOCAL_PX = (1600, 1600), 1500.0
 NOISE_PX, HAND_PX, HAND_M = 2.0, 100.0, 0.18

@@ -15,6 +15,7 @@ from bodyfit.app.batch.items import Item, LeftOut, find_items
 from bodyfit.app.batch.pool import Failure, WorkerPool
 from bodyfit.app.batch.stages import Fitting, Looking, fitted
 from bodyfit.app.batch.status_log import DONE, FAILED, NO_PERSON, POOR, WITH_FILE, StatusLog, is_hopeless, stopped_by
+from bodyfit.app.parts import wanted_parts, without_parts
 from bodyfit.app.pipeline import Lens
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.errors import OptionError, OutputError
@@ -68,6 +69,8 @@ def run_batch(
     model: BodyModel | None = None,
     detector: str = "movenet",
     tta: bool = False,
+    hands: bool | None = None,
+    face: bool | None = None,
     keypoints: KeypointFiles | None = None,
     lens: Lens | None = None,
     timeout_s: float = 120.0,
@@ -82,8 +85,9 @@ def run_batch(
     why; without `keep_poor` these are not written. OUT/batch.json the counts and the folders. `resume` goes on with
     what has no line there; `retry_failed` also takes what failed once more, and the newer line counts. `workers`
     processes look for people (default: one a core); a picture that kills its worker twice, or takes longer than
-    `timeout_s`, costs itself alone. `tta` and `keypoints` (files in the detector's place, by the pictures' names) are
-    as in `bodyfit fit`. `progress(finished, items, entry)` is called after each. Ctrl-C ends it with `interrupted`.
+    `timeout_s`, costs itself alone. `tta`, `hands`, `face` and `keypoints` (files in the detector's place, by the
+    pictures' names) are as in `bodyfit fit`. `progress(finished, items, entry)` is called after each. Ctrl-C ends it
+    with `interrupted`.
 
     Raises `OptionError` (another run is on, a run is there already), `ImageError` (nothing to do) and `OutputError`
     (disk full, folder gone): what is finished is safe then.
@@ -112,8 +116,9 @@ def run_batch(
         run = _Run(log, out, len(items), len(items) - len(todo), progress, keypoints, keep_poor)
         interrupted = False
         if todo:
-            fitting = Fitting(load_model() if model is None else model, lens)
-            interrupted = run.through(engine(todo, Looking(detector, tta, keypoints), fitting))
+            wanted = wanted_parts(model, hands, face)
+            fitting = Fitting(load_model() if model is None else model, lens, without_parts(None, wanted))
+            interrupted = run.through(engine(todo, Looking(detector, tta, keypoints, wanted), fitting))
         became = Counter(log.finished.get(as_text(item.source)) for item in items)
         summary = BatchSummary(
             items=len(items),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from bodyfit.keypoints import Keypoints2D
 if TYPE_CHECKING:  # a worker that looks needs no torch
     from bodyfit.app.pipeline import Lens
     from bodyfit.body.model import BodyModel
+    from bodyfit.fit.config import FitConfig
     from bodyfit.fit.result import FitResult
     from bodyfit.io.keypoints import KeypointFiles
 
@@ -60,12 +61,15 @@ class Looking:
     """Whether it looks at everyone many times."""
     keypoints: KeypointFiles | None = None
     """What is known instead, by the pictures' names."""
+    parts: Mapping[str, bool] = field(default_factory=dict)
+    """Whether it looks for "hands" and "face"; a detector that cannot leaves them out."""
 
     def __call__(self) -> Callable[[Item], Seen]:
         """The detector, loaded. Raises `DetectorError` and `OptionError`."""
-        from bodyfit.detect import load_detector
+        from bodyfit.detect import load_detector, sees_parts
 
-        detector = self.keypoints or load_detector(self.detector, tta=self.tta)
+        parts = self.parts if any(self.parts.values()) and sees_parts(self.detector) else {}
+        detector = self.keypoints or load_detector(self.detector, tta=self.tta, **parts)
 
         def look(item: Item) -> Seen:
             frame = read_item(item.source)
@@ -86,6 +90,8 @@ class Fitting:
     """The body, on its device."""
     lens: Lens
     """What is known of the lens."""
+    config: FitConfig | None = None
+    """Settings other than the usual."""
 
     def __call__(self) -> Callable[[Sequence[Seen]], list[FitResult | Failure | None]]:
         """The fit, which keeps what it makes for each layout of keypoints.
@@ -106,7 +112,8 @@ class Fitting:
             threads = torch.get_num_threads()
             torch.set_num_threads(1)
             try:
-                found = fit_detections(frames, people, model=self.model, lens=self.lens, fitters=fitters)
+                how = {"model": self.model, "lens": self.lens, "config": self.config}
+                found = fit_detections(frames, people, fitters=fitters, **how)
             except torch.AcceleratorError as fault:
                 raise BodyfitError(
                     f"the GPU has failed ({in_words(fault)}); what is finished is safe: go on with resume=True"

@@ -14,6 +14,7 @@ from bodyfit.cli.support import common, interrupt
 from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:
+    from bodyfit.body.model import BodyModel
     from bodyfit.detect import Detector
     from bodyfit.io import KeypointFiles
     from bodyfit.io.keypoints.entry import Entry
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 __all__ = [
     "DETECTOR",
     "DetectorOption",
+    "FaceOption",
     "Finding",
     "FocalMmOption",
     "FocalPxOption",
     "FovOption",
+    "HandsOption",
     "KeypointLayoutOption",
     "KeypointsOption",
     "SensorMmOption",
@@ -58,6 +61,13 @@ DetectorOption = Annotated[
 ]
 TtaOption = Annotated[
     bool, typer.Option("--tta", help="Look at each person up to twelve times, mirrored and turned, and average.")
+]
+HandsOption = Annotated[
+    bool | None, typer.Option("--hands/--no-hands", help="Fit fingers; by default where the model has them.")
+]
+FaceOption = Annotated[
+    bool | None,
+    typer.Option("--face/--no-face", help="Fit jaw, eyes, expression; by default where the model has them."),
 ]
 KeypointsOption = Annotated[
     Path | None,
@@ -97,6 +107,10 @@ class Finding:
     """Files in its place."""
     layout: str | None = None
     """What is in them."""
+    hands: bool | None = None
+    """Whether it looks for hands; None for where the model has fingers."""
+    face: bool | None = None
+    """The same of the face."""
 
     def __post_init__(self) -> None:
         """Raises `OptionError` for options that contradict each other."""
@@ -120,13 +134,22 @@ class Finding:
         if self.detector.partition(":")[0] not in (names := detector_names()):
             raise OptionError(f"--detector must be one of {', '.join(names)}, got {self.detector!r}")
 
-    def load_detector(self) -> Detector:
-        """The detector, its networks loaded. Raises `OptionError` and `DetectorError`."""
+    def load_detector(self, model: BodyModel | None = None) -> Detector:
+        """The detector, its networks loaded, which looks for what is wanted of hands and face. Raises `OptionError` and
+        `DetectorError`."""
         self.check_name()
         with interrupt.at_once():
-            from bodyfit.detect import load_detector
+            from bodyfit.app.parts import detector_of_parts
 
-            return load_detector(self.detector, tta=self.tta)
+            insist = bool(self.hands or self.face)
+            return detector_of_parts(self.detector, self.parts(model), tta=self.tta, insist=insist)
+
+    def parts(self, model: BodyModel | None) -> dict[str, bool]:
+        """Whether hands and face are wanted. Raises `OptionError` where the model lacks what is asked for."""
+        with interrupt.at_once():
+            from bodyfit.app.parts import wanted_parts
+
+        return wanted_parts(model, self.hands, self.face)
 
 
 def matched(path: Path, layout: str | None, pictures: Sequence[Path]) -> KeypointFiles:

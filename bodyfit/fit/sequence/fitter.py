@@ -97,6 +97,7 @@ class SequenceFitter:
         last = replace(config.stages[-1], lm=self.sequence.keyframe_lm)
         # What single frames are tried for in vain, the other frames tell.
         less = {"uncertainty": False, "quality": False, "swaps": False, "components": False}
+        less |= {"hands": False, "face": False}
         alone = replace(config, stages=(*config.stages[:-1], last), **less)
         self.frames = Fitter(layout=layout, points3d_layout=points3d_layout, model=model, config=alone, device=device)
         self.config, self.model = config, self.frames.model
@@ -128,6 +129,10 @@ class SequenceFitter:
         """See `fit_sequence`; the rows of the evidence are frames."""
         if not (math.isfinite(fps) and fps > 0):
             raise OptionError(f"fps must be the frames a second, a positive number, got {fps}")
+        if evidence.parts.given:
+            raise OptionError(
+                "hands and face are fitted frame by frame yet (`fit`); leave them out of a clip's evidence"
+            )
         if evidence.previous is not None:
             raise OptionError("previous is for single frames; in a clip each frame goes on from the one before")
         focal_px, xyc, size = evidence.focal_px, evidence.keypoints, evidence.image_size

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scripts.build.open_body.hand_poses import finger_limits
 
 from scripts.build.open_body import hands, pose, report, rig, tree
 from scripts.build.open_body.face import expression_space, jaw_share
+from scripts.build.open_body.hand_poses import finger_limits
 from scripts.build.open_body.landmarks import face_landmarks
 from scripts.build.open_body.points import keypoint_rows
 from scripts.build.open_body.source import Source, height, load_source, sample_people, volume

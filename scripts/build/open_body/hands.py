@@ -6,8 +6,8 @@ joints, and noise.
 """
 
 import numpy as np
-from scripts.build.open_body.hand_poses import LEFT_FINGER_JOINTS, pose_vectors, sample_angles
 
+from scripts.build.open_body.hand_poses import LEFT_FINGER_JOINTS, pose_vectors, sample_angles
 from scripts.build.open_body.source import Source
 from scripts.build.open_body.surface import nail_normals
 from scripts.build.open_body.tree import FINGER_NUMBER

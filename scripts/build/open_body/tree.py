@@ -5,8 +5,8 @@ place (`merged_joint`), so that adding them up again gives SMPL's weights.
 """
 
 import numpy as np
-from scripts.build.open_body.hand_poses import FINGERS, LEFT_FINGER_JOINTS
 
+from scripts.build.open_body.hand_poses import FINGERS, LEFT_FINGER_JOINTS
 from scripts.build.open_body.rig import JOINTS, regress_point
 from scripts.build.open_body.source import Source
 from scripts.build.open_body.surface import nail_normals, skin_point
