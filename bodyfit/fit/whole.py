@@ -22,8 +22,8 @@ from bodyfit.fit.objective import BodyTerms, StageObjective
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.outcome import Outcome
 from bodyfit.fit.parts import HAND_POINTS, PartEvidence
-from bodyfit.fit.residuals.face import FACE_SCALE
-from bodyfit.fit.residuals.hands import HAND_SCALE, hand_noise_scale
+from bodyfit.fit.residuals.parts.face import FACE_SCALE
+from bodyfit.fit.residuals.parts.hands import HAND_SCALE, hand_noise_scale
 from bodyfit.fit.variables import Variables
 from bodyfit.geometry.rotation import so3_exp
 from bodyfit.skeleton import hand_entries, layout_names

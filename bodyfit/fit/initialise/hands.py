@@ -18,10 +18,10 @@ from torch import Tensor
 from bodyfit.body.hand_prior import load_hand_prior
 from bodyfit.fit.initialise.hand_tree import HAND_SIZE, pose_hand
 from bodyfit.fit.parts import HAND_POINTS
-from bodyfit.fit.residuals.hand_prior import HandLimits, HandPosePrior, hand_limits
 from bodyfit.fit.residuals.lift import centred_distance
 from bodyfit.fit.residuals.measured import distance
 from bodyfit.fit.residuals.mixture import MixturePrior
+from bodyfit.fit.residuals.parts.hand_prior import HandLimits, HandPosePrior, hand_limits
 from bodyfit.fit.residuals.reprojection import reprojected
 from bodyfit.solve import LMConfig, Normal, minimize
 

@@ -19,16 +19,16 @@ from bodyfit.fit.residuals.base import (
 )
 from bodyfit.fit.residuals.bends import AnglePrior
 from bodyfit.fit.residuals.capsules import CapsuleOverlap
-from bodyfit.fit.residuals.face import FaceReprojection, FaceScalePrior, Gaze
-from bodyfit.fit.residuals.face_prior import ExpressionPrior, FacePrior, JawLimits
 from bodyfit.fit.residuals.focal import FocalPrior
-from bodyfit.fit.residuals.hand_prior import HandLimits, HandPosePrior
-from bodyfit.fit.residuals.hands import HandLift, HandPoints, HandReprojection, ScalePrior
 from bodyfit.fit.residuals.lift import Lift
 from bodyfit.fit.residuals.limits import LimitPrior
 from bodyfit.fit.residuals.mass import MassTerm
 from bodyfit.fit.residuals.measured import MeasuredPoints
 from bodyfit.fit.residuals.mixture import MixturePrior
+from bodyfit.fit.residuals.parts.face import FaceReprojection, FaceScalePrior, Gaze
+from bodyfit.fit.residuals.parts.face_prior import ExpressionPrior, FacePrior, JawLimits
+from bodyfit.fit.residuals.parts.hand_prior import HandLimits, HandPosePrior
+from bodyfit.fit.residuals.parts.hands import HandLift, HandPoints, HandReprojection, ScalePrior
 from bodyfit.fit.residuals.previous import PreviousPose
 from bodyfit.fit.residuals.reprojection import Reprojection
 from bodyfit.fit.residuals.shape import ShapePrior

@@ -14,7 +14,7 @@ from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import PointResidual, PointTerm
-from bodyfit.fit.residuals.hands import ScalePrior, part_scale, scaled_term
+from bodyfit.fit.residuals.parts.hands import ScalePrior, part_scale, scaled_term
 from bodyfit.fit.residuals.reprojection import in_views, projected, slopes
 from bodyfit.fit.setup import Setup
 from bodyfit.fit.variables import Block

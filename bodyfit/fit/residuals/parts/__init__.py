@@ -1,0 +1,1 @@
+"""Residuals about hands and faces."""
