@@ -80,6 +80,15 @@ def test_where_nothing_can_be_written_a_loop_runs_and_leaves_nothing(package, cl
     assert files(package.parent) == before
 
 
+def test_the_working_folder_is_no_place_for_a_cache(package, closed, monkeypatch, tmp_path):
+    closed()
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "cwd"))  # what Python takes where none can be written
+    assert not loop_of(package)._cache.can_be_written
+    assert not list((tmp_path / "cwd").iterdir())
+
+
 def test_a_cache_beside_the_package_is_read_where_nothing_can_be_written(package, closed):
     assert loop_of(package)(1, 2) == 3
     assert list((package / "__pycache__").glob("*.nbi"))

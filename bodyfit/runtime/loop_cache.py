@@ -170,6 +170,9 @@ def _temporary_folder() -> Path | None:
         parent = tempfile.gettempdir()
     except FileNotFoundError:  # no temporary folder can be written
         return None
+    places = {os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")} | {"/tmp", "/var/tmp", "/usr/tmp"}
+    if parent == os.getcwd() and parent not in places:  # Python's last resort, where nobody looks for a cache
+        return None
     if not hasattr(os, "getuid"):  # on Windows the temporary folder is the user's own
         return Path(parent, "bodyfit-cache")
     folder = Path(parent, f"bodyfit-cache-{os.getuid()}")
