@@ -1,6 +1,6 @@
 """How well hands and faces are fitted, with people whose hands and faces are known.
 
-    python -m scripts.bench.hands_face [--people N] [--seed N] [--json OUT]
+    python -m scripts.bench.hands_face [--people N] [--seed N] [--json FILE]
 
 - hands: open-x bodies with poses of the body prior and hands that the hand prior was not made from (`HELD_OUT_DEG`),
   the wrists turned at random, seen by one camera with 2 px of noise on a hand of about 100 px, with and without a lift
@@ -21,7 +21,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import roma
@@ -37,6 +36,7 @@ from bodyfit.body.pose_prior import load_pose_prior
 from bodyfit.geometry.camera import Camera
 from bodyfit.geometry.procrustes import align
 from bodyfit.skeleton import hand_entries
+from scripts.bench.records import harness
 from scripts.build.open_body.hand_poses import COUPLING, LEFT_FINGER_JOINTS, REST_DEG, joint_kind, pose_vectors
 
 SIZE, FOCAL_PX = (1600, 1600), 1500.0
@@ -256,7 +256,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--people", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
+    harness.add_json_option(parser)
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
     model = bodyfit.load_model("open-x")
@@ -288,8 +288,7 @@ def main() -> None:
         print(name, json.dumps(row))
     found["bent_finger_moves_deg"] = bent_fingers(model, rng)
     print("bent", found["bent_finger_moves_deg"])
-    if args.json is not None:
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+    harness.write_json(args, found)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Kill workers of bodyfit's pool, pebble's and loky's, and count what becomes of the items.
 
-pip install pebble loky; python scripts/bench/others/worker_pools.py [ours pebble loky]
+pip install pebble loky; python -m scripts.bench.others.worker_pools [ours pebble loky] [--json FILE]
 
 Each trial gives two workers 60 items and kills one of them: while it works, while all are idle, or while answers of
 3 MB are on their way. An item of a killed worker may fail; the others should not.
@@ -21,6 +21,7 @@ from multiprocessing import active_children, get_context
 from multiprocessing.process import BaseProcess
 
 from bodyfit.app.batch.pool import Failure, WorkerPool
+from scripts.bench.records import harness
 
 ITEMS, PATIENCE_S = 60, 15.0
 TRIALS = {"busy": 5, "idle": 2, "answering": 5}
@@ -126,12 +127,16 @@ def main() -> None:
     """Print a line for each pool and kind of death."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pools", nargs="*", default=["ours", "pebble", "loky"])
-    for name in parser.parse_args().pools:
+    harness.add_json_option(parser)
+    args, counts = parser.parse_args(), {}
+    for name in args.pools:
         for kind, times in TRIALS.items():
             for _ in range(times):
                 found = trial(Ours() if name == "ours" else Futures(name), kind)
+                counts.setdefault(f"{name}, {kind}", []).append(found)
                 said = ", ".join(f"{found[what]} {what}" for what in ("ok", "failed", "never answered"))
                 print(f"{name:7} a worker killed while {kind:10} {said}", flush=True)
+    harness.write_json(args, counts)
     os._exit(0)  # threads of broken pools never end
 
 

@@ -1,6 +1,6 @@
 """Plain skinning against skinning with the pose shapes: volume, self-intersection, stretch.
 
-    python -m scripts.bench.pose_shapes [--body assets/body] [--gender neutral] [--clips FOLDER] [--poses 400]
+    python -m scripts.bench.bodies.pose_shapes [--body assets/body] [--gender neutral] [--clips FOLDER] [--poses 400]
 
 One joint turns at a time, each about its anatomical axis from the T-pose. The volume is the signed volume of the whole
 closed skin: nothing else moves, so that its change is the limb's; where the skin passes through itself the part inside
@@ -59,7 +59,7 @@ SMPL_24 = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--body", type=Path, default=Path(__file__).resolve().parents[2] / "assets" / "body")
+    parser.add_argument("--body", type=Path, default=Path(__file__).resolve().parents[3] / "assets" / "body")
     parser.add_argument("--gender", choices=GENDERS, default="neutral", help="whose body")
     parser.add_argument("--clips", type=Path, help="folder of AMASS-layout clips")
     parser.add_argument("--poses", type=int, default=400, help="poses taken from the clips")

@@ -4,7 +4,7 @@ Draws random poses far wider than the prior, keeps those whose mesh runs into it
 one that holds all joints where they are. Uninvolved joints are those that lie neither between two touching parts in
 the tree nor beyond the touching parts.
 
-    python -m scripts.bench.interpenetration [--draws 3000] [--worst 200] [--term capsules] [--pictures DIR]
+    python -m scripts.bench.bodies.interpenetration [--draws 3000] [--worst 200] [--term capsules] [--pictures DIR]
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The first table compares populations; surveys differ in whom they measured, so agreement within their spread is what
 there is to find. The second makes, for each survey, the body with its mean height and mass and measures the rest.
 
-    python -m scripts.bench.population [--bodies 500] [--seed 0]
+    python -m scripts.bench.bodies.population [--bodies 500] [--seed 0]
 """
 
 from __future__ import annotations
