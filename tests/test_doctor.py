@@ -45,3 +45,14 @@ def test_a_missing_package_is_named(monkeypatch):
 def test_a_fit_that_is_off_fails(monkeypatch):
     monkeypatch.setattr(checks, "_MOST_PX", 0.0)
     assert not checks._fit().ok
+
+
+def test_compile_does_all_the_work_that_needs_loops(monkeypatch):
+    done = []
+    work = {name: lambda model, name=name: done.append(name) for name in ("bodies", "fits")}
+    monkeypatch.setattr("bodyfit.cli.support.compile_loops.WORK", work)
+    monkeypatch.setattr("bodyfit.runtime.compiled.compiled_so_far", lambda: (7, 31.0))
+    finding = checks._compile()
+    assert finding.ok
+    assert done == ["bodies", "fits"]
+    assert "7 loops compiled in 31 s; they are kept in" in finding.words
