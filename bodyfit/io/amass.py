@@ -15,7 +15,7 @@ from bodyfit.geometry.camera import turned_orient, y_up_from
 from bodyfit.io.export.export_frame import Placing
 from bodyfit.io.export.rig import check_clip, clip_times
 from bodyfit.io.motions.motion import Motion
-from bodyfit.io.motions.posing import by_name, posed, space_of
+from bodyfit.io.motions.posing import by_name, space_of, transfer
 from bodyfit.io.motions.programs.amass import read_amass
 from bodyfit.io.motions.programs.body_prior import recording_of
 from bodyfit.io.motions.recording import MotionFile
@@ -122,5 +122,5 @@ def load_amass(path: str | Path, model: BodyModel, *, up: str | None = None) -> 
         raise AssetError(f"{path}: no such file; give an npz in AMASS's layout")
     file = MotionFile(path, read_archive(path))
     if {"root_orient", "pose_body"} <= file.value.keys() and "poses" not in file.value:
-        return posed(recording_of(file), model, path, axes=None if up is None else f"{Placing(up).up}_up")
-    return posed(read_amass(file, up), model, path)
+        return transfer(recording_of(file), model, path, axes=None if up is None else f"{Placing(up).up}_up")
+    return transfer(read_amass(file, up), model, path)

@@ -1,4 +1,4 @@
-"""Motion by other programs, read without running anything of theirs: one module a layout, one line in the registry."""
+"""Read motion files of other programs without executing them: one module a layout, one line in the registry."""
 
 from bodyfit.io.motions.formats import MOTION_FORMATS, format_of
 from bodyfit.io.motions.load import load_motion, load_motions

@@ -1,4 +1,4 @@
-"""The registry of motion files by other programs: a line a layout, the first that matches counts."""
+"""Register the layouts of other programs' motion files, a line each; the first that matches is used."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ MOTION_FORMATS: tuple[MotionFormat, ...] = (
 
 
 def format_of(file: MotionFile) -> MotionFormat | None:
-    """The layout of a file, or of a folder of frames; None where it is in none that is known."""
+    """Detect the layout of a file, or of a folder of frames; None where it is unknown."""
     return next((layout for layout in MOTION_FORMATS if layout.matches(file)), None)

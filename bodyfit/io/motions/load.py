@@ -1,4 +1,4 @@
-"""Motion files of other programs, read: found out what they are, put on a body."""
+"""Load motion files of other programs: detect the layout, read the people, transfer them to a body."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from bodyfit.body.record import GENDERS
 from bodyfit.errors import AssetError, BodyfitError, OptionError
 from bodyfit.io.motions.formats import MOTION_FORMATS, format_of
 from bodyfit.io.motions.motion import Motion
-from bodyfit.io.motions.posing import posed
+from bodyfit.io.motions.posing import transfer
 from bodyfit.io.motions.recording import MotionFile, Recording
 
 __all__ = ["TRAJECTORIES", "chosen", "load_motion", "load_motions", "motion_file", "moved", "recordings_of"]
 
 TRAJECTORIES = ("world", "camera")
-"""Which motion is taken of a file that has both."""
+"""Motions to choose from in a file that has both."""
 _DEFAULT_FPS = 30.0
-"""Of a clip whose file does not say."""
+"""Frame rate where neither the file nor its program has one."""
 _SAME_RATE = 1e-3
-"""Rates that differ by less than this part are one: 29.97 and 30000 / 1001, say."""
+"""Largest relative difference of equal rates, for example 29.97 and 30000 / 1001."""
 _ENDINGS = (".npz", ".npy", ".pkl", ".json", ".pt", ".pth", ".smpl")
 _MAX_FILES = 100_000
 _IGNORED = (
@@ -50,7 +50,7 @@ _IGNORED = (
         "spec_calib",
     ),
 )
-"""Keys of what nobody needs here and what would fill the memory: meshes, joints, features, pictures."""
+"""Keys of values that are not needed and would fill the memory: meshes, joints, features, pictures."""
 
 
 def load_motion(
@@ -62,14 +62,14 @@ def load_motion(
     trajectory: str = "world",
     fps: float | int | None = None,
 ) -> Motion:
-    """One person's motion out of a file by another program, on a body: `docs/files.md` lists the programs.
+    """Load one person's motion from another program's file, on a body; `docs/files.md` lists the programs.
 
-    path: the file, or a folder of a file a frame. person: by the file's own number or name, as `load_motions` tells
-    them; needed where there are several. model: the body that is moved, or what `load_model` takes; by default the open
-    one that has the joints of the file. axes: the file's ("camera", "y_up", "z_up"), where it does not say and the
-    program's usual ones are wrong. trajectory: of a file with both, the motion in the "world" or before the "camera".
-    fps: frames a second where the file does not say; if left out, what the program usually writes, or 30. Nothing of
-    the file is run; what had to be assumed or left out is in the result's `notes`. Raises `AssetError`, naming the
+    path: the file, or a folder with a file a frame. person: the number or name in the file, see `load_motions`; needed
+    where there are several. model: the body, or an argument of `load_model`; by default the open body with the file's
+    joints. axes: the file's axes ("camera", "y_up", "z_up"), where the program's usual ones are wrong. trajectory: the
+    motion in the "world" or the "camera", of a file that has both. fps: the frame rate where the file has none, by
+    default the program's usual one, or 30. Nothing in the file is executed; the result's `notes` name what was assumed
+    or omitted. Raises `AssetError`, naming the
     file, and `OptionError`, also for an `fps` other than the file's.
     """
     file = motion_file(Path(path), trajectory)
@@ -88,7 +88,7 @@ def load_motions(
     trajectory: str = "world",
     fps: float | int | None = None,
 ) -> list[Motion]:
-    """Everyone's motion in a file by another program; arguments as of `load_motion`."""
+    """Load all people's motions from another program's file; arguments as for `load_motion`."""
     file = motion_file(Path(path), trajectory)
     people = recordings_of(file)
     _check_rate(file.path, people, fps)
@@ -103,18 +103,21 @@ def moved(
     axes: str | None = None,
     fps: float | int | None = None,
 ) -> list[tuple[Motion, BodyModel]]:
-    """Put recordings on bodies. model: as for `load_motion`. fps: of those whose file does not say."""
+    """Transfer recordings to bodies; `model` as for `load_motion`, `fps` where a file has no rate.
+
+    Raises `AssetError` and `OptionError`.
+    """
     bodies: dict[tuple[str, str, int], BodyModel] = {}
-    found = []
+    motions = []
     for person in people:
         body, notes = (model, ()) if isinstance(model, BodyModel) else _body(person, model, bodies)
-        motion = posed(_with_rate(person, fps), body, path, axes=axes)
-        found.append((replace(motion, notes=(*notes, *motion.notes)), body))
-    return found
+        motion = transfer(_with_rate(person, fps), body, path, axes=axes)
+        motions.append((replace(motion, notes=(*notes, *motion.notes)), body))
+    return motions
 
 
 def _with_rate(person: Recording, fps: float | int | None) -> Recording:
-    """Give a recording its rate: the file's; else the one asked for, the program's usual one, or 30."""
+    """Set the frame rate: the file's, else the given one, the program's usual one, or 30."""
     if person.fps:
         return person
     if fps is not None:
@@ -137,7 +140,7 @@ def _check_rate(path: Path, people: list[Recording], fps: float | int | None) ->
 def _body(
     person: Recording, source: str | Path | None, loaded: dict[tuple[str, str, int], BodyModel]
 ) -> tuple[BodyModel, tuple[str, ...]]:
-    """The body for a recording, with as many betas as the file has; each is loaded once."""
+    """Load the body for a recording, with as many betas as the file has; each body is loaded once."""
     notes: tuple[str, ...] = ()
     if source is None:
         names = person.joints.names
@@ -154,40 +157,41 @@ def _body(
 
 
 def chosen(people: list[Recording], person: str | None, path: Path) -> list[Recording]:
-    """The one of that number or name, or all. Raises `OptionError`."""
-    found = [one for one in people if person is None or one.person == person]
-    if not found:
+    """Select a person by number or name, or all. Raises `OptionError`."""
+    selected = [one for one in people if person is None or one.person == person]
+    if not selected:
         raise OptionError(f"{path} has no person {person}; there are {_listed(people)}")
-    return found
+    return selected
 
 
 def _listed(people: list[Recording]) -> str:
+    """List people for messages, at most 20 of them."""
     return ", ".join(one.person for one in people[:20]) + (" and more" if len(people) > 20 else "")
 
 
 def recordings_of(file: MotionFile) -> list[Recording]:
-    """Everyone in a file. Raises `AssetError`, naming it, where it is in no known layout or is damaged."""
+    """Read all people in a file. Raises `AssetError`, naming it, where its layout is unknown or it is damaged."""
     try:
         layout = format_of(file)
-        found = [] if layout is None else layout.read(file)
+        people = [] if layout is None else layout.read(file)
     except BodyfitError:
         raise
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
-        # A file may have anything at any place where its program has a dict, a list or an array.
+        # A file may have any type where its program writes a dict, a list or an array.
         words = ascii(str(error)[:120])[1:-1]
         raise AssetError(f"{file.path}: damaged, or of a version that is not known ({words})") from error
     if layout is None:
-        known = ", ".join(layout.name for layout in MOTION_FORMATS)
+        names = ", ".join(layout.name for layout in MOTION_FORMATS)
         raise AssetError(
-            f"{file.path}: neither a body model nor motion in a known layout ({_begin(file)}); known are {known}"
+            f"{file.path}: neither a body model nor motion in a known layout ({_begin(file)}); known are {names}"
         )
-    if not found or any(len(person.poses) == 0 for person in found):
+    if not people or any(len(person.poses) == 0 for person in people):
         raise AssetError(f"{file.path}: nobody is in it")
-    return found
+    return people
 
 
 def _begin(file: MotionFile) -> str:
-    """What a file holds, in some words."""
+    """Describe the content of a file."""
     value = file.value
     if file.is_folder:
         return f"a folder of {len(value)} files" if value else "a folder without files of motion"
@@ -199,7 +203,7 @@ def _begin(file: MotionFile) -> str:
 
 
 def motion_file(path: Path, trajectory: str = "world") -> MotionFile:
-    """What a file holds, or the files of a folder. Raises `AssetError`, naming it."""
+    """Read a file, or the files of a folder. Raises `AssetError`, naming it."""
     if trajectory not in TRAJECTORIES:
         raise OptionError(f"trajectory must be one of {', '.join(TRAJECTORIES)}, got {trajectory!r}")
     if path.is_dir():
@@ -210,7 +214,7 @@ def motion_file(path: Path, trajectory: str = "world") -> MotionFile:
 
 
 def _folder(path: Path) -> dict[str, Any]:
-    """The contents of a folder's files by their paths below it: of those in it, else of those in its folders."""
+    """Read the motion files in a folder, else those in its subfolders, by their relative paths. Raises `AssetError`."""
     for pattern in ("*", "*/*"):
         files = sorted(p for p in path.glob(pattern) if p.suffix.lower() in _ENDINGS and p.is_file())
         if len(files) > _MAX_FILES:

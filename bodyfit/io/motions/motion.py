@@ -1,4 +1,4 @@
-"""Motion on a body: what every reader of motion files returns."""
+"""Define motion on a body, the result of all readers of motion files."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ __all__ = ["Motion"]
 
 @dataclass(frozen=True)
 class Motion:
-    """One person over time."""
+    """One person's motion."""
 
     params: BodyParams
-    """In the model's own axes: y up, metres."""
+    """Body parameters in the model's axes: y up, metres."""
     fps: float
-    """Frames a second; 0 where the file does not say."""
+    """Frame rate, 1/s; 0 where unknown."""
     gender: str
-    """Of the file: neutral, male or female."""
+    """Gender in the file: neutral, male or female."""
     path: Path
     """The file."""
     start_s: float = 0.0
-    """When the first body is shown, seconds on the clock that files of one clip share; 0 where the file does not
-    say."""
+    """Time of the first body, seconds on the clock that files of one clip share; 0 where unknown."""
     person: str = "0"
-    """Who it is, by the file's own number or name."""
+    """The person's number or name in the file."""
     program: str = "AMASS"
-    """Which program's or data set's layout the file is in."""
+    """The program or data set whose layout the file has."""
     frames: Int[np.ndarray, "T"] | None = None
-    """The clip's frame of each body; None where the file does not say."""
+    """Frame of the clip of each body; None where unknown."""
     notes: tuple[str, ...] = ()
-    """What had to be assumed, was filled in or had to be left out, in words."""
+    """Sentences on what was assumed, interpolated or omitted."""

@@ -1,4 +1,4 @@
-"""Rotations, shapes and rates out of the arrays of a file, whichever of the usual forms they are in."""
+"""Extract rotations, shapes and rates from a file's arrays, in any of the usual forms."""
 
 from __future__ import annotations
 
@@ -21,54 +21,56 @@ __all__ = [
     "gender_of",
     "rate_of",
     "rotation_vectors",
-    "stacked",
+    "stack_frames",
 ]
 
 RATES = ("mocap_framerate", "mocap_frame_rate", "mocap_frame_rates", "fps", "frame_rate", "frameRate")
-"""Keys that a frame rate goes by."""
-_HELD = 1e-2
-"""How far from a rotation a matrix of a file may be: those of networks are rounded."""
+"""Keys of frame rates."""
+_ROTATION_TOLERANCE = 1e-2
+"""Largest deviation of a matrix from a rotation: networks' are rounded."""
 
 
 def rotation_vectors(file: FileArrays, key: str, joints: int | tuple[int, ...]) -> Float[np.ndarray, "T J 3"]:
-    """Axis-angle of so many joints (or one of several numbers of them), in radians.
+    """Return axis-angles, radians, of so many joints (or of one of several numbers of joints).
 
-    The file may hold them as (T, 3 J), (T, J, 3) or matrices (T, J, 3, 3), with or without the axis of frames, and with
-    axes of length 1 between. Raises `AssetError`.
+    The file may store them as (T, 3 J), (T, J, 3) or matrices (T, J, 3, 3), with or without the axis of frames, and
+    with axes of length 1 between. Raises `AssetError`.
     """
     shape = file.shape(key)
     values = file.numbers(key, (None,) * len(shape))
     for count in (joints,) if isinstance(joints, int) else joints:
         matrices = len(shape) >= 3 and shape[-2:] == (3, 3) and _fits(shape[:-2], count)
-        if matrices and (count != 3 or _are_rotations(values)):  # three joints' axis-angles look the same
+        if matrices and (count != 3 or _are_rotations(values)):  # three joints' axis-angles have the same shape
             return _from_matrices(file, key, values.reshape(-1, 3, 3)).reshape(-1, count, 3)
         if shape[-1:] == (3,) and _fits(shape[:-1], count):
             return values.reshape(-1, count, 3)
         if shape[-1:] == (3 * count,):
             return values.reshape(-1, count, 3)
-    wanted = " or ".join(map(str, (joints,) if isinstance(joints, int) else joints))
-    file.fail(f"{key} has shape {shape}, expected rotations of {wanted} joints: (T, J, 3), (T, 3 J) or (T, J, 3, 3)")
+    expected = " or ".join(map(str, (joints,) if isinstance(joints, int) else joints))
+    file.fail(f"{key} has shape {shape}, expected rotations of {expected} joints: (T, J, 3), (T, 3 J) or (T, J, 3, 3)")
 
 
 def _fits(shape: tuple[int, ...], joints: int) -> bool:
-    """Whether leading axes count frames and joints: the last that is not 1 is the joints', of one joint the frames'."""
+    """Tell whether leading axes are frames and joints: the last longer than 1 is the joints', unless joints is 1."""
     axes = [n for n in shape if n != 1]
     return len(axes) <= 1 if joints == 1 else len(axes) in (1, 2) and axes[-1] == joints
 
 
 def _are_rotations(matrices: np.ndarray) -> bool:
+    """Tell whether matrices are orthonormal up to rounding."""
     flat = matrices.reshape(-1, 3, 3)
-    return bool(np.abs(flat @ flat.transpose(0, 2, 1) - np.eye(3)).max(initial=0) < _HELD)
+    return bool(np.abs(flat @ flat.transpose(0, 2, 1) - np.eye(3)).max(initial=0) < _ROTATION_TOLERANCE)
 
 
 def _from_matrices(file: FileArrays, key: str, matrices: Float[np.ndarray, "N 3 3"]) -> Float[np.ndarray, "N 3"]:
+    """Convert rotation matrices to axis-angles. Raises `AssetError`."""
     if not _are_rotations(matrices) or (np.linalg.det(matrices) < 0).any():
         file.fail(f"{key} holds 3x3 matrices that are no rotations")
     return Rotation.from_matrix(matrices).as_rotvec()
 
 
 def columns(file: FileArrays, key: str, width: int | None, frames: int | None = None) -> Float[np.ndarray, "T W"]:
-    """A table of numbers with so many columns, whatever axes of length 1 it has; one row is repeated to `frames`."""
+    """Return a table with so many columns, ignoring axes of length 1; one row is repeated to `frames`."""
     shape = file.shape(key)
     values = file.numbers(key, (None,) * len(shape))
     if width is None:
@@ -84,7 +86,7 @@ def columns(file: FileArrays, key: str, width: int | None, frames: int | None = 
 
 
 def betas_of(file: FileArrays, key: str, frames: int) -> Float[np.ndarray, "N S"] | None:
-    """Shape, a row a frame or one for all; None where the file has none."""
+    """Return betas, a row a frame or one for all; None where the file has none. Raises `AssetError`."""
     if not file.has(key) or 0 in file.shape(key):
         return None
     table = columns(file, key, None)
@@ -94,12 +96,12 @@ def betas_of(file: FileArrays, key: str, frames: int) -> Float[np.ndarray, "N S"
 
 
 def expression_of(file: FileArrays, key: str, frames: int) -> Float[np.ndarray, "T E"] | None:
-    """Coefficients of expression; None where there are none."""
+    """Return expression coefficients; None where the file has none. Raises `AssetError`."""
     return columns(file, key, None, frames) if file.has(key) and 0 not in file.shape(key) else None
 
 
 def frames_of(file: FileArrays, key: str, frames: int) -> Int[np.ndarray, "T"] | None:
-    """The clip's frame of each row; None where the file does not say."""
+    """Return the clip's frame of each row; None where the file has none. Raises `AssetError`."""
     if not file.has(key):
         return None
     numbers = file.numbers(key, (None,) * len(file.shape(key))).ravel()
@@ -109,7 +111,7 @@ def frames_of(file: FileArrays, key: str, frames: int) -> Int[np.ndarray, "T"] |
 
 
 def rate_of(file: FileArrays) -> float:
-    """Frames a second; 0 where the file does not say."""
+    """Return the frame rate; 0 where the file has none. Raises `AssetError`."""
     key = next((key for key in RATES if key in file.values), None)
     if key is None:
         return 0.0
@@ -122,14 +124,14 @@ def rate_of(file: FileArrays) -> float:
 
 
 def gender_of(value: Any) -> str:
-    """A file's word for it, which in old clips is bytes; neutral where it says nothing of use."""
+    """Parse a gender, which old files store as bytes; neutral where it is unknown."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.reshape(-1)[0]
     word = str(value).removeprefix("b").strip("'\"[] ").lower()
     return word if word in GENDERS else "neutral"
 
 
-def stacked(rows: Iterable[Any]) -> Any:
-    """Arrays of single frames, one after another; as they are if they are no arrays of one shape."""
+def stack_frames(rows: Iterable[Any]) -> Any:
+    """Stack arrays of single frames; a list of them where their shapes differ."""
     arrays = [np.asarray(row) for row in rows]
     return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays

@@ -1,4 +1,4 @@
-"""Puts a recording on a body: joints by name, shape where it means the same, in the model's own axes."""
+"""Transfer a recording to a body: joints by name, betas within one shape space, in the model's axes."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from bodyfit.io.motions.tracks import rows_of
 from bodyfit.io.motions.upright import stands_along
 from bodyfit.skeleton import Skeleton
 
-__all__ = ["by_name", "posed", "space_of"]
+__all__ = ["by_name", "space_of", "transfer"]
 
 _MAX_FILLED = 20
-"""Frames that are filled in for each that a file has; beyond, its numbers of frames mean something else."""
+"""Most frames interpolated for each frame of the file; beyond, its frame numbers must mean something else."""
 _STILL = 1e-6
-"""Radians, and standard deviations: less is nothing to speak of."""
+"""Values (radians, or standard deviations) below this count as zero."""
 _SAME = 1e-5
-"""Betas of one person may differ by so much, rounding."""
+"""Rounding differences of one person's betas."""
 _TITLES = {"smpl": "SMPL", "smplx": "SMPL-X", "open": "the open body"}
 _LIMBS = {"fingers": ("index", "middle", "pinky", "ring", "thumb"), "jaw": ("jaw",), "eyes": ("eye_smplhf",)}
 _HAND_POSES = {"left": "left_hand_pose", "right": "right_hand_pose"}
 
 
-def posed(recording: Recording, model: BodyModel, path: Path, *, axes: str | None = None) -> Motion:
-    """A recording on a body, with everything that this took for granted in the motion's notes.
+def transfer(recording: Recording, model: BodyModel, path: Path, *, axes: str | None = None) -> Motion:
+    """Transfer a recording to a body; the motion's notes name all assumptions.
 
-    axes: the file's, where the caller knows better. Raises `AssetError`, naming the file, and `OptionError`.
+    axes: the file's axes, to override those of the recording. Raises `AssetError`, naming the file, and `OptionError`.
     """
     if model.kind.body_joints == 0:
         raise OptionError(f"a {model.kind.title} is no whole body, which {path} moves")
@@ -53,12 +53,12 @@ def posed(recording: Recording, model: BodyModel, path: Path, *, axes: str | Non
     rest = model.rest_joints(torch.nn.functional.pad(betas, (0, model.num_expression_coeffs))).double().cpu().numpy()
     pelvis = _pelvis(recording, rest, model.skeleton) @ turn.T
     pose[:, 0] = turned_orient(pose[:, 0], turn)
-    given = _pose_params(recording, model, pose, notes)
-    given |= {"betas": betas, "transl": torch.from_numpy(pelvis - rest[:, 0])}
+    params = _pose_params(recording, model, pose, notes)
+    params |= {"betas": betas, "transl": torch.from_numpy(pelvis - rest[:, 0])}
     if (expression := _expression(recording, model, notes)) is not None:
-        given["expression"] = expression
+        params["expression"] = expression
     return Motion(
-        params=_params(model, given),
+        params=_params(model, params),
         fps=recording.fps,
         gender=recording.gender,
         path=path,
@@ -70,12 +70,13 @@ def posed(recording: Recording, model: BodyModel, path: Path, *, axes: str | Non
     )
 
 
-def _params(model: BodyModel, given: dict[str, torch.Tensor]) -> BodyParams:
-    return model.params(**{name: value.to(model.v_template) for name, value in given.items()})
+def _params(model: BodyModel, values: dict[str, torch.Tensor]) -> BodyParams:
+    """Make parameters of the model's dtype and device."""
+    return model.params(**{name: value.to(model.v_template) for name, value in values.items()})
 
 
 def _start_s(recording: Recording) -> float:
-    """When the first row is shown; a clip's first frame is 0."""
+    """Return the time of the first row, seconds from the clip's first frame."""
     frames, rows = recording.frames, len(recording.poses)
     if recording.start_s is not None:
         return recording.start_s
@@ -86,7 +87,7 @@ def _start_s(recording: Recording) -> float:
 
 
 def by_name(pose: Float[np.ndarray, "T J 3"], source: Skeleton, target: Skeleton) -> Float[np.ndarray, "T K 3"]:
-    """The joints of one skeleton in the order of another, at rest where there is no such joint."""
+    """Reorder joints from one skeleton to another by name, with missing joints at rest."""
     out = np.zeros((len(pose), len(target), 3))
     for row, name in enumerate(target.names):
         if name in source.names:
@@ -95,7 +96,7 @@ def by_name(pose: Float[np.ndarray, "T J 3"], source: Skeleton, target: Skeleton
 
 
 def _axes(recording: Recording, notes: list[str]) -> str:
-    """The file's, or others that such files are met in, where the body stands upright in those and not in these."""
+    """Return the file's axes, or others of such files if the body stands upright only in those."""
     upright = stands_along(recording.poses[:, 0])
     if upright is None or upright == recording.axes:
         return recording.axes
@@ -113,7 +114,7 @@ def _axes(recording: Recording, notes: list[str]) -> str:
 
 
 def _pelvis(recording: Recording, rest: Float[np.ndarray, "#T J 3"], joints: Skeleton) -> Float[np.ndarray, "T 3"]:
-    """Where the root joint is, in the file's axes."""
+    """Return the position of the root joint in the file's axes, metres."""
     if recording.pivot is not None:
         return (recording.pivot @ rest[:, 0, :, None])[:, :, 0] + recording.trans
     if recording.anchor == "pelvis":
@@ -127,25 +128,25 @@ def _pelvis(recording: Recording, rest: Float[np.ndarray, "#T J 3"], joints: Ske
 def _pose_params(
     recording: Recording, model: BodyModel, pose: Float[np.ndarray, "T J 3"], notes: list[str]
 ) -> dict[str, torch.Tensor]:
-    """The pose by the names of the model's parameters; hands about their mean."""
-    given, at = {"global_orient": torch.from_numpy(pose[:, 0])}, 1
+    """Split the pose into the model's parameters, hands relative to their mean."""
+    params, at = {"global_orient": torch.from_numpy(pose[:, 0])}, 1
     for name, joints in model.kind.poses:
-        given[name] = torch.from_numpy(pose[:, at : at + joints].reshape(len(pose), -1))
+        params[name] = torch.from_numpy(pose[:, at : at + joints].reshape(len(pose), -1))
         at += joints
     has_fingers = any("index1" in name for name in recording.joints.names)
     for row, (side, name) in enumerate(_HAND_POSES.items()):
-        if name not in given:
+        if name not in params:
             continue
-        if has_fingers:  # whole angles
-            given[name] = given[name] - model.hand_means[row].double().cpu()
+        if has_fingers:  # absolute angles
+            params[name] = params[name] - model.hand_means[row].double().cpu()
         else:
-            given[name] = _hand(recording, side, row, model, notes)
-    _say_left_out(recording, model, notes)
-    return given
+            params[name] = _hand(recording, side, row, model, notes)
+    _note_missing_joints(recording, model, notes)
+    return params
 
 
 def _hand(recording: Recording, side: str, row: int, model: BodyModel, notes: list[str]) -> torch.Tensor:
-    """(T, 45) angles about the mean hand, which is where a hand is that the file has not."""
+    """Return (T, 45) angles relative to the mean hand; zeros where the file has no hand."""
     values = recording.hands.get(side)
     if values is None:
         return torch.zeros(len(recording.poses), 45)
@@ -159,10 +160,12 @@ def _hand(recording: Recording, side: str, row: int, model: BodyModel, notes: li
     return torch.zeros(len(recording.poses), 45)
 
 
-def _say_left_out(recording: Recording, model: BodyModel, notes: list[str]) -> None:
-    """Note the joints that the file turns and the model lacks."""
-    lost = [name for name in recording.joints.names if name not in model.skeleton.names]
-    moved = {name for name in lost if np.abs(recording.poses[:, recording.joints.index(name)]).max(initial=0) > _STILL}
+def _note_missing_joints(recording: Recording, model: BodyModel, notes: list[str]) -> None:
+    """Add a note on joints that the file moves and the model lacks."""
+    missing = [name for name in recording.joints.names if name not in model.skeleton.names]
+    moved = {
+        name for name in missing if np.abs(recording.poses[:, recording.joints.index(name)]).max(initial=0) > _STILL
+    }
     limbs = [limb for limb, words in _LIMBS.items() if any(word in name for name in moved for word in words)]
     if "fingers" not in limbs and "left_hand_pose" not in dict(model.kind.poses):
         limbs += ["fingers"] if any(np.abs(hand).max(initial=0) > _STILL for hand in recording.hands.values()) else []
@@ -173,7 +176,7 @@ def _say_left_out(recording: Recording, model: BodyModel, notes: list[str]) -> N
 
 
 def _betas(recording: Recording, model: BodyModel, notes: list[str]) -> Float[torch.Tensor, "N S"]:
-    """The file's shape, one for all frames, if it is of the model's shape space; as many betas as the model has."""
+    """Return the file's betas if they are of the model's shape space, one row, as many as the model has."""
     betas = np.zeros((1, 0)) if recording.betas is None else recording.betas
     if recording.are_frames:
         mean = betas.mean(0, keepdims=True)
@@ -188,27 +191,27 @@ def _betas(recording: Recording, model: BodyModel, notes: list[str]) -> Float[to
                 f"body of {model.name} is moved"
             )
         betas = betas[:, :0]
-    lost = np.abs(betas[:, model.num_betas :]).max(initial=0) > _STILL
-    if lost:
+    truncated = np.abs(betas[:, model.num_betas :]).max(initial=0) > _STILL
+    if truncated:
         notes.append(
             f"{model.name} is loaded with {model.num_betas} betas, the file has {betas.shape[1]}: {model.num_betas} to "
             f"{betas.shape[1] - 1} are left out"
         )
     out = torch.zeros(len(betas), model.num_betas, dtype=torch.float64)
-    kept = betas[:, : model.num_betas]
-    out[:, : kept.shape[1]] = torch.from_numpy(kept)
+    used = betas[:, : model.num_betas]
+    out[:, : used.shape[1]] = torch.from_numpy(used)
     return out.to(model.v_template)
 
 
 def space_of(model: BodyModel) -> str:
-    """Whose betas and expression a model takes: "open", "smplx" or "smpl" (SMPL-H's and STAR's too)."""
+    """Return the shape space of a model's betas and expression: "open", "smplx" or "smpl" (also SMPL-H and STAR)."""
     if is_open(model):
         return "open"
     return "smplx" if model.kind.name == "smplx" else "smpl"
 
 
 def _expression(recording: Recording, model: BodyModel, notes: list[str]) -> torch.Tensor | None:
-    """The file's coefficients if they are of the model's face, as many as it has."""
+    """Return the file's expression if it is of the model's expression space, as many coefficients as it has."""
     values = recording.expression
     if values is None or np.abs(values).max(initial=0) <= _STILL:
         return None
@@ -216,13 +219,13 @@ def _expression(recording: Recording, model: BodyModel, notes: list[str]) -> tor
         notes.append(f"the expression is left out: {model.name} has no such face")
         return None
     if np.abs(values[:, model.num_expression_coeffs :]).max(initial=0) > _STILL:
-        kept = model.num_expression_coeffs
-        notes.append(f"{model.name} takes {kept} of {values.shape[1]} coefficients of expression")
+        used = model.num_expression_coeffs
+        notes.append(f"{model.name} takes {used} of {values.shape[1]} coefficients of expression")
     return torch.from_numpy(values[:, : model.num_expression_coeffs])
 
 
 def _every_frame(recording: Recording, path: Path) -> Recording:
-    """In order of the frames, those in between filled in: turned evenly, moved straight."""
+    """Sort the rows by frame and interpolate missing frames: rotations by slerp, positions linearly."""
     frames = recording.frames
     if frames is None or len(frames) == 0:
         return recording
@@ -239,29 +242,31 @@ def _every_frame(recording: Recording, path: Path) -> Recording:
         return recording
     note = f"{missing} frames without person {recording.person} are filled in from those before and after"
     every = frames[0] + step * np.arange(count)
-    return replace(_filled(recording, frames, every), notes=(*recording.notes, note))
+    return replace(_interpolate(recording, frames, every), notes=(*recording.notes, note))
 
 
-def _filled(recording: Recording, frames: Int[np.ndarray, "N"], every: Int[np.ndarray, "T"]) -> Recording:
-    """A recording of some frames in every frame between."""
-    poses = [_turns(Rotation.from_rotvec(joint), frames, every).as_rotvec() for joint in recording.poses.swapaxes(0, 1)]
+def _interpolate(recording: Recording, frames: Int[np.ndarray, "N"], every: Int[np.ndarray, "T"]) -> Recording:
+    """Interpolate a recording to all frames."""
+    poses = [_slerp(Rotation.from_rotvec(joint), frames, every).as_rotvec() for joint in recording.poses.swapaxes(0, 1)]
     pivot, expression = recording.pivot, recording.expression
     return replace(
         recording,
         poses=np.stack(poses, 1),
-        trans=_straight(recording.trans, frames, every),
-        pivot=None if pivot is None else _turns(Rotation.from_matrix(pivot), frames, every).as_matrix(),
-        expression=None if expression is None else _straight(expression, frames, every),
-        hands={side: _straight(hand, frames, every) for side, hand in recording.hands.items()},
+        trans=_lerp(recording.trans, frames, every),
+        pivot=None if pivot is None else _slerp(Rotation.from_matrix(pivot), frames, every).as_matrix(),
+        expression=None if expression is None else _lerp(expression, frames, every),
+        hands={side: _lerp(hand, frames, every) for side, hand in recording.hands.items()},
         frames=every,
     )
 
 
-def _turns(rotations: Rotation, frames: Int[np.ndarray, "N"], every: Int[np.ndarray, "T"]) -> Rotation:
+def _slerp(rotations: Rotation, frames: Int[np.ndarray, "N"], every: Int[np.ndarray, "T"]) -> Rotation:
+    """Interpolate rotations to frames by slerp."""
     return Slerp(frames, rotations)(every)
 
 
-def _straight(
+def _lerp(
     table: Float[np.ndarray, "N C"], frames: Int[np.ndarray, "N"], every: Int[np.ndarray, "T"]
 ) -> Float[np.ndarray, "T C"]:
+    """Interpolate columns to frames linearly."""
     return np.stack([np.interp(every, frames, column) for column in table.T], 1)

@@ -1,4 +1,4 @@
-"""One person's motion as another program wrote it, before it is put on a body, and what reads such files."""
+"""Define one person's motion as another program wrote it, and the interface of its readers."""
 
 from __future__ import annotations
 
@@ -18,40 +18,39 @@ __all__ = ["BODY22", "SKELETONS", "MotionFile", "MotionFormat", "Recording"]
 BODY22 = Skeleton(SMPL.names[:22], SMPL.parents[:22])
 """The joints that SMPL, SMPL-H and SMPL-X share."""
 SKELETONS: dict[int, Skeleton] = {len(joints): joints for joints in (BODY22, SMPL, SMPLH, SMPLX)}
-"""By the number of joints that a pose has."""
+"""Skeletons by the number of joints of a pose."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One person over time; lengths in metres, angles in radians."""
+    """One person's motion in a file; metres and radians."""
 
     poses: Float[np.ndarray, "T J 3"]
-    """Axis-angle of each joint in its parent's axes, the root's in the file's."""
+    """Axis-angles of the joints in their parents' axes, the root's in the file's axes."""
     joints: Skeleton
-    """Whose joints they are."""
+    """The skeleton of the pose."""
     trans: Float[np.ndarray, "T 3"]
-    """Where `anchor` is, in the file's axes."""
+    """Translation of `anchor`, in the file's axes."""
     axes: str
-    """The file's: "camera" (OpenCV: y down, z forward), "y_up" or "z_up"."""
+    """The file's axes: "camera" (OpenCV: y down, z forward), "y_up" or "z_up"."""
     program: str
-    """Which program's or data set's layout it is, for messages."""
+    """The program or data set, for messages."""
     person: str = "0"
-    """Who it is, by the file's own number or name."""
+    """The person's number or name in the file."""
     anchor: str = "model"
-    """What `trans` places. "model": the model, so that the root joint is at trans plus its place at rest (smplx's
-    transl). "pelvis": the root joint itself. "hips": the middle of the hip joints."""
+    """The point that `trans` is the position of. "model": the model's origin, so that the root joint is at trans plus
+    its rest position (smplx's transl). "pelvis": the root joint. "hips": the midpoint of the hip joints."""
     pivot: Float[np.ndarray, "T 3 3"] | None = None
-    """Where the body is turned about the file's origin and not about its root joint, that rotation: the root joint is
-    then at pivot times its place at rest, plus trans."""
+    """The rotation, where the file rotates bodies about its origin instead of the root joint: the root joint is then at
+    pivot times its rest position, plus trans."""
     betas: Float[np.ndarray, "N S"] | None = None
-    """Shape, one for all or several of the same person, as a rule a row a frame."""
+    """Betas, one row for all frames or one a frame."""
     space: str = "smpl"
-    """Whose betas and expression they are: "smpl" (SMPL-H's too), "smplx", "open", or "" where nothing says and they
-    are taken as the model's."""
+    """Shape space of betas and expression: "smpl" (also SMPL-H), "smplx", "open", or "" for the model's own."""
     expression: Float[np.ndarray, "T E"] | None = None
-    """Coefficients of expression."""
+    """Expression coefficients."""
     hands: Mapping[str, Float[np.ndarray, "T _"]] = field(default_factory=dict)
-    """By side, for fingers that `joints` lacks: 45 angles about the mean hand, or fewer coefficients of components."""
+    """Hand poses by side, where `joints` has no fingers: 45 angles relative to the mean hand, or fewer coefficients."""
     frames: Int[np.ndarray, "T"] | None = None
     """The clip's frame of each row; None for one after another."""
     start_s: float | None = None
@@ -61,42 +60,42 @@ class Recording:
     usual_fps: float = 0.0
     """Frames a second of all that the program or data set writes, for files that do not state them; 0 for none."""
     gender: str = "neutral"
-    """Of the body: neutral, male or female."""
+    """Gender of the body: neutral, male or female."""
     are_frames: bool = True
-    """Whether the rows are one person over time; else they are several people, each with betas of their own."""
+    """Whether the rows are one person's frames; otherwise they are several people, each with their own betas."""
     notes: tuple[str, ...] = ()
-    """What had to be assumed or left out, in words."""
+    """Sentences on what was assumed or omitted."""
     other_axes: tuple[str, ...] = ()
-    """Axes that such files are also met in: taken where the body stands upright in them and not in `axes`."""
+    """Other axes that such files may have: used where the body stands upright in them and not in `axes`."""
 
 
 @dataclass(frozen=True)
 class MotionFile:
-    """The contents of a file, or of a folder that holds a file a frame."""
+    """The content of a file, or of a folder with a file a frame."""
 
     path: Path
     """The file or folder."""
     value: Any
-    """What is in it; of a folder, the contents of its files by their paths below it."""
+    """The content; for a folder, the contents of its files by relative path."""
     is_folder: bool = False
-    """Which of the two."""
+    """Whether it is a folder."""
     trajectory: str = "world"
-    """Which motion is wanted of a file that has both: "world" or "camera"."""
+    """The motion to read from a file that has both: "world" or "camera"."""
 
     def part(self, values: Any, where: str = "") -> FileArrays:
-        """The arrays of a dict in it; `where` says in errors which."""
+        """Access the arrays of a dict in the content; `where` names it in errors."""
         return FileArrays(self.path, values if isinstance(values, dict) else {}, where)
 
 
 @dataclass(frozen=True)
 class MotionFormat:
-    """How one program, or several of one layout, write motion."""
+    """A layout of motion files, of one program or several."""
 
     name: str
-    """The programs, for messages and lists."""
+    """Names of the programs, for messages and lists."""
     matches: Callable[[MotionFile], bool]
-    """Whether a file is in this layout: a look at its keys, not at its numbers."""
+    """Tell whether a file has this layout, by its keys only."""
     read: Callable[[MotionFile], list[Recording]]
-    """Everyone in it. Raises `AssetError`, naming the file."""
+    """Read all people in a file. Raises `AssetError`, naming it."""
     files: str = ""
-    """The files that it writes, for lists."""
+    """Names of the files that the programs write, for lists."""

@@ -1,4 +1,4 @@
-"""Which way is up in a file that does not say: people stand, for the most part."""
+"""Guess the up axis of a file that does not name it, from the fact that people mostly stand."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from scipy.spatial.transform import Rotation
 __all__ = ["stands_along"]
 
 _UPS = {"y_up": (0.0, 1.0, 0.0), "z_up": (0.0, 0.0, 1.0), "camera": (0.0, -1.0, 0.0)}
-"""Where up is in each of the axes that files have."""
-_MOSTLY = 0.7
-"""Of the mean direction of a body's trunk, how much must be along an axis for the body to stand along it: it may lean
-by 45 degrees all the time, or lie for a third of it."""
+"""The up direction in each kind of axes."""
+_MIN_COMPONENT = 0.7
+"""Least component of the mean trunk direction along an axis for the body to stand along it: it may lean by 45 degrees
+all the time, or lie for a third of it."""
 
 
 def stands_along(orient: Float[np.ndarray, "T 3"]) -> str | None:
-    """The axes in which a body that is turned so stands upright; None where it does not stand along any of them.
+    """Return the axes in which a body with these root orientations stands upright, or None.
 
-    orient: axis-angle of the root, radians.
+    orient: axis-angles of the root, radians.
     """
     trunk = Rotation.from_rotvec(orient).apply((0.0, 1.0, 0.0)).mean(0)
     best = max(_UPS, key=lambda axes: float(trunk @ np.array(_UPS[axes])))
-    return best if trunk @ np.array(_UPS[best]) > _MOSTLY else None
+    return best if trunk @ np.array(_UPS[best]) > _MIN_COMPONENT else None

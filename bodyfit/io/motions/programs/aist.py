@@ -1,4 +1,4 @@
-"""AIST++, in the units of its own scale and with y up, and EDGE, which writes the same keys in metres with z up."""
+"""Read AIST++ (in units of its own scale, y up) and EDGE (the same keys in metres, z up)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ _FPS, _EDGE_FPS = 60.0, 30.0
 
 
 def _matches(file: MotionFile) -> bool:
+    """Tell whether a file has this layout."""
     return isinstance(file.value, dict) and {"smpl_poses", "smpl_trans"} <= file.value.keys()
 
 
-def _read(file: MotionFile) -> list[Recording]:
+def _read_people(file: MotionFile) -> list[Recording]:
+    """Read all people in a file. Raises `AssetError`."""
     part = file.part(file.value)
     poses = rotation_vectors(part, "smpl_poses", 24)
     trans = columns(part, "smpl_trans", 3, len(poses))
@@ -30,4 +32,4 @@ def _read(file: MotionFile) -> list[Recording]:
     return [Recording(poses, SMPL, trans / scale, "y_up", "AIST++", usual_fps=_FPS, other_axes=("z_up",))]
 
 
-FORMAT = MotionFormat("AIST++, EDGE", _matches, _read, "pkl with smpl_poses, smpl_trans")
+FORMAT = MotionFormat("AIST++, EDGE", _matches, _read_people, "pkl with smpl_poses, smpl_trans")

@@ -1,4 +1,4 @@
-"""AMASS (Mahmood et al. 2019) and data sets in its layout, 22 joints (BMLmovi's) to 55; fits and parameters of ours."""
+"""Read AMASS (Mahmood et al. 2019), data sets in its layout of 22 to 55 joints, and bodyfit's fits and parameters."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from bodyfit.errors import AssetError
 from bodyfit.io.export.export_frame import Placing
 from bodyfit.io.motions.parts import betas_of, columns, expression_of, gender_of, rate_of
 from bodyfit.io.motions.recording import SKELETONS, MotionFile, MotionFormat, Recording
-from bodyfit.io.motions.tracks import apart
+from bodyfit.io.motions.tracks import split_rows
 from bodyfit.io.results.params import FRAME_PREFIX
 
 __all__ = ["FORMAT", "read_amass"]
 
 _WIDTHS = {3 * len(joints): joints for joints in SKELETONS.values()}
-"""Columns of `poses`, and whose joints they are."""
+"""Skeletons by the number of columns of `poses`."""
 _HANDS = {"left": "left_hand_pose", "right": "right_hand_pose"}
 
 
 def _matches(file: MotionFile) -> bool:
+    """Tell whether a file has this layout."""
     return isinstance(file.value, dict) and {"poses", "trans"} <= file.value.keys()
 
 
-def _read(file: MotionFile) -> list[Recording]:
-    found = read_amass(file)
-    return [found] if found.are_frames else list(apart(found))
+def _read_people(file: MotionFile) -> list[Recording]:
+    """Read all people in a file. Raises `AssetError`."""
+    recording = read_amass(file)
+    return [recording] if recording.are_frames else list(split_rows(recording))
 
 
 def read_amass(file: MotionFile, up: str | None = None) -> Recording:
-    """The one motion of such a file. up: its axis, "y" or "z", where the caller knows better. Raises `AssetError`."""
+    """Read the motion of a file; `up` overrides its up axis, "y" or "z". Raises `AssetError`."""
     part = file.part(file.value)
     values: dict[str, Any] = file.value
     if missing := [key for key in ("poses", "trans") if key not in values]:
@@ -43,7 +45,7 @@ def read_amass(file: MotionFile, up: str | None = None) -> Recording:
     axes = f"{Placing(up).up}_up" if up is not None else _axes(values)
     joints = _WIDTHS[poses.shape[1]]
     own = "bodyfit_format" in values
-    frames = f"{FRAME_PREFIX}poses"  # of a clip with uneven times, whose shapes are those of its frames
+    frames = f"{FRAME_PREFIX}poses"  # a clip with uneven times has betas of its original frames
     shapes = len(columns(part, frames, None)) if own and part.has(frames) else len(poses)
     hands = {side: _table(file, key) for side, key in _HANDS.items() if own and part.has(key)}
     return Recording(
@@ -65,7 +67,7 @@ def read_amass(file: MotionFile, up: str | None = None) -> Recording:
 
 
 def _start_s(file: MotionFile) -> float | None:
-    """When the first row is shown, which files of ours say, else None. Raises `AssetError` for what is no number."""
+    """Return the time of the first row, which bodyfit's files have, or None. Raises `AssetError`."""
     value = file.value.get("start_s")
     if value is None:
         return None
@@ -76,7 +78,7 @@ def _start_s(file: MotionFile) -> float | None:
 
 
 def _axes(values: dict[str, Any]) -> str:
-    """The file's, if it says; our fits of before it said have the camera's, our parameters y up, and AMASS z up."""
+    """Return the file's axes, by default the camera's for bodyfit's fits, y up for its parameters, z up for AMASS."""
     if "up_axis" in values:
         return f"{Placing(str(values['up_axis'])).up}_up"
     if "bodyfit_format" in values:
@@ -85,7 +87,7 @@ def _axes(values: dict[str, Any]) -> str:
 
 
 def _space(values: dict[str, Any], joints: int) -> str:
-    """Whose betas."""
+    """Return the shape space of the betas."""
     name = str(values.get("model_name", ""))
     if "bodyfit_format" in values and not name:
         return ""
@@ -98,7 +100,7 @@ def _space(values: dict[str, Any], joints: int) -> str:
 
 
 def _dropped(values: dict[str, Any]) -> tuple[str, ...]:
-    """What AMASS files have and bodies here have not."""
+    """Return notes on content of AMASS files that our bodies lack."""
     soft = values.get("dmpls")
     if isinstance(soft, np.ndarray) and soft.dtype.kind == "f" and soft.any():
         return ("the motion of soft tissue (dmpls) is left out",)
@@ -106,7 +108,7 @@ def _dropped(values: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _table(file: MotionFile, key: str) -> np.ndarray:
-    """A table of finite numbers, float64."""
+    """Return a table of finite numbers, float64. Raises `AssetError`."""
     value = file.value[key]
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
         raise AssetError(f"{file.path}: {key} is no array of numbers")
@@ -117,4 +119,4 @@ def _table(file: MotionFile, key: str) -> np.ndarray:
     return value.astype(np.float64)
 
 
-FORMAT = MotionFormat("AMASS, BMLmovi", _matches, _read, "npz with poses (T, 66, 72, 156 or 165) and trans")
+FORMAT = MotionFormat("AMASS, BMLmovi", _matches, _read_people, "npz with poses (T, 66, 72, 156 or 165) and trans")

@@ -1,4 +1,4 @@
-"""human_body_prior's parts (root_orient, pose_body, ...), which AMASS's SMPL-X files, GRAB and SLAHMR have too."""
+"""Read human_body_prior's keys (root_orient, pose_body, ...), which AMASS's SMPL-X files, GRAB and SLAHMR also have."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from bodyfit.skeleton import SMPLH, SMPLX
 __all__ = ["FORMAT", "recording_of"]
 
 _PARTS = {"pose_jaw": 1, "pose_eye": 2}
-"""Joints after the body's in SMPL-X's order; its hands follow."""
+"""Parts between the body and the hands in SMPL-X's order, and their numbers of joints."""
 
 
 def _matches(file: MotionFile) -> bool:
+    """Tell whether a file has this layout."""
     return isinstance(file.value, dict) and {"root_orient", "pose_body"} <= file.value.keys()
 
 
-def _read(file: MotionFile) -> list[Recording]:
+def _read_people(file: MotionFile) -> list[Recording]:
+    """Read all people in a file. Raises `AssetError`."""
     return [recording_of(file)]
 
 
 def recording_of(file: MotionFile) -> Recording:
-    """The one motion of such a file. Raises `AssetError`."""
+    """Read the motion of a file. Raises `AssetError`."""
     part = file.part(file.value)
     orient = rotation_vectors(part, "root_orient", 1)
     count = len(orient)
@@ -60,4 +62,4 @@ def recording_of(file: MotionFile) -> Recording:
     )
 
 
-FORMAT = MotionFormat("human_body_prior, GRAB", _matches, _read, "npz with root_orient, pose_body, trans")
+FORMAT = MotionFormat("human_body_prior, GRAB", _matches, _read_people, "npz with root_orient, pose_body, trans")

@@ -1,4 +1,4 @@
-"""EasyMocap: a JSON a frame, with the body turned about the world's origin (Rh, Th)."""
+"""Read EasyMocap: a JSON a frame, with the body rotated about the world's origin (Rh, Th)."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from scipy.spatial.transform import Rotation
 from bodyfit.body.files.arrays import FileArrays
 from bodyfit.io.motions.parts import betas_of, columns, expression_of, rotation_vectors
 from bodyfit.io.motions.recording import BODY22, SKELETONS, MotionFile, MotionFormat, Recording
-from bodyfit.io.motions.tracks import joined, numbered
+from bodyfit.io.motions.tracks import concatenate_people, frame_numbers
 from bodyfit.skeleton import SMPLX, Skeleton
 
 __all__ = ["FORMAT"]
 
 _BODY25 = Skeleton(SMPLX.names[:25], SMPLX.parents[:25])
 _ROOTLESS = {69, 63}
-"""Columns of poses that are without the root."""
+"""Numbers of columns of poses without the root."""
 _SMPLH, _SMPLX = 78, 87
-"""66 of the body, 6 components a hand, and of SMPL-X 9 of jaw and eyes."""
+"""Numbers of columns: 66 of the body, 6 components a hand, and 9 of jaw and eyes for SMPL-X."""
 
 
 def _people_of(value: Any) -> Any:
-    """The list of people of a frame; some versions put it under annots."""
+    """Return the list of people of a frame; some versions store it under annots."""
     return value.get("annots") if isinstance(value, dict) else value
 
 
 def _is_frame(value: Any) -> bool:
+    """Tell whether a value is a frame of this layout."""
     people = _people_of(value)
     return isinstance(people, list) and all(
         isinstance(person, dict) and {"Rh", "Th", "poses"} <= person.keys() for person in people
@@ -36,30 +37,34 @@ def _is_frame(value: Any) -> bool:
 
 
 def _matches(file: MotionFile) -> bool:
+    """Tell whether a file has this layout."""
     if not file.is_folder:
         return _is_frame(file.value) and bool(_people_of(file.value))
     frames = list(file.value.values())
     return all(map(_is_frame, frames)) and any(_people_of(frame) for frame in frames)
 
 
-def _read(file: MotionFile) -> list[Recording]:
+def _read_people(file: MotionFile) -> list[Recording]:
+    """Read all people in a file. Raises `AssetError`."""
     if not file.is_folder:
         return list(_people(file, "", file.value, None))
-    frames = numbered(file.value)
+    frames = frame_numbers(file.value)
     people = (person for name, at in frames.items() for person in _people(file, name, file.value[name], at))
-    return joined(people, file.path)
+    return concatenate_people(people, file.path)
 
 
 def _people(file: MotionFile, name: str, frame: Any, at: int | None) -> Iterator[Recording]:
+    """Yield the people of a frame. Raises `AssetError`."""
     for row, person in enumerate(_people_of(frame)):
         number = str(person.get("id", row))
         yield _recording(file.part(person, f"{name} person {number}".strip()), number, at)
 
 
 def _recording(part: FileArrays, person: str, at: int | None) -> Recording:
+    """Make the recording of a person in a frame. Raises `AssetError`."""
     turn = rotation_vectors(part, "Rh", 1)[:, 0]
     poses, joints, hands = _poses(part, len(turn))
-    whole = Rotation.from_rotvec(turn) * Rotation.from_rotvec(poses[:, 0])  # its poses' own root is zero, as a rule
+    whole = Rotation.from_rotvec(turn) * Rotation.from_rotvec(poses[:, 0])  # the root in poses is usually zero
     poses[:, 0] = whole.as_rotvec()
     return Recording(
         poses=poses,
@@ -79,7 +84,7 @@ def _recording(part: FileArrays, person: str, at: int | None) -> Recording:
 
 
 def _poses(part: FileArrays, count: int) -> tuple[np.ndarray, Skeleton, dict[str, np.ndarray]]:
-    """The pose, whose joints it is, and the hands' components."""
+    """Return the pose, its skeleton, and the hands' components. Raises `AssetError`."""
     table = columns(part, "poses", None, count)
     width = table.shape[1]
     if width in _ROOTLESS:
@@ -95,4 +100,4 @@ def _poses(part: FileArrays, count: int) -> tuple[np.ndarray, Skeleton, dict[str
     return body.reshape(count, -1, 3).copy(), joints, hands
 
 
-FORMAT = MotionFormat("EasyMocap", _matches, _read, "smpl/*.json, a folder or one of them")
+FORMAT = MotionFormat("EasyMocap", _matches, _read_people, "smpl/*.json, a folder or one of them")

@@ -1,8 +1,8 @@
-"""GVHMR: one person before the camera and in a world with y up, by smplx's names."""
+"""Read GVHMR: one person in camera axes and in a y-up world, with smplx's keys."""
 
 from __future__ import annotations
 
-from bodyfit.io.motions.programs.smplx_named import is_named, named
+from bodyfit.io.motions.programs.smplx_named import has_smplx_names, read_named
 from bodyfit.io.motions.recording import MotionFile, MotionFormat, Recording
 
 __all__ = ["FORMAT"]
@@ -11,18 +11,20 @@ _WORLD, _CAMERA = "smpl_params_global", "smpl_params_incam"
 
 
 def _matches(file: MotionFile) -> bool:
-    return isinstance(file.value, dict) and any(is_named(file.value.get(key)) for key in (_WORLD, _CAMERA))
+    """Tell whether a file has this layout."""
+    return isinstance(file.value, dict) and any(has_smplx_names(file.value.get(key)) for key in (_WORLD, _CAMERA))
 
 
-def _read(file: MotionFile) -> list[Recording]:
-    there = [key for key in (_WORLD, _CAMERA) if is_named(file.value.get(key))]
-    wanted = _WORLD if file.trajectory == "world" else _CAMERA
-    key = wanted if wanted in there else there[0]
+def _read_people(file: MotionFile) -> list[Recording]:
+    """Read all people in a file. Raises `AssetError`."""
+    present = [key for key in (_WORLD, _CAMERA) if has_smplx_names(file.value.get(key))]
+    requested = _WORLD if file.trajectory == "world" else _CAMERA
+    key = requested if requested in present else present[0]
     words = {_WORLD: "in the world", _CAMERA: "before the camera"}
-    count = "of the two in the file" if len(there) == 2 else "alone is in the file"
+    count = "of the two in the file" if len(present) == 2 else "alone is in the file"
     axes = "y_up" if key == _WORLD else "camera"
     note = f"the motion {words[key]} {count}"
-    return [named(file.part(file.value[key], key), program="GVHMR", axes=axes, space="smplx", notes=(note,))]
+    return [read_named(file.part(file.value[key], key), program="GVHMR", axes=axes, space="smplx", notes=(note,))]
 
 
-FORMAT = MotionFormat("GVHMR", _matches, _read, "hmr4d_results.pt")
+FORMAT = MotionFormat("GVHMR", _matches, _read_people, "hmr4d_results.pt")

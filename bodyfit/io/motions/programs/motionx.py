@@ -1,4 +1,4 @@
-"""Motion-X: one table of SMPL-X's parameters, 322 columns."""
+"""Read Motion-X: a table of SMPL-X's parameters, 322 columns."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ _JOINTS = Skeleton(
     names=(*SMPLX.names[:22], *_FINGERS, "jaw"),
     parents=(*SMPLX.parents[:22], *(p if p < 22 else p - 3 for p in SMPLX.parents[25:]), 15),
 )
-"""The order of its columns: body, left and right hand, jaw."""
+"""Joints in the order of the columns: body, left and right hand, jaw."""
 
 
 def _matches(file: MotionFile) -> bool:
+    """Tell whether a file has this layout."""
     return isinstance(file.value, np.ndarray) and file.value.ndim == 2 and file.value.shape[1] == _COLUMNS
 
 
-def _read(file: MotionFile) -> list[Recording]:
+def _read_people(file: MotionFile) -> list[Recording]:
+    """Read all people in a file. Raises `AssetError`."""
     part = file.part({"the table": file.value})
     table = part.numbers("the table", (None, _COLUMNS))
     return [
@@ -42,4 +44,4 @@ def _read(file: MotionFile) -> list[Recording]:
     ]
 
 
-FORMAT = MotionFormat("Motion-X", _matches, _read, "npy of (T, 322)")
+FORMAT = MotionFormat("Motion-X", _matches, _read_people, "npy of (T, 322)")

@@ -1,4 +1,4 @@
-"""PHALP and 4D-Humans: by frame the people that are tracked in it, with rotation matrices and a far camera."""
+"""Read PHALP and 4D-Humans: tracked people by frame, with rotation matrices and a camera of long focal length."""
 
 from __future__ import annotations
 
@@ -9,39 +9,44 @@ import numpy as np
 
 from bodyfit.io.motions import weak
 from bodyfit.io.motions.parts import betas_of, columns
-from bodyfit.io.motions.programs.smplx_named import body_of, is_named
+from bodyfit.io.motions.programs.smplx_named import body_of, has_smplx_names
 from bodyfit.io.motions.recording import MotionFile, MotionFormat, Recording
-from bodyfit.io.motions.tracks import joined
+from bodyfit.io.motions.tracks import concatenate_people
 
 __all__ = ["FORMAT"]
 
 _FOCAL = 5000 / 256
-"""Of its camera, in sides of a square about the picture."""
+"""Focal length of its camera, in units of the picture's longer side."""
 
 
 def _is_frame(value: Any) -> bool:
+    """Tell whether a value is a frame of this layout."""
     return isinstance(value, dict) and {"tid", "smpl", "camera"} <= value.keys()
 
 
 def _matches(file: MotionFile) -> bool:
+    """Tell whether a file has this layout."""
     value = file.value
     return isinstance(value, dict) and bool(value) and all(map(_is_frame, value.values())) and not file.is_folder
 
 
-def _read(file: MotionFile) -> list[Recording]:
-    found = joined(_people(file), file.path)
-    if not found:
+def _read_people(file: MotionFile) -> list[Recording]:
+    """Read all people in a file. Raises `AssetError`."""
+    recording = concatenate_people(_people(file), file.path)
+    if not recording:
         file.part(file.value).fail("nobody is tracked in it")
-    return found
+    return recording
 
 
 def _people(file: MotionFile) -> Iterator[Recording]:
-    """Everyone in every frame who is seen there: who is lost is carried on as last seen, which is passed over."""
+    """Yield the people of every frame; people that PHALP only extrapolates are skipped. Raises `AssetError`."""
     for i, (name, frame) in enumerate(file.value.items()):
         age, size = frame.get("tracked_time"), frame.get("size")
         for row, (person, smpl) in enumerate(zip(frame["tid"], frame["smpl"], strict=False)):
-            lost = isinstance(age, list) and row < len(age) and isinstance(age[row], (int, np.integer)) and age[row] > 0
-            if lost or not is_named(smpl):
+            extrapolated = (
+                isinstance(age, list) and row < len(age) and isinstance(age[row], (int, np.integer)) and age[row] > 0
+            )
+            if extrapolated or not has_smplx_names(smpl):
                 continue
             where = f"{name} person {person}"
             part = file.part(smpl | {"camera": frame["camera"][row]}, where)
@@ -52,7 +57,7 @@ def _people(file: MotionFile) -> Iterator[Recording]:
             yield Recording(
                 poses=poses,
                 joints=joints,
-                trans=weak.nearer(columns(part, "camera", 3, 1), _FOCAL, sizes),
+                trans=weak.rescale_depth(columns(part, "camera", 3, 1), _FOCAL, sizes),
                 axes="camera",
                 program="PHALP",
                 person=str(person),
@@ -63,8 +68,9 @@ def _people(file: MotionFile) -> Iterator[Recording]:
 
 
 def _time(frame: dict[str, Any], place: int) -> int:
+    """Return the frame's number, by default its place in the file."""
     time = frame.get("time", place)
     return int(time) if isinstance(time, (int, np.integer)) and abs(time) < 1 << 31 else place
 
 
-FORMAT = MotionFormat("4D-Humans, PHALP", _matches, _read, "results/demo_*.pkl (joblib)")
+FORMAT = MotionFormat("4D-Humans, PHALP", _matches, _read_people, "results/demo_*.pkl (joblib)")

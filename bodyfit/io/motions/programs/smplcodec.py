@@ -1,4 +1,4 @@
-"""Meshcapade's .smpl files (PromptHMR writes them, one a person): an npz of SMPL, SMPL-H or SMPL-X parameters."""
+"""Read Meshcapade's .smpl files (also PromptHMR's, one a person): an npz of SMPL, SMPL-H or SMPL-X parameters."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from bodyfit.io.motions.recording import SKELETONS, MotionFile, MotionFormat, Re
 __all__ = ["FORMAT"]
 
 _JOINTS = {0: 24, 1: 52, 2: 55, 7: 55}
-"""By smplVersion, how many joints a pose has; 3 to 6 are other models."""
+"""Number of joints by smplVersion; 3 to 6 are other models."""
 _GENDERS = ("neutral", "male", "female")
 
 
 def _matches(file: MotionFile) -> bool:
+    """Tell whether a file has this layout."""
     return isinstance(file.value, dict) and {"codecVersion", "smplVersion"} <= file.value.keys()
 
 
-def _read(file: MotionFile) -> list[Recording]:
+def _read_people(file: MotionFile) -> list[Recording]:
+    """Read all people in a file. Raises `AssetError`."""
     part = file.part(file.value)
     version, gender = (_number(part, key) for key in ("smplVersion", "gender"))
     if version not in _JOINTS:
@@ -50,8 +52,9 @@ def _read(file: MotionFile) -> list[Recording]:
 
 
 def _number(part, key: str) -> int:
+    """Return an integer, -1 where it is not one number."""
     values = part.numbers(key, (None,) * len(part.shape(key))).ravel() if part.has(key) else np.zeros(1)
     return int(values[0]) if len(values) == 1 else -1
 
 
-FORMAT = MotionFormat("SMPLCodec (.smpl)", _matches, _read, "*.smpl of PromptHMR and Meshcapade")
+FORMAT = MotionFormat("SMPLCodec (.smpl)", _matches, _read_people, "*.smpl of PromptHMR and Meshcapade")

@@ -1,4 +1,4 @@
-"""SMPLer-X and SMPLest-X: an npz a person and frame, by smplx's names, before a camera of the person's crop."""
+"""Read SMPLer-X and SMPLest-X: an npz a person and frame, with smplx's keys, in axes of the person's crop."""
 
 from __future__ import annotations
 
@@ -14,53 +14,63 @@ import numpy as np
 from bodyfit.errors import AssetError
 from bodyfit.geometry.camera import default_focal_px
 from bodyfit.io.motions import weak
-from bodyfit.io.motions.programs.smplx_named import is_named, named
+from bodyfit.io.motions.programs.smplx_named import has_smplx_names, read_named
 from bodyfit.io.motions.recording import MotionFile, MotionFormat, Recording
-from bodyfit.io.motions.tracks import NOBODY_SAYS, joined
+from bodyfit.io.motions.tracks import UNTRACKED, concatenate_people
 
 __all__ = ["FORMAT"]
 
 _NAME = re.compile(r"(\d+)_(\d+)\.npz")
-"""FRAME_PERSON.npz."""
+"""Names of files: FRAME_PERSON.npz."""
 _FOCAL = 5000 / 256
-"""Of its camera, in heights of the crop."""
+"""Focal length of its camera, in heights of the crop."""
 
 
 def _matches(file: MotionFile) -> bool:
+    """Tell whether a file has this layout."""
     if file.is_folder:
-        return bool(file.value) and all(_NAME.fullmatch(name) and is_named(file.value[name]) for name in file.value)
-    return bool(_NAME.fullmatch(file.path.name)) and is_named(file.value)
+        return bool(file.value) and all(
+            _NAME.fullmatch(name) and has_smplx_names(file.value[name]) for name in file.value
+        )
+    return bool(_NAME.fullmatch(file.path.name)) and has_smplx_names(file.value)
 
 
-def _read(file: MotionFile) -> list[Recording]:
+def _read_people(file: MotionFile) -> list[Recording]:
+    """Read all people in a file. Raises `AssetError`."""
     files = file.value if file.is_folder else {file.path.name: file.value}
     folder = file.path if file.is_folder else file.path.parent
     cameras = {name: _camera(folder.parent / "meta" / f"{Path(name).stem}.json") for name in files}
     size = _size([camera for camera in cameras.values() if camera])
-    return joined(_frames(file, files, cameras, size), file.path)
+    return concatenate_people(_frames(file, files, cameras, size), file.path)
 
 
 def _frames(
     file: MotionFile, files: dict[str, Any], cameras: dict[str, dict[str, float] | None], size: tuple[float, float]
 ) -> Iterator[Recording]:
-    several = len({_parsed(name)[1] for name in files}) > 1
+    """Yield the person of each file. Raises `AssetError`."""
+    several = len({_frame_and_person(name)[1] for name in files}) > 1
     for name in sorted(files):
-        frame, person = _parsed(name)
-        found = named(file.part(files[name], name), program="SMPLer-X", axes="camera", space="smplx")
+        frame, person = _frame_and_person(name)
+        recording = read_named(file.part(files[name], name), program="SMPLer-X", axes="camera", space="smplx")
         camera = cameras[name]
-        trans = weak.nearer(found.trans, _FOCAL, None) if camera is None else _in_picture(found.trans, camera, size)
-        notes = (weak.NOTE, *([NOBODY_SAYS] if several else []))
-        yield replace(found, trans=trans, person=str(person), frames=np.array([frame]), notes=notes)
+        trans = (
+            weak.rescale_depth(recording.trans, _FOCAL, None)
+            if camera is None
+            else _in_picture(recording.trans, camera, size)
+        )
+        notes = (weak.NOTE, *([UNTRACKED] if several else []))
+        yield replace(recording, trans=trans, person=str(person), frames=np.array([frame]), notes=notes)
 
 
-def _parsed(name: str) -> tuple[int, int]:
+def _frame_and_person(name: str) -> tuple[int, int]:
+    """Parse frame and person from a file's name."""
     match = _NAME.fullmatch(name.rpartition("/")[2])
     assert match is not None
     return int(match[1]), int(match[2])
 
 
 def _camera(path: Path) -> dict[str, float] | None:
-    """The crop's camera in pixels of the picture, and where its box ends, from the file that goes with it."""
+    """Read the crop's camera in pixels of the picture, and the box's corner, from the accompanying file."""
     if not path.is_file():
         return None
     try:
@@ -72,13 +82,13 @@ def _camera(path: Path) -> dict[str, float] | None:
 
 
 def _size(cameras: list[dict[str, float]]) -> tuple[float, float]:
-    """Of the picture, which no file says: as far as people are seen in it."""
+    """Estimate the picture's size, which no file has, by the extent of the people's boxes."""
     right = max((camera["right"] for camera in cameras), default=1.0)
     return max(right, 1.0), max((camera["bottom"] for camera in cameras), default=1.0)
 
 
 def _in_picture(trans: np.ndarray, camera: dict[str, float], size: tuple[float, float]) -> np.ndarray:
-    """A translation before the crop's camera as one before the picture's: as large, and in the same place in it."""
+    """Convert a translation from the crop's camera to the picture's, keeping size and position in the picture."""
     metres = trans[:, 2] / camera["focal"]  # of a pixel at the body
     width, height = size
     x = trans[:, 0] + (camera["x"] - width / 2) * metres
@@ -86,4 +96,6 @@ def _in_picture(trans: np.ndarray, camera: dict[str, float], size: tuple[float, 
     return np.stack([x, y, default_focal_px((round(width), round(height))) * metres], 1)
 
 
-FORMAT = MotionFormat("SMPLer-X, SMPLest-X", _matches, _read, "smplx/FRAME_PERSON.npz, the folder or one of them")
+FORMAT = MotionFormat(
+    "SMPLer-X, SMPLest-X", _matches, _read_people, "smplx/FRAME_PERSON.npz, the folder or one of them"
+)

@@ -1,4 +1,4 @@
-"""SMPLify-X: a pickle a person and picture, by smplx's names, placed by the camera's translation."""
+"""Read SMPLify-X: a pickle a person and picture, with smplx's keys and the camera's translation."""
 
 from __future__ import annotations
 
@@ -10,30 +10,33 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from bodyfit.io.motions.parts import columns, rotation_vectors
-from bodyfit.io.motions.programs.smplx_named import is_named, named
+from bodyfit.io.motions.programs.smplx_named import has_smplx_names, read_named
 from bodyfit.io.motions.recording import MotionFile, MotionFormat, Recording
-from bodyfit.io.motions.tracks import joined
+from bodyfit.io.motions.tracks import concatenate_people
 
 __all__ = ["FORMAT"]
 
 
 def _is_person(value: Any) -> bool:
-    return is_named(value) and "camera_translation" in value
+    """Tell whether a value is a person of this layout."""
+    return has_smplx_names(value) and "camera_translation" in value
 
 
 def _matches(file: MotionFile) -> bool:
+    """Tell whether a file has this layout."""
     people = file.value.values() if file.is_folder else [file.value]
     return bool(people) and all(map(_is_person, people))
 
 
-def _read(file: MotionFile) -> list[Recording]:
+def _read_people(file: MotionFile) -> list[Recording]:
+    """Read all people in a file. Raises `AssetError`."""
     if not file.is_folder:
         return [_recording(file, "", file.value)]
-    return joined(_frames(file), file.path)
+    return concatenate_people(_frames(file), file.path)
 
 
 def _frames(file: MotionFile) -> Iterator[Recording]:
-    """results/FRAME/PERSON.pkl, or files of frames with one person each."""
+    """Yield the person of each file: results/FRAME/PERSON.pkl, or a file a frame. Raises `AssetError`."""
     folders = [name.rpartition("/")[0] for name in file.value]
     frames = {folder: i for i, folder in enumerate(sorted(set(folders)))}
     for i, name in enumerate(sorted(file.value)):
@@ -44,20 +47,21 @@ def _frames(file: MotionFile) -> Iterator[Recording]:
 
 
 def _recording(file: MotionFile, name: str, value: Any) -> Recording:
+    """Make the recording of a person, with the camera's motion applied. Raises `AssetError`."""
     part = file.part(value, name)
-    found = named(part, program="SMPLify-X", axes="camera", other_axes=("y_up",))
-    count = len(found.poses)
+    recording = read_named(part, program="SMPLify-X", axes="camera", other_axes=("y_up",))
+    count = len(recording.poses)
     turn = np.zeros((1, 3))
     if part.has("camera_rotation"):
         turn = rotation_vectors(part, "camera_rotation", 1)[:, 0]
     if len(turn) not in (1, count):
         part.fail(f"camera_rotation has {len(turn)} rows, and there are {count} frames")
     turn = Rotation.from_rotvec(np.repeat(turn, count // len(turn), 0)).as_matrix()
-    poses = found.poses.copy()
+    poses = recording.poses.copy()
     poses[:, 0] = (Rotation.from_matrix(turn) * Rotation.from_rotvec(poses[:, 0])).as_rotvec()
-    trans = (turn @ found.trans[:, :, None])[:, :, 0] + columns(part, "camera_translation", 3, count)
-    space = "smplx" if len(found.joints) != 24 else "smpl"
-    return replace(found, poses=poses, trans=trans, pivot=turn, space=space)
+    trans = (turn @ recording.trans[:, :, None])[:, :, 0] + columns(part, "camera_translation", 3, count)
+    space = "smplx" if len(recording.joints) != 24 else "smpl"
+    return replace(recording, poses=poses, trans=trans, pivot=turn, space=space)
 
 
-FORMAT = MotionFormat("SMPLify-X", _matches, _read, "results/*/*.pkl, the folder or one of them")
+FORMAT = MotionFormat("SMPLify-X", _matches, _read_people, "results/*/*.pkl, the folder or one of them")

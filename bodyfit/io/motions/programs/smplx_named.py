@@ -1,4 +1,4 @@
-"""Parameters by smplx's names (global_orient, body_pose, transl, ...), which many programs write."""
+"""Read parameters with smplx's keys (global_orient, body_pose, transl, ...), which many programs write."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from bodyfit.io.motions.parts import (
 from bodyfit.io.motions.recording import BODY22, MotionFile, MotionFormat, Recording
 from bodyfit.skeleton import SMPL, SMPLX, Skeleton
 
-__all__ = ["FORMAT", "body_of", "hands_of", "is_named", "named"]
+__all__ = ["FORMAT", "body_of", "hands_of", "has_smplx_names", "read_named"]
 
 _FACE = ("jaw_pose", "leye_pose", "reye_pose")
 _HANDS = {"left": "left_hand_pose", "right": "right_hand_pose"}
 _BODY25 = Skeleton(SMPLX.names[:25], SMPLX.parents[:25])
-"""SMPL-X's joints but the fingers."""
+"""SMPL-X's joints without the fingers."""
 _LATENT = 32
-"""Numbers of VPoser's code."""
+"""Length of VPoser's latent code."""
 
 
-def is_named(value: Any) -> bool:
-    """Whether a dict has a body's orientation and pose by smplx's names."""
+def has_smplx_names(value: Any) -> bool:
+    """Tell whether a dict has smplx's keys of orientation and pose."""
     return isinstance(value, dict) and {"global_orient", "body_pose"} <= value.keys()
 
 
-def named(part: FileArrays, **known: Any) -> Recording:
-    """One person's parameters by smplx's names; `known` are fields of the recording that the program tells.
+def read_named(part: FileArrays, **overrides: Any) -> Recording:
+    """Read one person's parameters with smplx's keys; `overrides` are fields that the program determines.
 
     Raises `AssetError`.
     """
@@ -52,11 +52,11 @@ def named(part: FileArrays, **known: Any) -> Recording:
         "fps": rate_of(part),
         "gender": gender_of(part.values.get("gender", "")),
     }
-    return Recording(poses=poses, joints=joints, **(fields | known))
+    return Recording(poses=poses, joints=joints, **(fields | overrides))
 
 
 def body_of(part: FileArrays) -> tuple[np.ndarray, Skeleton]:
-    """The pose without fingers, and whose joints: 22, SMPL's 24, or with jaw and eyes."""
+    """Return the pose without fingers and its skeleton of 22, 24 or 25 (jaw, eyes) joints. Raises `AssetError`."""
     orient = rotation_vectors(part, "global_orient", 1)
     if part.shape("body_pose")[-1:] == (_LATENT,):
         part.fail(
@@ -79,7 +79,7 @@ def body_of(part: FileArrays) -> tuple[np.ndarray, Skeleton]:
 
 
 def hands_of(part: FileArrays, count: int) -> dict[str, np.ndarray]:
-    """By side: 45 angles about the mean hand, or fewer coefficients."""
+    """Return hand poses by side: 45 angles relative to the mean hand, or fewer coefficients. Raises `AssetError`."""
     hands = {}
     for side, key in _HANDS.items():
         if not part.has(key):
@@ -95,10 +95,13 @@ def hands_of(part: FileArrays, count: int) -> dict[str, np.ndarray]:
     return hands
 
 
-def _read(file: MotionFile) -> list[Recording]:
+def _read_people(file: MotionFile) -> list[Recording]:
+    """Read all people in a file. Raises `AssetError`."""
     part = file.part(file.value)
     note = () if part.has("transl") or part.has("trans") else ("the file has no transl: the body stays in its place",)
-    return [named(part, program="smplx", other_axes=("z_up", "camera"), notes=note)]
+    return [read_named(part, program="smplx", other_axes=("z_up", "camera"), notes=note)]
 
 
-FORMAT = MotionFormat("smplx", lambda file: is_named(file.value), _read, "npz, pkl or pt with global_orient, body_pose")
+FORMAT = MotionFormat(
+    "smplx", lambda file: has_smplx_names(file.value), _read_people, "npz, pkl or pt with global_orient, body_pose"
+)

@@ -1,4 +1,4 @@
-"""3DPW: a pickle a clip with a list of people in a world."""
+"""Read 3DPW: a pickle a clip with a list of people in world axes."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ _GENDERS = {"m": "male", "f": "female"}
 
 
 def _matches(file: MotionFile) -> bool:
+    """Tell whether a file has this layout."""
     value = file.value
     return isinstance(value, dict) and {"poses", "trans", "betas"} <= value.keys() and isinstance(value["poses"], list)
 
 
-def _read(file: MotionFile) -> list[Recording]:
+def _read_people(file: MotionFile) -> list[Recording]:
+    """Read all people in a file. Raises `AssetError`."""
     values: dict[str, Any] = file.value
     genders = values.get("genders", [])
-    found = []
+    people = []
     for i, pose in enumerate(values["poses"]):
         rows = {key: values[key][i] for key in ("trans", "betas") if i < len(values[key])}
         rows["betas"] = np.asarray(rows.get("betas", np.zeros(10)))[:10]
         part = file.part(rows | {"poses": pose}, f"person {i}")
         poses = rotation_vectors(part, "poses", 24)
         gender = str(genders[i]) if i < len(genders) else ""
-        found.append(
+        people.append(
             Recording(
                 poses=poses,
                 joints=SMPL,
@@ -45,7 +47,7 @@ def _read(file: MotionFile) -> list[Recording]:
                 other_axes=("z_up", "camera"),
             )
         )
-    return found
+    return people
 
 
-FORMAT = MotionFormat("3DPW", _matches, _read, "sequenceFiles/*.pkl")
+FORMAT = MotionFormat("3DPW", _matches, _read_people, "sequenceFiles/*.pkl")

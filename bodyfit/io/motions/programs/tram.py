@@ -1,4 +1,4 @@
-"""TRAM: a file a person before the camera, and the camera's way through the world in one of its own beside them."""
+"""Read TRAM: a file a person in camera axes, and a file of the camera's trajectory in the world."""
 
 from __future__ import annotations
 
@@ -22,15 +22,18 @@ _WITHOUT = f"no {_CAMERA} beside it, so the motion is before the camera"
 
 
 def _is_track(value: Any) -> bool:
+    """Tell whether a value is a track of this layout."""
     return isinstance(value, dict) and {"pred_rotmat", "pred_trans", "pred_shape"} <= value.keys()
 
 
 def _matches(file: MotionFile) -> bool:
+    """Tell whether a file has this layout."""
     tracks = file.value.values() if file.is_folder else [file.value]
     return bool(tracks) and all(map(_is_track, tracks))
 
 
-def _read(file: MotionFile) -> list[Recording]:
+def _read_people(file: MotionFile) -> list[Recording]:
+    """Read all people in a file. Raises `AssetError`."""
     tracks = file.value if file.is_folder else {file.path.name: file.value}
     folder = file.path if file.is_folder else file.path.parent
     camera = _camera(folder) if file.trajectory == "world" else None
@@ -38,11 +41,12 @@ def _read(file: MotionFile) -> list[Recording]:
 
 
 def _person(name: str) -> str:
+    """Return the person's number in a file's name."""
     return name.removesuffix(".npy").rpartition("_")[2]
 
 
 def _camera(folder: Path) -> FileArrays | None:
-    """The camera of a sequence, which lies in the folder above that of its people."""
+    """Read the camera's trajectory, from the folder above the people's or their own."""
     for path in (folder.parent / _CAMERA, folder / _CAMERA):
         if path.is_file():
             value = read_contents(path, MOTION_LIMITS)
@@ -53,11 +57,12 @@ def _camera(folder: Path) -> FileArrays | None:
 
 
 def _track(part: FileArrays, person: str, camera: FileArrays | None) -> Recording:
+    """Make the recording of a track, in the world where there is a camera. Raises `AssetError`."""
     poses = rotation_vectors(part, "pred_rotmat", 24)
     frames = frames_of(part, "frame", len(poses))
     trans, pivot, note = columns(part, "pred_trans", 3, len(poses)), None, _WITHOUT
     if camera is not None:
-        R, t = _moved(camera, frames if frames is not None else np.arange(len(poses)))
+        R, t = _camera_poses(camera, frames if frames is not None else np.arange(len(poses)))
         poses[:, 0] = (Rotation.from_matrix(R) * Rotation.from_rotvec(poses[:, 0])).as_rotvec()
         trans, pivot = (R @ trans[:, :, None])[:, :, 0] + t, R
         note = "the motion in the world: the first frame's camera, by the cameras beside the file"
@@ -75,8 +80,8 @@ def _track(part: FileArrays, person: str, camera: FileArrays | None) -> Recordin
     )
 
 
-def _moved(camera: FileArrays, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """From the camera of each frame to the world."""
+def _camera_poses(camera: FileArrays, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return rotations and translations from the camera of each frame to the world. Raises `AssetError`."""
     R = camera.numbers("pred_cam_R", (None, 3, 3))
     t = camera.numbers("pred_cam_T", (len(R), 3))
     if frames.min(initial=0) < 0 or frames.max(initial=0) >= len(R):
@@ -84,4 +89,4 @@ def _moved(camera: FileArrays, frames: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return Rotation.from_matrix(R).as_matrix()[frames], t[frames]
 
 
-FORMAT = MotionFormat("TRAM", _matches, _read, "hps/hps_track_*.npy, with camera.npy beside hps/")
+FORMAT = MotionFormat("TRAM", _matches, _read_people, "hps/hps_track_*.npy, with camera.npy beside hps/")

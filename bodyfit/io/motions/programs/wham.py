@@ -1,4 +1,4 @@
-"""WHAM: by track the motion before the camera and in a world with y up."""
+"""Read WHAM: motion by track, in camera axes and in a y-up world."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ __all__ = ["FORMAT"]
 
 
 def _is_track(value: Any) -> bool:
+    """Tell whether a value is a track of this layout."""
     return isinstance(value, dict) and {"pose", "trans", "pose_world", "trans_world", "betas"} <= value.keys()
 
 
 def _matches(file: MotionFile) -> bool:
+    """Tell whether a file has this layout."""
     value = file.value
     return isinstance(value, dict) and bool(value) and all(map(_is_track, value.values())) and not file.is_folder
 
 
-def _read(file: MotionFile) -> list[Recording]:
-    found = []
+def _read_people(file: MotionFile) -> list[Recording]:
+    """Read all people in a file. Raises `AssetError`."""
+    people = []
     world = file.trajectory == "world"
     for person, track in file.value.items():
         part = file.part(track, f"person {person}")
         poses = rotation_vectors(part, "pose_world" if world else "pose", 24)
-        found.append(
+        people.append(
             Recording(
                 poses=poses,
                 joints=SMPL,
@@ -34,13 +37,13 @@ def _read(file: MotionFile) -> list[Recording]:
                 axes="y_up" if world else "camera",
                 program="WHAM",
                 person=str(person),
-                anchor="hips" if world else "model",  # its world's trans is where the middle of the hips is
+                anchor="hips" if world else "model",  # in the world trans is the midpoint of the hips
                 betas=betas_of(part, "betas", len(poses)),
                 frames=frames_of(part, "frame_ids", len(poses)),
                 notes=(f"the motion {'in the world' if world else 'before the camera'} of the two in the file",),
             )
         )
-    return found
+    return people
 
 
-FORMAT = MotionFormat("WHAM", _matches, _read, "wham_output.pkl (joblib)")
+FORMAT = MotionFormat("WHAM", _matches, _read_people, "wham_output.pkl (joblib)")
