@@ -188,7 +188,7 @@ def test_who_is_not_drawn_is_said(tmp_path, run):
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (("--view", "left"), ("--view", "overlay, front", "left")),
+        (("--view", "left"), ("--view", "overlay, insets", "left")),
         (("--maps", "colour"), ("--maps", "depth", "colour")),
         (("--size", "big"), ("--size", "800x600")),
         (("--size", "9x9"), ("--size", "16x16")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from scipy.optimize import lsq_linear, nnls
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from bodyfit.body.families.open import is_open
 from bodyfit.body.files.archive import asset_path, read_archive
@@ -32,6 +34,10 @@ ARKIT_NAMES = (
     *("noseSneerLeft", "noseSneerRight", "tongueOut"),
 )
 """Apple's names of `ARFaceAnchor.BlendShapeLocation`, in the order of Live Link Face's columns."""
+_OF_JAW = ("jawOpen", "jawLeft", "jawRight")
+"""What the jaw joint does."""
+_NEVER = ("jawForward", "mouthClose", "tongueOut")
+"""What no joint and no expression of the open body does."""
 _OPPOSITE = (("jawLeft", "jawRight"), ("mouthLeft", "mouthRight"))
 """Of which a face shows one at a time."""
 _WIDEST_RAD = 0.39
@@ -73,10 +79,10 @@ def arkit_shapes() -> FaceShapes:
 def arkit_weights(model: BodyModel, bodies: BodyParams) -> Float[np.ndarray, "T 52"]:
     """The weights in [0, 1], in the order of `ARKIT_NAMES`, that show each body's expression, jaw and gaze best.
 
-    Looks are the eyes' angles; lids that the expression holds still stay so only by other shapes. The others are the
-    bounded least squares over the face's vertices, each frame by itself, with a small cost of every weight. tongueOut
-    is 0. Zeros for a body of the open family without a face. Raises `OptionError` for any other body, whose mesh the
-    shapes are not of.
+    Looks are the eyes' angles. jawOpen and jawLeft or jawRight are the bounded least squares, over the face's vertices,
+    of what the jaw moves, and the others of what the expression moves, each frame by itself, with a small cost of every
+    weight. jawForward, mouthClose and tongueOut, which neither can do, are 0. Zeros for a body of the open family
+    without a face. Raises `OptionError` for any other body, whose mesh the shapes are not of.
     """
     if not is_open(model):
         raise OptionError(f"ARKit's shapes are those of the open body; {model.name} has another mesh")
@@ -88,10 +94,14 @@ def arkit_weights(model: BodyModel, bodies: BodyParams) -> Float[np.ndarray, "T 
         right, down = _gaze(bodies[name].detach().double().cpu().numpy(), side).T / shapes.look_rad
         for what, value in (("Out", right), ("In", -right), ("Down", down), ("Up", -down)):
             weights[:, ARKIT_NAMES.index(f"eyeLook{what}{side}")] = np.clip(value, 0, 1)
-    solved = [k for k, name in enumerate(ARKIT_NAMES) if not name.startswith("eyeLook") and shapes.offsets[k].any()]
-    target = _face(model, bodies, shapes.moved)
-    pairs = [tuple(solved.index(ARKIT_NAMES.index(name)) for name in pair) for pair in _OPPOSITE]
-    weights[:, solved] = _bounded(shapes.offsets[solved][:, shapes.moved], target, pairs)
+    jaw = bodies["jaw_pose"].clone()
+    jaw[:, 0].clamp_(max=_WIDEST_RAD)
+    others = [name for name in ARKIT_NAMES if not name.startswith("eyeLook") and name not in (*_OF_JAW, *_NEVER)]
+    for names, moved in ((_OF_JAW, {"jaw_pose": jaw}), (others, {"expression": bodies["expression"]})):
+        rows = [ARKIT_NAMES.index(name) for name in names]
+        pairs = [(names.index(a), names.index(b)) for a, b in _OPPOSITE if a in names]
+        target = _face(model, bodies, moved, shapes.moved)
+        weights[:, rows] = _bounded(shapes.offsets[rows][:, shapes.moved], target, pairs)
     return weights
 
 
@@ -104,23 +114,22 @@ def _gaze(rotvecs: Float[np.ndarray, "T 3"], side: str) -> Float[np.ndarray, "T 
     return np.stack([to_left if side == "Left" else -to_left, -up], 1)
 
 
-def _face(model: BodyModel, bodies: BodyParams, rows: Int[np.ndarray, "N"]) -> Float[np.ndarray, "T N 3"]:
-    """How far jaw and expression move the face's vertices of the body in the rest pose, metres."""
+def _face(
+    model: BodyModel, bodies: BodyParams, moved: Mapping[str, Float[Tensor, "T _"]], rows: Int[np.ndarray, "N"]
+) -> Float[np.ndarray, "T N 3"]:
+    """How far parameters of the face move its vertices on the bodies in the rest pose, metres."""
     vertices = torch.from_numpy(rows).to(model.device)
-    moved = []
+    offsets = []
     with torch.no_grad():
         for some in torch.arange(bodies.batch).split(_AT_ONCE):
-            part = bodies.select(some)
-            jaw = part["jaw_pose"].clone()
-            jaw[:, 0].clamp_(max=_WIDEST_RAD)
-            out = model(betas=part.betas, expression=part.expression, jaw_pose=jaw)
-            rest = model(betas=part.betas[:1])
-            moved.append((out.vertices - rest.vertices)[:, vertices].double().cpu().numpy())
-    return np.concatenate(moved)
+            betas = bodies.betas[some]
+            out = model(betas=betas, **{name: value[some] for name, value in moved.items()}).vertices
+            offsets.append((out - model(betas=betas[:1]).vertices)[:, vertices].double().cpu().numpy())
+    return np.concatenate(offsets)
 
 
 def _bounded(
-    shapes: Float[np.ndarray, "K N 3"], target: Float[np.ndarray, "T N 3"], opposite: list[tuple[int, ...]]
+    shapes: Float[np.ndarray, "K N 3"], target: Float[np.ndarray, "T N 3"], opposite: list[tuple[int, int]]
 ) -> Float[np.ndarray, "T K"]:
     """Least squares of sums of shapes with weights in [0, 1], of `opposite` ones one at a time: the normal equations,
     factored once for all frames."""
