@@ -20,6 +20,7 @@ from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import Loop, PointTerm, Vector
 from bodyfit.fit.residuals.common.overlap import Overlap
+from bodyfit.fit.setup import Setup
 
 __all__ = ["CapsuleOverlap"]
 
