@@ -514,7 +514,7 @@ def street() -> tuple[Frame, list[Keypoints2D]]:
     from bodyfit.detect import load_detector
 
     street = read_image(SAMPLES / "street_two_people.jpg")
-    return street, load_detector("mediapipe").detect([street])[0]
+    return street, load_detector().detect([street])[0]
 
 
 def test_the_command_fits_what_the_files_say(tmp_path, street, capsys):

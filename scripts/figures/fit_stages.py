@@ -28,7 +28,7 @@ CELL = (300, 400)
 def row(path: Path, model: bodyfit.BodyModel) -> list[np.ndarray]:
     """The first person of a picture: the start, and the end of each stage, over the picture and from the side."""
     frame = read_image(path)
-    person = load_detector("mediapipe").detect([frame])[0][0]
+    person = load_detector().detect([frame])[0][0]
     stages = FitConfig().stages
     start = replace(stages[0], lm=LMConfig(max_iterations=0))
     cells = []
