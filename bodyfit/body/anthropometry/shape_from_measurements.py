@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -40,9 +40,10 @@ class Measurable(Protocol):
     """The parts of a body model that measuring needs."""
 
     num_betas: int
-    faces: Tensor
-    v_template: Tensor
     skeleton: Skeleton
+    if TYPE_CHECKING:  # buffers: from Python 3.12 on a check at run time does not see what a module keeps there
+        faces: Tensor
+        v_template: Tensor
 
     @property
     def weights(self) -> Tensor: ...
