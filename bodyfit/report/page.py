@@ -1,4 +1,4 @@
-"""A folder of results as one page: pictures, numbers and bodies to turn, with everything it needs inside."""
+"""Write a folder of results as one self-contained HTML page: pictures, numbers and interactive bodies."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import torch
 from jaxtyping import Float, UInt8
 
 import bodyfit
-from bodyfit.app.results.bodies import Models, Shown, numbers
+from bodyfit.app.results.bodies import Models, PersonFigures, numbers
 from bodyfit.app.results.find import Person
-from bodyfit.app.results.folder import Results, Scene
+from bodyfit.app.results.folder import Results, ResultScene
 from bodyfit.body.files.archive import asset_path
 from bodyfit.errors import ImageError
 from bodyfit.geometry.camera import flip_yz
 from bodyfit.images.frame import IMAGE_SUFFIXES, read_image
 from bodyfit.io import write_atomically
 from bodyfit.render import person_color
-from bodyfit.report.pack import deflated, jpeg_within, pack_integers, pack_points
+from bodyfit.report.pack import deflate, jpeg_within, pack_integers, pack_points
 from bodyfit.report.words import card, failures, overview
 from bodyfit.runtime.file_names import as_text
 from bodyfit.runtime.json_text import json_text
@@ -30,21 +30,21 @@ from bodyfit.runtime.json_text import json_text
 __all__ = ["page", "write_page"]
 
 _STEP_M, _CLIP_STEP_M = 1e-4, 5e-4
-"""What vertices are rounded to: a tenth of a millimetre; of clips, which have many poses, half a one."""
+"""Quantisation of vertices: 0.1 mm, or 0.5 mm for clips, which have many poses."""
 _POSES, _FEWEST, _MOST = 60, 4, 24
-"""Poses of all clips together, and of one person."""
+"""Poses of all clips together, and the bounds for one person."""
 _PICTURE_BYTES, _ONE_PICTURE = 4_500_000, (40_000, 700_000)
-"""Of all pictures together, and the bounds for one; base64 makes a third more of it."""
+"""Bytes of all pictures together, and the bounds for one; base64 adds a third."""
 _FILM_BYTES = 2_500_000
-"""Films up to this size, all together, are put into the page."""
+"""Most bytes of videos in the page."""
 _POLICY = (
     "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline' blob:"
 )
-"""The page may load nothing, so that it is the same anywhere and tells nobody who looks at it."""
+"""Content security policy: the page loads nothing, so that it works offline and contacts no server."""
 
 
 def write_page(results: Results, path: str | Path, *, title: str | None = None, models: Models | None = None) -> int:
-    """Write the page; returns its size in bytes.
+    """Write the page and return its size in bytes.
 
     Raises `OutputError`, and `AssetError` where a body model that results name is missing.
     """
@@ -55,22 +55,23 @@ def write_page(results: Results, path: str | Path, *, title: str | None = None, 
 
 
 def page(results: Results, *, title: str | None = None, models: Models | None = None) -> str:
-    """The page as HTML."""
+    """Make the page as HTML. Raises `AssetError`."""
     models = models or Models()
     title = title or results.folder.resolve().name or "results"
     clips = sum(person.fps > 0 for scene in results.scenes for person in scene.people)
     poses = min(max(_POSES // max(clips, 1), _FEWEST), _MOST)
     data: dict[str, Any] = {"modules": _modules(), "meshes": {}, "bodies": []}
-    shown = [
+    figures = [
         tuple(
-            _shown(person, rows, models, data) for person, rows in zip(scene.people, _rows(scene, poses), strict=True)
+            _add_person(person, rows, models, data)
+            for person, rows in zip(scene.people, _rows(scene, poses), strict=True)
         )
         for scene in results.scenes
     ]
     pictures = _Pictures(results)
     sections = [
         _section(f"s{i}", scene, people, pictures)
-        for i, (scene, people) in enumerate(zip(results.scenes, shown, strict=True))
+        for i, (scene, people) in enumerate(zip(results.scenes, figures, strict=True))
     ]
     return f"""<!doctype html>
 <html lang="en">
@@ -91,7 +92,7 @@ def page(results: Results, *, title: str | None = None, models: Models | None = 
 <p class="meta">{escape(_about(results))}</p>
 <p class="note" id="no-3d"><noscript>Without JavaScript the bodies stand still; the numbers are all here.</noscript></p>
 </header>
-{overview(results, shown)}
+{overview(results, figures)}
 {"".join(sections)}
 {failures(results.failures)}
 <footer class="note">Made by bodyfit {bodyfit.__version__} on {datetime.now():%Y-%m-%d %H:%M}. A height
@@ -109,12 +110,12 @@ MIT licence.</footer>
 
 
 def _json(data: dict[str, Any]) -> str:
-    """JSON that cannot end its script element."""
+    """Encode JSON that cannot close its script element."""
     return json_text(data, indent=None, ascii_only=True).replace("<", "\\u003c")
 
 
 def _about(results: Results) -> str:
-    """What the results are and what made them, in a line."""
+    """Describe the results and their origin in a line."""
     people = sum(len(scene.people) for scene in results.scenes)
     clips = sum(scene.fps > 0 for scene in results.scenes)
     pictures = len(results.scenes) - clips
@@ -122,10 +123,10 @@ def _about(results: Results) -> str:
     parts[0] += " in " + " and ".join(
         _count(n, *words) for n, words in ((pictures, ("picture", "pictures")), (clips, ("clip", "clips"))) if n
     )
-    said = results.summary
-    parts += [f"{key} {said[key]}" for key in ("model", "detector") if said.get(key)]
-    if said.get("bodyfit"):
-        parts.append(f"fitted by bodyfit {said['bodyfit']}")
+    summary = results.summary
+    parts += [f"{key} {summary[key]}" for key in ("model", "detector") if summary.get(key)]
+    if summary.get("bodyfit"):
+        parts.append(f"fitted by bodyfit {summary['bodyfit']}")
     return " · ".join(parts)
 
 
@@ -133,26 +134,26 @@ def _count(n: int, one: str, many: str) -> str:
     return f"{n} {one if n == 1 else many}"
 
 
-def _rows(scene: Scene, poses: int) -> list[list[int]]:
-    """The rows of each person's result to show: of a clip those of about `poses` frames, the same for all."""
+def _rows(scene: ResultScene, poses: int) -> list[list[int]]:
+    """Choose the rows of each person's result to show: for a clip about `poses` frames, the same for all people."""
     usable = [[i for i, status in enumerate(p.result.status) if status.ok] or [0] for p in scene.people]
     if scene.fps == 0:
         return [rows[:1] for rows in usable]
-    there = sorted({int(p.frames[i]) for p, rows in zip(scene.people, usable, strict=True) for i in rows})
-    chosen = {there[round(i)] for i in np.linspace(0, len(there) - 1, min(poses, len(there)))}
+    frames = sorted({int(p.frames[i]) for p, rows in zip(scene.people, usable, strict=True) for i in rows})
+    chosen = {frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(poses, len(frames)))}
     return [
         [i for i in rows if int(p.frames[i]) in chosen] or rows[len(rows) // 2 :][:1]
         for p, rows in zip(scene.people, usable, strict=True)
     ]
 
 
-def _shown(person: Person, rows: list[int], models: Models, data: dict[str, Any]) -> Shown:
-    """A person's numbers; their body goes into the page's data."""
+def _add_person(person: Person, rows: list[int], models: Models, data: dict[str, Any]) -> PersonFigures:
+    """Compute a person's numbers and add the body to the page's data."""
     model, result = models.of(person.result), person.result
     vertices = models.vertices(person, rows)
     figures = numbers(person, model, vertices, rows)
-    if not bool(torch.isfinite(vertices).all()):  # a fit that failed altogether has numbers and no body
-        return Shown(person, figures, -1, person_color(person.number))
+    if not bool(torch.isfinite(vertices).all()):  # a failed fit has numbers and no body
+        return PersonFigures(person, figures, -1, person_color(person.number))
     mesh = f"{model.name}, {len(model.v_template)} vertices"
     data["meshes"].setdefault(mesh, pack_integers(model.faces.cpu().numpy()))
     clip = person.fps > 0
@@ -169,11 +170,11 @@ def _shown(person: Person, rows: list[int], models: Models, data: dict[str, Any]
             "frames": person.frames[rows].tolist() if clip else [],
         }
     )
-    return Shown(person, figures, len(data["bodies"]) - 1, color)
+    return PersonFigures(person, figures, len(data["bodies"]) - 1, color)
 
 
 class _Pictures:
-    """Pictures as addresses inside the page, each within its share of the bytes."""
+    """Encodes pictures as data URLs, each within its share of the bytes."""
 
     def __init__(self, results: Results) -> None:
         pictures = sum((s.overlay is not None) + (s.source is not None) for s in results.scenes)
@@ -186,14 +187,14 @@ class _Pictures:
         return f"data:image/jpeg;base64,{base64.b64encode(data).decode('ascii')}"
 
     def film(self, path: Path) -> str | None:
-        """A film, unless the page has too many bytes of films already."""
+        """Encode a video, None where the page has too many bytes of videos."""
         if (size := path.stat().st_size) > self._films:
             return None
         self._films -= size
         return f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
     def read(self, path: Path | None, notes: list[str]) -> UInt8[np.ndarray, "H W 3"] | None:
-        """The picture in a file; None for a clip or nothing, and, with a note, where it cannot be read."""
+        """Read a picture; None for a clip or no file, and, with a note, where it cannot be read."""
         if path is None or path.suffix.lower() not in IMAGE_SUFFIXES:
             return None
         try:
@@ -203,25 +204,25 @@ class _Pictures:
             return None
 
 
-def _section(name: str, scene: Scene, people: tuple[Shown, ...], pictures: _Pictures) -> str:
-    """A scene: its picture, its people."""
+def _section(name: str, scene: ResultScene, people: tuple[PersonFigures, ...], pictures: _Pictures) -> str:
+    """Make the section of a result: picture and people."""
     notes = list(scene.notes)
     figure = _figure(scene, pictures, notes) + _insets(scene, pictures, notes)
     cards = [card(one, _poster(one, pictures, notes), scene) for one in people]
     bodies = [str(one.index) for one in people if one.index >= 0]
     if len(bodies) > 1:
         cards.append(card(None, None, scene, bodies=" ".join(bodies)))
-    said = "".join(f'<p class="note">{escape(note)}</p>\n' for note in notes)
+    paragraphs = "".join(f'<p class="note">{escape(note)}</p>\n' for note in notes)
     return f"""<section id="{name}">
 <h2>{escape(scene.name)}</h2>
-{figure}{said}<div class="people">
+{figure}{paragraphs}<div class="people">
 {"".join(cards)}</div>
 </section>
 """
 
 
-def _figure(scene: Scene, pictures: _Pictures, notes: list[str]) -> str:
-    """The overlay, over the photograph where that is at hand; of a clip, the film if it is small."""
+def _figure(scene: ResultScene, pictures: _Pictures, notes: list[str]) -> str:
+    """Make the figure: the overlay, with the photograph if available; for a clip, the video if it is small."""
     if scene.overlay is not None and scene.overlay.suffix == ".mp4":
         film = pictures.film(scene.overlay)
         if film is None:
@@ -232,41 +233,41 @@ def _figure(scene: Scene, pictures: _Pictures, notes: list[str]) -> str:
     if over is None:
         return ""
     alt = escape(f"The bodies over {scene.name}")
-    image = f'<img {_sized(over)} alt="{alt}" src="{pictures.jpeg(over)}"'
+    image = f'<img {_size_attributes(over)} alt="{alt}" src="{pictures.jpeg(over)}"'
     if photo is None or photo.shape != over.shape:
         return f'<figure><div class="frame">{image}></div></figure>\n'
     slider = '<input type="range" min="0" max="100" value="100" step="0.1" aria-label="How much of the overlay shows">'
     return f"""<figure><div class="frame compare">
-<img {_sized(photo)} alt="The photograph" src="{pictures.jpeg(photo)}">
+<img {_size_attributes(photo)} alt="The photograph" src="{pictures.jpeg(photo)}">
 {image} class="over">{slider}</div>
 <figcaption>Pull the slider to see the photograph without the bodies.</figcaption></figure>
 """
 
 
-def _insets(scene: Scene, pictures: _Pictures, notes: list[str]) -> str:
-    """Hands and faces from near, where they lie beside the overlay."""
+def _insets(scene: ResultScene, pictures: _Pictures, notes: list[str]) -> str:
+    """Make the figure of hands and faces in close-up, where it lies beside the overlay."""
     path = None if scene.overlay is None else scene.overlay.with_name("insets.png")
     if path is None or not path.is_file() or (near := pictures.read(path, notes)) is None:
         return ""
     alt = escape(f"Faces and hands of {scene.name} from near, without and with the bodies")
-    return f'<figure><img class="insets" {_sized(near)} alt="{alt}" src="{pictures.jpeg(near, 0.5)}"></figure>\n'
+    return f'<figure><img class="insets" {_size_attributes(near)} alt="{alt}" src="{pictures.jpeg(near, 0.5)}"></figure>\n'
 
 
-def _sized(image: Float[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W 3"]) -> str:
+def _size_attributes(image: Float[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W 3"]) -> str:
     return f'width="{image.shape[1]}" height="{image.shape[0]}"'
 
 
-def _poster(one: Shown, pictures: _Pictures, notes: list[str]) -> str | None:
-    """The picture that stands for a body until it is drawn, or where it cannot be."""
+def _poster(one: PersonFigures, pictures: _Pictures, notes: list[str]) -> str | None:
+    """Return the picture that is displayed before a body is drawn, or where it cannot be."""
     path = one.person.file.with_name(f"person{one.person.number}_side.png")
     side = pictures.read(path, notes) if path.is_file() else None
     return None if side is None else pictures.jpeg(side, 0.1)
 
 
 def _modules() -> dict[str, str]:
-    """three.js, deflated: an eighth of what it is as text in the page."""
+    """Return three.js's modules, deflated to an eighth of their text."""
     names = {"core": "three.core.min.js", "three": "three.module.min.js", "controls": "controls/OrbitControls.js"}
-    return {name: deflated(asset_path("web", *file.split("/")).read_bytes()) for name, file in names.items()}
+    return {name: deflate(asset_path("web", *file.split("/")).read_bytes()) for name, file in names.items()}
 
 
 def _beside(name: str) -> str:

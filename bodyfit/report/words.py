@@ -1,4 +1,4 @@
-"""The numbers of people as HTML, readable without a script."""
+"""Format people's numbers as HTML that is readable without scripts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from bodyfit.app.results.bodies import Numbers, Shown
+from bodyfit.app.results.bodies import Numbers, PersonFigures
 from bodyfit.app.results.find import Failure
-from bodyfit.app.results.folder import Results, Scene
+from bodyfit.app.results.folder import Results, ResultScene
 
 __all__ = ["card", "failures", "overview"]
 
@@ -22,10 +22,10 @@ _PILLS = {"converged": "", "max_steps": " fair", "filled": " fair"}
 _GIRTHS = ("chest", "waist", "hip", "neck", "upper_arm", "thigh", "arm_length", "leg_length", "inseam")
 
 
-def overview(results: Results, shown: Sequence[Sequence[Shown]]) -> str:
-    """All people in a table, with links."""
+def overview(results: Results, figures: Sequence[Sequence[PersonFigures]]) -> str:
+    """Make the table of all people, with links."""
     rows = []
-    for i, (scene, people) in enumerate(zip(results.scenes, shown, strict=True)):
+    for i, (scene, people) in enumerate(zip(results.scenes, figures, strict=True)):
         for one in people:
             n = one.numbers
             cells = [
@@ -45,14 +45,14 @@ def overview(results: Results, shown: Sequence[Sequence[Shown]]) -> str:
     )
 
 
-def card(one: Shown | None, poster: str | None, scene: Scene, *, bodies: str = "") -> str:
-    """A person with their body to turn and their numbers; without a person, all `bodies` of the scene together."""
+def card(one: PersonFigures | None, poster: str | None, scene: ResultScene, *, bodies: str = "") -> str:
+    """Make the card of a person with body and numbers, or of all `bodies` of the scene together."""
     if one is None:
         stage = _stage(bodies, "All bodies, where they stand", None, "side", clip=scene.fps > 0)
         return f'<article class="card wide"><h3>Together</h3>{stage}</article>\n'
     name = f"Person {one.person.number}"
-    shown = f"{one.index}" if one.index >= 0 else ""
-    stage = _stage(shown, f"{name} of {scene.name}, to turn", poster, "photo", clip=scene.fps > 0) if shown else ""
+    body = f"{one.index}" if one.index >= 0 else ""
+    stage = _stage(body, f"{name} of {scene.name}, to turn", poster, "photo", clip=scene.fps > 0) if body else ""
     return f"""<article class="card">{stage}<div>
 <h3>{_swatch(one)}{name} {_pill(one.numbers)}</h3>
 {_reason(one.numbers)}{_figures(one)}</div>
@@ -61,7 +61,7 @@ def card(one: Shown | None, poster: str | None, scene: Scene, *, bodies: str = "
 
 
 def failures(items: Sequence[Failure]) -> str:
-    """What gave no body, and why."""
+    """Make the section of inputs without a body, with reasons."""
     if not items:
         return ""
     rows = "".join(f"<tr><td>{escape(item.name)}</td><td>{escape(item.message)}</td></tr>\n" for item in items)
@@ -69,7 +69,7 @@ def failures(items: Sequence[Failure]) -> str:
 
 
 def number(value: float, digits: int, unit: str) -> str:
-    """A number with its unit, a dash for NaN."""
+    """Format a number with its unit, a dash for NaN."""
     return f"{value:.{digits}f}&#8239;{unit}" if math.isfinite(value) else "–"
 
 
@@ -92,7 +92,7 @@ def _stage(bodies: str, label: str, poster: str | None, view: str, *, clip: bool
     )
 
 
-def _figures(one: Shown) -> str:
+def _figures(one: PersonFigures) -> str:
     n, person = one.numbers, one.person
     rows = [
         (
@@ -128,7 +128,7 @@ def _measured(n: Numbers, *, unfold: bool) -> str:
 
 
 def _joints(n: Numbers) -> str:
-    """How sure each joint is, as bars against the worst."""
+    """Make the list of the joints' standard deviations, with bars relative to the largest."""
     if not n.joints_sd_m:
         return ""
     most = max(n.joints_sd_m.values()) or 1.0
@@ -151,7 +151,7 @@ def _reason(n: Numbers) -> str:
     return f'<small class="why">{escape(n.reason)}</small>\n' if n.reason else ""
 
 
-def _swatch(one: Shown) -> str:
+def _swatch(one: PersonFigures) -> str:
     red, green, blue = (round(255 * c) for c in one.color)
     return f'<span class="swatch" style="background:rgb({red} {green} {blue})"></span>'
 

@@ -1,4 +1,4 @@
-"""What stands about the bodies in the viewer: the photograph where the camera sees it, the camera's edges, a floor."""
+"""Draw the surroundings of bodies in the viewer: the photograph, the camera's frustum, a floor."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from bodyfit.geometry.camera import Camera
 __all__ = ["VIEWS", "Backdrop"]
 
 VIEWS = ("camera", "front", "side", "top")
-"""Where the viewer can be looked from at a press."""
+"""Names of the viewpoints."""
 
 
 class Backdrop:
-    """The photograph as the far side of the camera's pyramid, at any depth; camera axes, metres.
+    """The photograph as the far plane of the camera's frustum, at any depth; camera axes, metres.
 
-    Seen from the camera, the origin, the bodies lie over the photograph as in an overlay, whatever its depth.
+    Seen from the camera, the origin, the bodies lie over the photograph as in an overlay, at any depth.
     """
 
     def __init__(
         self, api: Any, points: Float[np.ndarray, "N 3"], camera: Camera, image: UInt8[np.ndarray, "h w 3"] | None
     ) -> None:
-        """`api` is viser's scene; `points` are those of all bodies; without an image the far side is grey."""
+        """Add the surroundings to viser's scene `api`; `points` are all bodies'; without an image the plane is grey."""
         self._size, self._focal = camera.image_size, float(camera.focal_px[0])
         self._principal = camera.principal_point_px[0].numpy().astype(np.float64)
         self.depth: float = float(points[:, 2].max()) + 0.3
-        """Of the photograph."""
+        """Depth of the photograph, metres."""
         low, high = points.min(0), points.max(0)
         self._centre, self._radius = (low + high) / 2, max(float(np.linalg.norm(high - low)) / 2, 0.3)
         ground = max(8 * self._radius, 8.0)
@@ -60,30 +60,30 @@ class Backdrop:
         )
 
     def move(self, depth: float) -> None:
-        """Put the photograph at another depth, metres."""
+        """Move the photograph to another depth, metres."""
         self.depth = depth
         self.photograph.render_width, self.photograph.render_height = self.plane_size()
         self.photograph.position = self.plane_centre()
         self._edges.points = self.edges().astype(np.float32)
 
     def plane_size(self) -> tuple[float, float]:
-        """Width and height of the photograph at its depth."""
+        """Return width and height of the photograph at its depth, metres."""
         width, height = self._size
         return width / self._focal * self.depth, height / self._focal * self.depth
 
     def plane_centre(self) -> Float[np.ndarray, "3"]:
-        """Its middle: beside the optical axis where the principal point is not the picture's middle."""
+        """Return its centre, off the optical axis where the principal point is not the picture's centre."""
         xy = (np.array(self._size) / 2 - self._principal) / self._focal * self.depth
         return np.array([*xy, self.depth])
 
     def edges(self) -> Float[np.ndarray, "4 2 3"]:
-        """From the camera to the corners of the photograph."""
+        """Return segments from the camera to the corners of the photograph."""
         signs = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
         corners = self.plane_centre() + np.column_stack([signs * self.plane_size(), np.zeros(4)])
         return np.stack([np.zeros((4, 3)), corners], 1)
 
     def view(self, name: str) -> tuple[np.ndarray, np.ndarray, float]:
-        """Position, target and vertical field of view (radians) to look by. Raises `OptionError`."""
+        """Return position, target and vertical field of view (radians) of a viewpoint. Raises `OptionError`."""
         if name not in VIEWS:
             raise OptionError(f"view must be one of {', '.join(VIEWS)}, got {name!r}")
         if name == "camera":  # as tall as the picture
@@ -92,6 +92,6 @@ class Backdrop:
         return self._centre + 2.6 * self._radius * np.array(away), self._centre, 0.9
 
     def remove(self) -> None:
-        """Take it all away."""
+        """Remove everything from the scene."""
         for handle in (self._floor, self._edges, self.photograph):
             handle.remove()

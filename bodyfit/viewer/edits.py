@@ -1,4 +1,4 @@
-"""What a viewer has changed about a person: the state behind its sliders, without the sliders."""
+"""Hold the edits of a person in the viewer: the state behind its sliders."""
 
 from __future__ import annotations
 
@@ -22,28 +22,27 @@ _SAVERS = {".glb": save_glb, ".obj": save_obj}
 
 
 class PersonEdits:
-    """A person of a picture or a clip with a shape and an expression that may be set and joints that may be turned
-    further."""
+    """A person with editable shape and expression, and additional rotations of joints."""
 
     def __init__(self, person: Person, model: BodyModel) -> None:
         self.person, self.model = person, model
         self.visible = True
         self.joints = model.skeleton.names
-        """The joints that can be turned; fingers, jaw and eyes where the model has them."""
+        """Joints that can be rotated; fingers, jaw and eyes where the model has them."""
         self.reset()
 
     def reset(self) -> None:
-        """Back to the fit."""
+        """Discard all edits."""
         self.betas: Float[Tensor, "S"] = self.person.result.params.betas[0].clone()
-        """Shape, standard deviations, in every frame."""
+        """Betas of all frames, standard deviations."""
         expression = self.person.result.params.expression
         self.expression: Float[Tensor, "E"] | None = None if expression is None else torch.zeros_like(expression[0])
-        """What is added to the expression of every frame, standard deviations; None where the model has none."""
+        """Offset of the expression in all frames, standard deviations; None where the model has none."""
         self.turns: Float[Tensor, "J 3"] = torch.zeros(len(self.joints), 3, dtype=self.betas.dtype)
-        """Rotation vectors in radians by which joints are turned, in their own axes, before what the fit says."""
+        """Additional rotation vectors of the joints, radians, in their own axes, applied before the fit's."""
 
     def set_beta(self, index: int, value: float) -> None:
-        """Set one coefficient of the shape."""
+        """Set one beta."""
         self.betas[index] = value
 
     def set_expression(self, index: int, value: float) -> None:
@@ -52,18 +51,18 @@ class PersonEdits:
         self.expression[index] = value
 
     def turn(self, joint: str, rotvec: Float[Tensor, "3"] | tuple[float, float, float]) -> None:
-        """Turn a joint by a rotation vector in radians from where the fit has it. Raises `OptionError`."""
+        """Set a joint's additional rotation vector, radians. Raises `OptionError`."""
         if joint not in self.joints:
             raise OptionError(f"joint must be one of {', '.join(self.joints)}, got {joint!r}")
         self.turns[self.joints.index(joint)] = torch.as_tensor(rotvec, dtype=self.turns.dtype)
 
     def row(self, frame: int) -> int | None:
-        """The row of the result that a frame of the clip is; None where the person is not in it or has no body."""
+        """Return the row of a frame of the clip; None where the person is absent or has no body."""
         rows = (self.person.frames == frame).nonzero()[0]
         return int(rows[0]) if len(rows) and self.person.result.status[int(rows[0])].ok else None
 
     def params(self, row: int) -> BodyParams:
-        """Parameters of a row with what was changed, batch 1, camera axes."""
+        """Return the edited parameters of a row, batch 1, camera axes."""
         fitted = self.person.result.params.select([row])
         changed: dict[str, Tensor] = {"betas": self.betas[None].clone()}
         if self.expression is not None and fitted.expression is not None:
@@ -92,12 +91,12 @@ class PersonEdits:
         return changed
 
     def vertices(self, row: int) -> Float[Tensor, "V 3"]:
-        """The mesh of a row, camera axes, metres."""
+        """Compute the mesh of a row, camera axes, metres."""
         with torch.no_grad():
             return self.model(**self.params(row)).vertices[0]
 
     def mesh_file(self, row: int, suffix: str) -> bytes:
-        """The mesh as it stands as the bytes of a file: ".glb" or ".obj", y up, metres."""
+        """Return the edited mesh as the bytes of a ".glb" or ".obj" file, y up, metres. Raises `OptionError`."""
         if suffix not in _SAVERS:
             raise OptionError(f"meshes are given as {', '.join(_SAVERS)}, got {suffix!r}")
         with tempfile.TemporaryDirectory(prefix="bodyfit-") as folder:

@@ -1,4 +1,4 @@
-"""The frames of a clip at hand in any order, small, while it is looked at."""
+"""Cache a clip's frames, downscaled, for random access by the viewer."""
 
 from __future__ import annotations
 
@@ -14,30 +14,32 @@ from PIL import Image
 from bodyfit.errors import BodyfitError
 from bodyfit.io import VideoReader
 
-__all__ = ["Film"]
+__all__ = ["FrameCache"]
 
 _SIDE = 960
 _MAX_BYTES = 200_000_000
-"""Of JPEGs in memory; about an hour of a still camera, ten minutes of foliage."""
+"""Most bytes of JPEGs in memory: about an hour of a static scene, ten minutes of foliage."""
 
 
-class Film:
-    """Decodes a clip once, in the background, and keeps the wanted frames as JPEGs."""
+class FrameCache:
+    """Decodes a clip once, in a background thread, and keeps the requested frames as JPEGs."""
 
     def __init__(
         self, path: Path, frames: Collection[int], arrived: Callable[[int], None], *, fps: float | int | None = None
     ) -> None:
-        """`fps` is as of `VideoReader`. `arrived` is called, in another thread, with the number of each frame as soon
-        as it is here."""
+        """Start decoding; `fps` as for `VideoReader`.
+
+        `arrived` is called, in another thread, with the index of each frame when it is decoded.
+        """
         self.fault: str | None = None
-        """Why frames are missing, if the clip cannot be read or is too long."""
+        """The reason for missing frames, if the clip cannot be read or is too long."""
         self._jpegs: dict[int, bytes] = {}
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._read, args=(path, frozenset(frames), arrived, fps), daemon=True)
+        self._thread = threading.Thread(target=self._decode, args=(path, frozenset(frames), arrived, fps), daemon=True)
         self._thread.start()
 
     def picture(self, frame: int) -> UInt8[np.ndarray, "H W 3"] | None:
-        """A frame, None if it is not here yet or never will be."""
+        """Return a frame, None if it is not decoded."""
         data = self._jpegs.get(frame)
         return None if data is None else np.asarray(Image.open(io.BytesIO(data)))
 
@@ -45,15 +47,16 @@ class Film:
         """Stop reading."""
         self._closed.set()
 
-    def _read(
-        self, path: Path, wanted: frozenset[int], arrived: Callable[[int], None], fps: float | int | None
+    def _decode(
+        self, path: Path, requested: frozenset[int], arrived: Callable[[int], None], fps: float | int | None
     ) -> None:
-        size, last = 0, max(wanted)
+        """Decode the requested frames, in the background thread."""
+        size, last = 0, max(requested)
         try:
             for frame in VideoReader(path, fps=fps):
                 if self._closed.is_set() or frame.index > last:
                     return
-                if frame.index not in wanted:
+                if frame.index not in requested:
                     continue
                 if size > _MAX_BYTES:
                     self.fault = f"{path} is shown up to frame {frame.index}; the rest is too much for the memory"

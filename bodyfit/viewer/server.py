@@ -1,4 +1,4 @@
-"""A live viewer in the browser, by viser: bodies before their camera, with sliders."""
+"""Serve an interactive viewer of results in the browser, by viser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, UInt8
 
 from bodyfit.app.results.bodies import Models, overall_status
 from bodyfit.app.results.find import Person
-from bodyfit.app.results.folder import Results, Scene
+from bodyfit.app.results.folder import Results, ResultScene
 from bodyfit.body.model import BodyModel
 from bodyfit.errors import ImageError, OptionError
 from bodyfit.fit.result import FitStatus
@@ -25,7 +25,7 @@ from bodyfit.render import person_color
 from bodyfit.runtime.file_names import as_text
 from bodyfit.viewer.backdrop import VIEWS, Backdrop
 from bodyfit.viewer.edits import PersonEdits
-from bodyfit.viewer.playback import Film
+from bodyfit.viewer.playback import FrameCache
 
 if TYPE_CHECKING:
     import viser
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 __all__ = ["Viewer"]
 
 _BETA_REACH = 4.0
-"""Standard deviations that a beta's slider goes to, or as far as the fit is."""
+"""Range of a beta's slider, standard deviations, extended to the fit's values."""
 _EXPRESSION_REACH = 4.0
-"""Standard deviations that may be added to a coefficient of the expression."""
+"""Range of an expression's slider, standard deviations."""
 _TURN_REACH_DEG = 120.0
 _STRIPE_M = 0.05
 """Width of the stripes of a poor body, and of the gaps between them."""
 _PICTURE_SIDE = 1600
-"""Photographs are sent with at most so many pixels a side."""
+"""Longest side of the photographs that are sent, pixels."""
 
 
 class Viewer:
-    """A server that shows results until `stop`; its controls are attributes, so that a program can move them too.
+    """A server of results until `stop`; its controls are attributes, so that programs can use them too.
 
     The world has camera axes: x right, y down, z forward, metres, the camera at the origin.
     """
@@ -52,31 +52,31 @@ class Viewer:
     def __init__(
         self, results: Results, *, models: Models | None = None, host: str = "127.0.0.1", port: int = 8080
     ) -> None:
-        """Start to serve; a port in use is passed over for the next free one, see `port`.
+        """Start to serve, on the next free port if `port` is in use.
 
-        Raises `OptionError` where viser is not installed or nobody has a body, and `AssetError` where a body model is
-        missing.
+        Raises `OptionError` where viser is not installed or no person has a body, and `AssetError` where a body model
+        is missing.
         """
         viser = _viser()
         self.scenes = _with_bodies(results)
-        """The scenes that can be shown, and of their people those with a body."""
+        """Results that can be displayed, with the people that have a body."""
         self._models = models or Models()
-        self._models.of(self.scenes[0].people[0].result)  # what is missing is told before a server runs
+        self._models.of(self.scenes[0].people[0].result)  # raise for a missing model before the server starts
         self._lock = threading.RLock()  # viser runs callbacks in threads of its own
         self._stopped = threading.Event()
         self.edits: list[PersonEdits] = []
-        """The people of the scene that is shown."""
+        """Edits of the people of the current scene."""
         self.meshes: list[Any] = []
-        """Their meshes, handles of viser's; of a poor body stripes of it."""
+        """Viser's handles of the people's meshes; of a poor body stripes of it."""
         self.labels: dict[int, Any] = {}
-        """What stands over the heads of poor bodies, by their place in `meshes`."""
+        """Viser's handles of the labels over poor bodies, by their place in `meshes`."""
         self._about: list[Backdrop] = []
-        self._film: Film | None = None
+        self._film: FrameCache | None = None
         self._folders: list[Any] = []
-        with redirect_stdout(io.StringIO()):  # it prints a banner even if told not to
+        with redirect_stdout(io.StringIO()):  # viser prints a banner even if not verbose
             self.server: viser.ViserServer = viser.ViserServer(host, port, label="bodyfit", verbose=False)
         self.port: int = self.server.get_port()
-        """Where it is served."""
+        """The port that is used."""
         self.url = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{self.port}"
         self.server.scene.set_up_direction("-y")
         self.server.gui.configure_theme(show_logo=False, show_share_button=False)
@@ -88,7 +88,7 @@ class Viewer:
         self._show(0)
 
     def _show(self, index: int) -> None:
-        """Show a scene, by its place among the scenes."""
+        """Display a scene by its index."""
         with self._lock, self.server.atomic():
             self.playing = False
             self._close_film()
@@ -119,16 +119,16 @@ class Viewer:
             self._about = [self.backdrop]
             source = self.scene.source
             if self.scene.fps > 0 and source is not None:
-                self._film = Film(source, self.frames, self._arrived, fps=self.scene.frames_fps)
+                self._film = FrameCache(source, self.frames, self._arrived, fps=self.scene.frames_fps)
             self._folders = [self._time_folder()] if len(self.frames) > 1 else []
             self._folders += [self._view_folder(), self._people_folder(), self._edit_folder()]
             self.redraw()
             self.look("front")
 
-    # ------------------------------------------------------------ what is drawn
+    # ------------------------------------------------------------ drawing
 
     def redraw(self) -> None:
-        """Bring the meshes up to date with the frame and the edits."""
+        """Update the meshes to the current frame and edits."""
         with self._lock, self.server.atomic():
             for i, (edits, mesh) in enumerate(zip(self.edits, self.meshes, strict=True)):
                 row = edits.row(self.frame)
@@ -145,7 +145,7 @@ class Viewer:
         self._film = None
 
     def _arrived(self, frame: int) -> None:
-        """A frame of the clip is decoded: show it if it is the one looked at."""
+        """Display a frame that has been decoded if it is the current one."""
         if frame == self.frame:
             with self._lock:
                 self._show_frame()
@@ -154,13 +154,13 @@ class Viewer:
         if self._film is None:
             return
         picture = self._film.picture(self.frame)
-        if picture is not None:  # else the last one stays until this one is decoded
+        if picture is not None:  # otherwise the last one stays until this one is decoded
             self.backdrop.photograph.image = picture
         elif self._film.fault is not None:
             self.notes.content = self._film.fault
 
     def _reach(self) -> Float[np.ndarray, "N 3"]:
-        """Points that say where the bodies are: the meshes as they stand, and the joints of every frame."""
+        """Return points that cover the bodies: the meshes, and the joints of all frames."""
         points = [mesh.vertices for mesh in self.meshes]
         points += [person.result.joints.reshape(-1, 3).numpy() for person in self.scene.people]
         every = np.concatenate(points)
@@ -168,13 +168,13 @@ class Viewer:
         return every if len(every) else np.eye(3)
 
     def _photograph(self) -> UInt8[np.ndarray, "H W 3"] | None:
-        """The scene's photograph, where it is at hand."""
+        """Return the scene's photograph, None where it is not available."""
         source = self.scene.source
         if source is None or source.suffix.lower() not in IMAGE_SUFFIXES:
             return None
         try:
             return _small(read_image(source).image)
-        except ImageError as fault:  # the bodies are worth seeing without it
+        except ImageError as fault:  # the bodies are displayed without it
             self._notes.append(str(fault))
             return None
 
@@ -221,8 +221,7 @@ class Viewer:
         return folder
 
     def _edit_folder(self) -> Any:
-        """Sliders for one person: the shape, the expression, and one joint at a time, of fingers, jaw and eyes too; two
-        hundred sliders would be no control."""
+        """Make the sliders of one person: the shape, the expression, and one joint at a time."""
         gui = self.server.gui
         with gui.add_folder("Change") as folder:
             self.who = gui.add_dropdown("person", [str(e.person.number) for e in self.edits])
@@ -257,11 +256,11 @@ class Viewer:
 
     @property
     def chosen(self) -> PersonEdits:
-        """The person whose sliders are shown."""
+        """The person that the sliders edit."""
         return next(e for e in self.edits if str(e.person.number) == self.who.value)
 
     def _fill_sliders(self) -> None:
-        """Show the chosen person and joint in the sliders, without taking that for an edit."""
+        """Set the sliders to the values of the chosen person and joint, without editing."""
         with self._lock:
             edits = self.chosen
             self._filling = True
@@ -315,7 +314,7 @@ class Viewer:
     # ------------------------------------------------------------ time and camera
 
     def go_to(self, frame: int) -> None:
-        """Show a frame of the clip."""
+        """Go to a frame of the clip."""
         with self._lock:
             self.frame = frame
             self._show_frame()
@@ -326,8 +325,8 @@ class Viewer:
         if on:
             threading.Thread(target=self._run, args=(self.scene,), daemon=True).start()
 
-    def _run(self, scene: Scene) -> None:
-        """Step through the clip at its speed, frames left out where drawing takes longer."""
+    def _run(self, scene: ResultScene) -> None:
+        """Play the clip in real time, skipping frames where drawing is slower."""
         start, first = time.monotonic(), self.frames.index(self.frame) if self.frame in self.frames else 0
         while self.playing and scene is self.scene and not self._stopped.is_set():
             at = first + int((time.monotonic() - start) * scene.fps)
@@ -335,7 +334,7 @@ class Viewer:
             time.sleep(1 / scene.fps)
 
     def look(self, view: str, client: Any = None) -> None:
-        """Look from the "camera" of the picture, the "front", the "side" or the "top"; all clients, or one."""
+        """Move the view to "camera", "front", "side" or "top", of all clients or one."""
         position, target, fov = self.backdrop.view(view)
         if client is None:
             start = self.server.initial_camera
@@ -346,12 +345,12 @@ class Viewer:
                 each.camera.position, each.camera.look_at, each.camera.fov = position, target, fov
 
     def wait(self) -> None:
-        """Until `stop`, or Ctrl-C in the main thread."""
+        """Block until `stop`, or Ctrl-C in the main thread."""
         while not self._stopped.wait(0.2):
             pass
 
     def stop(self) -> None:
-        """End the server."""
+        """Stop the server."""
         self.playing = False
         self._close_film()
         self._stopped.set()
@@ -372,8 +371,8 @@ def _viser() -> Any:
     return viser
 
 
-def _with_bodies(results: Results) -> list[Scene]:
-    """The scenes that hold a body, without people who have none."""
+def _with_bodies(results: Results) -> list[ResultScene]:
+    """Return the scenes that have a body, without people that have none. Raises `OptionError`."""
     scenes = [
         replace(scene, people=tuple(p for p in scene.people if any(status.ok for status in p.result.status)))
         for scene in results.scenes
@@ -385,25 +384,25 @@ def _with_bodies(results: Results) -> list[Scene]:
 
 
 def _striped(model: BodyModel) -> Int[np.ndarray, "F 3"]:
-    """Every second slanted band of a body's faces."""
+    """Select every second slanted band of a body's faces."""
     middle = model.v_template[model.faces].mean(1).numpy()
     return model.faces.numpy()[np.floor((middle[:, 1] + 0.5 * middle[:, 0]) / _STRIPE_M) % 2 == 0]
 
 
-def _poor_notes(scene: Scene) -> list[str]:
-    """Who is not to be relied on, and why."""
+def _poor_notes(scene: ResultScene) -> list[str]:
+    """List the people with poor fits and the reasons."""
     reasons = [(person.number, _poor_reason(person)) for person in scene.people]
     return [f"person {number} is poor: {reason}" for number, reason in reasons if reason is not None]
 
 
 def _poor_reason(person: Person) -> str | None:
-    """Why a person's fit is poor; None where it is not."""
+    """Return the reason why a person's fit is poor; None where it is not."""
     status, reason = overall_status(person.result)
     return (reason or "explained badly") if status is FitStatus.POOR else None
 
 
-def _frames(scene: Scene) -> range:
-    """The frames of a scene from its first to its last, in the step of its tracks."""
+def _frames(scene: ResultScene) -> range:
+    """Return the frames of a scene from first to last, in the step of its tracks."""
     every = np.unique(np.concatenate([person.frames for person in scene.people]))
     step = int(np.gcd.reduce(np.diff(every))) if len(every) > 1 else 1
     return range(int(every[0]), int(every[-1]) + 1, step)

@@ -17,7 +17,7 @@ from bodyfit.body.model import BodyModel
 from bodyfit.errors import OptionError
 from bodyfit.fit.result import FitResult, FitStatus, model_of
 
-__all__ = ["Models", "Numbers", "Shown", "numbers", "overall_status"]
+__all__ = ["Models", "Numbers", "PersonFigures", "numbers", "overall_status"]
 
 
 class Models:
@@ -68,7 +68,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Shown:
+class PersonFigures:
     """A person as the page shows them."""
 
     person: Person

@@ -12,13 +12,13 @@ from bodyfit.app.results.find import Failure, Found, Person, find_results, read_
 from bodyfit.errors import AssetError
 from bodyfit.io import known_entries
 
-__all__ = ["Results", "Scene", "read_results"]
+__all__ = ["ResultScene", "Results", "read_results"]
 
 _OVERLAYS = ("overlay.png", "overlay.jpg", "overlay.mp4")
 
 
 @dataclass(frozen=True)
-class Scene:
+class ResultScene:
     """A picture or a clip and its people."""
 
     name: str
@@ -51,7 +51,7 @@ class Results:
 
     folder: Path
     """Where it is."""
-    scenes: tuple[Scene, ...]
+    scenes: tuple[ResultScene, ...]
     """By folder, each with a person."""
     failures: tuple[Failure, ...]
     """The rest."""
@@ -67,7 +67,7 @@ def read_results(folder: str | Path) -> Results:
     """
     folder = Path(folder)
     root = folder if folder.is_dir() else folder.parent
-    scenes: list[Scene] = []
+    scenes: list[ResultScene] = []
     failures: list[Failure] = []
     for found in find_results([folder]):
         read = found.people()
@@ -95,7 +95,7 @@ def _within(root: Path, failure: Failure) -> Failure:
     return Failure(str(Path(failure.name).relative_to(root)), failure.message)
 
 
-def _scene(found: Found, people: tuple[Person, ...]) -> Scene:
+def _scene(found: Found, people: tuple[Person, ...]) -> ResultScene:
     source, notes = found.source, []
     if source is not None and not (source.is_file() or (source.is_dir() and people[0].fps > 0)):  # a folder of frames
         notes.append(f"{source} is not there any more")
@@ -108,4 +108,4 @@ def _scene(found: Found, people: tuple[Person, ...]) -> Scene:
     ]
     folder = found.files[0].parent
     overlay = next((path for name in _OVERLAYS if (path := folder / name).is_file()), None)
-    return Scene(found.name, people, source, overlay, tuple(notes), found.said)
+    return ResultScene(found.name, people, source, overlay, tuple(notes), found.said)

@@ -1,4 +1,4 @@
-"""2D keypoints from the files of other programs and our own."""
+"""Read 2D keypoints from files of other programs and bodyfit, and write them."""
 
 from bodyfit.io.keypoints.clip import ClipKeypoints
 from bodyfit.io.keypoints.own import save_keypoints

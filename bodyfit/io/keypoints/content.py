@@ -1,4 +1,4 @@
-"""What a keypoint file holds before it is known to be of a format: JSON's values, an archive, or lines of text."""
+"""Read a keypoint file before its format is detected: JSON values, an archive, or lines of text."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ _HEAD = 1 << 16
 
 @dataclass(frozen=True)
 class Archive:
-    """An npz, which its reader opens."""
+    """Marks an npz, which its reader opens."""
 
 
 @dataclass(frozen=True)
 class Lines:
-    """A text file."""
+    """The content of a text file."""
 
     lines: tuple[str, ...]
+    """The lines."""
     suffix: str
-    """Of the file's name, in small letters: .txt or .csv."""
+    """Suffix of the file's name, lower case: .txt or .csv."""
 
 
 def read_content(path: Path, expected: str) -> Any:
-    """The values of a JSON file, or an `Archive` or `Lines`.
+    """Read a file: the values of a JSON file, or an `Archive` or `Lines`.
 
     `expected` ends the message of the `KeypointFileError` that is raised for other files.
     """
@@ -58,7 +59,7 @@ def read_content(path: Path, expected: str) -> Any:
 
 
 def read_head(path: Path) -> Lines:
-    """The first whole lines of a text file, to tell by them what it is. Raises `KeypointFileError`."""
+    """Read the first complete lines of a text file, to detect its format. Raises `KeypointFileError`."""
     try:
         with path.open("rb") as file:
             data = file.read(_HEAD)

@@ -1,4 +1,4 @@
-"""EasyMocap's annotations: a file a picture, `annots/CAMERA/000012.json`, as its extract_keypoints.py writes it."""
+"""Read EasyMocap's annotations: a file a picture, `annots/CAMERA/000012.json`, from its extract_keypoints.py."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["is_easymocap", "read_easymocap"]
 
 _PIXELS = "give the picture that EasyMocap annotated"
 _PARTS = {"hand_left": "handl2d", "hand_right": "handr2d", "face": "face2d"}
-"""EasyMocap's names of the parts."""
+"""EasyMocap's keys of the parts."""
 
 
 def is_easymocap(content: Any) -> bool:
-    """An object with `annots`, or a list of people with a `personID`."""
+    """Tell whether content is an object with `annots`, or a list of people with a `personID`."""
     if isinstance(content, dict):
         return "annots" in content and (content["annots"] is None or isinstance(content["annots"], list))
     return isinstance(content, list) and any(isinstance(item, dict) and "personID" in item for item in content)
 
 
 def read_easymocap(content: Any, path: Path, layout: str | None) -> list[Entry]:
-    """One entry, of the picture that the file names, else of its own name; persons keep their `personID`."""
+    """Read one entry, of the picture that the file names or by its own name; people keep their `personID`."""
     about = content if isinstance(content, dict) else {"annots": content}
-    named = about.get("filename")
-    name = named if isinstance(named, str) and named else path.stem
+    filename = about.get("filename")
+    name = filename if isinstance(filename, str) and filename else path.stem
     size = about.get("width"), about.get("height")
     people = about.get("annots") or []
     items = ((name, attempt(_person, one, f"{path}: annotation {i}", layout)) for i, one in enumerate(people))
@@ -42,13 +42,14 @@ def read_easymocap(content: Any, path: Path, layout: str | None) -> list[Entry]:
 
 
 def _person(item: Any, where: str, layout: str | None) -> Keypoints2D | None:
+    """Make a person. Raises `KeypointFileError`."""
     if item is None or item == {}:
         return None
     if not isinstance(item, dict):
         raise KeypointFileError(f"{where}: expected an object with personID and keypoints")
     body = triples(item.get("keypoints"), f"{where}: keypoints")
     parts = {name: triples(item.get(key), f"{where}: {key}") for name, key in _PARTS.items()}
-    # Of a face MediaPipe gives it hundreds of points, which are left out.
+    # MediaPipe's hundreds of points of the face are ignored.
     parts = {name: xyc for name, xyc in parts.items() if len(xyc) in (PARTS[name], 68 if name == "face" else -1)}
     if not len(body) and not any(map(len, parts.values())):
         return None

@@ -1,4 +1,4 @@
-"""Which layout so many keypoints have, in files that do not name it."""
+"""Determine the layout by the number of keypoints, in files that do not name it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from bodyfit.skeleton import LAYOUTS, layout_names
 __all__ = ["NAME_IT", "OPENPOSE_COUNTS", "OTHER_COUNTS", "layout_of_count", "other_layouts"]
 
 OTHER_COUNTS = {16: "mpii16", 17: "coco17", 26: "halpe26", 33: "mediapipe33", 133: "wholebody133", 136: "halpe136"}
-"""What programs of COCO's kind mean by so many keypoints."""
+"""Layouts by the number of keypoints, in COCO-like files."""
 OPENPOSE_COUNTS = {18: "openpose18", 25: "openpose25"} | OTHER_COUNTS
-"""In OpenPose's JSON: its own models, and those of programs that write as OpenPose does (Pose2Sim, Sports2D)."""
+"""Layouts by the number of keypoints in OpenPose's JSON: its own, and those of Pose2Sim and Sports2D."""
 NAME_IT = "name the layout with layout= if it is another"
-"""What to do where a file does not tell."""
+"""Advice where a file does not name the layout."""
 
 
 def layout_of_count(count: int, where: str, layout: str | None, by_count: Mapping[int, str] | None = None) -> str:
-    """The layout that so many keypoints have, or the one that the user says, checked. Raises `KeypointFileError`."""
+    """Return the layout of so many keypoints, or the given one, checked. Raises `KeypointFileError`."""
     by_count = OTHER_COUNTS if by_count is None else by_count
     if layout is None:
         if count not in by_count:
@@ -33,5 +33,5 @@ def layout_of_count(count: int, where: str, layout: str | None, by_count: Mappin
 
 
 def other_layouts(layout: str) -> list[str]:
-    """Layouts that have as many keypoints and cannot be told from it by their number."""
+    """List the other layouts with the same number of keypoints."""
     return [name for name in LAYOUTS if name != layout and len(LAYOUTS[name]) == len(LAYOUTS[layout])]

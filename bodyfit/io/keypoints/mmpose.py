@@ -1,4 +1,4 @@
-"""MMPose's predictions: what its inferencer saves for a picture or a clip, and its demos with --save-predictions."""
+"""Read MMPose's predictions: of its inferencer for a picture or a clip, and of its demos with --save-predictions."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _DATASETS = {
     "h36m": "h36m17",
     "mpii": "mpii16",
 }
-"""MMPose's names of the data sets whose keypoints a network predicts."""
+"""Layouts by MMPose's names of the training data sets."""
 _PIXELS = "give MMPose the picture itself, not a resized one"
 
 
 def is_mmpose(content: Any) -> bool:
-    """The instances of a picture or the frames of a clip in a list, or an object with `instance_info`."""
+    """Tell whether content is a list of instances or frames, or an object with `instance_info`."""
     return (isinstance(content, dict) and "instance_info" in content) or (
         isinstance(content, list)
         and any(isinstance(item, dict) and ("keypoint_scores" in item or "instances" in item) for item in content)
@@ -38,9 +38,9 @@ def is_mmpose(content: Any) -> bool:
 
 
 def read_mmpose(content: Any, path: Path, layout: str | None) -> list[Entry]:
-    """One entry, named after the file without the `results_` that the demos put before; of a clip one a frame.
+    """Read one entry, named after the file without the demos' prefix `results_`, or one a frame of a clip.
 
-    Without the demos' `meta_info` the number of keypoints says the layout, 17 being COCO's. The inferencer counts
+    Without the demos' `meta_info` the number of keypoints determines the layout, 17 for COCO. The inferencer counts
     frames from 0, the demos from 1. Raises `KeypointFileError`.
     """
     instances, first = content, int(isinstance(content, dict))
@@ -56,12 +56,13 @@ def read_mmpose(content: Any, path: Path, layout: str | None) -> list[Entry]:
 
 
 def _picture(instances: list[Any], name: str, path: Path, where: str, layout: str | None) -> Entry:
+    """Make the entry of one picture."""
     people = ((name, attempt(_person, item, f"{where}: instance {i}", layout)) for i, item in enumerate(instances))
     return next(iter(gather(path, people, _PIXELS)), Entry(name, path, pixels=_PIXELS))
 
 
 def _frames(items: list[Any], name: str, path: Path, layout: str | None, first: int) -> Iterator[Entry]:
-    """An entry for each frame of a clip; one without a number costs that frame."""
+    """Yield an entry for each frame of a clip; a frame without a number becomes faulty."""
     for i, item in enumerate(items):
         if item is None or item == {}:
             continue
@@ -76,6 +77,7 @@ def _frames(items: list[Any], name: str, path: Path, layout: str | None, first: 
 
 
 def _layout(meta: Any, path: Path, layout: str | None) -> str | None:
+    """Return the layout that the metadata name. Raises `KeypointFileError`."""
     data = meta.get("dataset_name") if isinstance(meta, dict) else None
     if layout is not None or data is None:
         return layout
@@ -87,7 +89,7 @@ def _layout(meta: Any, path: Path, layout: str | None) -> str | None:
 
 
 def _person(item: Any, where: str, layout: str | None) -> Keypoints2D | None:
-    """A person; None for null, {} and one without a list of keypoints. Points without scores have 1."""
+    """Make a person, None for null, {} or no keypoints; scores default to 1. Raises `KeypointFileError`."""
     if item is None or item == {}:
         return None
     if not isinstance(item, dict):

@@ -1,4 +1,4 @@
-"""Which of the files below a folder are a clip's keypoints, by their names."""
+"""Find a clip's keypoints among the files of a folder by name."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bodyfit.io.keypoints.values import printable
 
 __all__ = ["files_of_clip"]
 
-_KINDS = ("{}", "{}.json", "{}.npz", "{}.csv", "results_{}.json", "{}_keypoints", "{}_json")
-"""What programs call a clip's files or folder; {}_json is Pose2Sim's."""
+_PATTERNS = ("{}", "{}.json", "{}.npz", "{}.csv", "results_{}.json", "{}_keypoints", "{}_json")
+"""Patterns of names of a clip's files or folder; {}_json is Pose2Sim's."""
 _DEEPLABCUT = "dlc_"
-"""What DeepLabCut puts after the clip's name, before that of its network."""
+"""DeepLabCut's infix between the names of the clip and of the network."""
 
 
 def files_of_clip(path: Path, clip: Path) -> Path:
-    """The file or folder below `path` that is named after the clip, in any case of letters; `path` itself if none is.
+    """Return the file or folder in `path` that is named after the clip, ignoring case, or `path` itself.
 
     Raises `KeypointFileError` for several tables of DeepLabCut.
     """
@@ -29,10 +29,11 @@ def files_of_clip(path: Path, clip: Path) -> Path:
         raise KeypointFileError(f"the folder {path} cannot be listed: {error.strerror or error}") from None
     stem = clip.stem.casefold()
     for name in (stem, clip.name.casefold()):
-        for kind in _KINDS:
+        for pattern in _PATTERNS:
             # The clip itself may lie beside its keypoints.
-            if (found := inside.get(kind.format(name))) is not None and (kind != "{}" or found.is_dir()):
-                return found
+            file = inside.get(pattern.format(name))
+            if file is not None and (pattern != "{}" or file.is_dir()):
+                return file
     tables = [p for name, p in inside.items() if name.startswith(stem + _DEEPLABCUT) and name.endswith(".csv")]
     filtered = [p for p in tables if p.stem.endswith("_filtered")]
     tables = filtered if len(filtered) == 1 else tables

@@ -1,4 +1,4 @@
-"""OpenPose's JSON, one file a picture, and AlphaPose's, Pose2Sim's and Sports2D's files in its likeness."""
+"""Read OpenPose's JSON, a file a picture, and files of AlphaPose, Pose2Sim and Sports2D in its format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ADVICE = "run OpenPose with --keypoint_scale 0"
 
 
 def is_openpose(content: Any) -> bool:
-    """One picture: `people` of OpenPose, or `bodies` of AlphaPose's --format cmu; null for nobody."""
+    """Tell whether content is one picture: `people` of OpenPose, or `bodies` of AlphaPose's --format cmu."""
     if not isinstance(content, dict):
         return False
     keys = [key for key in ("people", "bodies") if key in content]
@@ -31,31 +31,31 @@ def is_openpose(content: Any) -> bool:
 
 
 def is_openpose_table(content: Any) -> bool:
-    """AlphaPose's --format open or cmu: such an object for each picture, under the picture's name."""
+    """Tell whether content is AlphaPose's --format open or cmu: an OpenPose object for each picture, by name."""
     return isinstance(content, dict) and len(content) > 0 and all(is_openpose(item) for item in content.values())
 
 
 def read_openpose(content: dict[str, Any], path: Path, layout: str | None, name: str | None = None) -> list[Entry]:
-    """One entry; its name is the file's without `_keypoints`, as --write_json names it after the picture.
+    """Read one entry, named after the file without `_keypoints`, as --write_json names it.
 
-    Coordinates are as OpenPose gives them, pixels from the picture's corner: it adds the half pixel itself.
+    OpenPose's coordinates are pixels from the picture's corner: they include the half pixel.
     """
-    given = name is not None
+    has_name = name is not None
     name = path.stem.removesuffix("_keypoints") if name is None else name
-    where = f"{path}: {printable(name)}" if given else str(path)
+    where = f"{path}: {printable(name)}" if has_name else str(path)
     people = content.get("people") or content.get("bodies") or []
     items = ((name, attempt(_person, item, f"{where}: person {i}", layout)) for i, item in enumerate(people))
     (entry,) = gather(path, items, _ADVICE) or [Entry(name, path)]
-    return [entry if layout is not None else replace(entry, notes=_taken_for(entry))]
+    return [entry if layout is not None else replace(entry, notes=_ambiguity_notes(entry))]
 
 
 def read_openpose_table(content: dict[str, Any], path: Path, layout: str | None) -> list[Entry]:
-    """An entry for each picture."""
+    """Read an entry for each picture. Raises `KeypointFileError`."""
     return [entry for name, item in content.items() for entry in read_openpose(item, path, layout, name)]
 
 
 def people_points(item: Any, where: str, layout: str | None) -> tuple[str, Float[np.ndarray, "K 3"]] | None:
-    """The layout and the points of one of `people`; None for nobody: null, {}, and a person without a list of points.
+    """Return layout and points of one of `people`; None for null, {}, and a person without points.
 
     Raises `KeypointFileError`.
     """
@@ -76,27 +76,28 @@ def people_points(item: Any, where: str, layout: str | None) -> tuple[str, Float
 
 
 def _person(item: Any, where: str, layout: str | None) -> Keypoints2D | None:
-    found = people_points(item, where, layout)
-    if found is None:
+    """Make a person. Raises `KeypointFileError`."""
+    parsed = people_points(item, where, layout)
+    if parsed is None:
         return None
-    kind, xyc = found
+    kind, xyc = parsed
     track = track_of(item.get("person_id", item.get("idx")))  # [-1] where OpenPose does not track
     return person(kind, xyc, where, shift=0.0, track=track, advice=_ADVICE)
 
 
-def _taken_for(entry: Entry) -> tuple[str, ...]:
-    """Layouts that were taken where the number of keypoints says no more than that it may be one of several."""
-    taken = {person.layout: other_layouts(person.layout) for person in entry.people}
+def _ambiguity_notes(entry: Entry) -> tuple[str, ...]:
+    """Note which layouts were assumed where the number of keypoints is ambiguous."""
+    assumed = {person.layout: other_layouts(person.layout) for person in entry.people}
     return tuple(
         f"{len(layout_names(layout))} keypoints a person are taken for {layout}; if they are {' or '.join(others)}, "
         f"give layout={others[0]!r}"
-        for layout, others in taken.items()
+        for layout, others in assumed.items()
         if others
     )
 
 
 def _part(item: dict[str, Any], part: str, where: str) -> Float[np.ndarray, "K 3"]:
-    """The part under its name of today or of before version 1.2, which lacked the `_2d`; no points where it is not."""
+    """Return a part's points, by today's key or that before version 1.2 (without `_2d`); empty where missing."""
     for key in (f"{part}_keypoints_2d", f"{part}_keypoints"):
         if item.get(key) not in (None, {}):
             return triples(item[key], f"{where}: {key}")

@@ -1,4 +1,4 @@
-"""Keypoints as npz: what `save_keypoints` writes, and the keypoints that a saved fit or track was made from."""
+"""Write and read keypoints as npz, and read the keypoints in saved fits and tracks."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ from bodyfit.skeleton import LAYOUTS, layout_names
 __all__ = ["FORMAT_VERSION", "read_own", "save_keypoints"]
 
 FORMAT_VERSION = 1
-"""Raised when a reader of the last version could not read the file."""
+"""Version of the format, increased when older readers cannot read it."""
 
 
 def save_keypoints(path: str | Path, people: Mapping[str, Sequence[Keypoints2D]]) -> None:
-    """Write the people of pictures, by the pictures' names, all of one layout, as npz; nobody is an empty list.
+    """Write the people of pictures, by the pictures' names, in one layout, as npz; an empty list means nobody.
 
-    With N people: images (M,) all names; image (N,) whose; layout; xyc (N, K, 3) in our pixels; score (N,); lift_m
-    (N, K, 3), lift_centre_px (N, 2) and box (N, 4), NaN where there is none; track (N,), -1 where there is none. Masks,
-    hands and faces are left out.
-    Raises `OptionError` for several layouts and `OutputError`.
+    With N people: images (M,) all names; image (N,) each person's; layout; xyc (N, K, 3) in our pixels; score (N,);
+    lift_m (N, K, 3), lift_centre_px (N, 2) and box (N, 4), NaN where missing; track (N,), -1 where missing. Masks,
+    hands and faces are not written. Raises `OptionError` for several layouts and `OutputError`.
     """
     everyone = [(name, person) for name, persons in people.items() for person in persons]
     layouts = sorted({person.layout for _, person in everyone}) or ["coco17"]
@@ -56,10 +55,10 @@ def save_keypoints(path: str | Path, people: Mapping[str, Sequence[Keypoints2D]]
 
 
 def read_own(path: Path, layout: str | None) -> list[Entry]:
-    """The entries of either kind; a saved fit stands for the picture that its folder is named after, a track for the
-    frames in which the person was seen.
+    """Read keypoints, or those of a saved fit or track.
 
-    Nothing is unpickled. Raises `KeypointFileError`.
+    A fit gives an entry for the picture that its folder is named after, a track one for each frame in which the person
+    was detected. Nothing is unpickled. Raises `KeypointFileError`.
     """
     try:
         arrays = read_archive(path)
@@ -68,11 +67,12 @@ def read_own(path: Path, layout: str | None) -> list[Entry]:
     if "bodyfit_keypoints" in arrays:
         return _keypoints(arrays, path, layout)
     if {"bodyfit_format", "keypoints", "layout", "image_size"} <= arrays.keys():
-        return _track(arrays, path, layout) if "track_id" in arrays else [_fit(arrays, path, layout)]
+        return _track(arrays, path, layout) if "track_id" in arrays else [_fit_entry(arrays, path, layout)]
     raise KeypointFileError(f"{path}: no keypoints in it; save_keypoints and `bodyfit fit` write npz files with them")
 
 
 def _keypoints(arrays: dict[str, Any], path: Path, layout: str | None) -> list[Entry]:
+    """Make the entries of a file of `save_keypoints`. Raises `KeypointFileError`."""
     version = arrays["bodyfit_keypoints"]
     if getattr(version, "shape", None) != () or version.dtype.kind not in "iu" or int(version) > FORMAT_VERSION:
         raise KeypointFileError(f"{path}: its format is not one that this bodyfit reads; install a newer one")
@@ -83,7 +83,7 @@ def _keypoints(arrays: dict[str, Any], path: Path, layout: str | None) -> list[E
     xyc = _array(arrays, path, "xyc", "f", (n, k, 3))
     rest = {"images": image, "score": np.ones(n), "lift_m": np.full((n, k, 3), np.nan)}
     rest |= {"lift_centre_px": np.full((n, 2), np.nan), "box": np.full((n, 4), np.nan), "track": np.full(n, -1)}
-    arrays = {**rest, **arrays}  # what a file of somebody's own may leave out
+    arrays = {**rest, **arrays}  # optional in other programs' files
     images, score = _array(arrays, path, "images", "U", (None,)), _array(arrays, path, "score", "f", (n,))
     lift = _array(arrays, path, "lift_m", "f", (n, k, 3))
     centre, box = _array(arrays, path, "lift_centre_px", "f", (n, 2)), _array(arrays, path, "box", "f", (n, 4))
@@ -93,7 +93,7 @@ def _keypoints(arrays: dict[str, Any], path: Path, layout: str | None) -> list[E
         has_lift, has_centre = np.isfinite(lift[i]).any(), np.isfinite(centre[i]).all()
         one = Keypoints2D(
             kind,
-            _cleaned(xyc[i]),
+            _clean(xyc[i]),
             lift[i].astype(np.float32) if has_lift else None,
             tuple(centre[i].tolist()) if has_centre else None,
             float(np.clip(np.nan_to_num(score[i], nan=1.0), 0, 1)),
@@ -104,34 +104,37 @@ def _keypoints(arrays: dict[str, Any], path: Path, layout: str | None) -> list[E
     return [Entry(name, path, tuple(persons)) for name, persons in people.items()]
 
 
-def _fit(arrays: dict[str, Any], path: Path, layout: str | None) -> Entry:
+def _fit_entry(arrays: dict[str, Any], path: Path, layout: str | None) -> Entry:
+    """Make the entry of a saved fit. Raises `KeypointFileError`."""
     kind = _layout(arrays, path, layout)
     size = _array(arrays, path, "image_size", "iu", (2,))
     if getattr(arrays["keypoints"], "ndim", 3) == 4:
         raise KeypointFileError(f"{path}: a fit to several cameras; its keypoints are not of one picture")
     xyc = _array(arrays, path, "keypoints", "f", (None, len(layout_names(kind)), 3))
-    people = tuple(Keypoints2D(kind, _cleaned(one)) for one in xyc)
+    people = tuple(Keypoints2D(kind, _clean(one)) for one in xyc)
     return Entry(path.absolute().parent.name, path, people, image_size=(int(size[0]), int(size[1])))
 
 
 def _track(arrays: dict[str, Any], path: Path, layout: str | None) -> list[Entry]:
-    whole = _fit(arrays, path, layout)
+    """Make the entries of a saved track. Raises `KeypointFileError`."""
+    whole = _fit_entry(arrays, path, layout)
     n = len(whole.people)
-    frames, seen = _array(arrays, path, "frames", "iu", (n,)), _array(arrays, path, "seen", "b", (n,))
+    frames, detected = _array(arrays, path, "frames", "iu", (n,)), _array(arrays, path, "seen", "b", (n,))
     who = int(_array(arrays, path, "track_id", "iu", ()))
     return [
         replace(whole, name=f"{whole.name}, frame {frame}", people=(replace(person, track=who),), frame=frame)
-        for frame, person, there in zip(frames.tolist(), whole.people, seen, strict=True)
-        if there
+        for frame, person, was_detected in zip(frames.tolist(), whole.people, detected, strict=True)
+        if was_detected
     ]
 
 
-def _cleaned(xyc: Float[np.ndarray, "K 3"]) -> Float[np.ndarray, "K 3"]:
-    """What is missing as (0, 0, 0), confidences cut to 1."""
+def _clean(xyc: Float[np.ndarray, "K 3"]) -> Float[np.ndarray, "K 3"]:
+    """Set missing keypoints to (0, 0, 0) and clamp confidences to 1."""
     return np.where(present(xyc)[:, None], np.minimum(xyc, (np.inf, np.inf, 1)), 0).astype(np.float32)
 
 
 def _layout(arrays: dict[str, Any], path: Path, layout: str | None) -> str:
+    """Return the file's layout, checked. Raises `KeypointFileError`."""
     array = _array(arrays, path, "layout", "U", ())
     if str(array) not in LAYOUTS:
         raise KeypointFileError(f"{path}: unknown layout {printable(array)}; expected one of {', '.join(LAYOUTS)}")
@@ -139,6 +142,7 @@ def _layout(arrays: dict[str, Any], path: Path, layout: str | None) -> str:
 
 
 def _array(arrays: dict[str, Any], path: Path, key: str, kinds: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Return an array, checked for type and shape. Raises `KeypointFileError`."""
     array = arrays.get(key)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
         raise KeypointFileError(f"{path}: damaged, {key} is missing or of the wrong kind")

@@ -1,4 +1,4 @@
-"""A body's keypoints joined with those of hands and face, which several formats keep apart."""
+"""Concatenate the keypoints of body, hands and face, which several formats store separately."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bodyfit.keypoints import convert_keypoints
 __all__ = ["PARTS", "whole_body"]
 
 PARTS: Mapping[str, int] = {"hand_left": 21, "hand_right": 21, "face": 70}
-"""Keypoints of each part, in the order of openpose137."""
+"""Number of keypoints of each part, in the order of openpose137."""
 _NO_PUPILS = 68
 
 
 def whole_body(
     body: Float[np.ndarray, "K 3"], layout: str, parts: Mapping[str, Float[np.ndarray, "P 3"]], where: str
 ) -> tuple[str, Float[np.ndarray, "W 3"]]:
-    """openpose137 and its keypoints where there is a part, else the body as it is; a body without a point is missing.
+    """Return openpose137 and its keypoints where there is a part, else the body's layout and keypoints.
 
     A face may lack its pupils (68 points, as DWPose writes it). Raises `KeypointFileError` for parts of other counts.
     """

@@ -1,4 +1,4 @@
-"""Which of the formats a keypoint file is, by what is in it."""
+"""Detect the format of keypoint files by their content, and read them."""
 
 from __future__ import annotations
 
@@ -16,36 +16,38 @@ __all__ = ["FORMATS", "read_entries"]
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Where a file's content comes from, and what is known besides."""
+class _Origin:
+    """The origin of a file's content."""
 
     path: Path
+    """The file."""
     layout: str | None
-    """What the user says."""
+    """The layout that the user names."""
     images: Mapping[str, tuple[str, tuple[int, int] | None]]
-    """What COCO's image ids mean, of any file of the folder."""
+    """Names and sizes of COCO's images by id, from all files of the folder."""
 
 
 @dataclass(frozen=True)
 class _Format:
-    """A format: how to tell it, and how to read it."""
+    """A format of keypoint files."""
 
     matches: Callable[[Any], bool]
-    """Whether a content is of it. Formats are asked in their order."""
-    read: Callable[[Any, _Source], list[Entry]]
-    """Its entries."""
+    """Tell whether content has the format; formats are tried in order."""
+    read: Callable[[Any, _Origin], list[Entry]]
+    """Read the entries. Raises `KeypointFileError`."""
 
 
-def _plain(read: Callable[[Any, Path, str | None], list[Entry]]) -> Callable[[Any, _Source], list[Entry]]:
+def _plain(read: Callable[[Any, Path, str | None], list[Entry]]) -> Callable[[Any, _Origin], list[Entry]]:
+    """Adapt a reader of (content, path, layout)."""
     return lambda content, source: read(content, source.path, source.layout)
 
 
 def _says_nobody(content: Any) -> bool:
-    """null, {}, [] and lists of these."""
+    """Tell whether content is null, {}, [] or a list of these."""
     return content in ({}, None) or (isinstance(content, list) and all(map(_says_nobody, content)))
 
 
-_KNOWN = (
+_FORMATS = (
     _Format(lambda content: isinstance(content, Archive), lambda _, source: own.read_own(source.path, source.layout)),
     _Format(canvas.is_canvas, _plain(canvas.read_canvas)),
     _Format(openpose.is_openpose, _plain(openpose.read_openpose)),
@@ -57,7 +59,7 @@ _KNOWN = (
     _Format(openpose.is_openpose_table, _plain(openpose.read_openpose_table)),
     _Format(yolo_labels.is_yolo_labels, _plain(yolo_labels.read_yolo_labels)),
     _Format(deeplabcut.is_deeplabcut, _plain(deeplabcut.read_deeplabcut)),
-    # Nobody, as MMPose, Ultralytics and Pose2Sim say it.
+    # Nobody, as MMPose, Ultralytics and Pose2Sim write it.
     _Format(_says_nobody, lambda _, source: [_empty(source.path)]),
 )
 
@@ -66,23 +68,23 @@ FORMATS = (
     "results, also of ViTPose and Detectron2), JSON of MMPose, AlphaPose, Ultralytics or EasyMocap, YOLO's pose txt, "
     "DeepLabCut's csv, or npz of bodyfit"
 )
-"""What can be read, for messages."""
+"""Names of the formats, for messages."""
 _SUFFIXES = (".json", ".npz", ".txt", ".csv")
 _TABLES = (".txt", ".csv")
-"""Of files that lie beside others and are no keypoints, too: those that are none are passed over."""
+"""Suffixes of files that may have other content: those that have are skipped."""
 
 
 def read_entries(path: Path, layout: str | None) -> list[Entry]:
-    """All entries of a file, or of the files in a folder, where a JSON that is none of ours becomes a faulty entry.
+    """Read all entries of a file, or of the files in a folder, where an unknown JSON becomes a faulty entry.
 
-    A folder without files of its own stands for the only one inside it that has some. In a folder COCO's image ids mean
-    what the `images` of any file there say. Raises `KeypointFileError` for a path that cannot be read, a file of no
+    A folder without files stands for its only subfolder that has some. In a folder COCO's image ids are resolved by the
+    `images` of all files. Raises `KeypointFileError` for a path that cannot be read, a file of no
     known format and a folder without such files.
     """
     if not path.is_dir():
         if not path.exists():
             raise KeypointFileError(f"{path} does not exist")
-        return _read(read_content(path, FORMATS), _Source(path, layout, {}))
+        return _read(read_content(path, FORMATS), _Origin(path, layout, {}))
     contents: dict[Path, Any] = {}
     entries: list[Entry] = []
     for file in _files(path):
@@ -99,25 +101,25 @@ def read_entries(path: Path, layout: str | None) -> list[Entry]:
     for file, content in contents.items():
         if only_names and coco.is_annotations(content) and not content.get("annotations"):
             continue
-        read = attempt(_read, content, _Source(file, layout, images))
-        entries += [_faulty(file, read)] if isinstance(read, KeypointFileError) else read
+        result = attempt(_read, content, _Origin(file, layout, images))
+        entries += [_faulty(file, result)] if isinstance(result, KeypointFileError) else result
     if not any(entry.people or not entry.faults for entry in entries) and len(entries) > 1:
         raise KeypointFileError(f"nothing in {path} could be read; the first: {entries[0].faults[0]}")
-    return _fits_together(entries)
+    return _merge_fits(entries)
 
 
 def _empty(path: Path) -> Entry:
-    """The entry of a picture without people."""
+    """Make the entry of a picture without people."""
     return Entry(path.stem.removesuffix("_keypoints"), path)
 
 
 def _faulty(file: Path, fault: KeypointFileError) -> Entry:
-    """The entry of the picture that a file would be about."""
+    """Make the faulty entry of a file that cannot be read."""
     return replace(_empty(file), faults=(str(fault),))
 
 
 def _files(folder: Path) -> list[Path]:
-    """The keypoint files of a folder; of the results of `bodyfit fit` the people in the folders inside it."""
+    """List the keypoint files of a folder; for results of `bodyfit fit` the people in its subfolders."""
     files = _own_files(folder)
     people = sorted(folder.glob("*/person*.npz"))
     ours = [p for p in files if p.name != "summary.json"]
@@ -126,34 +128,38 @@ def _files(folder: Path) -> list[Path]:
     if ours or files:
         return ours or files
     inner = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
-    inside = {p: found for p in inner if isinstance(found := attempt(_own_files, p), list) and found}
+    inside = {p: listed for p in inner if isinstance(listed := attempt(_own_files, p), list) and listed}
     if len(inside) == 1:
         return next(iter(inside.values()))
-    there = f"; of its folders give one: {join([p.name for p in inside])}" if inside else ""
+    hint = f"; of its folders give one: {join([p.name for p in inside])}" if inside else ""
     raise KeypointFileError(
-        f"the folder {folder} has no keypoint files (json, npz, txt, csv){there}; expected {FORMATS}"
+        f"the folder {folder} has no keypoint files (json, npz, txt, csv){hint}; expected {FORMATS}"
     )
 
 
 def _own_files(folder: Path) -> list[Path]:
-    """Files that may be of keypoints, by their endings, tables by their content too."""
+    """List files that may have keypoints, by suffix, tables also by content. Raises `KeypointFileError`."""
     try:
-        named = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith("."))
+        candidates = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith("."))
     except OSError as error:
         raise KeypointFileError(f"the folder {folder} cannot be listed: {error.strerror or error}") from None
-    tables = [p for p in named if p.suffix.lower() in _TABLES and _is_table(p)]
-    # Of a data set's labels an empty file is a picture without people.
+    tables = [p for p in candidates if p.suffix.lower() in _TABLES and _is_table(p)]
+    # Among a data set's labels an empty file is a picture without people.
     labels = any(p.suffix.lower() == ".txt" for p in tables)
-    return [p for p in named if p.suffix.lower() not in _TABLES or p in tables or (labels and not p.stat().st_size)]
+    return [
+        p for p in candidates if p.suffix.lower() not in _TABLES or p in tables or (labels and not p.stat().st_size)
+    ]
 
 
 def _is_table(path: Path) -> bool:
+    """Tell whether a text file is a table of keypoints."""
     content = attempt(read_head, path)
     return isinstance(content, Lines) and (yolo_labels.is_yolo_labels(content) or deeplabcut.is_deeplabcut(content))
 
 
-def _read(content: Any, source: _Source) -> list[Entry]:
-    for form in _KNOWN:
+def _read(content: Any, source: _Origin) -> list[Entry]:
+    """Detect the format of a content and read it. Raises `KeypointFileError`."""
+    for form in _FORMATS:
         if form.matches(content):
             return form.read(content, source)
     if isinstance(content, Lines) and not any(line.strip() for line in content.lines) and content.suffix == ".txt":
@@ -161,13 +167,13 @@ def _read(content: Any, source: _Source) -> list[Entry]:
     raise KeypointFileError(f"{source.path}: no keypoint file that is known; expected {FORMATS}")
 
 
-def _fits_together(entries: Iterable[Entry]) -> list[Entry]:
-    """Saved fits and tracks have a file a person: those of one folder, and frame, become one entry."""
-    joined: dict[Path | tuple[Path, int | None], Entry] = {}
+def _merge_fits(entries: Iterable[Entry]) -> list[Entry]:
+    """Merge saved fits and tracks, a file a person, into one entry a folder and frame."""
+    merged: dict[Path | tuple[Path, int | None], Entry] = {}
     for entry in entries:
-        is_fit = entry.path.suffix.lower() == ".npz" and entry.image_size is not None
-        key = (entry.path.parent, entry.frame) if is_fit else entry.path / entry.name
-        if key in joined and is_fit:
-            entry = replace(joined[key], people=(*joined[key].people, *entry.people))
-        joined[key] = entry
-    return list(joined.values())
+        is_saved = entry.path.suffix.lower() == ".npz" and entry.image_size is not None
+        key = (entry.path.parent, entry.frame) if is_saved else entry.path / entry.name
+        if key in merged and is_saved:
+            entry = replace(merged[key], people=(*merged[key].people, *entry.people))
+        merged[key] = entry
+    return list(merged.values())

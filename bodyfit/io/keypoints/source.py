@@ -1,4 +1,4 @@
-"""Keypoint files in the place of a detector: each picture gets what the files say of its name."""
+"""Use keypoint files in place of a detector, matched to pictures by name."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from bodyfit.skeleton import layout_names
 __all__ = ["KeypointFiles", "Match", "check_size", "load_keypoints"]
 
 _OUTSIDE = 0.05
-"""Part of the picture's side that keypoints may lie beyond its edge."""
+"""Margin beyond the picture's edge for keypoints, as a fraction of the side."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """Which pictures and which entries belong together."""
+    """The assignment of entries to pictures."""
 
     found: dict[Path, Entry]
     """The entry of each picture that has one."""
     missing: tuple[Path, ...]
-    """Pictures of which the files say nothing."""
+    """Pictures without an entry."""
     unused: tuple[Entry, ...]
-    """Entries whose picture is not among those asked for."""
+    """Entries without a picture."""
 
 
 class KeypointFiles:
-    """The people of pictures, read from files beforehand; `detect` makes it a detector."""
+    """The people of pictures, from keypoint files; a detector, by `detect`."""
 
     def __init__(self, path: Path, entries: Sequence[Entry]) -> None:
         self.path = path
@@ -49,10 +49,9 @@ class KeypointFiles:
                 self._by[key].append(entry)
 
     def detect(self, frames: Sequence[Frame]) -> list[list[Keypoints2D]]:
-        """The people of each picture by its path's name, in the file's order; those whose data are faulty are left out.
+        """Return the people of each picture by its name, in the file's order, without faulty ones.
 
-        Raises `KeypointFileError` for a picture of which the files say nothing, or nothing that can be read, and for
-        keypoints that belong to a picture of another size.
+        Raises `KeypointFileError` for a picture without a readable entry, and for keypoints of another picture size.
         """
         return [self._people(frame) for frame in frames]
 
@@ -64,12 +63,12 @@ class KeypointFiles:
         return Match(found, tuple(picture for picture in pictures if picture not in found), unused)
 
     def faults(self, picture: Path) -> tuple[str, ...]:
-        """Why people of a picture could not be read."""
+        """Return the errors of a picture's people that could not be read."""
         return tuple(fault for entry in self._candidates(picture) for fault in entry.faults)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was taken for granted or left aside in reading, each once."""
+        """Sentences on what was assumed or ignored in reading, without duplicates."""
         return tuple(dict.fromkeys(note for entry in self.entries for note in entry.notes))
 
     def _people(self, frame: Frame) -> list[Keypoints2D]:
@@ -90,9 +89,9 @@ class KeypointFiles:
         return list(entry.people)
 
     def _candidates(self, picture: Path) -> list[Entry]:
-        """The entries that name the picture: by its name, else without the suffix, else in any case, else by id.
+        """Find the entries of a picture: by name, else without the suffix, else ignoring case, else by id.
 
-        Where folders of the same picture names lie side by side, those that share the most parents.
+        Of several, those that share the most parent folders.
         """
         for key in _keys(picture.as_posix(), True):
             if entries := self._by.get(key):
@@ -102,12 +101,12 @@ class KeypointFiles:
 
 
 def load_keypoints(path: str | Path, *, layout: str | None = None) -> KeypointFiles:
-    """Keypoint files of other programs: OpenPose, Pose2Sim, ControlNet, COCO, MMPose, AlphaPose, ViTPose, Detectron2,
-    Ultralytics (JSON and txt), DeepLabCut (csv), EasyMocap, or npz of ours.
+    """Load keypoint files of other programs, or bodyfit's npz, for use in place of a detector.
 
-    `path` is a file or a folder of them; content tells the format, and the number of keypoints the layout unless
-    `layout` does. NaN, null, {}, confidences of 0 and below and points at (0, 0) are missing. What is returned stands
-    for a detector: `fit_image(picture, detector=load_keypoints(path))`.
+    OpenPose, Pose2Sim, ControlNet, COCO, MMPose, AlphaPose, ViTPose, Detectron2, Ultralytics (JSON and txt), DeepLabCut
+    (csv), EasyMocap. `path` is a file or a folder of files; the format is detected by content, and the layout by the
+    number of keypoints unless `layout` names it. NaN, null, {}, confidences of 0 and below and points at (0, 0) are
+    missing. Use it as `fit_image(picture, detector=load_keypoints(path))`.
     Raises `KeypointFileError` and, for an unknown layout, `OptionError`.
     """
     if layout is not None:
@@ -116,7 +115,7 @@ def load_keypoints(path: str | Path, *, layout: str | None = None) -> KeypointFi
 
 
 def _keys(name: str, number: bool) -> list[tuple[str, str]]:
-    """Under what a picture's name is looked up, best first."""
+    """Return the keys by which a picture's name is looked up, best first."""
     base = PurePosixPath(name.replace("\\", "/")).name
     stem, suffix = os.path.splitext(base)
     stem = stem if suffix.lower() in IMAGE_SUFFIXES else base
@@ -126,7 +125,7 @@ def _keys(name: str, number: bool) -> list[tuple[str, str]]:
 
 
 def _shared_parents(entry: Entry, picture: Path) -> int:
-    """How many folders above the picture the entry's name repeats."""
+    """Count the parent folders that an entry's name shares with a picture."""
     theirs = PurePosixPath(entry.name.replace("\\", "/")).parts[-2::-1]
     ours = picture.absolute().parts[-2::-1]
     same = [a == b for a, b in zip(theirs, ours, strict=False)]
@@ -134,8 +133,10 @@ def _shared_parents(entry: Entry, picture: Path) -> int:
 
 
 def check_size(entries: Sequence[Entry], size: tuple[int, int], *, sides: bool = True) -> None:
-    """Raise `KeypointFileError` where keypoints were made from a picture, or a clip's frames, of another size: by the
-    `sides` that the files say, and by most keypoints lying beyond the picture."""
+    """Raise `KeypointFileError` where keypoints are of a picture of another size.
+
+    By the sizes in the files (unless not `sides`), and by most keypoints lying outside of the picture.
+    """
     w, h = size
     for entry in entries if sides else ():
         if entry.image_size not in (None, size):

@@ -1,4 +1,4 @@
-"""Ultralytics' JSON: `to_json()` (of old `tojson()`) of a picture's results, or a list of these, one a frame."""
+"""Read Ultralytics' JSON: `to_json()` (formerly `tojson()`) of a picture's results, or a list of these, one a frame."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bodyfit.errors import KeypointFileError
-from bodyfit.io.keypoints.entry import Entry, Found, attempt, gather, person, relative_sides
+from bodyfit.io.keypoints.entry import Entry, Outcome, attempt, gather, person, relative_sides
 from bodyfit.io.keypoints.layouts import layout_of_count
 from bodyfit.io.keypoints.values import numbers, score_of, track_of
 from bodyfit.keypoints import Keypoints2D
@@ -21,7 +21,7 @@ _PIXELS = "give Ultralytics the picture itself, not a resized one"
 
 
 def is_ultralytics(content: Any) -> bool:
-    """A list of detections, each with a `box` and a `class`; or a list of such lists."""
+    """Tell whether content is a list of detections with `box` and `class`, or a list of such lists."""
     if not isinstance(content, list) or not content:
         return False
     if all(isinstance(item, list) for item in content):
@@ -30,9 +30,10 @@ def is_ultralytics(content: Any) -> bool:
 
 
 def read_ultralytics(content: list[Any], path: Path, layout: str | None) -> list[Entry]:
-    """One entry, named after the file; of a list of pictures one a frame, counted from 0.
+    """Read one entry, named after the file, or one a frame of a list, from 0.
 
-    Coordinates may be parts of the picture's sides (`normalize=True`). Raises `KeypointFileError` for a file of boxes.
+    Coordinates may be fractions of the picture's sides (`normalize=True`). Raises `KeypointFileError` for a file of
+    boxes.
     """
     frames = content if all(isinstance(item, list) for item in content) else None
     detections = [item for frame in frames or [content] for item in frame]
@@ -47,11 +48,12 @@ def read_ultralytics(content: list[Any], path: Path, layout: str | None) -> list
 
 
 def _picture(items: list[Any], name: str, path: Path, where: str, layout: str | None) -> Entry:
-    read = [attempt(_points, item, f"{where}: detection {i}") for i, item in enumerate(items)]
-    all_points = [xyc for xyc in read if isinstance(xyc, np.ndarray)]
+    """Make the entry of one picture."""
+    results = [attempt(_points, item, f"{where}: detection {i}") for i, item in enumerate(items)]
+    all_points = [xyc for xyc in results if isinstance(xyc, np.ndarray)]
     relative = bool(all_points) and relative_sides(np.concatenate(all_points))
-    people: list[tuple[str, Found]] = []
-    for i, (item, xyc) in enumerate(zip(items, read, strict=True)):
+    people: list[tuple[str, Outcome]] = []
+    for i, (item, xyc) in enumerate(zip(items, results, strict=True)):
         if isinstance(xyc, np.ndarray):
             people.append((name, attempt(_person, item, xyc, f"{where}: detection {i}", layout, relative)))
         else:
@@ -61,28 +63,31 @@ def _picture(items: list[Any], name: str, path: Path, where: str, layout: str | 
 
 
 def _points(item: Any, where: str) -> Float[np.ndarray, "K 3"] | None:
-    """The points of a detection; None where it has none."""
+    """Return the points of a detection; None where it has none. Raises `KeypointFileError`."""
     if item is None or item == {}:
         return None
     if not isinstance(item, dict):
         raise KeypointFileError(f"{where}: expected an object with box and keypoints")
-    given = item.get("keypoints")
-    if not given:
+    keypoints = item.get("keypoints")
+    if not keypoints:
         return None
-    if not isinstance(given, dict) or "x" not in given or "y" not in given:
+    if not isinstance(keypoints, dict) or "x" not in keypoints or "y" not in keypoints:
         raise KeypointFileError(f"{where}: keypoints must be an object with lists x, y and visible")
-    x, y = (numbers(given[key], f"{where}: keypoints {key}") for key in ("x", "y"))
-    sure = np.ones(len(x))
-    if given.get("visible") is not None:
-        sure = numbers(given["visible"], f"{where}: keypoints visible")
-    if not len(x) == len(y) == len(sure):
-        raise KeypointFileError(f"{where}: {len(x)} x, {len(y)} y and {len(sure)} visible are not of the same points")
-    return np.stack([x, y, sure], 1)
+    x, y = (numbers(keypoints[key], f"{where}: keypoints {key}") for key in ("x", "y"))
+    confidence = np.ones(len(x))
+    if keypoints.get("visible") is not None:
+        confidence = numbers(keypoints["visible"], f"{where}: keypoints visible")
+    if not len(x) == len(y) == len(confidence):
+        raise KeypointFileError(
+            f"{where}: {len(x)} x, {len(y)} y and {len(confidence)} visible are not of the same points"
+        )
+    return np.stack([x, y, confidence], 1)
 
 
 def _person(
     item: dict[str, Any], xyc: Float[np.ndarray, "K 3"], where: str, layout: str | None, relative: bool
 ) -> Keypoints2D | None:
+    """Make a person. Raises `KeypointFileError`."""
     kind = layout_of_count(len(xyc), where, layout)
     score = score_of(item.get("confidence"), f"{where}: confidence")
     track = track_of(item.get("track_id"))

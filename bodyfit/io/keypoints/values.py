@@ -1,4 +1,4 @@
-"""Numbers of keypoint files: what is a number, what stands for a missing one, and what is neither."""
+"""Parse the numbers of keypoint files, and recognise missing ones."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from bodyfit.errors import KeypointFileError
 
 __all__ = ["kind_of", "numbers", "points", "present", "printable", "score_of", "track_of", "triples"]
 
-_MOST = 1e7
-"""Beyond it float32 has no room for parts of a pixel, and no picture is so wide."""
+_MAX_VALUE = 1e7
+"""Largest coordinate: beyond, float32 cannot represent fractions of a pixel, and no picture is so wide."""
 
 
 def numbers(values: Any, where: str) -> Float[np.ndarray, "N"]:
-    """A flat list of numbers, float64, NaN for null, "NaN" and infinity. Raises `KeypointFileError`, which begins with
-    `where`."""
+    """Parse a flat list of numbers as float64, NaN for null, "NaN" and infinity.
+
+    Raises `KeypointFileError`, which begins with `where`.
+    """
     if not isinstance(values, list | tuple):
         raise KeypointFileError(f"{where}: expected a list of numbers, found {kind_of(values)}")
     missing = [value is None or (isinstance(value, str) and value.strip().lower() == "nan") for value in values]
@@ -25,17 +27,19 @@ def numbers(values: Any, where: str) -> Float[np.ndarray, "N"]:
     if odd:
         raise KeypointFileError(f"{where}: value {odd[0]} is {kind_of(values[odd[0]])}, not a number")
     try:
-        array = np.array([np.nan if gone else value for gone, value in zip(missing, values, strict=True)], np.float64)
+        array = np.array(
+            [np.nan if absent else value for absent, value in zip(missing, values, strict=True)], np.float64
+        )
     except OverflowError:
         raise KeypointFileError(f"{where}: a number is too large for a pixel") from None
     array[~np.isfinite(array)] = np.nan
-    if np.nanmax(np.abs(array), initial=0.0) > _MOST:
+    if np.nanmax(np.abs(array), initial=0.0) > _MAX_VALUE:
         raise KeypointFileError(f"{where}: a number is too large for a pixel")
     return array
 
 
 def points(values: Any, where: str, sizes: tuple[int, ...]) -> Float[np.ndarray, "K N"]:
-    """A list of points of equally many numbers, one of `sizes`; null and an empty list are a missing point, NaN.
+    """Parse a list of points with equally many numbers, one of `sizes`; null and [] are a missing point, NaN.
 
     Raises `KeypointFileError`.
     """
@@ -54,9 +58,9 @@ def points(values: Any, where: str, sizes: tuple[int, ...]) -> Float[np.ndarray,
 
 
 def triples(values: Any, where: str) -> Float[np.ndarray, "K 3"]:
-    """x, y, confidence out of a flat list x0, y0, c0, x1, ... or out of a list of [x, y, c] or [x, y].
+    """Parse x, y, confidence from a flat list x0, y0, c0, x1, ... or a list of [x, y, c] or [x, y].
 
-    No list at all (null) is none; points without a confidence have 1. Raises `KeypointFileError`.
+    null has no points; points without a confidence have 1. Raises `KeypointFileError`.
     """
     if values is None:
         return np.zeros((0, 3))
@@ -70,21 +74,24 @@ def triples(values: Any, where: str) -> Float[np.ndarray, "K 3"]:
 
 
 def present(xyc: Float[np.ndarray, "*B K 3"]) -> Bool[np.ndarray, "*B K"]:
-    """Which keypoints are there. Missing are those with NaN or infinity in any of their numbers, those without a
-    positive confidence (0, or -1 as some programs have it) and those at exactly (0, 0)."""
+    """Tell which keypoints are present.
+
+    Missing are those that are not finite, without a positive confidence (0, or -1 in some programs), or at exactly
+    (0, 0).
+    """
     with np.errstate(invalid="ignore"):
         return np.isfinite(xyc).all(-1) & (xyc[..., 2] > 0) & (xyc[..., :2] != 0).any(-1)
 
 
 def score_of(value: Any, where: str) -> float:
-    """How sure the file is of a person, cut to [0, 1]; 1 where it does not say. Raises `KeypointFileError`."""
+    """Parse the confidence of a person, clamped to [0, 1], by default 1. Raises `KeypointFileError`."""
     values = value if isinstance(value, list) and len(value) == 1 else [value]
     (score,) = numbers(values, where)
     return 1.0 if np.isnan(score) else float(np.clip(score, 0, 1))
 
 
 def track_of(value: Any) -> int | None:
-    """The number of a person through a clip: a whole number from 0 on, alone or in a list; None for anything else."""
+    """Parse a track's number: an integer from 0 on, alone or in a list; None for other values."""
     number = value[0] if isinstance(value, list) and len(value) == 1 else value
     if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < 2**53:
         return None
@@ -92,12 +99,12 @@ def track_of(value: Any) -> int | None:
 
 
 def printable(value: Any) -> str:
-    """Text of a file for a message, without the control characters that it may carry."""
+    """Escape a file's text for a message, so that no control characters reach the terminal."""
     return ascii(str(value)[:120])[1:-1]
 
 
 def kind_of(value: Any) -> str:
-    """JSON's word for what a value is."""
+    """Return JSON's name of a value's type."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     kinds = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number"}

@@ -1,7 +1,7 @@
-"""YOLO's text files of poses, a line a person: class, box and keypoints as parts of the picture's sides.
+"""Read YOLO's text files of poses, a line a person: class, box and keypoints as fractions of the picture's sides.
 
-Ultralytics writes them with `save_txt` (predictions; with a confidence and a track's number at the end if asked for)
-and reads them as labels of data sets (visibility 0, 1 or 2), see its pages on pose data sets.
+Ultralytics writes them with `save_txt` (predictions; optionally with a confidence and a track's number at the end) and
+reads them as labels of data sets (visibility 0, 1 or 2).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["is_yolo_labels", "read_yolo_labels"]
 
 _PIXELS = "give the picture that the labels were made from"
 _BOX = 5
-"""Numbers before the keypoints: class, centre and sides."""
+"""Count of numbers before the keypoints: class, centre and sides."""
 
 
 def is_yolo_labels(content: object) -> bool:
-    """Lines of a class and at least four numbers, the box among them within the picture."""
+    """Tell whether content is lines of a class and at least four numbers, with the box within the picture."""
     if not isinstance(content, Lines) or content.suffix != ".txt":
         return False
     rows = [line.split() for line in content.lines if line.strip()]
@@ -36,7 +36,7 @@ def is_yolo_labels(content: object) -> bool:
 
 
 def read_yolo_labels(content: Lines, path: Path, layout: str | None) -> list[Entry]:
-    """One entry, named after the file; of a clip's frame the name ends with the number, counted from 1.
+    """Read one entry, named after the file; for frames of a clip the name ends with the number, from 1.
 
     Raises `KeypointFileError` for a file of boxes.
     """
@@ -51,41 +51,42 @@ def read_yolo_labels(content: Lines, path: Path, layout: str | None) -> list[Ent
 
 
 @dataclass(frozen=True)
-class _Form:
-    """How a row's numbers are to be read."""
+class _RowLayout:
+    """The layout of a row's numbers."""
 
     keypoints: int
-    """How many."""
+    """Number of keypoints."""
     dims: int
-    """Numbers of each: 3 with a visibility or confidence."""
+    """Numbers of a keypoint: 2, or 3 with a visibility or confidence."""
     extra: int
-    """Numbers after them."""
+    """Count of numbers after the keypoints."""
 
 
-def _form(count: int, where: str, layout: str | None) -> _Form:
-    """The only form, or the likeliest, that a row of so many numbers can have."""
+def _row_layout(count: int, where: str, layout: str | None) -> _RowLayout:
+    """Return the most likely layout of a row of so many numbers. Raises `KeypointFileError`."""
     counts = sorted(OTHER_COUNTS) if layout is None else [len(LAYOUTS[layout])]
     for dims in (3, 2):
         for extra in (0, 1, 2):
             n, rest = divmod(count - _BOX - extra, dims)
             if rest == 0 and n in counts:
-                return _Form(n, dims, extra)
+                return _RowLayout(n, dims, extra)
     guess = (count - _BOX) // 3
     layout_of_count(guess, where, layout)  # says what is possible
     raise KeypointFileError(f"{where}: {count} numbers are no class, box and keypoints of {guess} points")
 
 
 def _is_graded(row: Sequence[str], layout: str | None) -> bool:
-    """Whether visibilities are labels' 0, 1 and 2 and not confidences."""
-    form = attempt(_form, len(row), "", layout)
+    """Tell whether the third numbers are labels' visibilities 0, 1 and 2, not confidences."""
+    form = attempt(_row_layout, len(row), "", layout)
     if isinstance(form, KeypointFileError) or form.dims != 3:
         return False
-    sure = {float(value) for value in row[_BOX + 2 : _BOX + 3 * form.keypoints : 3]}
-    return 2.0 in sure and sure <= {0.0, 1.0, 2.0}
+    values = {float(value) for value in row[_BOX + 2 : _BOX + 3 * form.keypoints : 3]}
+    return 2.0 in values and values <= {0.0, 1.0, 2.0}
 
 
 def _person(row: Sequence[str], where: str, layout: str | None, graded: bool) -> Keypoints2D | None:
-    form = _form(len(row), where, layout)
+    """Make a person. Raises `KeypointFileError`."""
+    form = _row_layout(len(row), where, layout)
     values = np.array([float(value) for value in row])
     xyc = values[_BOX : _BOX + form.keypoints * form.dims].reshape(-1, form.dims)
     if form.dims == 2:
@@ -97,14 +98,14 @@ def _person(row: Sequence[str], where: str, layout: str | None, graded: bool) ->
 
 
 def _score_and_track(extra: Float[np.ndarray, "E"]) -> tuple[float, int | None]:
-    """What follows the keypoints: a confidence, a track's number (a whole one from 1 on), both in this order."""
+    """Parse the numbers after the keypoints: a confidence, a track's number (from 1), or both in this order."""
     track = int(extra[-1]) if len(extra) and extra[-1] >= 1 and extra[-1] == int(extra[-1]) else None
     score = extra[0] if len(extra) == 2 or (len(extra) and track is None) else 1.0
     return float(np.clip(np.nan_to_num(score, nan=1.0), 0, 1)), track
 
 
 def _is_row(row: Sequence[str]) -> bool:
-    """Whether these are a class and at least a box, which can be parts of a picture."""
+    """Tell whether a row is a class and at least a box in fractions of a picture."""
     if len(row) < _BOX or not row[0].isdecimal():
         return False
     try:

@@ -1,4 +1,4 @@
-"""Bodies out of whatever file holds them: a fit, parameters, or motion by another program."""
+"""Read bodies from any supported file: a fit, parameters, or another program's motion."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ __all__ = ["Bodies", "read_bodies", "read_people"]
 
 @dataclass(frozen=True)
 class Bodies:
-    """Bodies and all that is needed to pose them."""
+    """Body parameters, with the model, axes and times that go with them."""
 
     params: BodyParams
-    """Several people, or one over time."""
+    """Parameters of several people, or of one person over time."""
     model: BodyModel
-    """Whose parameters they are."""
+    """The body model of the parameters."""
     axes: str
-    """Theirs: "camera", "y_up" or "z_up"."""
+    """Axes of the parameters: "camera", "y_up" or "z_up"."""
     fps: float
-    """Frames a second; 0 where they are no clip, or the file does not say."""
+    """Frame rate, 1/s; 0 for people of pictures, or where unknown."""
     times_s: Float[np.ndarray, "T"] | None = None
-    """When each is shown, seconds on the clock of all people of a clip; None where the file says no more than `fps`."""
+    """Times, seconds on the clock that all people of a clip share; None where the file has only `fps`."""
     person: str = "0"
-    """Who it is, by the file's own number or name, where it is one person over time."""
+    """The person's number or name in the file, for one person over time."""
     program: str = "bodyfit"
-    """Which program's or data set's layout the file is in."""
+    """The program or data set whose layout the file has."""
     notes: tuple[str, ...] = ()
-    """What had to be assumed or left out, in words."""
+    """Sentences on what was assumed or omitted."""
 
 
 def read_bodies(
@@ -56,7 +56,7 @@ def read_bodies(
     trajectory: str = "world",
     fps: float | int | None = None,
 ) -> Bodies:
-    """The bodies of a file, and their model; of a file of several people over time, one of them.
+    """Read the bodies of a file and their model; of several people over time, one person.
 
     model: as for `load_model`; a fit knows its own, and so does motion that `save_amass` wrote; else it is the open
     body that has the file's joints. axes: where the file does not say ("camera", "y_up" or "z_up"): parameters are
@@ -82,14 +82,16 @@ def read_people(
     fps: float | int | None = None,
     file: MotionFile | None = None,
 ) -> list[Bodies]:
-    """Everyone in a file or folder, or one of them; arguments as of `read_bodies`. file: its contents, if it was
-    read."""
+    """Read all people in a file or folder, or one of them.
+
+    Arguments and errors as for `read_bodies`. file: the content, where it was read before.
+    """
     path = Path(path)
     if "bodyfit_format" in array_names(path):  # a fit or parameters that bodyfit wrote
         if person is not None:
             raise OptionError(f"{path} is a file of ours; its bodies are chosen by frame, and not by person")
-        found = _ours(path, model, axes)
-        return [found if fps is None else replace(found, fps=float(fps))]
+        bodies = _bodyfit_file(path, model, axes)
+        return [bodies if fps is None else replace(bodies, fps=float(fps))]
     file = motion_file(path, trajectory) if file is None else replace(file, trajectory=trajectory)
     layout = format_of(file)
     if axes == "camera" and layout is not None and layout.name.startswith("AMASS"):
@@ -103,12 +105,12 @@ def read_people(
 
 
 def _times_s(motion: Motion) -> Float[np.ndarray, "T"] | None:
-    """When the bodies of a motion are shown."""
+    """Return the times of a motion's bodies, None without a rate."""
     return None if motion.fps <= 0 else motion.start_s + np.arange(motion.params.batch) / motion.fps
 
 
-def _ours(path: Path, model: str | None, axes: str | None) -> Bodies:
-    """A fit, or what `save_params` wrote."""
+def _bodyfit_file(path: Path, model: str | None, axes: str | None) -> Bodies:
+    """Read a fit, or a file of `save_params`. Raises `AssetError` and `OptionError`."""
     arrays = read_archive(path)
     rate = arrays.get("mocap_framerate")
     fps = float(rate) if isinstance(rate, np.ndarray) and rate.shape == () and rate.dtype.kind in "fiu" else 0.0
@@ -124,7 +126,7 @@ def _ours(path: Path, model: str | None, axes: str | None) -> Bodies:
 
 
 def _saved_params(path: Path, arrays: dict[str, Any], source: str) -> tuple[BodyParams, BodyModel]:
-    """What `save_params` wrote."""
+    """Read a file of `save_params`. Raises `AssetError` and `OptionError`."""
     root = ("global_orient", "transl") if "global_orient" in arrays else ("trans",)
     for key in ("poses", "betas", *root):
         table = arrays.get(key)
@@ -136,9 +138,9 @@ def _saved_params(path: Path, arrays: dict[str, Any], source: str) -> tuple[Body
     body = load_model(source, gender=gender, num_betas=max(10, betas.shape[1]))
     if poses.shape[1] - 3 != 3 * body.kind.poses[0][1]:
         raise OptionError(f"{path}: poses of {poses.shape[1]} columns are not of {body.name}, a {body.kind.title} body")
-    given = {"body_pose": poses[:, 3:], "betas": betas, "transl": arrays[root[-1]]}
-    given["global_orient"] = arrays["global_orient"] if len(root) == 2 else poses[:, :3]
-    given |= {
-        name: arrays[name] for name in (*dict(body.kind.poses), "expression") if name in arrays and name not in given
+    params = {"body_pose": poses[:, 3:], "betas": betas, "transl": arrays[root[-1]]}
+    params["global_orient"] = arrays["global_orient"] if len(root) == 2 else poses[:, :3]
+    params |= {
+        name: arrays[name] for name in (*dict(body.kind.poses), "expression") if name in arrays and name not in params
     }
-    return body.params(**{name: torch.from_numpy(value) for name, value in given.items()}), body
+    return body.params(**{name: torch.from_numpy(value) for name, value in params.items()}), body

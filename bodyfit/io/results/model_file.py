@@ -1,4 +1,4 @@
-"""Body models as files: bodyfit's own npz, which holds all that is known of one, and the layout that smplx reads."""
+"""Write body models to files: bodyfit's complete npz, or the layout that smplx reads."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from bodyfit.runtime.atomic import write_atomically
 __all__ = ["MODEL_LAYOUTS", "save_model", "smplx_class"]
 
 MODEL_LAYOUTS = ("bodyfit", "smplx")
-"""What `save_model` can write."""
+"""Layouts that `save_model` writes."""
 
 _CLASSES = {"smpl": "SMPL", "smplh": "SMPLH", "smplx": "SMPLX", "mano_left": "MANO", "mano_right": "MANO"}
 _CLASSES["flame"] = "FLAME"
 _ONLY_PICKLED = ("SMPL", "FLAME")
-"""smplx's classes that read no npz."""
+"""Classes of smplx that read only pickles."""
 _SHORT = 10
 """Columns of shape, and of expression, of the shapedirs that smplx takes for a short one; else 300 and 100."""
 _LONG = (300, 100)
 
 
 def smplx_class(assets: BodyAssets) -> str:
-    """The class of smplx that reads such a body. Raises `OptionError` where it has none."""
+    """Return the class of smplx that reads a body. Raises `OptionError` where there is none."""
     if assets.kind.name not in _CLASSES:
         raise OptionError(f"smplx has no {assets.kind.title} model; write layout bodyfit instead")
     return _CLASSES[assets.kind.name]
@@ -40,10 +40,10 @@ def save_model(
 ) -> Path:
     """Write a body model, plain arrays only, and return the path of its file.
 
-    source: a model, or what `load_model` takes, with its gender. layout "bodyfit": an npz without a pickle that reads
-    back as the same `BodyAssets`; numbers are float32 where the source's are. layout "smplx": what smplx.create loads,
-    an npz or (name ending in .pkl) a pickle of numpy arrays; SMPL is a pickle under any name, for smplx reads no other.
-    A path that is a folder or has no ending gets smplx's tree of folders, smpl/SMPL_NEUTRAL.pkl and so on.
+    source: a model, or an argument of `load_model` with its gender. layout "bodyfit": an npz without pickles that reads
+    back as the same `BodyAssets`; numbers are float32 where the source's are. layout "smplx": a file for smplx.create,
+    an npz or (suffix .pkl) a pickle of numpy arrays; SMPL is always a pickle, for smplx reads no other. A path that is
+    a folder or has no suffix gets smplx's folders, smpl/SMPL_NEUTRAL.pkl and so on.
 
     Raises `AssetError`, `OptionError` and `OutputError`.
     """
@@ -75,13 +75,13 @@ def save_model(
 
 
 def _file_name(assets: BodyAssets, name: str) -> str:
-    """As smplx looks for it in a folder, with the ending that it takes by default."""
+    """Return the name by which smplx finds the file in a folder."""
     which = assets.kind.name.removeprefix("mano_") if name == "MANO" else assets.gender
     return f"{name}_{which.upper()}.{'npz' if name == 'SMPLX' else 'pkl'}"
 
 
 def _refuse_input(source: BodyAssets | str | Path, path: Path) -> None:
-    """A model is not written over the file that it was read from."""
+    """Raise `OutputError` where the model would overwrite the file that it was read from."""
     origin = Path(source.name if isinstance(source, BodyAssets) else source)
     if not (path.exists() and origin.exists()):
         return
@@ -90,7 +90,7 @@ def _refuse_input(source: BodyAssets | str | Path, path: Path) -> None:
 
 
 def _common(assets: BodyAssets) -> dict[str, np.ndarray]:
-    """What both layouts hold, by the official keys."""
+    """Return the arrays of both layouts, by the official keys."""
     joints = len(assets.parents)
     arrays = {
         "bodyfit_model": np.array(assets.kind.name),
@@ -103,7 +103,7 @@ def _common(assets: BodyAssets) -> dict[str, np.ndarray]:
         "bs_type": np.array("lrotmin"),
         "bs_style": np.array("lbs"),
     }
-    # Also where there are none, for a reader would otherwise look up those of the published meshes.
+    # Also where there are none, for a reader would otherwise use those of the published meshes.
     arrays["keypoint_names"] = np.array(list(assets.keypoints), dtype=str)
     arrays["keypoint_regressor"] = np.array(list(assets.keypoints.values())).reshape(-1, len(assets.v_template))
     if assets.uv is not None and assets.uv_faces is not None:
@@ -120,7 +120,7 @@ def _common(assets: BodyAssets) -> dict[str, np.ndarray]:
 
 
 def _own(assets: BodyAssets) -> dict[str, np.ndarray]:
-    """Shape and expression apart, and pose blend shapes sparse where they are."""
+    """Return the arrays of bodyfit's layout: shape and expression separate, pose blend shapes sparse if they are."""
     arrays = {"shapedirs": assets.shapedirs}
     if assets.exprdirs is not None:
         arrays["exprdirs"] = assets.exprdirs
@@ -134,7 +134,7 @@ def _own(assets: BodyAssets) -> dict[str, np.ndarray]:
 
 
 def _for_smplx(assets: BodyAssets) -> dict[str, np.ndarray]:
-    """All keys that smplx asks for, filled where the body has no such thing; what is a filler is said."""
+    """Return all keys that smplx needs, with fillers where the body lacks a part; a key lists the fillers."""
     n_v, posedirs = len(assets.v_template), assets.posedirs
     arrays: dict[str, np.ndarray] = {}
     if isinstance(posedirs, PoseBlocks):
@@ -156,10 +156,10 @@ def _for_smplx(assets: BodyAssets) -> dict[str, np.ndarray]:
         full[..., first : first + columns[1]] = expr
     arrays["shapedirs"] = full
     fillers = []
-    wanted = {"": assets.kind.name.removeprefix("mano_")} if assets.kind.name.startswith("mano") else {}
+    hands = {"": assets.kind.name.removeprefix("mano_")} if assets.kind.name.startswith("mano") else {}
     if assets.kind.name in ("smplh", "smplx"):
-        wanted = {"l": "left", "r": "right"}
-    for suffix, side in wanted.items():
+        hands = {"l": "left", "r": "right"}
+    for suffix, side in hands.items():
         if side not in assets.hands:
             arrays |= {f"hands_mean{suffix}": np.zeros(45), f"hands_components{suffix}": np.eye(45)}
             fillers.append(f"{side}_hand")
@@ -170,7 +170,7 @@ def _for_smplx(assets: BodyAssets) -> dict[str, np.ndarray]:
 
 
 def _write(path: Path, arrays: dict[str, Any], *, pickled: bool) -> None:
-    # Pose blend shapes are kept in the type of their file, and are so in what they are read into.
+    # Pose blend shapes keep the dtype of their file.
     arrays = {key: array if key.startswith("posedirs") else _narrow(array) for key, array in arrays.items()}
     with write_atomically(path) as temporary, temporary.open("wb") as file:
         if pickled:
@@ -180,7 +180,7 @@ def _write(path: Path, arrays: dict[str, Any], *, pickled: bool) -> None:
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:
-    """float32 where the numbers are such: a file that was read from float32 does not grow."""
+    """Convert to float32 where that is exact, so that a model read from float32 does not grow."""
     if array.dtype != np.float64:
         return array
     with np.errstate(over="ignore"):

@@ -1,8 +1,8 @@
-"""Parameters as npz files: AMASS's keys, so that its tools read them, and what else a fit knows; no pickle in them.
+"""Write and read parameters and fits as npz files with AMASS's keys, without pickles.
 
-Two sets of axes are in a file, and it names both. `poses` and `trans` are AMASS's, z up (`up_axis`), so that programs
-that read AMASS see people stand. `global_orient` and `transl` are exactly what they were, in the axes that `axes`
-names: the camera's of a fit, whose joints are in them too. Files of format 1 have `poses` and `trans` in those axes.
+A file has two sets of axes and names both. `poses` and `trans` are in AMASS's axes, z up (`up_axis`), so that programs
+for AMASS see people stand. `global_orient` and `transl` are exactly those of the result, in the axes that `axes` names:
+for a fit the camera's, which its joints are in too. Files of format 1 have `poses` and `trans` in those axes.
 """
 
 from __future__ import annotations
@@ -36,35 +36,39 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 2
-"""Raised when a reader of the last version could not read the file, or would misread it."""
+"""Version of the format, increased when older readers could not read it, or would misread it."""
 
 _TENSORS = ("joints", "keypoints", "objective", "reprojection_error_px", "iterations", "flipped")
 _TEXTS = ("layout", "model_name", "gender", "focal_source")
-_SOMETIMES = ("joints_sd_m", "joints_sd_rel_m", "observed_joints")  # where a fit has them; its covariance is left out
+_SOMETIMES = (
+    "joints_sd_m",
+    "joints_sd_rel_m",
+    "observed_joints",
+)  # where a fit has them; the covariance is not written
 _PARAMS = ("poses", "trans", "betas")
 _ROOT = ("global_orient", "transl")  # from format 2 on
 _EXTRA = tuple(f.name for f in fields(BodyParams) if f.default is None)  # of hands and face, where a layout has them
 MOTION = ("poses", "trans", *_EXTRA)
-"""Keys that hold a motion, a row a frame."""
+"""Keys of motion, a row a frame."""
 FRAME_PREFIX = "frame_"
-"""Before the keys of a motion where the plain keys hold it at an even rate instead of that of the frames."""
+"""Prefix of the keys of motion at the original frames, where the plain keys hold it at an even rate."""
 _KEYS = ("focal_px", "principal_point_px", "image_size", "status", *_PARAMS, *_TENSORS, *_TEXTS)
 
 
 def save(result: FitResult, path: str | Path, *, fps: float = 0.0) -> None:
     """Write a fit as npz, in metres.
 
-    AMASS's keys, z up: poses (B, 72) axis-angle, root first, (B, 66) where the hands have parameters of their own,
-    which follow under their names; trans (B, 3); betas (B, 10); gender; mocap_framerate (`fps`, 0 for people of one
+    AMASS's keys, z up: poses (B, 72) axis-angle, root first, or (B, 66) where the hands have parameters of their own,
+    under their names; trans (B, 3); betas (B, 10); gender; mocap_framerate (`fps`, 0 for people of one
     picture). The camera is at the origin there and looks along y. The rest is in camera axes (x right, y down, z
-    forward): global_orient (B, 3), transl (B, 3), joints. The covariance and the trace of the costs are left out.
+    forward): global_orient (B, 3), transl (B, 3), joints. The covariance and the trace of the costs are not written.
     Raises `OutputError`.
     """
     write_arrays(path, result_arrays(result, fps))
 
 
 def result_arrays(result: FitResult, fps: float) -> dict[str, np.ndarray]:
-    """What `save` writes, by key."""
+    """Return the arrays that `save` writes, by key."""
     pelvis = result.joints[:, 0] - result.params.transl
     arrays = _amass(result.params, result.gender, fps, "camera", pelvis)
     arrays |= {name: _numpy(getattr(result, name)) for name in _TENSORS}
@@ -83,11 +87,11 @@ def result_arrays(result: FitResult, fps: float) -> dict[str, np.ndarray]:
 def save_params(
     params: BodyParams, path: str | Path, gender: str = "neutral", *, fps: float = 0.0, model: BodyModel | None = None
 ) -> None:
-    """Write bodies without a picture (random ones, say) as npz with AMASS's keys; their own axes are taken to be y up.
+    """Write bodies without a picture (random ones, for example) as npz with AMASS's keys; their axes are y up.
 
-    model: whose parameters they are. The file then has its name and gender, and AMASS's poses and trans are z up.
-    Without it nobody knows where the root joint is that a body is turned about: they are y up, as `up_axis` says.
-    Raises `OutputError`.
+    model: the body model. The file then has its name and gender, and AMASS's poses and trans are z up. Without it the
+    root's rest position, about which a body turns, is unknown, and they stay y up, as `up_axis` says. Raises
+    `OutputError`.
     """
     pelvis = None if model is None else model.rest_joints(model.coefficients(params))[:, 0]
     arrays = _amass(params, gender if model is None else model.gender, fps, "y_up", pelvis)
@@ -97,7 +101,7 @@ def save_params(
 
 
 def load_result(path: str | Path) -> FitResult:
-    """The fit that `save` wrote, exactly, of its uncertainty the deviations of joints.
+    """Load a fit that `save` wrote, exactly; of its uncertainty only the joints' deviations.
 
     Raises `AssetError`, naming the file, where it is missing, damaged or not such a file.
     """
@@ -106,7 +110,7 @@ def load_result(path: str | Path) -> FitResult:
 
 
 def result_from(path: Path, arrays: dict[str, np.ndarray]) -> FitResult:
-    """The fit among the arrays of a file. Raises `AssetError`, naming the file."""
+    """Make the fit from the arrays of a file. Raises `AssetError`, naming the file."""
     arrays = arrays | {key: arrays[name] for key in MOTION if (name := f"{FRAME_PREFIX}{key}") in arrays}
     version = arrays.get("bodyfit_format")
     missing = [key for key in _KEYS if key not in arrays]
@@ -122,8 +126,8 @@ def result_from(path: Path, arrays: dict[str, np.ndarray]) -> FitResult:
         raise AssetError(f"{path}: a damaged fit, it lacks {', '.join(lacks)}")
     _check(path, arrays)
     extra = [key for key in _EXTRA if key in arrays]
-    sure = [key for key in _SOMETIMES if key in arrays]
-    keys = (*_PARAMS, *root, *_TENSORS, *extra, *sure, "focal_px", "principal_point_px")
+    optional = [key for key in _SOMETIMES if key in arrays]
+    keys = (*_PARAMS, *root, *_TENSORS, *extra, *optional, "focal_px", "principal_point_px")
     tensor = {key: torch.from_numpy(arrays[key]) for key in keys}
     width, height = (int(n) for n in arrays["image_size"])
     return FitResult(
@@ -156,7 +160,7 @@ def result_from(path: Path, arrays: dict[str, np.ndarray]) -> FitResult:
 def _amass(
     params: BodyParams, gender: str, fps: float, axes: str, pelvis: Float[Tensor, "B 3"] | None
 ) -> dict[str, np.ndarray]:
-    """AMASS's keys, z up where the root joint's place at rest (`pelvis`) is known, and the root in its own axes."""
+    """Return AMASS's keys, z up where the root's rest position (`pelvis`) is given, and the root in its own axes."""
     orient, trans = _numpy(params.global_orient), _numpy(params.transl)
     up = "y"
     if pelvis is not None:
@@ -181,12 +185,13 @@ def _amass(
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:
+    """Return a tensor's values on the CPU."""
     return tensor.detach().cpu().numpy()
 
 
 def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write an npz, whole or not at all. Raises `OutputError`."""
-    # In memory first: on a full disk numpy's archive would complain again, on its own, when it is collected.
+    """Write an npz atomically. Raises `OutputError`."""
+    # In memory first: on a full disk numpy's archive would raise again when it is collected.
     archive = BytesIO()
     assert not any(array.dtype.hasobject for array in arrays.values())  # numpy would pickle them
     np.savez(archive, **arrays)  # pyright: ignore[reportArgumentType]
@@ -195,7 +200,7 @@ def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz. Raises `AssetError`, naming the file."""
+    """Read the arrays of an npz. Raises `AssetError`, naming the file."""
     if not path.is_file():
         raise AssetError(f"{path}: no such file; give an npz that bodyfit saved")
     try:
@@ -211,7 +216,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Refuse arrays that a `FitResult` cannot be made of."""
+    """Raise `AssetError` for arrays that do not make a `FitResult`."""
     n = len(arrays["status"]) if arrays["status"].ndim == 1 else -1
     shapes: dict[str, tuple[int | None, ...]] = {
         "status": (n,),
@@ -232,12 +237,12 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
     kinds: dict[str, str] = dict.fromkeys(("status", "reason", *_TEXTS), "U")
     kinds |= {"iterations": "i", "image_size": "i", "flipped": "b", "observed_joints": "b"}
     for key, shape in shapes.items():
-        got, kind = arrays[key].shape, kinds.get(key, "f")
-        fits = len(got) == len(shape) and all(a in (None, b) for a, b in zip(shape, got, strict=True))
-        if key == "poses" and got[-1:] not in ((72,), (66,)):
+        actual, kind = arrays[key].shape, kinds.get(key, "f")
+        fits = len(actual) == len(shape) and all(a in (None, b) for a, b in zip(shape, actual, strict=True))
+        if key == "poses" and actual[-1:] not in ((72,), (66,)):
             fits = False
         if not fits or arrays[key].dtype.kind != kind:
-            raise AssetError(f"{path}: a damaged fit, {key} is {arrays[key].dtype} of shape {got}")
+            raise AssetError(f"{path}: a damaged fit, {key} is {arrays[key].dtype} of shape {actual}")
     unknown = set(arrays["status"].tolist()) - {status.value for status in FitStatus}
     if unknown:
         raise AssetError(f"{path}: a damaged fit, unknown status {', '.join(sorted(unknown))}")
