@@ -285,5 +285,5 @@ def _conversion(source: str, target: str) -> tuple[tuple[tuple[tuple[int, float]
             rows.append(tuple((single[part], weight) for part, weight in entry.items()))
         else:
             rows.append(())
-    kept = {parts[0][0] for parts in rows if len(parts) == 1}
-    return tuple(rows), tuple(name for row, name in enumerate(names) if row not in kept)
+    placed = {parts[0][0] for parts in rows if len(parts) == 1}
+    return tuple(rows), tuple(name for row, name in enumerate(names) if row not in placed)

@@ -134,9 +134,9 @@ class Tracker:
         for person in people:
             number = self._named_number(person, sighting.time_s)
             numbers.append(-1 if number in numbers else number)  # one number for two
-        for group, gone in ((present, False), ([t for t in known if t not in present], True)):
+        for group, lost in ((present, False), ([t for t in known if t not in present], True)):
             free = [i for i, n in enumerate(numbers) if n < 0]
-            likeness = np.array([[self._likeness(t, people[i], sighting.time_s, gone) for i in free] for t in group])
+            likeness = np.array([[self._likeness(t, people[i], sighting.time_s, lost) for i in free] for t in group])
             if likeness.size:
                 for row, column in zip(*linear_sum_assignment(likeness, maximize=True), strict=True):
                     if likeness[row, column] >= self.config.min_similarity:
@@ -162,11 +162,11 @@ class Tracker:
             trail = self._named[person.track] = self._new()
         return trail.id
 
-    def _likeness(self, trail: Trail, person: Keypoints2D, time_s: float, gone: bool) -> float:
+    def _likeness(self, trail: Trail, person: Keypoints2D, time_s: float, lost: bool) -> float:
         """How well someone fits where a trail leads, in [0, 1]."""
         gap = time_s - trail.times_s[-1]
         expected = trail.expected(time_s)
-        if not gone:
+        if not lost:
             return similarity(expected, person, trail.height_px, spread=_SPREAD + 0.5 * gap)
         # The pose is another by now; what is left is the place, with a walker's speed of a height a second, and size.
         away = np.linalg.norm(_centre(person) - _centre(expected)) / trail.height_px
@@ -186,15 +186,15 @@ def trails(sightings: Iterable[Sighting], config: TrackerConfig | None = None) -
         return []
     interval = (times[-1] - times[0]) / max(len(times) - 1, 1)
     least = min(tracker.config.min_seen_s / interval, 0.5 * len(times)) if interval > 0 else 1
-    kept, clock = [], np.array(times)
+    long_enough, clock = [], np.array(times)
     for trail in tracker.trails:
         first, last = np.searchsorted(clock, (trail.times_s[0], trail.times_s[-1]))
         if len(trail.people) >= max(least, tracker.config.min_seen_part * (1 + last - first)):
-            kept.append(trail)
-    kept.sort(key=lambda t: (t.frames[0], -t.height_px))
-    for number, trail in enumerate(kept):
+            long_enough.append(trail)
+    long_enough.sort(key=lambda t: (t.frames[0], -t.height_px))
+    for number, trail in enumerate(long_enough):
         trail.id = number
-    return kept
+    return long_enough
 
 
 def similarity(a: Keypoints2D, b: Keypoints2D, size_px: float, spread: float = _SPREAD) -> float:
@@ -208,7 +208,7 @@ def similarity(a: Keypoints2D, b: Keypoints2D, size_px: float, spread: float = _
 
 
 def shifted(person: Keypoints2D, by_px: Float[np.ndarray, "2"]) -> Keypoints2D:
-    """The same person elsewhere in the picture."""
+    """Translate a person's keypoints in the picture, pixels."""
     xyc = person.xyc.copy()
     xyc[:, :2] += by_px
     centre = person.lift_centre_px
@@ -237,9 +237,9 @@ def height_px(person: Keypoints2D) -> float:
 
 def distinct(people: Sequence[Keypoints2D], at_most: float = 0.5) -> list[int]:
     """Which of several findings are people of their own, the surest of those that lie on each other."""
-    kept: list[int] = []
+    long_enough: list[int] = []
     for i in sorted(range(len(people)), key=lambda i: -float(people[i].xyc[:, 2].mean())):
         one, size = people[i], height_px(people[i])
-        if all(similarity(one, people[k], max(size, height_px(people[k]))) <= at_most for k in kept):
-            kept.append(i)
-    return sorted(kept)
+        if all(similarity(one, people[k], max(size, height_px(people[k]))) <= at_most for k in long_enough):
+            long_enough.append(i)
+    return sorted(long_enough)

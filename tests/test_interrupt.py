@@ -39,7 +39,7 @@ def _ended(code: str, arguments: tuple[str, ...] = ()) -> tuple[int, float, str]
 _SWALLOWING = """
 import time
 from bodyfit.cli import interrupt
-with interrupt.heard():
+with interrupt.as_keyboard_interrupt():
     {with_}
         said = False
         while True:
@@ -96,7 +96,7 @@ def test_a_fault_after_ctrl_c_is_ctrl_c(monkeypatch, capsys):
 def test_a_program_that_ignores_ctrl_c_goes_on_ignoring_it():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with interrupt.heard():
+        with interrupt.as_keyboard_interrupt():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)

@@ -20,7 +20,7 @@ from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.fit.sequence.track import Track
 from bodyfit.geometry.camera import Camera
 from bodyfit.io import export, load_amass, load_result, load_track, read_bodies, save_amass, save_track
-from bodyfit.io.export.bvh import HELD_S
+from bodyfit.io.export.bvh import MIN_HOLD_S
 from bodyfit.timeline import between, clock_rate, even_times, is_even, lerp_rows, slerp_rows
 
 GAP = np.r_[np.arange(12), np.arange(32, 44)] / 10.0
@@ -230,7 +230,7 @@ def _unwound(rotvecs: np.ndarray) -> np.ndarray:
 
 
 def test_who_comes_very_late_is_not_held_for_a_hundred_thousand_frames(tmp_path, model):
-    times = HELD_S + 60 + np.arange(5) / 25
+    times = MIN_HOLD_S + 60 + np.arange(5) / 25
     export(moving(model, times), tmp_path / "a.bvh", model=model, axes="camera", fps=25, times_s=times)
     assert len(bvh_rows(tmp_path / "a.bvh")[1]) == 5
 

@@ -202,9 +202,9 @@ def _darken(room: UInt8[np.ndarray, "h w 3"], xy_px: Float[np.ndarray, "N 2"], w
     place = rows[inside] * (x1 - x0) + columns[inside]
     dark = np.bincount(place, weight[inside], (x1 - x0) * (y1 - y0)).reshape(y1 - y0, x1 - x0)
     dark = gaussian_filter(dark.astype(np.float32), blur)
-    kept = 1 - _DARKEST * float(weight.max()) / max(float(dark.max()), 1e-9) * dark
+    brightness = 1 - _DARKEST * float(weight.max()) / max(float(dark.max()), 1e-9) * dark
     part = room[_CELL_PX * y0 : _CELL_PX * y1, _CELL_PX * x0 : _CELL_PX * x1]
-    part[:] = part * kept.repeat(_CELL_PX, 0).repeat(_CELL_PX, 1)[: part.shape[0], : part.shape[1], None]
+    part[:] = part * brightness.repeat(_CELL_PX, 0).repeat(_CELL_PX, 1)[: part.shape[0], : part.shape[1], None]
 
 
 def _poor_rows(track: Track) -> Bool[np.ndarray, "T"]:

@@ -63,8 +63,8 @@ def fit_points3d(
     betas = steps.shape()
     filled, result = steps.poses(betas, None)
     filled, result = steps.poses(betas, result.params)
-    kept = rows.cpu().numpy()
-    return Track(0, kept, times[kept], fps, ~filled.cpu().numpy(), result)
+    frames = rows.cpu().numpy()
+    return Track(0, frames, times[frames], fps, ~filled.cpu().numpy(), result)
 
 
 def marker_error_m(points: Points3D | BodyPoints, track: Track, model: BodyModel) -> Float[np.ndarray, "K"]:
@@ -94,8 +94,8 @@ class _Steps:
 
     def shape(self) -> Float[Tensor, "S"]:
         """The median of the betas of frames spread over the motion, of those that show most."""
-        shown = torch.isfinite(self.xyz).all(2).sum(1)
-        often = (shown >= max(self.fitter.config.min_keypoints, int(shown.max()) - 2)).nonzero()[:, 0]
+        visible = torch.isfinite(self.xyz).all(2).sum(1)
+        often = (visible >= max(self.fitter.config.min_keypoints, int(visible.max()) - 2)).nonzero()[:, 0]
         some = often[torch.linspace(0, len(often) - 1, min(len(often), _SHAPE_FRAMES)).round().long()]
         alone = self.fitter(points3d=self.xyz[some])
         good = torch.isfinite(alone.params.betas).all(1)

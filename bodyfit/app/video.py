@@ -120,25 +120,25 @@ def fit_video(
     keypoints = detector if isinstance(detector, KeypointFiles) else keypoints
     if first_frame is not None and keypoints is None:
         raise OptionError("first_frame is of keypoints; give those too")
-    found_by = None
+    detector_or_files = None
     if keypoints is not None:
         if not isinstance(keypoints, KeypointFiles):
             keypoints = load_keypoints(files_of_clip(Path(keypoints), Path(clip)))
-        found_by = ClipKeypoints(keypoints, Path(clip), first_frame=first_frame)
+        detector_or_files = ClipKeypoints(keypoints, Path(clip), first_frame=first_frame)
     part = {"fps": fps, "start_s": start_s, "end_s": end_s, "stride": stride}
-    reader = VideoReader(clip, **part, max_side_px=look_side_px(found_by))
+    reader = VideoReader(clip, **part, max_side_px=look_side_px(detector_or_files))
     focal_of(reader.full_size, lens)  # a wrong focal length is told before the slow part
-    if found_by is None:
-        found_by = load_detector(detector) if isinstance(detector, str) else detector
-    watched = watch_clip(reader, found_by, tracker=tracker, progress=progress)
+    if detector_or_files is None:
+        detector_or_files = load_detector(detector) if isinstance(detector, str) else detector
+    watched = watch_clip(reader, detector_or_files, tracker=tracker, progress=progress)
     return fit_watched(
         watched, model=model, lens=lens, config=config, sequence=sequence, device=device, progress=progress
     )
 
 
-def look_side_px(found_by: Detector | ClipKeypoints | None) -> int:
+def look_side_px(detector_or_files: Detector | ClipKeypoints | None) -> int:
     """Longer side of the frames that are looked at; where files say who is there, nobody looks."""
-    return CLOCK_SIDE_PX if isinstance(found_by, ClipKeypoints) else DETECT_SIDE_PX
+    return CLOCK_SIDE_PX if isinstance(detector_or_files, ClipKeypoints) else DETECT_SIDE_PX
 
 
 def watch_clip(
@@ -158,7 +158,7 @@ def watch_clip(
         scale = reader.full_size[0] / reader.size[0]
         seen = watch(detector, reader, every=min(max(round(reader.fps), 2), 30))  # about once a second for everyone
 
-    def told(sightings: Iterable[Sighting]) -> Iterator[Sighting]:
+    def counted(sightings: Iterable[Sighting]) -> Iterator[Sighting]:
         for sighting in sightings:
             frames.append(sighting.frame)
             times.append(sighting.time_s)
@@ -166,7 +166,7 @@ def watch_clip(
                 progress("watching", len(frames), reader.expected)
             yield replace(sighting, people=tuple(person.scaled(scale) for person in sighting.people))
 
-    found = trails(told(seen), tracker)
+    found = trails(counted(seen), tracker)
     if not frames:
         raise VideoError(f"{reader.path}: no frame lies between start and end; it is {reader.clip_s:.1f} s long")
     return Watched(
@@ -203,7 +203,7 @@ def fit_watched(
     if source == "guess" and sequence is not None and sequence.focal_frames > 0 and watched.trails:
         if progress is not None:
             progress("fitting", 0, len(watched.trails))
-        focal_px, source = found_focal(watched, fitters, focal_px), "found"
+        focal_px, source = estimate_focal(watched, fitters, focal_px), "found"
     tracks = []
     for done, trail in enumerate(watched.trails):
         if progress is not None:
@@ -214,7 +214,7 @@ def fit_watched(
     return tracks
 
 
-def found_focal(watched: Watched, fitters: dict[str, SequenceFitter], guess_px: float) -> float:
+def estimate_focal(watched: Watched, fitters: dict[str, SequenceFitter], guess_px: float) -> float:
     """The focal length of a clip, in pixels, by the tracks that tell most of it, one after the other."""
     order = sorted(watched.trails, key=lambda trail: -len(trail.frames))[:_FOCAL_TRAILS]
     some = [(fitters[trail.people.layout], trail) for trail in order]

@@ -210,13 +210,13 @@ class BodyModel(nn.Module):
         components.
         Raises `ShapeError`, and `OptionError` for a parameter that the model's layout lacks.
         """
-        given = {
+        params = {
             **{"betas": betas, "body_pose": body_pose, "global_orient": global_orient, "transl": transl},
             **{"left_hand_pose": left_hand_pose, "right_hand_pose": right_hand_pose, "hand_pose": hand_pose},
             **{"jaw_pose": jaw_pose, "leye_pose": leye_pose, "reye_pose": reye_pose, "neck_pose": neck_pose},
             **{"expression": expression},
         }
-        return complete(given, self._sizes(), self.v_template, self.kind.title)
+        return complete(params, self._sizes(), self.v_template, self.kind.title)
 
     def full_pose(self, params: BodyParams) -> Float[Tensor, "B J 3"]:
         """Axis-angle of every joint, root first, hands decoded and about their mean."""

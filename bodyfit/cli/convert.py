@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bodyfit.cli.support import common
-from bodyfit.cli.support.convert_source import BODY_MODEL, MARKERS, Held, what_is
+from bodyfit.cli.support.convert_source import BODY_MODEL, MARKERS, SourceKind, what_is
 from bodyfit.cli.support.marker_source import bodies_of_markers
 from bodyfit.errors import BodyfitError, OptionError
 
@@ -182,8 +182,8 @@ def convert(
     of_bodies |= {"--person": person, "--trajectory": trajectory}
     of_files = {"--up": up, "--unit": unit, "--pose-shapes": pose_shapes, "--tolerance-mm": tolerance_mm}
     of_files |= {"--arkit": arkit}
-    held = what_is(source)
-    if held is BODY_MODEL:
+    content = what_is(source)
+    if content is BODY_MODEL:
         if new.suffix.lower() in EXPORTS and new.suffix.lower() != ".npz":
             _refuse(of_bodies | {"--layout": layout}, f"{source} is a body model")
             people = [_rest(source, gender)]
@@ -192,7 +192,7 @@ def convert(
             return _convert_model(source, new, layout or Layout.BODYFIT, gender, as_json)
     else:
         _refuse({"--layout": layout}, f"{source} holds bodies")
-        people = _people(source, held, model, axes, person, trajectory, fps, gender)
+        people = _people(source, content, model, axes, person, trajectory, fps, gender)
     targets = _targets(new, people)
     options = (frame, up, unit, pose_shapes, tolerance_mm, bool(arkit))
     return _export_all(source, people, targets, as_json, lambda bodies, target: _export(bodies, target, *options))
@@ -217,7 +217,7 @@ def _export_all(
     write: Callable[[Bodies, Path], dict[str, Any]],
 ) -> int:
     """Write everyone; what cannot be written costs one person of several."""
-    told: list[dict[str, Any]] = []
+    reports: list[dict[str, Any]] = []
     for bodies, target in zip(people, targets, strict=True):
         try:
             facts = write(bodies, target)
@@ -225,16 +225,16 @@ def _export_all(
             if len(people) == 1:
                 raise
             common.error(f"person {bodies.person}: {fault}")
-            told.append({"person": bodies.person, "error": str(fault)})
+            reports.append({"person": bodies.person, "error": str(fault)})
             continue
-        told.append(facts)
+        reports.append(facts)
         if not as_json:
             _say(source, bodies, target, facts, several=len(people) > 1)
     if as_json:
-        facts = told[0] if len(told) == 1 else {"people": told}
+        facts = reports[0] if len(reports) == 1 else {"people": reports}
         common.say_json({"source": source} | facts)
-    failed = sum("error" in facts for facts in told)
-    return common.OK if not failed else common.WRONG_USE if failed == len(told) else common.SOME_FAILED
+    failed = sum("error" in facts for facts in reports)
+    return common.OK if not failed else common.WRONG_USE if failed == len(reports) else common.SOME_FAILED
 
 
 def _say(source: str, bodies: Bodies, target: Path, facts: dict[str, Any], *, several: bool) -> None:
@@ -253,14 +253,14 @@ def _say(source: str, bodies: Bodies, target: Path, facts: dict[str, Any], *, se
 
 def _refuse(options: dict[str, Any], why: str) -> None:
     """Say that an option has no meaning here."""
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise OptionError(f"{', '.join(given)}: not for this conversion, {why}")
+    present = [name for name, value in options.items() if value is not None]
+    if present:
+        raise OptionError(f"{', '.join(present)}: not for this conversion, {why}")
 
 
 def _people(
     source: str,
-    held: MotionFile | Held,
+    content: MotionFile | SourceKind,
     model: str | None,
     axes: Axes | None,
     person: str | None,
@@ -270,7 +270,7 @@ def _people(
 ) -> list[Bodies]:
     from bodyfit.io import read_people
 
-    if held is MARKERS:
+    if content is MARKERS:
         _refuse({"--person": person, "--trajectory": trajectory}, f"{source} holds markers")
         found = bodies_of_markers(Path(source), model, axes and axes.value, gender)
         return [found if fps is None else replace(found, fps=fps)]
@@ -281,7 +281,7 @@ def _people(
         person=person,
         trajectory=trajectory.value if trajectory else "world",
         fps=fps,
-        file=None if isinstance(held, Held) else held,
+        file=None if isinstance(content, SourceKind) else content,
     )
 
 
@@ -394,5 +394,7 @@ def _note(assets: BodyAssets, path: Path) -> str:
         call = f"smplx.create({str(path)!r}{ext})"
     else:
         call = f"smplx.{name}({str(path)!r}{ext}), or with smplx.create if its name starts with {name.lower()}_"
-    held = "; smplx reads SMPL from a pickle only, so this is one" if name == "SMPL" and path.suffix == ".npz" else ""
-    return f"smplx loads it with {call}{held}"
+    content = (
+        "; smplx reads SMPL from a pickle only, so this is one" if name == "SMPL" and path.suffix == ".npz" else ""
+    )
+    return f"smplx loads it with {call}{content}"

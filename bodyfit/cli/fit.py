@@ -128,18 +128,18 @@ def _pictures(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[Pat
     a line, a folder's files that are left out."""
     from bodyfit.images.files import find_images, list_folder
 
-    def pictures_of(given: Path) -> list[Path]:
+    def pictures_of(path: Path) -> list[Path]:
         try:
-            found = find_images([given])
-            if given.is_dir() and (rest := list_folder(given).describe_unused(found)) is not None:
+            found = find_images([path])
+            if path.is_dir() and (rest := list_folder(path).describe_unused(found)) is not None:
                 common.error(rest, label="note")
             return found
         except ImageError as fault:
             common.error(str(fault))
-            entries.append(failed(given, "error", in_options(str(fault))))
+            entries.append(failed(path, "error", in_options(str(fault))))
             return []
 
-    return find_images(picture for given in inputs for picture in pictures_of(given))
+    return find_images(picture for path in inputs for picture in pictures_of(path))
 
 
 def _tell_faults(entry: dict[str, Any], detector: Detector, picture: Path) -> None:

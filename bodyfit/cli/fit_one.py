@@ -62,7 +62,7 @@ class Worker:
             how = {"model": self.model, "lens": self.lens, "config": without_parts(None, self.parts)}
             results = fit_detections([frame], [people], fitters=self.fitters, **how)[0]
         with timed(seconds, "mesh"), torch.no_grad():
-            bodies = {i: self.model(**r.params).vertices[0] for i, r in enumerate(results) if self._wanted(r)}
+            bodies = {i: self.model(**r.params).vertices[0] for i, r in enumerate(results) if self._is_drawn(r)}
         files: list[str] = []
         if bodies:
             target = emptied_folder(self.out, folder, _OURS)
@@ -86,7 +86,7 @@ class Worker:
         }
         return plain(entry, DIGITS)
 
-    def _wanted(self, result: FitResult) -> bool:
+    def _is_drawn(self, result: FitResult) -> bool:
         """Whether a person's body is drawn and written."""
         status = result.status[0]
         return status.ok and (self.keep_poor or status is not FitStatus.POOR)

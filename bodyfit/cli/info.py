@@ -193,13 +193,13 @@ def _parameters(file: Path) -> dict[str, Any] | None:
 
 def _motion(file: Path) -> dict[str, Any] | None:
     """Motion by another program; None for a body model."""
-    from bodyfit.cli.support.convert_source import Held, what_is
+    from bodyfit.cli.support.convert_source import SourceKind, what_is
     from bodyfit.io.motions.load import recordings_of
 
-    held = what_is(str(file))
-    if isinstance(held, Held):
+    content = what_is(str(file))
+    if isinstance(content, SourceKind):
         return None
-    found = recordings_of(held)
+    found = recordings_of(content)
     people = [
         {
             "person": one.person,

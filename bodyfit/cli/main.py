@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "" in arguments:  # as a path it would be the folder where one stands
         common.error("an argument is empty; is it a variable of the shell that is not set?")
         return common.WRONG_USE
-    with interrupt.heard():
+    with interrupt.as_keyboard_interrupt():
         code = _run(arguments, verbose)
     if verbose:
         _tell_compiled()

@@ -14,7 +14,7 @@ from bodyfit.cli.support.wording import in_options
 from bodyfit.errors import BodyfitError, OptionError
 
 if TYPE_CHECKING:
-    from bodyfit.app.results.find import Found
+    from bodyfit.app.results.find import ResultFiles
     from bodyfit.cli.render_one import Drawer
 
 __all__ = ["render"]
@@ -116,7 +116,7 @@ def render(
     return _all(drawer, found, as_json, verbose)
 
 
-def _all(drawer: Drawer, found: Sequence[Found], as_json: bool, verbose: bool) -> int:
+def _all(drawer: Drawer, found: Sequence[ResultFiles], as_json: bool, verbose: bool) -> int:
     """Each picture, whatever happens to the others, then the sheets."""
     entries, rows, sheets = [], [], []
     for one in found:
@@ -140,7 +140,7 @@ def _all(drawer: Drawer, found: Sequence[Found], as_json: bool, verbose: bool) -
     return common.OK if all(entry["status"] == "ok" for entry in entries) else common.SOME_FAILED
 
 
-def _one(drawer: Drawer, one: Found, rows: list[Any], verbose: bool) -> dict[str, Any]:
+def _one(drawer: Drawer, one: ResultFiles, rows: list[Any], verbose: bool) -> dict[str, Any]:
     try:
         return draw_clip(drawer, one) if one.is_clip else drawer.draw(one, rows)
     except BodyfitError as fault:
@@ -172,7 +172,7 @@ def _size(text: str) -> tuple[int, int] | None:
     return width, height
 
 
-def _check_single(single: Path, found: Sequence[Found], views: Sequence[str], maps: Sequence[str]) -> None:
+def _check_single(single: Path, found: Sequence[ResultFiles], views: Sequence[str], maps: Sequence[str]) -> None:
     """A single file can only hold a single picture."""
     if maps or len(views) != 1 or (len(found) > 1 and views != ("sheet",)):
         raise OptionError(f"-o {single} is one picture: give one --view of one result and no --maps, or give a folder")

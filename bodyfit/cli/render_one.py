@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bodyfit import io, render
 from bodyfit.app.results.bodies import Models
-from bodyfit.app.results.find import Failure, Found
+from bodyfit.app.results.find import Failure, ResultFiles
 from bodyfit.body.model import BodyModel
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult, FitStatus
@@ -66,11 +66,11 @@ class Drawer:
     cloths: dict[Path, np.ndarray] = field(default_factory=dict)
     """Read already."""
 
-    def folder(self, found: Found) -> Path:
+    def folder(self, found: ResultFiles) -> Path:
         """Where a picture's files go."""
         return self.out / found.name if self.single is None else self.single
 
-    def draw(self, found: Found, rows: list[Any]) -> dict[str, Any]:
+    def draw(self, found: ResultFiles, rows: list[Any]) -> dict[str, Any]:
         """Write a picture's files and return what is to be said of them; its row of the sheet joins `rows`."""
         fitted = _fitted(found)
         notes = [{"person": n, "reason": f"its fit is {r.status[0].value}"} for n, r in fitted if not r.status[0].ok]
@@ -95,7 +95,7 @@ class Drawer:
             "files": files,
         }
 
-    def _over_photo(self, found: Found, people: _People, rows: list[Any]) -> list[Path]:
+    def _over_photo(self, found: ResultFiles, people: _People, rows: list[Any]) -> list[Path]:
         """Write what is drawn over the photograph."""
         if not any(view in ("overlay", "insets", "sheet") for view in self.views):
             return []
@@ -125,7 +125,7 @@ class Drawer:
         io.save_picture(path, render.contact_sheet(lines, columns=1))
         return path
 
-    def _people(self, found: Found, fitted: list[tuple[int, FitResult]]) -> _People | None:
+    def _people(self, found: ResultFiles, fitted: list[tuple[int, FitResult]]) -> _People | None:
         if not fitted:
             return None
         models = [self.models.of(result) for _, result in fitted]
@@ -154,7 +154,7 @@ class Drawer:
             self.cloths[self.texture] = read_image(self.texture).image
         return render.Texture(self.cloths[self.texture], model.uv, model.uv_faces)
 
-    def _photo(self, found: Found, size: tuple[int, int]) -> np.ndarray:
+    def _photo(self, found: ResultFiles, size: tuple[int, int]) -> np.ndarray:
         if found.source is None:
             raise AssetError(f"nothing says which photograph {found.files[0]} is of; give --photo")
         if not found.source.is_file():
@@ -174,7 +174,7 @@ class Drawer:
             people.bodies,
             people.model.faces,
             people.camera,
-            keypoints=[self._seen(result) for result in people.results] if self.keypoints else None,
+            keypoints=[self._input_keypoints(result) for result in people.results] if self.keypoints else None,
             layout=people.results[0].layout,
             joints=people.joints if self.skeleton else None,
             opacity=self.opacity,
@@ -198,7 +198,7 @@ class Drawer:
             raise OptionError("its hands and faces are too small for insets, or outside the picture")
         return drawn
 
-    def _seen(self, result: FitResult) -> Tensor:
+    def _input_keypoints(self, result: FitResult) -> Tensor:
         """The keypoints of the photograph; of several cameras, those of the first."""
         keypoints = result.keypoints[0]
         return keypoints if keypoints.ndim == 2 else keypoints[0]
@@ -206,7 +206,7 @@ class Drawer:
     def _size(self, people: _People) -> tuple[int, int]:
         return self.size or ((480, 640) if len(people.bodies) == 1 else (960, 640))
 
-    def _studio(self, found: Found, view: str, people: _People) -> Path:
+    def _studio(self, found: ResultFiles, view: str, people: _People) -> Path:
         faces, size = people.model.faces, self._size(people)
         if view == "turn":
             path = self._path(found, "turn.gif")
@@ -227,7 +227,7 @@ class Drawer:
         ]
         return [_thumbnail(image), _thumbnail(overlay), *views]
 
-    def _save_maps(self, found: Found, people: _People) -> list[Path]:
+    def _save_maps(self, found: ResultFiles, people: _People) -> list[Path]:
         if not self.maps:
             return []
         faces, camera = people.model.faces, people.camera
@@ -264,16 +264,16 @@ class Drawer:
             io.write_json(files[-1], labels)
         return files
 
-    def _save(self, found: Found, name: str, picture: np.ndarray) -> Path:
+    def _save(self, found: ResultFiles, name: str, picture: np.ndarray) -> Path:
         path = self._path(found, name)
         io.save_picture(path, picture)
         return path
 
-    def _path(self, found: Found, name: str) -> Path:
+    def _path(self, found: ResultFiles, name: str) -> Path:
         return self.single or self.out / found.name / name
 
 
-def _fitted(found: Found) -> list[tuple[int, FitResult]]:
+def _fitted(found: ResultFiles) -> list[tuple[int, FitResult]]:
     """Who was fitted in a picture, in order. Raises `AssetError`."""
     people = []
     for one in found.people():

@@ -108,7 +108,7 @@ def video(
         worker = ClipWorker(
             out=out,
             model=common.chosen_model(model, gender, device),
-            found_by=by.load_detector() if files is None else files,
+            detector_or_files=by.load_detector() if files is None else files,
             detector_name=by.name,
             lens=Lens(**lens),
             part={"fps": fps, "start_s": start_s, "end_s": end_s, "stride": stride},
@@ -129,19 +129,19 @@ def _named_clips(inputs: Sequence[Path], entries: list[dict[str, Any]], fps: flo
     from bodyfit.io.clips.frame_folder import clips_in_folder
 
     clips: list[Path] = []
-    for given in inputs:
-        if not given.is_dir():
-            clips.append(given)
+    for path in inputs:
+        if not path.is_dir():
+            clips.append(path)
             continue
         try:
-            inside = clips_in_folder(given)
+            inside = clips_in_folder(path)
         except VideoError as fault:
             common.error(str(fault))
-            entries.append(failed(given, "error", str(fault)))
+            entries.append(failed(path, "error", str(fault)))
             continue
         if inside is None and fps is None:
-            raise OptionError(f"{given} is a folder of pictures; say how many are shown a second: --fps 30")
-        clips += [given] if inside is None else inside.clips
+            raise OptionError(f"{path} is a folder of pictures; say how many are shown a second: --fps 30")
+        clips += [path] if inside is None else inside.clips
         if inside is not None and (note := inside.describe_unused(inside.clips)) is not None:
             common.error(note, label="note")
     return clips

@@ -22,7 +22,7 @@ from bodyfit.cli.support.wording import in_options
 from bodyfit.detect import Detector
 from bodyfit.fit.sequence.track import Track
 from bodyfit.io import ClipKeypoints, VideoReader
-from bodyfit.io.export.bvh import HELD_S, bvh_start_s
+from bodyfit.io.export.bvh import MIN_HOLD_S, bvh_start_s
 from bodyfit.render import person_color
 from bodyfit.runtime.json_text import plain
 from bodyfit.timeline import is_even
@@ -41,7 +41,7 @@ class ClipWorker:
     """Folder of the results."""
     model: BodyModel
     """The body."""
-    found_by: Detector | Callable[[Path], ClipKeypoints]
+    detector_or_files: Detector | Callable[[Path], ClipKeypoints]
     """Finds the people, or the files that say where they are."""
     detector_name: str
     """Its name."""
@@ -67,14 +67,16 @@ class ClipWorker:
     def run(self, clip: Path, folder: str) -> dict[str, Any]:
         """Fit a clip, write its files and return its entry in the summary."""
         seconds: dict[str, float] = {}
-        finder = self.found_by if isinstance(self.found_by, Detector) else self.found_by(clip)
+        finder = (
+            self.detector_or_files if isinstance(self.detector_or_files, Detector) else self.detector_or_files(clip)
+        )
         part = self.part_of(clip)
         reader = VideoReader(clip, **part, max_side_px=look_side_px(finder))
         with timed(seconds, "watch"):
             watched = watch_clip(reader, finder, tracker=self.tracker, progress=self.progress)
         with timed(seconds, "fit"):
             tracks = fit_watched(watched, model=self.model, lens=self.lens, progress=self.progress)
-        seen_anyone = bool(watched.trails)
+        any_detected = bool(watched.trails)
         # Of an hour trails take as much memory as the tracks, which hold their keypoints.
         watched = replace(watched, trails=[])
         wanted = [track for track in tracks if self.keep_poor or not track.poor]
@@ -87,9 +89,9 @@ class ClipWorker:
                     files[track.id] = self._save(track, target)
             if self.film:
                 with timed(seconds, "film"):
-                    shown = VideoReader(clip, **part, max_side_px=FILM_SIDE_PX)
-                    write_film(target / "overlay.mp4", shown, wanted, self.model, progress=self.progress)
-        status, message = _verdict(tracks, seen_anyone)
+                    reader = VideoReader(clip, **part, max_side_px=FILM_SIDE_PX)
+                    write_film(target / "overlay.mp4", reader, wanted, self.model, progress=self.progress)
+        status, message = _verdict(tracks, any_detected)
         return plain(
             {
                 "input": clip,
@@ -173,7 +175,7 @@ def _time_notes(watched: Watched, tracks: Sequence[Track]) -> list[str]:
     if late:
         names = ", ".join(late[:8]) + (" and more" if len(late) > 8 else "")
         notes.append(
-            f"{watched.path}: {names} begin with the person and not with the clip, {HELD_S:g} s and more later "
+            f"{watched.path}: {names} begin with the person and not with the clip, {MIN_HOLD_S:g} s and more later "
             "(first_s in summary.json): BVH has no start time"
         )
     return notes
@@ -186,12 +188,12 @@ def gaps(track: Track) -> list[tuple[int, int]]:
     return [(int(track.frames[a]), int(track.frames[b - 1])) for a, b in zip(starts, ends, strict=True)]
 
 
-def _verdict(tracks: Sequence[Track], seen_anyone: bool) -> tuple[str, str | None]:
+def _verdict(tracks: Sequence[Track], any_detected: bool) -> tuple[str, str | None]:
     """The clip's status and, if there is no good body, why."""
     if any(not track.poor for track in tracks):
         return "ok", None
     if tracks:
         return "poor", poor_words([(track.id, track.reason) for track in tracks])
-    if seen_anyone:
+    if any_detected:
         return "failed", "too little of the people is visible to place a body"
     return "nobody", "nobody was found in the clip"

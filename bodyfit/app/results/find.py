@@ -23,7 +23,7 @@ from bodyfit.io.results.params import read_arrays, result_from
 from bodyfit.io.results.track import track_from
 from bodyfit.runtime.file_names import as_path, as_text
 
-__all__ = ["Failure", "Found", "Person", "find_results", "read_summary"]
+__all__ = ["Failure", "Person", "ResultFiles", "find_results", "read_summary"]
 
 _PERSON = re.compile(r"person(\d+)\.npz")
 
@@ -57,17 +57,17 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Found:
+class ResultFiles:
     """The files of the people of one picture or clip."""
 
     name: str
-    """Of its folder; of a batch's, the picture's own."""
+    """Name of the folder, or of the picture in a batch."""
     files: tuple[Path, ...]
-    """By the people's numbers."""
+    """Files of people, ordered by number."""
     source: Path | None
-    """Where the photograph or clip should be; None if nothing says."""
-    said: Mapping[str, Any]
-    """Its entry in summary.json or status.jsonl; empty where it has none."""
+    """Path of the photograph or clip; None where unknown."""
+    entry: Mapping[str, Any]
+    """The entry in summary.json or status.jsonl; empty where there is none."""
 
     @cached_property
     def is_clip(self) -> bool:
@@ -75,7 +75,7 @@ class Found:
         return "track_id" in (array_names(self.files[0]) or read_arrays(self.files[0]))
 
     def people(self) -> list[Person | Failure]:
-        """Whoever is in the files, numbered as these, a batch on from its file's number."""
+        """Load the people in the files, numbered as these, or consecutively for a batch."""
         numbers = [_PERSON.fullmatch(file.name) for file in self.files]
         return [
             person
@@ -84,8 +84,8 @@ class Found:
         ]
 
 
-def find_results(inputs: Sequence[Path], source: Path | None = None) -> list[Found]:
-    """What results belong to, in the order of the inputs, below a folder in order of name.
+def find_results(inputs: Sequence[Path], source: Path | None = None) -> list[ResultFiles]:
+    """Find pictures and clips with results, in order of the inputs, in folders in order of name.
 
     An input is a folder that bodyfit wrote to, anything below it, or npz files of people (those of one folder belong
     together). `source` goes before what summary.json says: the photograph or clip, or a folder with those of the
@@ -93,8 +93,8 @@ def find_results(inputs: Sequence[Path], source: Path | None = None) -> list[Fou
     """
     records = _Records()
     groups: dict[Path, list[Path]] = {}
-    for given in inputs:
-        for file in _files(given, records):
+    for path in inputs:
+        for file in _files(path, records):
             # A batch's file a.jpg.npz holds a picture; else its folder does.
             alone = records.is_batch(file)
             group = groups.setdefault(file.absolute().with_suffix("") if alone else file.parent.absolute(), [])
@@ -103,14 +103,15 @@ def find_results(inputs: Sequence[Path], source: Path | None = None) -> list[Fou
         raise OptionError(f"source='{source}': no such file")
     if source is not None and not source.is_dir() and len(groups) > 1:
         raise OptionError(f"source='{source}' is one photograph, the results are of {len(groups)}; give a folder")
-    found = []
+    results = []
     for place, files in groups.items():
         first = files[0]
         in_batch = records.is_batch(first)
-        told, said = records.of_batch(first) if in_batch else records.of_folder(place, needed=source is None)
-        known = told if source is None else _named(source, place.name)
-        found.append(Found(place.resolve().name or "results", tuple(sorted(files, key=_number)), known, said))
-    return found
+        recorded, entry = records.of_batch(first) if in_batch else records.of_folder(place, needed=source is None)
+        origin = recorded if source is None else _named(source, place.name)
+        name = place.resolve().name or "results"
+        results.append(ResultFiles(name, tuple(sorted(files, key=_number)), origin, entry))
+    return results
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -147,8 +148,8 @@ class _Records:
                     raise
                 continue
             if entry is not None:
-                given = str(entry.get("input") or "")
-                places = [as_path(given), as_path(given, top)] if given else []
+                name = str(entry.get("input") or "")
+                places = [as_path(name), as_path(name, top)] if name else []
                 return next((path for path in places if path.exists()), *places[:1] or [None]), entry
         return None, {}
 
@@ -191,21 +192,22 @@ def _names(entry: Mapping[str, Any]) -> Iterator[str]:
         yield from (name for name in (files if isinstance(files, list) else ()) if isinstance(name, str))
 
 
-def _files(given: Path, records: _Records) -> Iterator[Path]:
-    if not given.exists():
-        raise OptionError(f"{given}: no such folder or file; give a folder that bodyfit fit or bodyfit video wrote")
-    if given.is_file():
-        files = [given] if given.suffix == ".npz" else []
-    elif (done := records.batch(given)) is not None:
-        files = [given / path.relative_to(given.absolute()) for path in done]
+def _files(path: Path, records: _Records) -> Iterator[Path]:
+    """Yield the files of people at a path. Raises `OptionError`."""
+    if not path.exists():
+        raise OptionError(f"{path}: no such folder or file; give a folder that bodyfit fit or bodyfit video wrote")
+    if path.is_file():
+        files = [path] if path.suffix == ".npz" else []
+    elif (recorded := records.batch(path)) is not None:
+        files = [path / file.relative_to(path.absolute()) for file in recorded]
         if not files:
-            raise OptionError(f"{given}: nobody in its pictures has a body")
+            raise OptionError(f"{path}: nobody in its pictures has a body")
     else:
-        people = [path for path in given.rglob("person*.npz") if _PERSON.fullmatch(path.name) and path.is_file()]
-        files = sorted(people, key=lambda path: (path.parent, _number(path)))
+        people = [file for file in path.rglob("person*.npz") if _PERSON.fullmatch(file.name) and file.is_file()]
+        files = sorted(people, key=lambda file: (file.parent, _number(file)))
     if not files:
         raise OptionError(
-            f"{given}: no results of bodyfit in it (personN.npz); give the folder that "
+            f"{path}: no results of bodyfit in it (personN.npz); give the folder that "
             "bodyfit fit or bodyfit video wrote"
         )
     yield from files

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bodyfit.app.batch.status_log import FAILED, recorded
-from bodyfit.app.results.find import Failure, Found, Person, find_results, read_summary
+from bodyfit.app.results.find import Failure, Person, ResultFiles, find_results, read_summary
 from bodyfit.errors import AssetError
 from bodyfit.io import known_entries
 
@@ -19,48 +19,48 @@ _OVERLAYS = ("overlay.png", "overlay.jpg", "overlay.mp4")
 
 @dataclass(frozen=True)
 class ResultScene:
-    """A picture or a clip and its people."""
+    """The results of a picture or a clip."""
 
     name: str
-    """The folder's."""
+    """Name of its folder."""
     people: tuple[Person, ...]
-    """By number, none without a body."""
+    """People with a body, ordered by number."""
     source: Path | None
     """The photograph or clip, if the summary names it and it is still there."""
     overlay: Path | None
     """The overlay picture or film."""
     notes: tuple[str, ...] = ()
-    """What went wrong with some of it."""
-    said: Mapping[str, Any] = field(default_factory=dict)
-    """Its entry in summary.json; empty where it has none."""
+    """Sentences on problems."""
+    entry: Mapping[str, Any] = field(default_factory=dict)
+    """The entry in summary.json; empty where there is none."""
 
     @property
     def fps(self) -> float:
-        """Of the clip, 0 of a picture."""
+        """Frame rate of a clip, 0 for a picture."""
         return max(person.fps for person in self.people)
 
     @property
     def frames_fps(self) -> float | None:
-        """The rate that was given of a clip that has none of its own, such as a folder of frames."""
-        return (self.said.get("part") or {}).get("fps")
+        """The frame rate that the user gave for a clip without one, such as a folder of frames."""
+        return (self.entry.get("part") or {}).get("fps")
 
 
 @dataclass(frozen=True)
 class Results:
-    """All of a folder."""
+    """The results in a folder."""
 
     folder: Path
-    """Where it is."""
+    """The folder."""
     scenes: tuple[ResultScene, ...]
-    """By folder, each with a person."""
+    """Results with at least one body, by folder."""
     failures: tuple[Failure, ...]
-    """The rest."""
+    """Inputs and files without a body."""
     summary: Mapping[str, Any]
     """summary.json, empty where there is none."""
 
 
 def read_results(folder: str | Path) -> Results:
-    """The results below a folder (or of one personN.npz), by their files; summary.json adds what it knows.
+    """Read the results in a folder (or of one personN.npz) from their files, with details from summary.json.
 
     A file that is damaged is a `Failure` and costs nothing else. Raises `OptionError` where there are no results, and
     `AssetError` where none of them can be read or summary.json is damaged.
@@ -69,12 +69,12 @@ def read_results(folder: str | Path) -> Results:
     root = folder if folder.is_dir() else folder.parent
     scenes: list[ResultScene] = []
     failures: list[Failure] = []
-    for found in find_results([folder]):
-        read = found.people()
-        failures += [_within(root, failure) for failure in read if isinstance(failure, Failure)]
-        people = tuple(one for one in read if isinstance(one, Person))
+    for files in find_results([folder]):
+        loaded = files.people()
+        failures += [_within(root, failure) for failure in loaded if isinstance(failure, Failure)]
+        people = tuple(one for one in loaded if isinstance(one, Person))
         if people:
-            scenes.append(_scene(found, people))
+            scenes.append(_scene(files, people))
     here = root.absolute()  # of "." the parent is "."
     top = next((at for at in (here, *here.parents[:2]) if (at / "summary.json").is_file()), here)
     summary = read_summary(top)
@@ -91,21 +91,22 @@ def read_results(folder: str | Path) -> Results:
 
 
 def _within(root: Path, failure: Failure) -> Failure:
-    """Of a file below the root."""
+    """Name the file of a failure relative to the root."""
     return Failure(str(Path(failure.name).relative_to(root)), failure.message)
 
 
-def _scene(found: Found, people: tuple[Person, ...]) -> ResultScene:
-    source, notes = found.source, []
+def _scene(files: ResultFiles, people: tuple[Person, ...]) -> ResultScene:
+    """Collect source, overlay and notes of a result."""
+    source, notes = files.source, []
     if source is not None and not (source.is_file() or (source.is_dir() and people[0].fps > 0)):  # a folder of frames
         notes.append(f"{source} is not there any more")
         source = None
-    listed = found.said.get("people")
+    listed = files.entry.get("people")
     notes += [
         f"person {person.get('person')} has no body ({person.get('reason') or person.get('status')})"
         for person in (listed if isinstance(listed, list) else ())
         if isinstance(person, dict) and not person.get("files")
     ]
-    folder = found.files[0].parent
+    folder = files.files[0].parent
     overlay = next((path for name in _OVERLAYS if (path := folder / name).is_file()), None)
-    return ResultScene(found.name, people, source, overlay, tuple(notes), found.said)
+    return ResultScene(files.name, people, source, overlay, tuple(notes), files.entry)

@@ -13,7 +13,7 @@ Arguments that several loops share (B items, T tiles, J joints, V vertices, S co
     ptr, joint, block: (V + 1,), (M,), (M, 3, 9) sparse pose blend shapes: vertex v has the blocks ptr[v] to
         ptr[v + 1] - 1, each the 3 x 9 matrix by which the features of one joint move it; empty where there are none.
     wptr, wjoint, wvalue: (V + 1,), (N,), (N,) skinning weights by rows of vertices, in the same way.
-    given_rest: (B, 3 V) rest vertices to skin instead of blended ones, or empty.
+    input_rest: (B, 3 V) rest vertices to skin instead of blended ones, or empty.
     acc, d, g: (3 n, L) coordinates, or gradients, of a block of vertices, a row a coordinate.
     q, q_f, q_s: first rows in `state` (of the block in question; of the features; of the coefficients).
 """
@@ -119,7 +119,7 @@ def _skin(joint, value, start, stop, rows, q, acc, i, posed, at):
 
 @loose
 def mesh(
-    first, stop, size, template, shapes, dense, ptr, joint, block, wptr, wjoint, wvalue, state, given_rest, out, rest
+    first, stop, size, template, shapes, dense, ptr, joint, block, wptr, wjoint, wvalue, state, input_rest, out, rest
 ):
     """Write the posed vertices `out` (B, 3 V) of jobs first to stop - 1, metres.
 
@@ -137,8 +137,8 @@ def mesh(
             for t in range(group, min(group + GROUP, len(state))):
                 live, rows = min(LANES, len(out) - t * LANES), state[t]
                 at = 3 * (n_v * t * LANES + v0)
-                if given_rest.size:
-                    read(acc, 3 * n, given_rest, at, 3 * n_v, live)
+                if input_rest.size:
+                    read(acc, 3 * n, input_rest, at, 3 * n_v, live)
                 else:
                     for i in range(3 * n):
                         store(acc, i, splat(template[3 * v0 + i]))
@@ -168,12 +168,12 @@ def keypoints(
     """
     n_j, n_s, n_v, n_k = len(parents), len(shapes), len(template), len(start)
     q_f, q_s, dtype = 12 * n_j, 21 * n_j, out.dtype
-    given_joints, rows = np.empty((0, n_j, 3), dtype), np.empty((q_s + n_s + 3, LANES), dtype)
+    input_joints, rows = np.empty((0, n_j, 3), dtype), np.empty((q_s + n_s + 3, LANES), dtype)
     scratch = np.empty((15 * n_j + n_s + 3, LANES))
     points, acc = np.empty((max(3 * (n_j + n_v), n_s), LANES), dtype), np.empty((max(3 * n_v, 3 * n_k), LANES), dtype)
     for t in range(first, stop):
         pose_tile(
-            t, coefficients, rotvecs, transl, given_joints, joints_template, directions, parents, order, scratch,
+            t, coefficients, rotvecs, transl, input_joints, joints_template, directions, parents, order, scratch,
             points, rows, 0
         )  # fmt: skip
         for v in range(n_v):
@@ -283,13 +283,13 @@ def _uncorrect(block, joint, start, stop, d, i, total, q):
 
 @loose
 def mesh_backward(
-    first, stop, size, shapes, dense, ptr, joint, block, wptr, wjoint, wvalue, state, given_rest, rest, grad,
-    partial, d_given_rest
+    first, stop, size, shapes, dense, ptr, joint, block, wptr, wjoint, wvalue, state, input_rest, rest, grad,
+    partial, d_input_rest
 ):  # fmt: skip
     """Add the gradients with respect to the state of jobs first to stop - 1 to `partial` (T, C, Q, L), zero before.
 
     One row of `partial` a chunk of vertices, C in all. grad: (B, 3 V) gradients of the loss with respect to the posed
-    vertices. rest: (3 T V, L) as `mesh` wrote it. d_given_rest: (B, 3 V), filled where `given_rest` is not empty.
+    vertices. rest: (3 T V, L) as `mesh` wrote it. d_input_rest: (B, 3 V), filled where `input_rest` is not empty.
     """
     n_v, n_s = len(wptr) - 1, len(shapes)
     n_j = (state.shape[1] - n_s - 3) // 21
@@ -306,8 +306,8 @@ def mesh_backward(
                 at = 3 * (n_v * t * LANES + v0)
                 read(g, 3 * n, grad, at, 3 * n_v, live)
                 source, offset = rest, 3 * (n_v * t + v0)
-                if given_rest.size:
-                    read(acc, 3 * n, given_rest, at, 3 * n_v, live)
+                if input_rest.size:
+                    read(acc, 3 * n, input_rest, at, 3 * n_v, live)
                     source, offset = acc, 0
                 _sum(g, n, total, q_s + n_s)
                 for v in range(n):
@@ -315,8 +315,8 @@ def mesh_backward(
                     _unskin(wjoint, wvalue, wptr[v0 + v], wptr[v0 + v + 1], rows, source, offset + i, g, d, i, total)
                     if len(block):
                         _uncorrect(block, joint, ptr[v0 + v], ptr[v0 + v + 1], d, i, total, q_f)
-                if given_rest.size:
-                    write(d, 3 * n, d_given_rest, at, 3 * n_v, live)
+                if input_rest.size:
+                    write(d, 3 * n, d_input_rest, at, 3 * n_v, live)
                 else:
                     _gather(shapes, 3 * v0, 3 * n, d, total, q_s)
                     _gather(dense, 3 * v0, 3 * n, d, total, q_f + 9)

@@ -5,7 +5,7 @@ Imported where it is used, because numba takes a while to load.
 
 Arguments that several loops share (B items, J joints, S coefficients, L lanes):
     coefficients: (B, S); rotvecs: (B, J, 3) radians; transl: (B, 3) metres.
-    given_joints: (B, J, 3) rest joints, or empty where they are linear in the coefficients:
+    input_joints: (B, J, 3) rest joints, or empty where they are linear in the coefficients:
     template: (J, 3) rest joints of the mean body; directions: (J, 3, S) their offsets for one unit of each coefficient.
     parents: (J,) parent of each joint, -1 for a root; order: (J,) the joints, parents before children.
     scratch: (15 J + S + 3, L) float64 work space. live: the number of lanes that hold an item.
@@ -121,7 +121,7 @@ def _rest_joints(template, directions, n_s, scratch, c, rest):
 
 @inline
 def pose_tile(
-    t, coefficients, rotvecs, transl, given_joints, template, directions, parents, order, scratch, raw, state, q
+    t, coefficients, rotvecs, transl, input_joints, template, directions, parents, order, scratch, raw, state, q
 ):  # fmt: skip
     """Write the posed joints of tile t to `raw` (3 J, L), and its state to the rows of `state` from q on unless empty.
 
@@ -141,8 +141,8 @@ def pose_tile(
         store(scratch, shift + r, widen(load(raw, r)))
         if state.size:
             store(state, q_s + n_s + r, load(raw, r))
-    if given_joints.size:
-        read(raw, 3 * n_j, given_joints, t * LANES * 3 * n_j, 3 * n_j, live)
+    if input_joints.size:
+        read(raw, 3 * n_j, input_joints, t * LANES * 3 * n_j, 3 * n_j, live)
         for i in range(3 * n_j):
             store(scratch, rest + i, widen(load(raw, i)))
     else:
@@ -187,7 +187,7 @@ def pose_tile(
 
 
 @loose
-def pose(first, stop, coefficients, rotvecs, transl, given_joints, template, directions, parents, order, state, joints):
+def pose(first, stop, coefficients, rotvecs, transl, input_joints, template, directions, parents, order, state, joints):
     """Write the state (T, Q, L) and the posed joints (B, J, 3) of tiles first to stop - 1.
 
     Idle lanes of the state repeat the last live one; `state` may be empty.
@@ -197,7 +197,7 @@ def pose(first, stop, coefficients, rotvecs, transl, given_joints, template, dir
     raw = np.empty((max(3 * n_j, n_s, 3), LANES), joints.dtype)
     for t in range(first, stop):
         pose_tile(
-            t, coefficients, rotvecs, transl, given_joints, template, directions, parents, order, scratch, raw, state,
+            t, coefficients, rotvecs, transl, input_joints, template, directions, parents, order, scratch, raw, state,
             t * state.shape[1]
         )  # fmt: skip
         write(raw, 3 * n_j, joints, t * LANES * 3 * n_j, 3 * n_j, min(LANES, len(joints) - t * LANES))

@@ -209,8 +209,8 @@ def _evaluate(
     tiles, dtype = -(-n_b // LANES), arrays.surface[0].dtype
     c, state = _array(coefficients), np.empty((tiles if n_v else 0, 21 * n_j + coefficients.shape[1] + 3, LANES), dtype)
     joints = np.empty((n_b, n_j, 3), dtype)
-    given_joints = np.empty((0, n_j, 3), dtype) if joints_rest is None else _array(joints_rest)
-    run(pose, tiles, c, _array(rotvecs), _array(transl), given_joints, *arrays.tree, state, joints, grain=_TILES)
+    input_joints = np.empty((0, n_j, 3), dtype) if joints_rest is None else _array(joints_rest)
+    run(pose, tiles, c, _array(rotvecs), _array(transl), input_joints, *arrays.tree, state, joints, grain=_TILES)
     if not (n_b and n_v):
         return rotvecs.new_empty(n_b, n_v, 3), torch.from_numpy(joints), state, np.empty((0, LANES), dtype)
     from bodyfit.body.kernels.loops import GROUP
@@ -218,12 +218,12 @@ def _evaluate(
 
     # NumPy asks the system for huge pages, torch does not: page faults are a good part of a mesh's cost.
     vertices = np.empty((n_b, n_v, 3), dtype)
-    given_rest = np.empty((0, 3 * n_v), dtype) if rest is None else _array(rest).reshape(n_b, 3 * n_v)
+    input_rest = np.empty((0, 3 * n_v), dtype) if rest is None else _array(rest).reshape(n_b, 3 * n_v)
     rest_tiles = np.empty((3 * n_v * tiles if save and rest is None else 0, LANES), dtype)
     surface = arrays.surface if rest is None else arrays.skinning
     size, chunks = _chunks(n_v)
     template, out = arrays.v_template.numpy().reshape(-1), vertices.reshape(n_b, 3 * n_v)
-    run(posed_vertices, -(-tiles // GROUP) * chunks, size, template, *surface, state, given_rest, out, rest_tiles)
+    run(posed_vertices, -(-tiles // GROUP) * chunks, size, template, *surface, state, input_rest, out, rest_tiles)
     return torch.from_numpy(vertices), torch.from_numpy(joints), state, rest_tiles
 
 
@@ -283,7 +283,7 @@ def _gradients(
     if chunks and n_b and grads[0] is not None:
         surface = arrays.surface if rest is None else arrays.skinning
         none = np.empty((0, 3 * n_v), state.dtype)
-        given_rest = none if rest is None else _array(rest).reshape(n_b, 3 * n_v)
+        input_rest = none if rest is None else _array(rest).reshape(n_b, 3 * n_v)
         out_rest = none if d_rest is None else d_rest.numpy().reshape(n_b, 3 * n_v)
         grad = _array(grads[0]).reshape(n_b, 3 * n_v)
         run(
@@ -292,7 +292,7 @@ def _gradients(
             size,
             *surface,
             state,
-            given_rest,
+            input_rest,
             rest_tiles,
             grad,
             partial,
@@ -300,10 +300,10 @@ def _gradients(
         )
     grad_joints = np.zeros((n_b, n_j, 3), state.dtype) if grads[1] is None else _array(grads[1])
     out = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (coefficients, rotvecs, transl)]
-    given_joints = rotvecs.new_empty(0, n_j, 3) if joints_rest is None else joints_rest
-    d_joints_rest = torch.empty_like(given_joints, memory_format=torch.contiguous_format)
+    input_joints = rotvecs.new_empty(0, n_j, 3) if joints_rest is None else joints_rest
+    d_joints_rest = torch.empty_like(input_joints, memory_format=torch.contiguous_format)
     run(
-        tree.pose_backward, n_b, _array(coefficients), _array(rotvecs), _array(given_joints), *arrays.tree, partial,
+        tree.pose_backward, n_b, _array(coefficients), _array(rotvecs), _array(input_joints), *arrays.tree, partial,
         grad_joints, *(x.numpy() for x in out), d_joints_rest.numpy(), grain=_ITEMS
     )  # fmt: skip
     return *out, d_rest, None if joints_rest is None else d_joints_rest

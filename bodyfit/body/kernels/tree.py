@@ -78,12 +78,12 @@ def _tree(rotvecs, rest, parents, order, R, left_jacobian, world, posed, derive)
 
 
 @loose
-def _rest_joints(template, directions, coefficients, given_joints, b, out):
+def _rest_joints(template, directions, coefficients, input_joints, b, out):
     """Write the rest joints (J, 3) of item b: the given ones, or linear in its coefficients (S,)."""
     for j in range(len(template)):
         for c in range(3):
-            if given_joints.size:
-                out[j, c] = given_joints[b, j, c]
+            if input_joints.size:
+                out[j, c] = input_joints[b, j, c]
             else:
                 out[j, c] = template[j, c]
                 for s in range(len(coefficients)):
@@ -92,8 +92,8 @@ def _rest_joints(template, directions, coefficients, given_joints, b, out):
 
 @loose
 def pose_backward(
-    first, stop, coefficients, rotvecs, given_joints, template, directions, parents, order, partial, grad_joints,
-    d_coefficients, d_rotvecs, d_transl, d_given_joints
+    first, stop, coefficients, rotvecs, input_joints, template, directions, parents, order, partial, grad_joints,
+    d_coefficients, d_rotvecs, d_transl, d_input_joints
 ):  # fmt: skip
     """Write the gradients with respect to the inputs of items first to stop - 1, each of the input's shape.
 
@@ -106,7 +106,7 @@ def pose_backward(
     g, d_world, d_posed, d_rest = np.empty(partial.shape[2]), np.empty((n_j, 9)), np.empty((n_j, 3)), np.empty((n_j, 3))
     G, up, down = np.empty(9), np.empty(3), np.empty(3)
     for b in range(first, stop):
-        _rest_joints(template, directions, coefficients[b], given_joints, b, rest)
+        _rest_joints(template, directions, coefficients[b], input_joints, b, rest)
         _tree(rotvecs[b], rest, parents, order, R, left_jacobian, world, posed, True)
         t, lane = b // lanes, b % lanes
         g[:] = 0
@@ -158,15 +158,15 @@ def pose_backward(
             _turn(G, R[j], left_jacobian[j], d_rotvecs[b, j])
         for s in range(n_s):
             total = g[21 * n_j + s]
-            if not given_joints.size:
+            if not input_joints.size:
                 for j in range(n_j):
                     for c in range(3):
                         total += d_rest[j, c] * directions[j, c, s]
             d_coefficients[b, s] = total
-        if given_joints.size:
+        if input_joints.size:
             for j in range(n_j):
                 for c in range(3):
-                    d_given_joints[b, j, c] = d_rest[j, c]
+                    d_input_joints[b, j, c] = d_rest[j, c]
 
 
 @loose

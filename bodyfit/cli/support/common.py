@@ -86,7 +86,7 @@ def as_help(command: Callable[..., Any]) -> str:
 
 
 class _Output:
-    """Of the process."""
+    """State of the process's standard output."""
 
     lost = False
 

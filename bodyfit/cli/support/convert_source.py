@@ -9,25 +9,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bodyfit.io.motions.recording import MotionFile
 
-__all__ = ["BODY_MODEL", "MARKERS", "OUR_BODIES", "Held", "what_is"]
+__all__ = ["BODY_MODEL", "MARKERS", "OUR_BODIES", "SourceKind", "what_is"]
 
 
-class Held(Enum):
-    """What a reader of ours knows."""
+class SourceKind(Enum):
+    """Kinds of sources that bodyfit's own readers load."""
 
     BODY_MODEL = "body model"
     OUR_BODIES = "our bodies"
     MARKERS = "markers"
 
 
-BODY_MODEL, OUR_BODIES, MARKERS = Held.BODY_MODEL, Held.OUR_BODIES, Held.MARKERS
+BODY_MODEL, OUR_BODIES, MARKERS = SourceKind.BODY_MODEL, SourceKind.OUR_BODIES, SourceKind.MARKERS
 _OF_MODELS = {"v_template", "shapedirs", "kintree_table", "J_regressor", "weights"}
-"""Keys of which no other file has any."""
+"""Keys that only body models have."""
 
 
-def what_is(source: str) -> MotionFile | Held:
-    """A source's kind or, of motion by others, its contents. What is not there is taken for a model's name, whose
-    reader says so. Raises `AssetError`, naming the file, with what it is where it is neither."""
+def what_is(source: str) -> MotionFile | SourceKind:
+    """Return a source's kind, or the content of another program's motion file.
+
+    A path that does not exist counts as a model's name. Raises `AssetError`, naming the file, for other files.
+    """
     from bodyfit.body.families.folders import model_files
     from bodyfit.body.families.open import OPEN_FAMILIES
     from bodyfit.body.files.archive import array_names

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["EXIT_CODE", "at_once", "came", "heard", "leave", "listen"]
+__all__ = ["EXIT_CODE", "as_keyboard_interrupt", "at_once", "came", "leave", "listen"]
 
 EXIT_CODE = 130
 _GRACE_S = 1.5
@@ -24,7 +24,7 @@ _GRACE_S = 1.5
 
 
 class _State:
-    """Of the process: it has one terminal."""
+    """State of the process, which has one terminal."""
 
     at_once = False
     came = False
@@ -32,15 +32,15 @@ class _State:
 
 
 def listen() -> None:
-    """From now to the end of the process Ctrl-C ends it on the spot, but within `heard`."""
+    """Let Ctrl-C end the process at once from now on, except within `as_keyboard_interrupt`."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _on_ctrl_c)
         _State.at_once = True
 
 
 @contextmanager
-def heard() -> Iterator[None]:
-    """Within, Ctrl-C is `KeyboardInterrupt`, and the end of the process if that does not end it.
+def as_keyboard_interrupt() -> Iterator[None]:
+    """Within the block, Ctrl-C raises `KeyboardInterrupt`, and ends the process if that does not.
 
     Where Ctrl-C is ignored (by a background job) it stays so. Only in the main thread, as Python has it.
     """
@@ -69,7 +69,7 @@ def at_once() -> Iterator[None]:
 
 
 def came() -> bool:
-    """Whether Ctrl-C has been pressed since `heard`."""
+    """Whether Ctrl-C has been pressed since `as_keyboard_interrupt`."""
     return _State.came
 
 
@@ -95,6 +95,6 @@ def leave() -> NoReturn:
 def _end() -> None:
     """No exception, no clean-up: what is written is whole or has a temporary name."""
     with suppress(OSError):
-        shown = b"\r\x1b[K\x1b[?25h" if os.isatty(2) else b""  # a progress bar's line goes, its cursor comes back
-        os.write(2, shown + b"bodyfit: stopped by Ctrl-C\n")
+        reset = b"\r\x1b[K\x1b[?25h" if os.isatty(2) else b""  # a progress bar's line goes, its cursor comes back
+        os.write(2, reset + b"bodyfit: stopped by Ctrl-C\n")
     os._exit(EXIT_CODE)

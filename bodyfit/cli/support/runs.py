@@ -43,15 +43,17 @@ class Worker(Protocol):
 
 def folder_names(pictures: Sequence[Path]) -> list[str]:
     """A folder for each picture, named after it; a second of the same name (in any case) gets a number."""
-    taken = {"summary.json"}
+    used_names = {"summary.json"}
     names = []
     for picture in pictures:
         # Dots and blanks at the end cannot end a folder's name everywhere.
         stem = picture.stem.rstrip(". ") or "picture"
         name = next(
-            n for i in range(1, len(pictures) + 3) if (n := stem if i == 1 else f"{stem}_{i}").casefold() not in taken
+            n
+            for i in range(1, len(pictures) + 3)
+            if (n := stem if i == 1 else f"{stem}_{i}").casefold() not in used_names
         )
-        taken.add(name.casefold())
+        used_names.add(name.casefold())
         names.append(name)
     return names
 

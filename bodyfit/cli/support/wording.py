@@ -51,7 +51,7 @@ OPTIONS = {
 """The option of each argument that messages may name."""
 
 _NAMES = "|".join(sorted(OPTIONS, key=len, reverse=True))
-_GIVEN = re.compile(rf"(?<![\w./\\-])({_NAMES})=(True\b)?(?:(['\"])(.*?)\3)?(?=(\w?))")
+_ARGUMENT = re.compile(rf"(?<![\w./\\-])({_NAMES})=(True\b)?(?:(['\"])(.*?)\3)?(?=(\w?))")
 _HEAD = re.compile(rf"({_NAMES})(?= must )")
 _NAMED = re.compile(rf"(?<![\w./\\-])({'|'.join(name for name in OPTIONS if '_' in name)})(?![\w./\\=-])")
 
@@ -65,7 +65,7 @@ def in_options(message: str) -> str:
         value = "" if flag else f" {quoted}" if quoted else " " if bare else ""
         return OPTIONS[name] + value
 
-    message = _GIVEN.sub(option, message)
+    message = _ARGUMENT.sub(option, message)
     if head := _HEAD.match(message):
         message = OPTIONS[head[1]] + message[head.end() :]
     return _NAMED.sub(lambda match: OPTIONS[match[1]], message)

@@ -13,9 +13,9 @@ from bodyfit.io.export.rig import Rig
 from bodyfit.runtime.atomic import write_atomically
 from bodyfit.timeline import between, even_times, lerp_rows, slerp_rows
 
-__all__ = ["HELD_S", "bvh_start_s", "save_rig_bvh"]
+__all__ = ["MIN_HOLD_S", "bvh_start_s", "save_rig_bvh"]
 
-HELD_S = 300.0
+MIN_HOLD_S = 300.0
 """Nobody who comes later stands still for longer before that: an hour of frames that say nothing fill a disk."""
 
 _ORDER = "ZYX"
@@ -33,7 +33,7 @@ def save_rig_bvh(path: str | Path, rig: Rig) -> None:
     The root has offset 0 and its position in space as channels; leaves end where the mesh about them does. Angles are
     degrees, without jumps of whole turns from frame to frame. BVH knows neither uneven times nor a later start: frames
     are interpolated at an even rate, and who comes later stands still in the first pose from time 0 on, unless that
-    would be for longer than `HELD_S`. Raises `OutputError`.
+    would be for longer than `MIN_HOLD_S`. Raises `OutputError`.
     """
     ticks = even_times(rig.times_s, rig.fps or _POSE_FPS, bvh_start_s(rig.times_s))
     lines = [
@@ -51,7 +51,7 @@ def save_rig_bvh(path: str | Path, rig: Rig) -> None:
 
 def bvh_start_s(times_s: Float[np.ndarray, "T"]) -> float:
     """The time of a BVH's first frame, seconds: 0, or that of the first body where it would be held for too long."""
-    return 0.0 if times_s[0] <= HELD_S else float(times_s[0])
+    return 0.0 if times_s[0] <= MIN_HOLD_S else float(times_s[0])
 
 
 def _rows(rig: Rig, ticks: Float[np.ndarray, "N"]) -> Iterator[Float[np.ndarray, "n C"]]:

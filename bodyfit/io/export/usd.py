@@ -141,7 +141,7 @@ def _time_codes(rig: Rig) -> Float[np.ndarray, "T"]:
 
 
 def _joint_paths(rig: Rig) -> list[str]:
-    """Of each joint its name after those above it, by which USD knows the tree."""
+    """Return each joint's path of names from the root, by which USD defines the tree."""
     paths: list[str] = []
     for name, parent in zip(rig.names, rig.parents, strict=True):
         paths.append(name if parent < 0 else f"{paths[parent]}/{name}")
