@@ -13,7 +13,7 @@ from PIL import Image
 
 from bodyfit.detect.movenet import MovenetDetector
 from bodyfit.detect.networks.multipose import Multipose, Proposal
-from bodyfit.detect.networks.peaks import Maps, Points, hints_in, people_in
+from bodyfit.detect.networks.peaks import PeakMaps, PeakPoints, hints_in, people_in
 from bodyfit.detect.networks.threads import look_threads, started
 from bodyfit.detect.parts import each_once
 from bodyfit.detect.search.people import distinct, squares
@@ -104,7 +104,7 @@ def test_a_person_is_read_from_the_maps():
     h, w, at = 24, 32, np.array((12, 10))
     kind = np.arange(17)
     place = at + np.stack([kind % 5 - 2, kind % 3 - 1], 1)
-    maps = Maps(np.zeros((h, w), np.float32), np.zeros((17, h, w), np.float32), np.zeros((24, h, w), np.float32))
+    maps = PeakMaps(np.zeros((h, w), np.float32), np.zeros((17, h, w), np.float32), np.zeros((24, h, w), np.float32))
     maps.centre[tuple(at)] = 0.8
     maps.heat[kind, place[:, 0], place[:, 1]] = 0.5
     maps.heat[:, 12, 30] = 1.0
@@ -112,7 +112,7 @@ def test_a_person_is_read_from_the_maps():
     def read(patches):
         n = len(patches)
         expected = np.tile((place - at).reshape(-1).astype(float), (n, 1))
-        return Points(expected, np.full((n, 34), 0.25), np.zeros((n, 2)), np.full((n, 2), 8.0))
+        return PeakPoints(expected, np.full((n, 34), 0.25), np.zeros((n, 2)), np.full((n, 2), 8.0))
 
     (one,) = people_in(maps, read, 0.05)
     np.testing.assert_allclose(one.xyc[:, :2], (place[:, ::-1] + 0.25) / (w, h))

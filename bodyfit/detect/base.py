@@ -29,8 +29,8 @@ class Follower(Protocol):
         ...
 
     def follow(self, frame: Frame, previous: Sequence[Keypoints2D]) -> list[Keypoints2D | None]:
-        """The same people in the next frame, in the same order; None for who is no longer seen where he was.
+        """Track people into the next frame, in the same order; None for a person who is not detected nearby.
 
-        Nobody new is found: call `detect` every so often. Two who cross may end as one; it is for the caller to tell.
+        New people are not detected: call `detect` regularly. Two people who cross may become one; the caller checks.
         """
         ...

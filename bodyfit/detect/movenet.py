@@ -63,7 +63,7 @@ class MovenetDetector:
         return [self._people(frame.image) for frame in frames]
 
     def follow(self, frame: Frame, previous: Sequence[Keypoints2D]) -> list[Keypoints2D | None]:
-        """The same people in the next frame, in the same order; None for who is no longer seen where he was.
+        """Track people into the next frame, in the same order; None for a person who is not detected nearby.
 
         One look of the landmark network each, about 12 ms, in a region about the last keypoints: for motion up to
         about a tenth of a person's height between frames. `previous` may have any layout with COCO's names.
@@ -187,7 +187,7 @@ def trunk_region(xyc: Float[np.ndarray, "17 3"]) -> Roi:
 
 
 def _similarity(look: Landmarks, proposal: Proposal) -> float:
-    """Of a look's landmarks within its region and the proposal."""
+    """Compute the similarity of landmarks and the proposal that led to them."""
     seen = as_coco(np.concatenate([look.xy_px, look.presence[:, None]], 1))
     return oks(seen, proposal.xyc, extent_px(proposal.xyc) or proposal.height_px)
 

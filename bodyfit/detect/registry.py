@@ -95,14 +95,14 @@ def load_detector(
     """
     name, _, argument = name.partition(":")
     make = DETECTORS[name] if name in DETECTORS else _installed(name)
-    asked = {"tta": tta, "hands": hands, "face": face, "masks": masks, "max_people": max_people}
-    asked["argument"] = argument or None
-    asked = {option: value for option, value in asked.items() if value not in (False, None)}
+    options = {"tta": tta, "hands": hands, "face": face, "masks": masks, "max_people": max_people}
+    options["argument"] = argument or None
+    options = {option: value for option, value in options.items() if value not in (False, None)}
     known = inspect.signature(make).parameters
-    for option in asked:
+    for option in options:
         if option not in known:
             raise OptionError(f"the detector {name} has no option {option}; movenet has them all")
-    detector = make(**asked)
+    detector = make(**options)
     if not isinstance(detector, Detector):
         raise DetectorError(f"the detector {name} has no method detect(frames); see docs/detectors.md")
     return detector

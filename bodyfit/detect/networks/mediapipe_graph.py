@@ -137,7 +137,7 @@ def _quiet_stderr() -> Iterator[None]:
     """Keep what C++ code writes to file descriptor 2 from the user while the networks start; exceptions pass."""
     try:
         sys.stderr.flush()
-        kept = os.dup(2)
+        stderr_copy = os.dup(2)
     except (OSError, ValueError, AttributeError):  # no standard error at all, as in a window without a console
         yield
         return
@@ -146,5 +146,5 @@ def _quiet_stderr() -> Iterator[None]:
             os.dup2(nowhere.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr_copy, 2)
+        os.close(stderr_copy)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from bodyfit.detect.networks.peaks import Maps, Points, hints_in, people_in
+from bodyfit.detect.networks.peaks import PeakMaps, PeakPoints, hints_in, people_in
 from bodyfit.detect.networks.session import shipped_network
 from bodyfit.detect.regions import Box
 
@@ -70,7 +70,7 @@ class Multipose:
         return self.look(image, box, side_px).people
 
     def look(self, image: UInt8[np.ndarray, "H W 3"], box: Box, side_px: int) -> Look:
-        """The same, with the places where somebody may be.
+        """Detect the people in a box, as `people`, and the places where others may be.
 
         Whom the network gives less than a twentieth is left out: nearly all of that are ghosts.
         """
@@ -83,7 +83,7 @@ class Multipose:
         padded = np.zeros((1, *(-(-n // _STRIDE) * _STRIDE for n in (h, w)), 3), np.uint8)
         padded[0, :h, :w] = np.asarray(part)
         centre, heat, features = self._maps.run(["centre", "heat", "features"], {"input": padded})
-        maps = Maps(centre.reshape(heat.shape[2:]), heat[0], features[0])
+        maps = PeakMaps(centre.reshape(heat.shape[2:]), heat[0], features[0])
         # Places are parts of the padded sides.
         scale, corner = np.array([padded.shape[2] * (x1 - x0) / w, padded.shape[1] * (y1 - y0) / h]), np.array((x0, y0))
         found = []
@@ -93,6 +93,6 @@ class Multipose:
             found.append(Proposal(xyc, (left, top, right, bottom), one.score, zoom))
         return Look(sorted(found, key=lambda person: -person.score), hints_in(maps, _MIN_HINT) * scale + corner)
 
-    def _read(self, patches: Float32[np.ndarray, "n 24 3 3"]) -> Points:
-        names = list(Points._fields)
-        return Points(*(out[:, :, 0, 0] for out in self._points.run(names, {"features": patches})))
+    def _read(self, patches: Float32[np.ndarray, "n 24 3 3"]) -> PeakPoints:
+        names = list(PeakPoints._fields)
+        return PeakPoints(*(out[:, :, 0, 0] for out in self._points.run(names, {"features": patches})))

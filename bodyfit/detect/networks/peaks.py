@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-__all__ = ["Found", "Maps", "Points", "hints_in", "people_in"]
+__all__ = ["PeakMaps", "PeakPerson", "PeakPoints", "hints_in", "people_in"]
 
 _MOST = 24
 """People in a pass, at most; the network as published keeps six."""
@@ -23,7 +23,7 @@ _COUNTS = 0.12695312
 """Keypoints of a lower score do not count in the person's."""
 
 
-class Maps(NamedTuple):
+class PeakMaps(NamedTuple):
     """What the network sees; a pixel of a map stands for four by four of its input's."""
 
     centre: Float[np.ndarray, "h w"]
@@ -34,7 +34,7 @@ class Maps(NamedTuple):
     """What the points are read from."""
 
 
-class Points(NamedTuple):
+class PeakPoints(NamedTuple):
     """What is read from the features of 3x3 pixels about each of n places; all y before x, pixels of the maps."""
 
     expected: Float[np.ndarray, "n 34"]
@@ -48,7 +48,7 @@ class Points(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
+class PeakPerson:
     """A person, in parts of the input's sides."""
 
     xyc: Float[np.ndarray, "17 3"]
@@ -59,7 +59,9 @@ class Found:
     """The centre's probability times the mean of the keypoints' scores."""
 
 
-def people_in(maps: Maps, read: Callable[[Float[np.ndarray, "n 24 3 3"]], Points], least: float) -> list[Found]:
+def people_in(
+    maps: PeakMaps, read: Callable[[Float[np.ndarray, "n 24 3 3"]], PeakPoints], least: float
+) -> list[PeakPerson]:
     """Who scores at least so much, the surest centre first, at most 24."""
     at = _highest(maps.centre)
     sure = maps.centre[tuple(at.T)]
@@ -85,13 +87,13 @@ def people_in(maps: Maps, read: Callable[[Float[np.ndarray, "n 24 3 3"]], Points
     score = sure[:n] * (scores * counts).sum(1) / np.maximum(counts.sum(1), 1)
     boxes = np.concatenate([low / size, high / size], 1)[:, [1, 0, 3, 2]]
     found = [
-        Found(np.concatenate([xy[i], scores[i, :, None]], 1), tuple(boxes[i].tolist()), float(score[i]))
+        PeakPerson(np.concatenate([xy[i], scores[i, :, None]], 1), tuple(boxes[i].tolist()), float(score[i]))
         for i in range(n)
     ]
     return [one for one in found if one.score >= least]
 
 
-def hints_in(maps: Maps, least: float) -> Float[np.ndarray, "n 2"]:
+def hints_in(maps: PeakMaps, least: float) -> Float[np.ndarray, "n 2"]:
     """Where somebody's centre is at least so likely, whatever he scores: x, y in parts of the sides, surest first."""
     at = _highest(maps.centre)
     return (at[maps.centre[tuple(at.T)] >= least] / maps.centre.shape)[:, ::-1]

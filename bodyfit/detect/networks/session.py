@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bodyfit.body.assets import asset_path
-from bodyfit.detect.networks.threads import asked_threads
+from bodyfit.detect.networks.threads import threads_from_environment
 from bodyfit.errors import DetectorError
 from bodyfit.runtime.environment import environment
 from bodyfit.runtime.forking import abandon, watch_forks
@@ -110,4 +110,6 @@ def shipped_network(name: str, threads: int | None = None) -> Network:
 
     `threads` are those of one run; None asks OMP_NUM_THREADS, and without it takes a thread for each core.
     """
-    return Network(asset_path("detector", f"{name}.onnx"), threads=asked_threads() if threads is None else threads)
+    return Network(
+        asset_path("detector", f"{name}.onnx"), threads=threads_from_environment() if threads is None else threads
+    )

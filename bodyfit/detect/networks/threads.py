@@ -8,22 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["asked_threads", "look_threads", "started"]
+__all__ = ["look_threads", "started", "threads_from_environment"]
 
 T = TypeVar("T")
 _MOST = 8
 """Threads of looks at people: each has a landmark network of its own, of about 20 MB."""
 
 
-def asked_threads() -> int:
+def threads_from_environment() -> int:
     """What OMP_NUM_THREADS asks for; 0, a thread for each core, where it says nothing sensible."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() else 0
+    setting = os.environ.get("OMP_NUM_THREADS", "")
+    return int(setting) if setting.isdecimal() else 0
 
 
 def look_threads() -> int:
     """How many people are looked at at a time: as many as OMP_NUM_THREADS or the cores allow, at most eight."""
-    return min(_MOST, asked_threads() or _cores())
+    return min(_MOST, threads_from_environment() or _cores())
 
 
 @contextmanager

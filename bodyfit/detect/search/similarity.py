@@ -23,7 +23,7 @@ _SIGMA = np.repeat((0.026, 0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.08
 _SCALE = 0.45
 """Square root of the area in parts of the longer side of the box: people fill about half of boxes 2.5 times as high as
 wide."""
-_SEEN = 0.1
+_MIN_CONFIDENCE = 0.1
 """Below this confidence a keypoint is not compared."""
 
 
@@ -41,9 +41,9 @@ def oks(
     a: Float[np.ndarray, "17 3"], b: Float[np.ndarray, "17 3"], height_px: float, *, of: slice = EVERYTHING
 ) -> float:
     """COCO's object keypoint similarity over what both see, in [0, 1]; 0 where that is fewer than three points."""
-    both = (_seen(a) & _seen(b))[of]
+    both = (_is_confident(a) & _is_confident(b))[of]
     return float(closeness(a, b, height_px)[of][both].mean()) if both.sum() >= 3 else 0.0
 
 
-def _seen(xyc: Float[np.ndarray, "17 3"]) -> Bool[np.ndarray, "17"]:
-    return xyc[:, 2] > _SEEN
+def _is_confident(xyc: Float[np.ndarray, "17 3"]) -> Bool[np.ndarray, "17"]:
+    return xyc[:, 2] > _MIN_CONFIDENCE

@@ -44,12 +44,12 @@ def watch(detector: Detector, frames: Iterable[Frame], *, every: int = 15) -> It
             countdown = min(countdown, every // 3)
         if countdown <= 0:
             known = _look(detector, waiting, known)
-            yield from _given_out(waiting)
+            yield from _as_sightings(waiting)
             countdown = every
         countdown -= 1
     if waiting:
         _look(detector, waiting, known)
-        yield from _given_out(waiting)
+        yield from _as_sightings(waiting)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class _Followed:
         return self.now if self.before is None else shifted(self.now, shift_px(self.before, self.now))
 
     def moved(self, now: Keypoints2D, steady: bool) -> _Followed:
-        """The same a frame later."""
+        """Return the track advanced by one frame."""
         last = self.trusted or self.now
         return _Followed(now, self.now, now if steady else last, 0 if steady else self.age + 1, self.missed)
 
@@ -95,17 +95,17 @@ def _look(
     """Look for everyone in the last frame that waits; who is new is followed back through the others, in place."""
     frame, _ = waiting[-1]
     found = detector.detect([frame])[0]
-    kept, matched = [], set()
+    confirmed, matched = [], set()
     for one in known:
         match = _match(one.now, found)
         matched.add(match)
         if match is None:
-            kept.append(replace(one, missed=one.missed + 1))
+            confirmed.append(replace(one, missed=one.missed + 1))
         else:
-            kept.append(_confirmed(one, found[match]))
-    kept = [one for one in kept if one.missed <= _UNCONFIRMED]
+            confirmed.append(_confirmed(one, found[match]))
+    confirmed = [one for one in confirmed if one.missed <= _UNCONFIRMED]
     new = [_Followed(person) for j, person in enumerate(found) if j not in matched]
-    everyone = [*kept, *new]
+    everyone = [*confirmed, *new]
     everyone = [everyone[i] for i in distinct([one.now for one in everyone])]
     waiting[-1] = frame, [one.now for one in everyone]
     if isinstance(detector, Follower):
@@ -143,7 +143,7 @@ def _match(person: Keypoints2D, others: Sequence[Keypoints2D]) -> int | None:
     return best if best is not None and alike[best] > _SAME else None
 
 
-def _given_out(waiting: list[tuple[Frame, list[Keypoints2D]]]) -> Iterator[Sighting]:
+def _as_sightings(waiting: list[tuple[Frame, list[Keypoints2D]]]) -> Iterator[Sighting]:
     """What waits, which is then gone."""
     for frame, people in waiting:
         yield Sighting(frame.index, frame.time_s, tuple(people))
