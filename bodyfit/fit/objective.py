@@ -52,7 +52,7 @@ class BodyTerms:
         self._made: dict[str, Residual] = {}
 
     def with_blocks(self, *blocks: Block) -> BodyTerms:
-        """The same with more variables; what residuals have made is shared."""
+        """Return a copy with additional blocks of variables; what residuals have precomputed is shared."""
         setup = self.setup
         whole = setup.hands is not None or setup.face is not None
         extra = [block for block in self.layout.blocks if block.name not in Variables.of(self.model, whole=whole)]
@@ -195,7 +195,7 @@ class StageObjective:
 
 
 def _hold(normal: Normal, where: Iterable[slice]) -> Normal:
-    """The same with some variables held where they are, in place."""
+    """Fix some variables at their values, in place: zero gradient and coupling, unit diagonal."""
     for columns in where:
         normal.gradient[:, columns] = 0
         normal.hessian[:, columns, :] = 0

@@ -35,7 +35,7 @@ class Solved:
 
     @classmethod
     def nobody(cls, like: Tensor, size: int, columns: int) -> Solved:
-        """The fits of as many people as `like` has rows, none of which has begun: NaN, in `size` variables."""
+        """The fits of as many people as `like` has rows, all unsolved (NaN), in `size` variables."""
         nothing = like.new_full((len(like), size + 1 + columns), torch.nan)
         x, cost, trace = nothing.split([size, 1, columns], 1)
         none = torch.zeros(len(like), dtype=torch.int64, device=like.device)
@@ -105,19 +105,19 @@ def from_components(
     terms: BodyTerms,
     stages: Sequence[StageConfig],
     solved: Solved,
-    begun: Solved,
+    first_stage: Solved,
     half_cost: Float[Tensor, "B"],
     seen: Observations,
     who: Int[Tensor, "N"],
 ) -> Solved:
     """Fit some people again from the mean of each component of the pose prior, and keep what is clearly lower.
 
-    `begun` and `half_cost` are of everybody after the first stage and before the last. All components go through the
-    stages between, the best of each person's on to the end if it is better there.
+    `first_stage` holds all people's results after the first stage, `half_cost` their costs before the last stage. All
+    components run through the stages between; the best of each person runs the last stage if its cost is lower.
     """
     means = terms.mixture.means
     each = who.repeat_interleave(len(means))
-    starts = begun.select(each)
+    starts = first_stage.select(each)
     x = terms.layout.put(starts.x, body_pose=means.repeat(len(who), 1))
     tried = descend(terms, stages[1:-1], replace(starts, x=x), seen.select(each))
     cost, best = torch.nan_to_num(tried.cost, nan=torch.inf).view(-1, len(means)).min(1)

@@ -74,8 +74,8 @@ class HeadStart:
         pose = self._nodded(rest, turn)
         pose[:, 0] = roma.rotmat_to_rotvec(R @ so3_exp(turn).mT)
         share = (weight / weight.sum(1, keepdim=True).clamp_min(1e-12))[..., None]
-        seen_at = (share * (about_root @ R.mT + t[:, None])).sum(1)
-        return seen_at - (share * self._placed(pose, betas)).sum(1), pose, usable
+        position = (share * (about_root @ R.mT + t[:, None])).sum(1)
+        return position - (share * self._placed(pose, betas)).sum(1), pose, usable
 
     def _placed(self, pose: Float[Tensor, "B J 3"], betas: Float[Tensor, "B S"]) -> Float[Tensor, "B K 3"]:
         """The keypoints about the root joint."""

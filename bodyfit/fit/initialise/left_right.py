@@ -109,7 +109,7 @@ class Exchanged:
     def __call__(
         self,
         solved: Solved,
-        begun: Solved,
+        first_stage: Solved,
         half_cost: Float[Tensor, "B"],
         known: CheckedEvidence,
         present: Bool[Tensor, "B K"],
@@ -119,32 +119,32 @@ class Exchanged:
 
         Returns the fits and the observations that they are judged by from here on.
 
-        `begun` and `half_cost` are of everybody after the first stage and before the last. A mistake shows there
+        `first_stage` and `half_cost` are of everybody after the first stage and before the last. A mistake shows there
         already: who is not better explained goes no farther.
         """
-        stages, as_seen = self.config.stages, solved.cost.clone()
-        doubtful = misfit(as_seen, seen.weight) > self.config.doubtful
+        stages, unchanged_cost = self.config.stages, solved.cost.clone()
+        doubtful = misfit(unchanged_cost, seen.weight) > self.config.doubtful
         for swap, name in enumerate(SWAPS):
             who = (doubtful & self._possible(name, seen)).nonzero()[:, 0]
             if len(who) == 0:
                 continue
-            order, start = self.orders[swap], begun.select(who)
-            other, shown = known.select(who), present[who][:, order]
+            order, start = self.orders[swap], first_stage.select(who)
+            other, visible = known.select(who), present[who][:, order]
             other = replace(other, xyc=other.xyc[:, order], target=other.target[:, order])
             if other.lift_m is not None:
                 lift = agreeing_lift(
-                    other.lift_m, torch.where(shown[..., None], other.target, 0.0), shown * self.trust, order
+                    other.lift_m, torch.where(visible[..., None], other.target, 0.0), visible * self.trust, order
                 )
                 other = replace(other, lift_m=lift)
             # At the same scale, for costs to compare.
-            now = replace(self.observe(other, shown), scale_cm=seen.scale_cm[who])
+            now = replace(self.observe(other, visible), scale_cm=seen.scale_cm[who])
             if name == "body":
                 start = replace(start, x=turned_round(start.x, self.terms.layout))
             start = replace(start, swapped=torch.full_like(start.swapped, swap))
             start = descend(self.terms, stages[1:-1], start, now)
             rows = (start.cost < _HOPE * half_cost[who]).nonzero()[:, 0]
             who, ended = who[rows], descend(self.terms, stages[1:][-1:], start.select(rows), now.select(rows))
-            better = (ended.cost < _GAIN[name] * as_seen[who]) & (ended.cost < solved.cost[who])
+            better = (ended.cost < _GAIN[name] * unchanged_cost[who]) & (ended.cost < solved.cost[who])
             solved = solved.replace_rows(who[better], ended.select(better))
             seen = seen.replace_rows(who[better], now.select(rows[better]))
         return solved, seen

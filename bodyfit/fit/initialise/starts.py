@@ -91,7 +91,7 @@ class Starts:
     ) -> list[Placement]:
         """Where the pictures say that the body stands, turned how; the body's points are about its root."""
         per_view = observed.weight.unflatten(1, (-1, len(self.trust)))
-        shown = (per_view > 0).sum(2) >= self.observer.config.min_keypoints  # (B, C)
+        visible = (per_view > 0).sum(2) >= self.observer.config.min_keypoints  # (B, C)
         weight = per_view * self.trunk
         target = observed.target.unflatten(1, (-1, len(self.trust)))
         rig = evidence.rig
@@ -99,7 +99,7 @@ class Starts:
             lift_weight = None if observed.lift_weight is None else observed.lift_weight * self.trunk
             lift = {"lift_m": observed.lift_m, "lift_weight": lift_weight, "keep": self.observer.config.hypotheses}
             found = starting_orientations(points, target[:, 0], weight[:, 0], self._up(observed, points), **lift)
-            return [Placement(found.R[:, h], found.t[:, h], shown[:, 0]) for h in range(found.R.shape[1])]
+            return [Placement(found.R[:, h], found.t[:, h], visible[:, 0]) for h in range(found.R.shape[1])]
         where, met = rig.triangulated(observed.target, observed.weight)
         places = [placed_on(points.expand(len(where), -1, -1), where, met * self.trust * self.trunk.sqrt())]
         for c in range(len(rig.R)):
@@ -107,7 +107,7 @@ class Starts:
             found = starting_orientations(points, target[:, c], weight[:, c], self._up(view, points), keep=1)
             R_back = rig.R[c].T
             t = (found.t[:, 0] - rig.t[c]) @ rig.R[c]
-            places.append(Placement(R_back @ found.R[:, 0], t, shown[:, c]))
+            places.append(Placement(R_back @ found.R[:, 0], t, visible[:, c]))
         return places
 
     def _up(self, observed: Observations, points: Float[Tensor, "#B K 3"]) -> Float[Tensor, "B 2"]:

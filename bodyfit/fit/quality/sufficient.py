@@ -35,7 +35,7 @@ FAR = "the body would be over a kilometre away; keypoints must be pixels of this
 _SPOT_PX = 6.0
 """Keypoints within a square of this side tell no size: a detector errs by as much."""
 _SPOT_M = 0.05
-"""The same of measured points."""
+"""Shortcoming of measured points, as of keypoints."""
 _MARGIN = 0.05
 """Keypoints so far beyond the picture, in parts of its longer side, still count as in it."""
 _SIZES = (0.1, 3.0)
@@ -86,7 +86,7 @@ def beyond_the_edges(
 
 
 def bodiless(observed: Bool[Tensor, "B N"]) -> Bool[Tensor, "B"]:
-    """Of whom nothing but the outer part of a limb is seen: a hand, a foot, a forearm, a shank."""
+    """Tell of which people only the outer part of a limb is observed: a hand, a foot, a forearm, a shank."""
     limb = [any(part in name for part in _LIMBS) for name in SMPL.names[: observed.shape[1]]]
     outer = torch.tensor(limb, device=observed.device)
     return observed.any(1) & ~(observed & ~outer).any(1)

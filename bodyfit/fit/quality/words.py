@@ -75,7 +75,7 @@ class Words:
         return f"an improbable pose of {max(self._marginals[k], key=improbable)}"
 
     def _marginals_of(self, mixture: MixturePrior, k: int) -> dict[str, tuple[Tensor, Tensor]]:
-        """Of each block of a component its columns and the precision of its marginal."""
+        """Return, for each block of a component, its columns and the precision of its marginal distribution."""
         covariance, answer = torch.linalg.inv(mixture.precision[k].double()), {}
         for block, joints in _BLOCKS.items():
             rows = [i for i, name in enumerate(self._joints[1:]) if any(joint in name for joint in joints)]
@@ -92,7 +92,7 @@ class Words:
         return f"the {name} is bent {math.degrees(float(beyond[joint])):.0f} degrees beyond its limits"
 
     def shape(self, height: HeightTerm, betas: Float[Tensor, "S"]) -> str:
-        """Of what size a body is, and how far its shape is from what bodies are."""
+        """Describe a body's height, and the distance of its shape from the mean in standard deviations."""
         tall, off = float(height.mean_m + betas @ height.slope_m), float(betas.abs().max())
         return f"a body {tall:.2f} m tall, its shape {off:.1f} deviations from the mean"
 

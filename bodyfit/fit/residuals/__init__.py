@@ -89,9 +89,9 @@ def register(residual: _Kind) -> _Kind:
     takes the place of the one before. Raises `OptionError` for a name that is taken by another class, or a group that
     covariances do not have."""
     name, groups = residual.name, ("seen", "pose", "shape", "motion", "contact")
-    taken = RESIDUALS.get(name)
-    if taken is not None and _where(taken) != _where(residual):
-        raise OptionError(f"there is a residual {name} already ({_where(taken)}); choose another name")
+    registered = RESIDUALS.get(name)
+    if registered is not None and _where(registered) != _where(residual):
+        raise OptionError(f"there is a residual {name} already ({_where(registered)}); choose another name")
     if residual.group not in groups:
         raise OptionError(f"the group of residual {name} must be one of {', '.join(groups)}, got {residual.group!r}")
     RESIDUALS[name] = residual

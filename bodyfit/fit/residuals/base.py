@@ -75,7 +75,7 @@ class PointTerm:
         by_points: Float[Tensor, "B R K 3"],
         by_blocks: Mapping[str, Float[Tensor, "B R N"]] | None = None,
     ) -> PointTerm:
-        """Of a few plain residuals, each of any points, and their derivatives: |r|^2 with all there is to it."""
+        """Make the term |r|^2 of a few residuals of any points from their values and derivatives."""
         blocks = {}
         for name, by in (by_blocks or {}).items():
             gradient, hessian = (by.mT @ r[..., None])[..., 0], by.mT @ by

@@ -48,7 +48,7 @@ class AnglePrior(VariableResidual):
 
     @classmethod
     def of(cls, setup: Setup) -> AnglePrior:
-        """The same joints of every body."""
+        """Make the prior, which has the same joints for every body."""
         return cls(dtype=setup.model.dtype, device=setup.model.device)
 
     def _residuals(self, pose: Float[Tensor, "B N"]) -> Float[Tensor, "B E"]:

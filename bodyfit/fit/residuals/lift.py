@@ -50,9 +50,9 @@ class _Centred:
         dual = share * q
         dual = dual / (dual * q).sum((1, 2), keepdim=True).clamp_min(1e-12)
         size = (dual * p).sum((1, 2), keepdim=True)
-        kept = size.clamp(1 / SIZES, SIZES)
-        free = (kept == size).to(p.dtype)
-        return cls(100 * (p - kept * q), share, free * q, free * dual)
+        clamped = size.clamp(1 / SIZES, SIZES)
+        free = (clamped == size).to(p.dtype)
+        return cls(100 * (p - clamped * q), share, free * q, free * dual)
 
     def shared(self) -> Float[Tensor, "B 4 K 3"]:
         """The four sums over points that all residuals share, by each point: the mean (3), and the size."""

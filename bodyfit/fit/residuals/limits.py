@@ -40,7 +40,7 @@ class LimitPrior(VariableResidual):
 
     @classmethod
     def of(cls, setup: Setup) -> LimitPrior:
-        """Of the fit's prior."""
+        """Make the residual from the pose prior of the fit."""
         return cls(setup.prior, dtype=setup.model.dtype, device=setup.model.device)
 
     def __call__(self, pose: Float[Tensor, "B N"]) -> Quadratic:

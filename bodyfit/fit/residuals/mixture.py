@@ -61,7 +61,7 @@ class MixturePrior(VariableResidual):
 
     @classmethod
     def of(cls, setup: Setup) -> MixturePrior:
-        """Of the fit's prior."""
+        """Make the residual from the pose prior of the fit."""
         return cls(setup.prior, dtype=setup.model.dtype, device=setup.model.device)
 
     def component_costs(self, pose: Float[Tensor, "B N"]) -> Float[Tensor, "B M"]:

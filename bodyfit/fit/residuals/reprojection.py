@@ -130,8 +130,11 @@ class Reprojection(PointResidual):
         scale: Float[Tensor, "B #K"],
         sigma: float,
     ) -> PointTerm:
-        """Of a focal length e^phi times that of the observations: (e^phi u - target) scale is the residual of a camera
-        without phi that sees target e^-phi at scale e^phi."""
+        """Compute the term for a focal length e^phi times that of the observations.
+
+        (e^phi u - target) scale is the residual of a camera without phi and of target e^-phi at scale e^phi. Raises
+        `OptionError` for calibrated cameras.
+        """
         if seen.rig is not None:
             raise OptionError("the focal length is a variable for one camera; calibrated cameras know theirs")
         target, scale = seen.target / zoom[..., None], scale * zoom

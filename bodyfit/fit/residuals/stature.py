@@ -36,7 +36,7 @@ class HeightTerm(VariableResidual):
 
     @classmethod
     def of(cls, setup: Setup) -> HeightTerm:
-        """Of the fit's body."""
+        """Make the residual from the body model of the fit."""
         return cls(setup.model)
 
     def applies(self, seen: Observations) -> bool:

@@ -75,8 +75,10 @@ def between(
 
 
 def unwrapped(rotvecs: Float[Tensor, "T J 3"]) -> Float[Tensor, "T J 3"]:
-    """The same rotations, each in the branch of axis-angle that is nearer to the frame's before, so that numbers do not
-    jump where motion does not; angles stay below two turns less what is left of one."""
+    """Unwrap axis-angles over time: choose for each rotation the branch nearer to the previous frame's.
+
+    Values then do not jump where the motion does not; angles stay below two turns.
+    """
     angle = rotvecs.norm(dim=2, keepdim=True).clamp_min(1e-9)
     other = rotvecs * (1 - 2 * torch.pi / angle)
     # Whether each frame's nearest branch changes against the frame before, summed up: 0 or 1 turn.

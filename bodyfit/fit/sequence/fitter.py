@@ -213,7 +213,7 @@ class SequenceFitter:
         return sample.focal(frames, shared.median(0).values, believed)
 
     def focal_precision(self, *tracks: Array) -> float:
-        """Of the prior of the focal length of a clip that shows these tracks."""
+        """Compute the precision of the focal length's prior for a clip with these tracks."""
         frames = sum(min(len(xyc), self.sequence.focal_frames) for xyc in tracks)
         return self.sequence.focal**2 * max(frames, 1)
 
@@ -261,7 +261,7 @@ class SequenceFitter:
         return x[good], keys[good]
 
     def _keyframes(self, known: CheckedEvidence, present: Bool[Tensor, "T K"], fps: float) -> Int[Tensor, "N"]:
-        """Of every so many frames the one that shows most; none where nothing can be fitted."""
+        """Choose keyframes: in each interval the frame with most points, if it has enough for a fit."""
         shown = shown_in(known, present)
         step = max(1, round(fps * self.sequence.keyframe_s))
         padded = torch.nn.functional.pad(shown, (0, -len(shown) % step)).view(-1, step)

@@ -24,7 +24,7 @@ _FAR = 0.2
 """How far a keypoint goes between frames before it has rather jumped, in parts of the person's extent (root mean square
 about the middle)."""
 _FAR_LIFT_M = 0.1
-"""The same in a lift."""
+"""Names of pairs in a lift, as in keypoints."""
 _FAR_OFF = 0.3
 """How far a keypoint may lie from where a lift has it, in parts of the extent."""
 _ODD = 0.15
@@ -51,7 +51,7 @@ def reordered(
     picture: Int[Tensor, "T"],
     lift: Int[Tensor, "T"],
 ) -> tuple[CheckedEvidence, Bool[Tensor, "T K"]]:
-    """The same with each frame's keypoints, and its lift, read in one of the orders; -1 for as they are."""
+    """Reorder each frame's keypoints, and its lift, by one of the orders; -1 leaves them."""
     own = torch.arange(orders.shape[1], device=orders.device)
     every = torch.cat([orders, own[None]])  # -1 is the last
     rows, by_lift = every[picture], every[lift][..., None].expand(-1, -1, 3)
@@ -82,9 +82,9 @@ def expected_sides(
         r = (expected - seen[:, order]).norm(dim=2) * scale_cm[:, None]
         return (w * geman_mcclure(r, 20.0)[0]).sum(1) / w.sum(1).clamp_min(1e-12)
 
-    as_seen = left(torch.arange(orders.shape[1], device=orders.device))
+    unchanged = left(torch.arange(orders.shape[1], device=orders.device))
     other, which = torch.stack([left(order) for order in orders]).min(0)
-    return torch.where((other < 0.5 * as_seen) & (as_seen > noise_cm**2), which, -1)
+    return torch.where((other < 0.5 * unchanged) & (unchanged > noise_cm**2), which, -1)
 
 
 def steady_sides(

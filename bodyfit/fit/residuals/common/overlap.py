@@ -33,7 +33,7 @@ class Overlap(PointResidual):
 
     @classmethod
     def of(cls, setup: Setup) -> Overlap:
-        """Of the fit's body."""
+        """Make the residual from the body model of the fit."""
         return cls(setup.model)
 
     def points(self, setup: Setup) -> Points:
