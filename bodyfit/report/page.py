@@ -250,7 +250,8 @@ def _insets(scene: ResultScene, pictures: _Pictures, notes: list[str]) -> str:
     if path is None or not path.is_file() or (near := pictures.read(path, notes)) is None:
         return ""
     alt = escape(f"Faces and hands of {scene.name} from near, without and with the bodies")
-    return f'<figure><img class="insets" {_size_attributes(near)} alt="{alt}" src="{pictures.jpeg(near, 0.5)}"></figure>\n'
+    size, data = _size_attributes(near), pictures.jpeg(near, 0.5)
+    return f'<figure><img class="insets" {size} alt="{alt}" src="{data}"></figure>\n'
 
 
 def _size_attributes(image: Float[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W 3"]) -> str:

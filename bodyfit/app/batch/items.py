@@ -118,8 +118,10 @@ def _local(given: str, out: str, left_out: LeftOut) -> Iterator[tuple[str, str, 
 
 
 def _remote(given: str, left_out: LeftOut) -> Iterator[tuple[str, str, str]]:
-    """The same of an address, pictures by their names alone; of a chained one (zip://a::s3://b/c.zip) the first link is
-    the folder's."""
+    """Yield (source, folder as given, path below it) of an address, pictures by name only.
+
+    Of a chained address (zip://a::s3://b/c.zip) the first link is the folder's. Raises `ImageError`.
+    """
     _, chain, rest = given.partition("::")
     fsspec = _fsspec()
     try:

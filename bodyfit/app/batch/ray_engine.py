@@ -1,4 +1,4 @@
-"""The same stages on Ray Data: actors look and fit here or on a cluster; who started the run writes and records.
+"""Run the stages on Ray Data: actors detect and fit, here or on a cluster; the driver writes and records.
 
 Ray starts lost actors again and gives them their block once more; each picture's line is written once, here. An actor
 that looks has a worker process of its own, so that a picture that crashes or hangs costs itself alone, as without Ray.
