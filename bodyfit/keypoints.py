@@ -43,7 +43,7 @@ class Part:
     """How sure the detector is that it is there, in [0, 1]."""
 
     def scaled(self, scale: float) -> Part:
-        """The same points in a picture so many times as large."""
+        """Return the points for a picture resized by `scale`."""
         return replace(self, xyc=_scaled(self.xyc, scale))
 
 
@@ -102,7 +102,7 @@ class Keypoints2D:
             check_shape("lift_m", self.lift_m, (k, 3))
 
     def scaled(self, scale: float) -> Keypoints2D:
-        """The same keypoints and parts in a picture so many times as large; without box and mask."""
+        """Return keypoints and parts for a picture resized by `scale`, without box and mask."""
 
         def sided(parts: Mapping[str, Part] | None) -> Mapping[str, Part] | None:
             return None if parts is None else {side: part.scaled(scale) for side, part in parts.items()}

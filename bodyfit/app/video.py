@@ -244,15 +244,15 @@ def fit_trail(watched: Watched, trail: Trail, fitter: SequenceFitter, focal_px: 
     usable = [i for i, s in enumerate(status) if s.ok]
     if not usable:
         return None
-    kept = slice(usable[0], usable[-1] + 1)
+    fitted_span = slice(usable[0], usable[-1] + 1)
     return Track(
         id=trail.id,
-        frames=seen.frames[kept],
-        times_s=seen.times_s[kept],
+        frames=seen.frames[fitted_span],
+        times_s=seen.times_s[fitted_span],
         fps=watched.clock_fps,
         origin_s=watched.origin_s,
-        seen=np.array([s is not FitStatus.FILLED for s in status[kept]]),
-        result=take(result, slots[kept]),
+        seen=np.array([s is not FitStatus.FILLED for s in status[fitted_span]]),
+        result=take(result, slots[fitted_span]),
     )
 
 

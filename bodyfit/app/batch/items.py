@@ -60,19 +60,19 @@ def find_items(
     left_out = LeftOut() if left_out is None else left_out
     items: dict[str, Item] = {}
     names = dict(known)
-    taken = {name.casefold() for name in names.values()}
-    for given in paths:
-        found = _remote(given, left_out) if "://" in given else _local(given, os.path.realpath(out), left_out)
+    used_names = {name.casefold() for name in names.values()}
+    for argument in paths:
+        found = _remote(argument, left_out) if "://" in argument else _local(argument, os.path.realpath(out), left_out)
         empty = True
         for source, root, inside in found:
             empty = False
             if root not in names:
-                names[root] = _free(PurePosixPath(root.partition("::")[0]).name or "pictures", taken)
-                taken.add(names[root].casefold())
+                names[root] = _free(PurePosixPath(root.partition("::")[0]).name or "pictures", used_names)
+                used_names.add(names[root].casefold())
             if source not in items:
                 items[source] = Item(source, f"{names[root]}/{inside}.npz")
         if empty:
-            raise ImageError(f"the folder {given} has no pictures ({' '.join(s[1:] for s in IMAGE_SUFFIXES)})")
+            raise ImageError(f"the folder {argument} has no pictures ({' '.join(s[1:] for s in IMAGE_SUFFIXES)})")
     return list(items.values()), names
 
 
@@ -90,14 +90,14 @@ def read_item(source: str) -> Frame:
     return read_image(source, data)
 
 
-def _local(given: str, out: str, left_out: LeftOut) -> Iterator[tuple[str, str, str]]:
+def _local(argument: str, out: str, left_out: LeftOut) -> Iterator[tuple[str, str, str]]:
     """(source, its folder as given, the way from there) of a path; a folder that cannot be listed comes as it is."""
-    if not os.path.isdir(given):
-        folder, name = os.path.split(os.path.abspath(given))
+    if not os.path.isdir(argument):
+        folder, name = os.path.split(os.path.abspath(argument))
         folder = os.path.realpath(folder)
         yield os.path.join(folder, name), folder, name
         return
-    root = os.path.realpath(given)
+    root = os.path.realpath(argument)
     closed: list[str] = []
     for folder, inside, files in os.walk(root, onerror=lambda error: closed.append(error.filename)):
         for name in sorted(inside):
@@ -117,27 +117,27 @@ def _local(given: str, out: str, left_out: LeftOut) -> Iterator[tuple[str, str, 
         yield folder, root, Path(folder).relative_to(root).as_posix()
 
 
-def _remote(given: str, left_out: LeftOut) -> Iterator[tuple[str, str, str]]:
+def _remote(argument: str, left_out: LeftOut) -> Iterator[tuple[str, str, str]]:
     """Yield (source, folder as given, path below it) of an address, pictures by name only.
 
     Of a chained address (zip://a::s3://b/c.zip) the first link is the folder's. Raises `ImageError`.
     """
-    _, chain, rest = given.partition("::")
+    _, chain, rest = argument.partition("::")
     fsspec = _fsspec()
     try:
-        files, root = fsspec.core.url_to_fs(given)
+        files, root = fsspec.core.url_to_fs(argument)
         paths = sorted(files.find(root)) if files.isdir(root) else None
     except Exception as error:  # each file system raises its own
-        raise ImageError(f"{given} cannot be listed: {error or type(error).__name__}") from None
+        raise ImageError(f"{argument} cannot be listed: {error or type(error).__name__}") from None
     if paths is None:
-        folder, _, name = given.partition("::")[0].rpartition("/")
-        yield given, folder + chain + rest, name
+        folder, _, name = argument.partition("::")[0].rpartition("/")
+        yield argument, folder + chain + rest, name
         return
     for path in paths:
         if not _is_picture(path):
             left_out.add(path[len(root) :].strip("/"))
             continue
-        yield files.unstrip_protocol(path) + chain + rest, given.rstrip("/"), path[len(root) :].strip("/")
+        yield files.unstrip_protocol(path) + chain + rest, argument.rstrip("/"), path[len(root) :].strip("/")
 
 
 def _fsspec():
@@ -153,6 +153,10 @@ def _is_picture(path: str) -> bool:
     return not name.startswith(".") and image_by_name(PurePosixPath(name))
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _free(name: str, used_names: set[str]) -> str:
     """The name, with a number where it is taken (in any case)."""
-    return next(n for i in range(1, len(taken) + 2) if (n := name if i == 1 else f"{name}_{i}").casefold() not in taken)
+    return next(
+        n
+        for i in range(1, len(used_names) + 2)
+        if (n := name if i == 1 else f"{name}_{i}").casefold() not in used_names
+    )

@@ -68,12 +68,12 @@ class FaceShapes:
 @lru_cache(1)
 def arkit_shapes() -> FaceShapes:
     """The shapes that ship. Raises `AssetError`."""
-    held = read_archive(asset_path("body", "arkit.npz"))
-    rows = {str(name): slice(*held["ptr"][k : k + 2].tolist()) for k, name in enumerate(held["names"])}
-    offsets = np.zeros((len(ARKIT_NAMES), int(held["vertices"]), 3))
+    archive = read_archive(asset_path("body", "arkit.npz"))
+    rows = {str(name): slice(*archive["ptr"][k : k + 2].tolist()) for k, name in enumerate(archive["names"])}
+    offsets = np.zeros((len(ARKIT_NAMES), int(archive["vertices"]), 3))
     for k, name in enumerate(ARKIT_NAMES):
-        offsets[k, held["vertex"][rows[name]]] = held["offset"][rows[name]]
-    return FaceShapes(offsets, float(np.radians(held["look_deg"])))
+        offsets[k, archive["vertex"][rows[name]]] = archive["offset"][rows[name]]
+    return FaceShapes(offsets, float(np.radians(archive["look_deg"])))
 
 
 def arkit_weights(model: BodyModel, bodies: BodyParams) -> Float[np.ndarray, "T 52"]:
@@ -144,9 +144,9 @@ def _bounded(
         if any(row[list(pair)].all() for pair in opposite):
             # The lesser goes, and of two about equal ones, which do another shape's work, both.
             lesser = [k for pair in opposite for k in pair if row[k] < 2 * row[list(pair)].min() or not row[k]]
-            kept = np.setdiff1d(np.arange(len(shapes)), lesser)
+            others = np.setdiff1d(np.arange(len(shapes)), lesser)
             row[:] = 0
-            row[kept] = _within_bounds(root.T[:, kept], column)
+            row[others] = _within_bounds(root.T[:, others], column)
     return weights
 
 
