@@ -78,7 +78,7 @@ class MovenetDetector:
         calls = [partial(self._confirm, image, one, [p for p in proposals if p is not one]) for one in proposals]
         with started(calls, self._threads) as looks:
             for proposal, look in zip(proposals, looks, strict=True):
-                if any(_shown(proposal, person) for person in found):
+                if any(_is_covered(proposal, person) for person in found):
                     continue
                 person = look()
                 if person is not None and not any(_same(person, other) for other in found):
@@ -192,7 +192,7 @@ def _similarity(look: Landmarks, proposal: Proposal) -> float:
     return oks(seen, proposal.xyc, extent_px(proposal.xyc) or proposal.height_px)
 
 
-def _shown(proposal: Proposal, person: Keypoints2D) -> bool:
+def _is_covered(proposal: Proposal, person: Keypoints2D) -> bool:
     """Whether a proposal shows someone who was found before."""
     height = max(_height_px(person), proposal.height_px)
     return oks(as_coco(person.xyc), proposal.xyc, height) > 0.5

@@ -111,13 +111,13 @@ def each_once(people: Sequence[Mapping[str, Part]]) -> list[dict[str, Part]]:
     Where someone's wrist is hidden, his landmarks may end at a neighbour's hand.
     """
     claims = [(i, side, hand) for i, hands in enumerate(people) for side, hand in hands.items()]
-    kept: list[dict[str, Part]] = [{} for _ in people]
+    accepted: list[dict[str, Part]] = [{} for _ in people]
     for i, side, hand in sorted(claims, key=lambda claim: -float(claim[2].xyc[:, 2].mean() * claim[2].score)):
         size = float(np.ptp(hand.xyc[:, :2], axis=0).max())
-        others = [other.xyc for j, hands in enumerate(kept) if j != i for other in hands.values()]
+        others = [other.xyc for j, hands in enumerate(accepted) if j != i for other in hands.values()]
         if not any(np.median(np.hypot(*(hand.xyc - xyc)[:, :2].T)) < 0.3 * size for xyc in others):
-            kept[i][side] = hand
-    return kept
+            accepted[i][side] = hand
+    return accepted
 
 
 def _rough_hand(arm: Float[np.ndarray, "4 3"]) -> Roi | None:

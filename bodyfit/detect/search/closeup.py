@@ -79,11 +79,11 @@ def _down(xyc: Float[np.ndarray, "17 3"], middle: Float[np.ndarray, "2"]) -> Flo
 
 def connected(xyc: Float[np.ndarray, "17 3"]) -> Float[np.ndarray, "17 3"]:
     """The keypoints without those of limbs that hang on nothing: a wrist on a face with neither elbow nor shoulder."""
-    kept = xyc.copy()
+    trimmed = xyc.copy()
     for chain in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle")):
         for side in ("left", "right"):
             rows = [_COCO.index(f"{side}_{part}") for part in chain]
             for above, below in pairwise(rows):
-                if kept[above, 2] < UNSEEN:
-                    kept[below, 2] = 0
-    return kept
+                if trimmed[above, 2] < UNSEEN:
+                    trimmed[below, 2] = 0
+    return trimmed

@@ -30,7 +30,7 @@ _HINT_PX, _HINT_ZOOM = 160, 1.6
 """Side of a look at a hint of somebody, pixels of the closest look at the whole picture; how much closer it is."""
 _MAX_HINTS = 8
 """Such looks in all, at about 10 ms each."""
-_KNOWN = 0.2
+_MIN_SCORE = 0.2
 """A hint on somebody who scores so much is no news."""
 _TILE_PX = 384
 """Side of a tile as the network sees it."""
@@ -103,7 +103,7 @@ def _closer(
     side = round(_HINT_PX / zoom)
     boxes: list[Box] = []
     for x, y in whole.hints:
-        known = any(p.score >= _KNOWN and p.box[0] < x < p.box[2] and p.box[1] < y < p.box[3] for p in found)
+        known = any(p.score >= _MIN_SCORE and p.box[0] < x < p.box[2] and p.box[1] < y < p.box[3] for p in found)
         inner = 0.25 * side
         if known or any(b[0] + inner <= x <= b[2] - inner and b[1] + inner <= y <= b[3] - inner for b in boxes):
             continue
@@ -117,17 +117,17 @@ def _closer(
 
 def distinct(found: Sequence[Proposal]) -> list[Proposal]:
     """One proposal for each person, the surest, with the number of looks that saw him; the surest person first."""
-    kept: list[Proposal] = []
+    merged: list[Proposal] = []
     for one in sorted(found, key=lambda p: (p.cut, -p.score)):
-        for i, other in enumerate(kept):
+        for i, other in enumerate(merged):
             if same_person(one, other):
-                kept[i] = replace(other, looks=other.looks + one.looks)
+                merged[i] = replace(other, looks=other.looks + one.looks)
                 break
             if _piece(one, other):
                 break
         else:
-            kept.append(one)
-    return sorted(kept, key=lambda p: -p.score)
+            merged.append(one)
+    return sorted(merged, key=lambda p: -p.score)
 
 
 def squares(size: tuple[int, int], side: int, overlap: float = 0.25) -> list[Box]:
