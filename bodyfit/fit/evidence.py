@@ -164,10 +164,10 @@ class Evidence:
         values: dict[str, Any] = {f.name: getattr(first, f.name) for f in fields(cls)}
         for name in values:
             several = [getattr(part, name) for part in parts]
-            given = [value is not None for value in several]
-            if any(given) != all(given):
+            available = [value is not None for value in several]
+            if any(available) != all(available):
                 raise OptionError(f"{name} is given for some of the people only; give it for all, NaN where unknown")
-            if not any(given) or name == "more":
+            if not any(available) or name == "more":
                 continue
             if name == "previous":
                 values[name] = BodyParams(**{k: torch.cat([v[k] for v in several]) for k in first.previous or ()})
@@ -269,8 +269,8 @@ class CheckedEvidence:
         cls, xyc: Float[Tensor, "B C K 3"], cameras: Sequence[CalibratedCamera], camera: Camera
     ) -> CheckedEvidence:
         """Keypoints in a picture of each calibrated camera."""
-        kept = torch.nan_to_num(xyc[..., :2], nan=0.0, posinf=0.0, neginf=0.0).double().cpu().numpy()
-        target = np.stack([camera.normalised(kept[:, c]) for c, camera in enumerate(cameras)], 1)
+        finite_px = torch.nan_to_num(xyc[..., :2], nan=0.0, posinf=0.0, neginf=0.0).double().cpu().numpy()
+        target = np.stack([camera.normalised(finite_px[:, c]) for c, camera in enumerate(cameras)], 1)
         focal = xyc.new_tensor([c.focal_px for c in cameras])
         return cls(
             camera,

@@ -189,9 +189,11 @@ class Fitter:
         """The evidence, checked; which keypoints are given as visible, and which of them have a place. Raises
         `ShapeError` and `OptionError`."""
         for name, own in (("layout", self.layout), ("points3d_layout", self.points3d_layout)):
-            given = getattr(evidence, name)
-            if given not in (None, own):
-                raise OptionError(f"the evidence has {name}={given!r}, this Fitter was made for {own!r}; make another")
+            expected = getattr(evidence, name)
+            if expected not in (None, own):
+                raise OptionError(
+                    f"the evidence has {name}={expected!r}, this Fitter was made for {own!r}; make another"
+                )
         checked = check_evidence(evidence, self.model, self.layout, len(self.terms.points3d))
         if checked.parts is not None and not (self.config.hands and self.config.face):
             checked = replace(checked, parts=checked.parts.only(hands=self.config.hands, face=self.config.face))
@@ -254,15 +256,15 @@ class Fitter:
         """One batch: the first stage from several starts, the other stages from the best; then sides exchanged. And
         what the last stage's normal equations were made by."""
         x, usable, observed = self.starts(evidence, self.observer.observations(evidence, present))
-        begun = begin(self.terms, self.config.stages[0], x, usable, observed)
-        half = descend(self.terms, self.config.stages[1:-1], begun, observed)
+        first_stage = begin(self.terms, self.config.stages[0], x, usable, observed)
+        half = descend(self.terms, self.config.stages[1:-1], first_stage, observed)
         solved = descend(self.terms, self.config.stages[1:][-1:], half, observed)
         if self.config.swaps and evidence.rig is None:
-            solved, observed = self.exchanged(solved, begun, half.cost, evidence, present, observed)
+            solved, observed = self.exchanged(solved, first_stage, half.cost, evidence, present, observed)
         if self.config.components:
             doubtful = misfit(solved.cost, observed.weight) > self.config.doubtful_components
             who = (doubtful & (solved.swapped < 0)).nonzero()[:, 0]
-            solved = from_components(self.terms, self.config.stages, solved, begun, half.cost, observed, who)
+            solved = from_components(self.terms, self.config.stages, solved, first_stage, half.cost, observed, who)
         joints_of, last = self.joints, StageObjective(self.terms, self.config.stages[-1], observed)
         if evidence.parts is not None:
             solved, last = self._with_parts(solved, evidence, last)

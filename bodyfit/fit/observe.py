@@ -86,14 +86,14 @@ class Observer:
         """Why people cannot be placed: what is wrong with keypoints and measured points, then who shows too little in
         every picture, unless the body a moment ago is known to go on from. `joints` are the observed ones."""
         least, views = self.config.min_keypoints, present.unflatten(1, (-1, len(self.trust)))
-        given, shown = (mask.unflatten(1, (-1, len(self.trust))).sum(2).amax(1) for mask in (claimed, present))
+        n_claimed, n_present = (mask.unflatten(1, (-1, len(self.trust))).sum(2).amax(1) for mask in (claimed, present))
         collapsed = in_one_place(evidence.xyc[..., :2].unflatten(1, (-1, len(self.trust))), views)
         outside, limb = torch.zeros_like(collapsed), bodiless(joints)
         if evidence.rig is None and evidence.camera.has_picture:
             like = evidence.xyc
             sizes = like.new_tensor([evidence.camera.image_size]) if picture_px is None else picture_px.to(like)
             outside = beyond_the_edges(evidence.xyc, present, sizes)
-        enough, odd, spot = shown >= least, torch.zeros_like(collapsed), torch.zeros_like(collapsed)
+        enough, odd, spot = n_present >= least, torch.zeros_like(collapsed), torch.zeros_like(collapsed)
         if evidence.points_m is not None:
             measured = self._measured(evidence.points_m)
             several = measured.sum(1) >= least
@@ -106,7 +106,7 @@ class Observer:
         few = f"fewer than {least} keypoints are visible"
         return Shortcomings(
             {
-                INVALID: ~enough & (given >= least),
+                INVALID: ~enough & (n_claimed >= least),
                 few: ~enough,
                 IN_ONE_PLACE: collapsed,
                 BEYOND: outside,

@@ -66,7 +66,7 @@ class PartInput:
 
 @dataclass(frozen=True)
 class PartEvidence:
-    """The same checked, on the model's device; missing is NaN, or a confidence of 0."""
+    """Holds checked evidence of hands and face on the model's device; missing values are NaN or have confidence 0."""
 
     hands: Float[Tensor, "B CH 3"] | None = None
     """x px, y px, confidence of 42 points a camera."""
@@ -151,7 +151,7 @@ class PartObservations:
     """How far the person is from each camera, centimetres."""
 
     def with_(self, **values: Tensor | None) -> PartObservations:
-        """The same with other values."""
+        """Return a copy with some values replaced."""
         return PartObservations(**{**{f.name: getattr(self, f.name) for f in fields(self)}, **values})
 
     def select(self, index: Tensor) -> PartObservations:

@@ -17,7 +17,7 @@ from bodyfit.body.points.face import face_entries
 from bodyfit.body.points.posed import Points, PosedTree, pose_tree
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig, StageConfig
-from bodyfit.fit.initialise.hands import HandStarts, SeenHands, swing_twist
+from bodyfit.fit.initialise.hands import HandObservations, HandStarts, swing_twist
 from bodyfit.fit.objective import BodyTerms, StageObjective
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.outcome import Outcome
@@ -132,7 +132,7 @@ class WholeBody:
         i: int,
         seen: Observations,
         tree: PosedTree,
-    ) -> SeenHands:
+    ) -> HandObservations:
         """What is seen of one hand by the first camera, and where the body is."""
         parts, hands, n = seen.parts, self.terms.setup.hands, len(x)
         assert parts is not None
@@ -150,7 +150,7 @@ class WholeBody:
 
         target, weight = of_hand(parts.hands_target, 2), of_hand(parts.hands_weight)
         scale = x.new_ones(n, HAND_POINTS) if parts.hands_target is None else hand_noise_scale(parts)[:, own]
-        return SeenHands(
+        return HandObservations(
             rest=rest,
             target=target,
             weight=weight,

@@ -25,7 +25,7 @@ from bodyfit.fit.residuals.parts.hand_prior import HandLimits, HandPosePrior, ha
 from bodyfit.fit.residuals.reprojection import reprojected
 from bodyfit.solve import LMConfig, Normal, minimize
 
-__all__ = ["HandStarts", "SeenHands"]
+__all__ = ["HandObservations", "HandStarts"]
 
 _STEPS = LMConfig(max_iterations=10, cost_tolerance=3e-3)
 _TURN_DEG = 45.0
@@ -38,7 +38,7 @@ _UNIT_CM = 2.0
 
 
 @dataclass(frozen=True)
-class SeenHands:
+class HandObservations:
     """What is seen of N hands of one side, and where the body puts them."""
 
     rest: Float[Tensor, "N 21 3"]
@@ -59,16 +59,16 @@ class SeenHands:
     R_wrist: Float[Tensor, "N 3 3"]
     """How the body's fit turns the wrist."""
 
-    def select(self, rows: Tensor) -> SeenHands:
+    def select(self, rows: Tensor) -> HandObservations:
         """Some of the hands."""
-        return SeenHands(**{name: value[rows] for name, value in self.__dict__.items()})
+        return HandObservations(**{name: value[rows] for name, value in self.__dict__.items()})
 
 
 @dataclass(frozen=True)
 class _HandObjective:
     """The objective of hands without a body; implements `solve.Problem`."""
 
-    seen: SeenHands
+    seen: HandObservations
     mixture: MixturePrior
     axes: Float[Tensor, "15 3 3"]
     limits: Float[Tensor, "15 3 2"]
@@ -127,7 +127,7 @@ class HandStarts:
         self.forearm = torch.tensor([1.0 if side == 0 else -1.0, 0.0, 0.0], dtype=dtype, device=device)
         """The way from the elbow to the wrist in the T-pose."""
 
-    def __call__(self, seen: SeenHands) -> tuple[Float[Tensor, "N 51"], Float[Tensor, "N"]]:
+    def __call__(self, seen: HandObservations) -> tuple[Float[Tensor, "N 51"], Float[Tensor, "N"]]:
         """The variables of each hand and their cost."""
         starts, usable = self._candidates(seen)
         n, k = starts.shape[:2]
@@ -142,14 +142,14 @@ class HandStarts:
         every = starts.flatten(0, 1).index_copy(0, rows, x)
         return every[best], cost[best]
 
-    def _turned_oddly(self, seen: SeenHands, x: Float[Tensor, "N 51"]) -> Float[Tensor, "N"]:
+    def _turned_oddly(self, seen: HandObservations, x: Float[Tensor, "N 51"]) -> Float[Tensor, "N"]:
         """What a wrist's turn against the forearm costs, squared residuals."""
         D = seen.R_forearm.mT @ roma.rotvec_to_rotmat(x[:, 3:6])
         swing, twist = swing_twist(D, self.forearm)
         z = (swing / torch.pi * 180 / _TURN_DEG).square() + (twist / torch.pi * 180 / _TWIST_DEG).square()
         return _UNIT_CM**2 * z
 
-    def _candidates(self, seen: SeenHands) -> tuple[Float[Tensor, "N K 51"], Bool[Tensor, "N K"]]:
+    def _candidates(self, seen: HandObservations) -> tuple[Float[Tensor, "N K 51"], Bool[Tensor, "N K"]]:
         """Starts of each hand, and which are any use."""
         n, t = len(seen.rest), len(self.templates)
         flat = torch.zeros(n * t, HAND_SIZE, dtype=seen.rest.dtype, device=seen.rest.device)
@@ -162,13 +162,15 @@ class HandStarts:
         R_lift, off = _kabsch(models, solid, solid_weight)
         by_lift = _best(R_lift, off, 1)
         R_flat, off = self._orthographic(seen, models)
-        shown = (seen.weight > 0).sum(1) >= 4
+        visible = (seen.weight > 0).sum(1) >= 4
         by_picture = _best(R_flat.flatten(1, 2), off.repeat_interleave(2, 1), 3)
         as_is = seen.R_wrist[:, None], torch.zeros(n, 1, dtype=torch.int64, device=flat.device)
         R = torch.cat([as_is[0], by_lift[0], by_picture[0]], 1)
         template = torch.cat([as_is[1], by_lift[1], by_picture[1] // 2], 1)
-        solid_seen = lifted | measured
-        usable = torch.stack([shown | solid_seen, solid_seen, shown, shown & ~solid_seen, shown & ~solid_seen], 1)
+        solid_visible = lifted | measured
+        usable = torch.stack(
+            [visible | solid_visible, solid_visible, visible, visible & ~solid_visible, visible & ~solid_visible], 1
+        )
         usable[:, 0] |= ~usable.any(1)
         x = flat.new_zeros(n, R.shape[1], HAND_SIZE)
         x[..., 3:6] = roma.rotmat_to_rotvec(R)
@@ -177,7 +179,7 @@ class HandStarts:
         return x, usable
 
     def _places(
-        self, seen: SeenHands, measured: Bool[Tensor, "N"], x: Float[Tensor, "N K 51"]
+        self, seen: HandObservations, measured: Bool[Tensor, "N"], x: Float[Tensor, "N K 51"]
     ) -> Float[Tensor, "N K 3"]:
         """Where wrists are: at the body's depth, so that the hand's middle is where it is seen."""
         n, k = x.shape[:2]
@@ -193,7 +195,7 @@ class HandStarts:
         return torch.where(measured[:, None, None], offset, place)
 
     def _orthographic(
-        self, seen: SeenHands, models: Float[Tensor, "N T 21 3"]
+        self, seen: HandObservations, models: Float[Tensor, "N T 21 3"]
     ) -> tuple[Float[Tensor, "N T 2 3 3"], Float[Tensor, "N T"]]:
         """The turn of each template that brings it nearest to the picture, and that of its mirror image in depth;
         and how far off its points are then, in parts of the hand."""

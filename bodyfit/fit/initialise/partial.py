@@ -19,7 +19,7 @@ from bodyfit.skeleton import SMPL
 __all__ = ["PartialBody"]
 
 _LEG = ("knee", "ankle", "foot")
-_SEEN, _SHARE = 0.3, 0.5
+_MIN_CONFIDENCE, _SHARE = 0.3, 0.5
 """Legs are visible where a keypoint on them has this confidence, or this part of the surest keypoint's: below that
 detectors guess, in a close-up even within the picture."""
 _HIP = 0.1
@@ -60,7 +60,7 @@ class PartialBody:
     def legs(self, confidence: Float[Tensor, "B K"]) -> Bool[Tensor, "B"]:
         """Whose legs are visible."""
         leg, other = (torch.where(mask, confidence, 0.0).amax(1) for mask in (self.is_leg, ~self.is_leg))
-        return (leg > 0) & ((leg >= _SEEN) | (leg >= _SHARE * other))
+        return (leg > 0) & ((leg >= _MIN_CONFIDENCE) | (leg >= _SHARE * other))
 
     def legs_in(self, known: CheckedEvidence, present: Bool[Tensor, "B N"]) -> Bool[Tensor, "B"]:
         """Whose legs are visible in some view."""

@@ -67,7 +67,7 @@ def _halves(
     objective: StageObjective, x: Float[Tensor, "B D"], config: FitConfig
 ) -> tuple[Float[Tensor, "B D D"], Float[Tensor, "B D D"]]:
     """W and M of C = W^T M W: W = L^-1 with H = L L^T, and M between the least and the largest s."""
-    s_seen = config.calibration.seen * config.noise_cm**2
+    s_evidence = config.calibration.seen * config.noise_cm**2
     H = objective.normal(x).hessian
     # Those of the priors, as what they are more than s_seen H.
     more = torch.zeros_like(H)
@@ -75,7 +75,7 @@ def _halves(
         residual = objective.terms.residual(name)
         if residual.group in ("pose", "shape"):
             s = residual.variance * getattr(config.calibration, residual.group) * weight**2
-            more += (s - s_seen) * objective.hessian_of(name, x)
+            more += (s - s_evidence) * objective.hessian_of(name, x)
     # The solver's own floor: a direction that nothing tells of has a large variance and not an infinite one.
     H = H.double()
     diagonal = H.diagonal(dim1=1, dim2=2)
@@ -86,7 +86,7 @@ def _halves(
     for columns in objective.held:
         W[:, :, columns] = 0
     M = W @ more @ W.mT
-    M.diagonal(dim1=1, dim2=2).add_(s_seen)
+    M.diagonal(dim1=1, dim2=2).add_(s_evidence)
     return W, M
 
 

@@ -59,7 +59,7 @@ class _Centred:
         mean = self.share[:, None] * torch.eye(3, dtype=self.r.dtype, device=self.r.device)[:, None]
         return torch.cat([mean, self.dual[:, None]], 1)
 
-    def taken(self) -> Float[Tensor, "B K 3 4"]:
+    def removed(self) -> Float[Tensor, "B K 3 4"]:
         """How much of each of these a residual has taken off."""
         eye = torch.eye(3, dtype=self.r.dtype, device=self.r.device).expand(*self.r.shape, 3)
         return torch.cat([eye, self.q[..., None]], 3)
@@ -75,11 +75,11 @@ def centred_distance(
     c, w2 = _Centred.of(points_m, target_m, weight), weight.square()[..., None]
     rho, robust = geman_mcclure(c.r, sigma_cm)
     stiff = 1e4 * w2 * robust  # of each coordinate by itself
-    shared, taken = c.shared().flatten(2), c.taken().flatten(1, 2)  # (B, 4, 3K), (B, 3K, 4)
-    weighted = (stiff.flatten(1)[..., None] * taken).mT
+    shared, removed = c.shared().flatten(2), c.removed().flatten(1, 2)  # (B, 4, 3K), (B, 3K, 4)
+    weighted = (stiff.flatten(1)[..., None] * removed).mT
     push = (0.01 * stiff * c.r).flatten(1)[:, None]
-    force = torch.baddbmm(push, push @ taken, shared, alpha=-1)
-    left = torch.baddbmm(weighted, weighted @ taken, shared, alpha=-0.5)
+    force = torch.baddbmm(push, push @ removed, shared, alpha=-1)
+    left = torch.baddbmm(weighted, weighted @ removed, shared, alpha=-0.5)
     coupling = left.unflatten(2, (-1, 3)), shared.unflatten(2, (-1, 3))
     cost = (w2 * rho).sum((1, 2))
     return PointTerm(cost, force.view_as(points_m), stiff.diag_embed(), coupling=coupling)
@@ -139,7 +139,7 @@ class Lift(PointResidual):
         if not derive:
             return Vector((weight * r).flatten(1))
         one = torch.eye(3 * n_k, dtype=r.dtype, device=r.device).view(3 * n_k, n_k, 3)
-        rows = one - torch.einsum("brm,bmkc->brkc", c.taken().flatten(1, 2), c.shared())
+        rows = one - torch.einsum("brm,bmkc->brkc", c.removed().flatten(1, 2), c.shared())
         return Vector((weight * r).flatten(1), by_points=100 * (weight * slope).flatten(1)[..., None, None] * rows)
 
     def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Arrays:

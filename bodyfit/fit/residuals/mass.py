@@ -54,7 +54,7 @@ class MassTerm(VariableResidual):
 
     @classmethod
     def of(cls, setup: Setup) -> MassTerm:
-        """Of the fit's body."""
+        """Build it for the body model of the fit."""
         return cls(setup.model)
 
     def applies(self, seen: Observations) -> bool:

@@ -44,19 +44,19 @@ def track_spread(
     minimum there. `joints` are the body's, the root first; the covariance is left out where `sequence` says so."""
     track = _Track(objective, x, z, config, sequence)
     pieces = list(_pieces(len(x), sequence.window, sequence.overlap))
-    first = [track.sandwich(kept) for _, kept in pieces]
+    first = [track.sandwich(core) for _, core in pieces]
     if any(part is None for part in first):
         return None
     information = sum((part.information for part in first if part is not None), torch.zeros(()))
     meat = sum((part.meat for part in first if part is not None), torch.zeros(()))
     meat = meat + track.shared_variance * information
     spreads = []
-    for (ahead, kept), part in zip(pieces, first, strict=True):
-        part = part if ahead == kept else track.sandwich(ahead)
+    for (ahead, core), part in zip(pieces, first, strict=True):
+        part = part if ahead == core else track.sandwich(ahead)
         if part is None:
             return None
-        C = ChainCovariance.of(part, information, meat).joined()[kept.start - ahead.start :][: kept.stop - kept.start]
-        spreads.append(track.spread(kept, C, joints))
+        C = ChainCovariance.of(part, information, meat).joined()[core.start - ahead.start :][: core.stop - core.start]
+        spreads.append(track.spread(core, C, joints))
     return Spread(*(torch.cat([getattr(s, f.name) for s in spreads]) for f in fields(Spread)))
 
 
@@ -88,7 +88,10 @@ class _Track:
 
     @property
     def shared_variance(self) -> float:
-        """The same in what frames share, where errors that are alike in all frames do not average out."""
+        """Variance of a weighted residual of evidence for variables that frames share.
+
+        Errors that all frames have in common do not average out over them.
+        """
         alike = self.sequence.calibration.alike * (len(self.x) - 1)
         return (1 + alike) * self.config.calibration.seen * self.config.noise_cm**2
 
@@ -137,5 +140,5 @@ class _Track:
         J = joints.place(tree, layout.coefficients(full)).jacobian().to(covariance)
         columns = list(layout.point_columns(joints.joints, joints.coefficients))
         deviations = joint_deviations(J, covariance[:, columns][:, :, columns])
-        kept = covariance if self.sequence.covariance else covariance[:, :0, :0]
-        return Spread(kept.to(full.dtype), *(d.to(full.dtype) for d in deviations))
+        returned = covariance if self.sequence.covariance else covariance[:, :0, :0]
+        return Spread(returned.to(full.dtype), *(d.to(full.dtype) for d in deviations))

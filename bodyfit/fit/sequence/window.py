@@ -102,9 +102,9 @@ class Window:
         seen = frames.observer.observations(self.known, self.present)
         self.seen = replace(seen, scale_cm=scale, held=frames.variables.shared if self.shared_held else self.seen.held)
 
-    def costs(self, x: Float[Tensor, "R D"], kept: slice) -> Float[Tensor, "R"]:
+    def costs(self, x: Float[Tensor, "R D"], core: slice) -> Float[Tensor, "R"]:
         """The objective of some frames by themselves, without the motion."""
-        index = torch.arange(len(self.present), device=x.device)[kept]
+        index = torch.arange(len(self.present), device=x.device)[core]
         frames = StageObjective(self.frames.terms, self.stage, self.seen.select(index))
         rows = torch.arange(len(x), device=x.device).split(256)
         return torch.cat([frames.select(r).normal(x[r]).cost for r in rows])

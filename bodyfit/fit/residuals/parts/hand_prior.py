@@ -52,7 +52,7 @@ class HandPosePrior(VariableResidual):
 
     @classmethod
     def of(cls, setup: Setup) -> HandPosePrior:
-        """Of the shipped prior, whatever the model."""
+        """Build it from the shipped hand prior; the model gives the mean hand poses only."""
         return cls(load_hand_prior(), setup.model.hand_means)
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
@@ -77,7 +77,7 @@ class HandLimits(VariableResidual):
 
     @classmethod
     def of(cls, setup: Setup) -> HandLimits:
-        """Of the shipped prior's joints, whatever the model."""
+        """Build it from the joint limits of the shipped hand prior; the model gives the mean hand poses only."""
         return cls(load_hand_prior(), setup.model.hand_means)
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:

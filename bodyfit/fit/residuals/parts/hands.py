@@ -145,7 +145,7 @@ class ScalePrior(VariableResidual):
 
     @classmethod
     def of(cls, setup: Setup) -> ScalePrior:
-        """The same for every model."""
+        """Build it; no model changes it."""
         return cls()
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
