@@ -94,3 +94,110 @@ def test_the_lens_in_the_words_of_its_reader(given, words):
         focal_px_from((4000, 3000), **given)
     assert "--" not in str(caught.value)
     assert words in in_options(str(caught.value))
+
+
+PARTICIPLES = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    seen known said told untold foretold begun wanted asked gone given taken made
+    found kept held shown meant thought brought sought felt heard
+""",
+    )
+)
+"""Words that say what happened to a thing and not what it is: no names."""
+PUBLIC = frozenset(
+    {
+        "known",  # Sighting.known
+        "untold",  # Score.untold
+        "Wanted",  # evaluate.Wanted
+        "wanted",  # keyword of evaluate.points_of
+        "seen",  # Track.seen; argument of a residual's methods
+        "min_seen_s",  # TrackerConfig
+        "min_seen_part",
+        "known_entries",  # io.known_entries
+        "found",  # Match.found
+    }
+)
+"""Participles that users know as names of fields, keywords and functions."""
+REMAINING = {
+    "app/batch/run.py": {"kept"},
+    "app/batch/stages.py": {"Seen"},
+    "body/points/posed.py": {"felt"},
+    "fit/assembly/compiled.py": {"made"},
+    "fit/assembly/tensors.py": {"felt"},
+    "fit/objective.py": {"held", "made"},
+    "fit/observations.py": {"held"},
+    "fit/parts.py": {"given", "hand_shown", "shown"},
+    "fit/sequence/fitter.py": {
+        "_Found",
+        "as_given",
+        "found_focal",
+        "held",
+        "kept",
+        "said",
+        "seen_at",
+        "shown",
+        "shown_in",
+    },
+    "fit/sequence/objective.py": {"held"},
+    "fit/sequence/window.py": {"held", "shared_held"},
+    "fit/variables.py": {"held"},
+    "fit/whole.py": {"_seen_hands", "shown"},
+}
+"""Names that are still to be replaced, by module: this only ever shrinks."""
+BEGINS = re.compile(r"(Of|The same)\b")
+"""Openings of docstrings that say nothing."""
+
+
+def docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line, docstring) of a module, its classes and its functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text is not None:
+                yield getattr(node, "lineno", 1), text
+
+
+def names(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line, name) of the functions, classes, arguments, fields and variables that a module defines."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+
+
+def words_of(name: str) -> set[str]:
+    """Split a name in snake or camel case into its lower-case words."""
+    return set(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().split("_"))
+
+
+def participles(path: Path) -> list[tuple[int, str]]:
+    """List (line, name) of the names that have a participle and are not public."""
+    return [(line, name) for line, name in names(path) if name not in PUBLIC and PARTICIPLES & words_of(name)]
+
+
+def modules() -> dict[str, Path]:
+    """All modules of the package by their path in it."""
+    return {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def test_docstrings_begin_with_what_a_thing_is():
+    texts = [(where, line, text) for where, path in modules().items() for line, text in docstrings(path)]
+    assert len(texts) > 1000
+    assert [f"{where}:{line}: {text.splitlines()[0]}" for where, line, text in texts if BEGINS.match(text)] == []
+
+
+def test_names_are_no_participles():
+    found = [(where, line, name) for where, path in modules().items() for line, name in participles(path)]
+    assert [f"{w}:{line}: {name}" for w, line, name in found if name not in REMAINING.get(w, set())] == []
+
+
+def test_these_tests_would_find_one(tmp_path):
+    module = tmp_path / "planted.py"
+    module.write_text('"""Of a body."""\ndef f(shown):\n    """The same, turned."""\n    asGiven = shown\n')
+    assert [text for _, text in docstrings(module) if BEGINS.match(text)] == ["Of a body.", "The same, turned."]
+    assert participles(module) == [(2, "shown"), (4, "asGiven")]
