@@ -17,7 +17,7 @@ from bodyfit.fit.config import StageConfig
 from bodyfit.fit.evidence import Rig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import BlockTerm, Loop, PointResidual, PointTerm, Vector
-from bodyfit.fit.residuals.common.robust import geman_mcclure
+from bodyfit.fit.residuals.common.robust import geman_mcclure, saturated
 from bodyfit.fit.residuals.focal import FOCAL
 from bodyfit.fit.setup import Setup
 from bodyfit.geometry.rotation import unit
