@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import dis
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
 
 import networkx
 import pytest
@@ -199,6 +203,27 @@ def test_no_modules_import_each_other_in_a_circle(tmp_path):
     for name, source in (("a", "from p.b import x"), ("b", "def f():\n    import p.c"), ("c", "from p import a")):
         (tmp_path / "p" / f"{name}.py").write_text(source)
     assert circles(tmp_path / "p") == [["p.a", "p.b", "p.c"]]
+
+
+def globals_of(code: CodeType) -> Iterator[str]:
+    """The global names that a module's functions load."""
+    yield from (str(i.argval) for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL")
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from globals_of(constant)
+
+
+def test_functions_load_names_that_exist():
+    """Linters that take shapes for annotations cannot look for undefined names."""
+    missing = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = (PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts)
+        module = importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+        code = compile(path.read_text(encoding="utf-8"), str(path), "exec")
+        exist = {*vars(module), *vars(builtins)}
+        missing += [f"{path.name}: {name}" for name in globals_of(code) if name not in exist]
+    assert missing == []
+    assert set(globals_of(compile("def f():\n    return lost(1)", "", "exec"))) == {"lost"}
 
 
 def test_no_room_is_crowded():
