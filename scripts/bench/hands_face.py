@@ -7,9 +7,9 @@
   of the quality of MediaPipe's. PA-MPJPE of the 20 joints but the wrist, mm.
 - fingers: a relaxed hand of which one finger is bent by 60 degrees: how far the others move, degrees.
 - body: the same people fitted without their hands and with them: PA-MPJPE of the body's 22 joints, mm.
-- face: the same people with jaws, eyes and expressions at random, 478 points with 0.7 px of noise on a face of about
-  100 px (1 cm is 5 px): how far the jaw's opening and the gaze are off, degrees, the face's vertices, mm, for the
-  expression alone, and the gap of the lids in parts of its range.
+- face: people with jaws, eyes and expressions at random, three times as large in the picture, 478 points with 0.7 px of
+  noise on a face of about 300 px: how far the jaw's opening and the gaze are off, degrees, and the face's vertices and
+  the gap of the lids, mm, for jaw and expression alone.
 - spread: whether fingers are off by their deviations (`joints_sd_rel_m` about the wrist).
 """
 
@@ -80,6 +80,7 @@ class People:
     model: BodyModel
     params: BodyParams
     camera: Camera
+    zoom: float
     keypoints: Tensor
     hands: Tensor
     lift: Tensor
@@ -89,7 +90,8 @@ class People:
         """What a fit is given."""
         more = {"hands": self.hands, "hands_lift": self.lift if lift else None} if hands else {}
         more |= {"face": self.face} if face else {}
-        seen = {"keypoints": self.keypoints, "layout": "openpose25", "image_size": SIZE, "focal_px": FOCAL_PX}
+        seen = {"keypoints": self.keypoints, "layout": "openpose25", "image_size": self.camera.image_size}
+        seen["focal_px"] = FOCAL_PX * self.zoom
         return bodyfit.Evidence(**seen, **more)
 
 
@@ -107,9 +109,11 @@ def hand_points(model: BodyModel, params: BodyParams) -> Tensor:
     return torch.stack(rows, 1).unflatten(1, (2, 21))
 
 
-def make_people(model: BodyModel, poses: np.ndarray, rng: np.random.Generator, *, wrists: bool = True) -> People:
+def make_people(
+    model: BodyModel, poses: np.ndarray, rng: np.random.Generator, *, wrists: bool = True, zoom: float = 1.0
+) -> People:
     """People with these left-hand poses (B, 45), the right ones those of others, mirrored, before a camera that sees
-    a hand at about `HAND_PX`."""
+    a hand at about `HAND_PX` times `zoom`."""
     n = len(poses)
     prior = load_pose_prior().of_joints(model.body_joints)
     body = 0.6 * (prior.sample(n, seed=int(rng.integers(1 << 30))) - prior.mean) + prior.mean
@@ -135,7 +139,8 @@ def make_people(model: BodyModel, poses: np.ndarray, rng: np.random.Generator, *
         reye_pose=torch.tensor(gaze + 0.02 * rng.standard_normal((n, 3)) * [0.3, 1.0, 0.0]),
         expression=torch.tensor(rng.standard_normal((n, model.num_expression_coeffs))),
     )
-    camera = Camera.make(n, SIZE, focal_px=FOCAL_PX, dtype=model.dtype)
+    size = round(SIZE[0] * zoom), round(SIZE[1] * zoom)
+    camera = Camera.make(n, size, focal_px=FOCAL_PX * zoom, dtype=model.dtype)
     points = hand_points(model, params)
 
     def seen(at: Tensor, noise: float) -> Tensor:
@@ -149,7 +154,7 @@ def make_people(model: BodyModel, poses: np.ndarray, rng: np.random.Generator, *
     keypoints = seen(torch.nan_to_num(model.keypoints(params, "openpose25")), BODY_NOISE_PX)
     face = seen(on_face(model, model(**params).vertices), FACE_NOISE_PX)
     face[:, 469:473] = face[:, 474:] = torch.nan  # of the irises only the middles
-    return People(model, params, camera, keypoints, seen(points, NOISE_PX), lift, face)
+    return People(model, params, camera, zoom, keypoints, seen(points, NOISE_PX), lift, face)
 
 
 def on_face(model: BodyModel, vertices: Tensor) -> Tensor:
@@ -262,14 +267,15 @@ def main() -> None:
     model = bodyfit.load_model("open-x")
     names = list(HELD_OUT_DEG)
     poses = np.stack([pose_of(*HELD_OUT_DEG[names[i % len(names)]]) for i in range(args.people)])
-    people = make_people(model, poses, rng)
+    far, near = make_people(model, poses, rng), make_people(model, poses, rng, zoom=3.0)
     found: dict[str, object] = {"people": args.people, "seed": args.seed, "threads": torch.get_num_threads()}
-    for name, kind in (
-        ("body", {}),
-        ("hands", {"hands": True}),
-        ("hands_lift", {"hands": True, "lift": True}),
-        ("face", {"face": True}),
-        ("whole", {"hands": True, "lift": True, "face": True}),
+    for name, people, kind in (
+        ("body", far, {}),
+        ("hands", far, {"hands": True}),
+        ("hands_lift", far, {"hands": True, "lift": True}),
+        ("near_body", near, {}),
+        ("near_face", near, {"face": True}),
+        ("near_whole", near, {"hands": True, "lift": True, "face": True}),
     ):
         bodyfit.fit(people.evidence(**kind).select(slice(0, 2)), model=model)  # compiled, loaded
         start = time.perf_counter()
