@@ -248,7 +248,13 @@ class _Into:
         if isinstance(columns, slice):
             self.sums.hessian[:, columns, columns].add_(value)
         else:
-            self.sums.hessian[:, columns[:, None], columns] += value
+            self._scattered(columns, columns, value)
+
+    def _scattered(self, rows: Tensor, columns: Tensor, value: Tensor) -> None:
+        """Add a block of rows and columns anywhere: one pass over it, where an index of two lists makes copies."""
+        hessian = self.sums.hessian
+        at = (rows[:, None] * hessian.shape[2] + columns).flatten()
+        hessian.view(len(hessian), -1).index_add_(1, at, value.flatten(1))
 
     def translated(self, own: Tensor, across: Tensor) -> None:
         """The translation's own block, and those of it (rows) and what else points move with."""
@@ -262,5 +268,5 @@ class _Into:
             self.across(rows, columns, value)
         else:
             at = torch.arange(rows.start, rows.stop, device=columns.device)
-            self.sums.hessian[:, at[:, None], columns] += value
-            self.sums.hessian[:, columns[:, None], at] += value.mT
+            self._scattered(at, columns, value)
+            self._scattered(columns, at, value.mT)
