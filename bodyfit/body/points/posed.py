@@ -33,6 +33,10 @@ from bodyfit.geometry.rotation import exp_and_left_jacobian, so3_exp, unit
 __all__ = ["Points", "PosedPoints", "PosedTree", "VertexSum", "pose_tree"]
 
 
+_MANY = 64
+"""Points of a longer list than this, of a face say, have their pieces added up by index."""
+
+
 class VertexSum(NamedTuple):
     """A point on the skin: a weighted sum of vertices."""
 
@@ -225,6 +229,11 @@ class Points:
         k, i = np.nonzero(moves)
         self.pair_joint, self.pair_weight = index(i), tensor((weight @ above)[k, i])
         self.lever_joints, self.lever_soft = tensor((weight[k] * above.T[i]).T), tensor((member[k] * below.T[i]).T)
+        # Of many points these products would be nearly all zeros: their pieces are added up by index instead.
+        self.soft_point = index(np.array([k for k, *_ in soft], dtype=np.int64))
+        self.many = n_k > _MANY
+        lever_pair, lever_piece = np.nonzero(member[k] * below.T[i]) if self.many else (np.zeros(0, np.int64),) * 2
+        self.lever_pair, self.lever_piece = index(lever_pair), index(lever_piece)
         pair = np.full(moves.shape, -1)
         pair[k, i] = np.arange(len(k))
         self.response_point, self.response_pair = index(point_of), index(pair[point_of, joint_of + 1])
@@ -250,8 +259,15 @@ class Points:
                 moved = (self.response @ tree.features[:, self.response_joint, :, None])[..., 0]
                 local = local.index_add(1, self.response_piece, moved)
             soft = (tree.R_world[:, self.soft_bone] @ local[..., None])[..., 0]
-            positions = positions + self.member @ soft
+            positions = positions + self.of_points(soft)
         return PosedPoints(self, tree, positions, soft)
+
+    def of_points(self, pieces: Float[Tensor, "B Q N"]) -> Float[Tensor, "B K N"]:
+        """The sum of each point's pieces."""
+        if not self.many:
+            return self.member @ pieces
+        total = pieces.new_zeros(len(pieces), len(self), pieces.shape[2])
+        return total.index_add(1, self.soft_point, pieces)
 
 
 @dataclass(frozen=True)
@@ -269,7 +285,9 @@ class PosedPoints:
         """From the joint to the part of the point that it moves, of each pair of which the joint moves the point."""
         p, joints = self.points, self.tree.joints.mT
         sums = joints @ p.lever_joints
-        if self.soft is not None:
+        if self.soft is not None and p.many:
+            sums = sums.index_add(2, p.lever_pair, self.soft.mT[:, :, p.lever_piece])
+        elif self.soft is not None:
             sums = sums + self.soft.mT @ p.lever_soft
         return sums - p.pair_weight * joints[:, :, p.pair_joint]
 
@@ -288,12 +306,15 @@ class PosedPoints:
         p, tree = self.points, self.tree
         return tree.R_world[:, p.response_bone] @ (p.response @ tree.features_dpose[:, p.response_joint])
 
-    def jacobian_betas(self) -> Float[Tensor, "B K 3 S"]:
-        """d position / d betas."""
-        p = self.points
-        jacobian = p.lever_weight @ self.tree.bones_dbetas
+    def jacobian_betas(self, first: int = 0) -> Float[Tensor, "B K 3 S"]:
+        """d position / d betas, from the `first` coefficient on."""
+        p, bones = self.points, self.tree.bones_dbetas
+        bones = bones.unflatten(2, (3, -1))[..., first:].flatten(2) if first else bones
+        jacobian = p.lever_weight @ bones
         if self.soft is not None:
-            jacobian = jacobian + p.member @ (self.tree.R_world[:, p.soft_bone] @ p.offset_shape).flatten(2)
+            jacobian = jacobian + p.of_points(
+                (self.tree.R_world[:, p.soft_bone] @ p.offset_shape[..., first:]).flatten(2)
+            )
         return jacobian.unflatten(2, (3, -1))
 
     def jacobian(self) -> Float[Tensor, "B K 3 D"]:

@@ -148,8 +148,8 @@ def _add_points(
     if by_joints:
         J = placed.jacobian_pose().flatten(1, 2)  # (B, 3K, 3J)
         if felt:
-            by_shape = placed.jacobian_betas().flatten(1, 2)
-            J = torch.cat([J, by_shape if feels_shape else by_shape[..., betas.stop - betas.start :]], 2)
+            first = 0 if feels_shape else betas.stop - betas.start
+            J = torch.cat([J, placed.jacobian_betas(first).flatten(1, 2)], 2)
     into = _Into(normal, layout, layout.point_columns(placed.points.joints, felt)[3:])
     if own_force is not None:
         into.gradient(layout["transl"], own_force.sum(1))
