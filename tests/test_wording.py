@@ -124,11 +124,9 @@ REMAINING = {
     "app/batch/run.py": {"kept"},
     "app/batch/stages.py": {"Seen"},
     "body/points/posed.py": {"felt"},
-    "fit/assembly/compiled.py": {"made"},
     "fit/assembly/tensors.py": {"felt"},
     "fit/objective.py": {"held", "made"},
     "fit/observations.py": {"held"},
-    "fit/parts.py": {"given", "hand_shown", "shown"},
     "fit/sequence/fitter.py": {
         "_Found",
         "as_given",

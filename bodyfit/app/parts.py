@@ -1,4 +1,4 @@
-"""Hands and faces that a detector saw, as evidence for a fit."""
+"""Detected hands and faces as evidence for a fit."""
 
 from __future__ import annotations
 
@@ -16,52 +16,57 @@ from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig
 from bodyfit.keypoints import Keypoints2D, Part
 
-__all__ = ["detector_of_parts", "part_arrays", "wanted_parts", "without_parts"]
+__all__ = ["detector_of_parts", "part_arrays", "parts_to_fit", "without_parts"]
 
 _HAND, _MESH, _WITH_IRISES = 21, 468, 478
 _IRISES = {"right": slice(468, 473), "left": slice(473, 478)}
 _LEAST_SCORE = 0.3
-"""Of hands that a detector takes for hands less surely the points say nothing."""
+"""Hands of a lower detection score are ignored: their points are unreliable."""
 
 
-def wanted_parts(model: BodyModel | None, hands: bool | None, face: bool | None) -> dict[str, bool]:
-    """Which of hands and face are to be looked for: those that a model has, unless told otherwise.
+def parts_to_fit(model: BodyModel | None, hands: bool | None, face: bool | None) -> dict[str, bool]:
+    """Decide whether hands and face are detected and fitted: by default if the model has them.
 
-    Raises `OptionError` for what is asked of a model without it.
+    `hands` and `face` force it on or off. Raises `OptionError` for a part that the model lacks.
     """
     poses = {} if model is None else dict(model.kind.poses)
     has = {"hands": "left_hand_pose" in poses, "face": "jaw_pose" in poses}
-    for name, asked, models in (("hands", hands, "'open-h' or 'open-x'"), ("face", face, "'open-x'")):
-        if asked and not has[name]:
+    for name, choice, models in (("hands", hands, "'open-h' or 'open-x'"), ("face", face, "'open-x'")):
+        if choice and not has[name]:
             title = "open" if model is None else model.name
             raise OptionError(f"{name} cannot be fitted with the model {title}, which has none; load {models}")
-        has[name] = has[name] if asked is None else asked
+        has[name] = has[name] if choice is None else choice
     return has
 
 
-def without_parts(config: FitConfig | None, wanted: Mapping[str, bool]) -> FitConfig | None:
-    """A configuration that leaves out what is not wanted, where keypoints of the body bring it along."""
-    if all(wanted.values()) or (config is not None and not (config.hands or config.face)):
+def without_parts(config: FitConfig | None, parts: Mapping[str, bool]) -> FitConfig | None:
+    """Switch off the fit of hands or face that are not in `parts`, which keypoints of some layouts would include."""
+    if all(parts.values()) or (config is not None and not (config.hands or config.face)):
         return config
     config = FitConfig() if config is None else config
-    return replace(config, hands=config.hands and wanted["hands"], face=config.face and wanted["face"])
+    return replace(config, hands=config.hands and parts["hands"], face=config.face and parts["face"])
 
 
-def detector_of_parts(name: str, wanted: Mapping[str, bool], *, tta: bool = False, insist: bool = False) -> Detector:
-    """The detector of a name, which looks for hands and face too where it can; `insist` raises `OptionError` where it
-    cannot."""
-    if any(wanted.values()) and (insist or sees_parts(name)):
-        return load_detector(name, tta=tta, **wanted)
+def detector_of_parts(name: str, parts: Mapping[str, bool], *, tta: bool = False, insist: bool = False) -> Detector:
+    """Load a detector by name that detects hands and face too, if it can.
+
+    With `insist`, raises `OptionError` if it cannot.
+    """
+    if any(parts.values()) and (insist or sees_parts(name)):
+        return load_detector(name, tta=tta, **parts)
     return load_detector(name, tta=tta)
 
 
 def part_arrays(
     people: Sequence[Keypoints2D], focals_px: Sequence[float], sizes: Sequence[tuple[int, int]], model: BodyModel
 ) -> dict[str, Any]:
-    """The fields `hands`, `hands_lift` and `face` of `Evidence`, of those that are there and that the model has; NaN
-    for who lacks them. Lifts are turned into the axes of the pictures' cameras."""
-    wanted, found = wanted_parts(model, None, None), {}
-    if wanted["hands"] and any(person.hands for person in people):
+    """Collect the fields `hands`, `hands_lift` and `face` of `Evidence` from P people.
+
+    Fields that nobody has or the model lacks are left out; people without a part are NaN. `focals_px` and `sizes`
+    (width, height) are of each person's image. Lifts are rotated to the axes of its camera, metres.
+    """
+    parts, found = parts_to_fit(model, None, None), {}
+    if parts["hands"] and any(person.hands for person in people):
         hands = np.full((len(people), 2, _HAND, 3), np.nan, np.float32)
         lift = hands.copy()
         for row, (person, focal, size) in enumerate(zip(people, focals_px, sizes, strict=True)):
@@ -75,7 +80,7 @@ def part_arrays(
         found["hands"] = hands
         if np.isfinite(lift).any():
             found["hands_lift"] = lift
-    if wanted["face"] and any(person.face for person in people):
+    if parts["face"] and any(person.face for person in people):
         face = np.full((len(people), _WITH_IRISES, 3), np.nan, np.float32)
         for row, person in enumerate(people):
             if person.face is not None:
@@ -87,6 +92,6 @@ def part_arrays(
 
 
 def _turn(part: Part, focal_px: float, size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
-    """From the axes of a camera that looks at the hand to those of the picture's, which looks at its middle."""
+    """Compute the rotation from a camera that looks at the hand to the image's, which looks at the image's centre."""
     x, y = part.xyc[:, :2].mean(0).tolist()
     return rotation_to_ray(((x - size[0] / 2) / focal_px, (y - size[1] / 2) / focal_px, 1.0))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from bodyfit.app.parts import detector_of_parts, part_arrays, wanted_parts, without_parts
+from bodyfit.app.parts import detector_of_parts, part_arrays, parts_to_fit, without_parts
 from bodyfit.app.rays import rotation_to_ray
 from bodyfit.body.model import BodyModel
 from bodyfit.detect import DEFAULT, Detector
@@ -110,7 +110,7 @@ def fit_frames(
         lens.focal_of(frame)
     if not frames:
         return []
-    wanted = wanted_parts(model, hands, face)
+    wanted = parts_to_fit(model, hands, face)
     config = without_parts(config, wanted)
     found = (detector_of_parts(detector, wanted) if isinstance(detector, str) else detector).detect(frames)
     return fit_detections(frames, found, model=model, lens=lens, config=config, device=device)
@@ -148,7 +148,7 @@ def fit_detections(
         fitter, some = fitters[layout], [people[i][j] for i, j in members]
         lengths, sizes = [focals[i][0] for i, _ in members], [frames[i].size for i, _ in members]
         parts = any(person.hands or person.face for person in some)
-        shown = part_arrays(some, lengths, sizes, fitter.model) if parts else {}
+        part_fields = part_arrays(some, lengths, sizes, fitter.model) if parts else {}
         fitted = fitter(
             np.stack([people[i][j].xyc for i, j in members]),
             image_size=(2 ** max(0, octave), 2 ** max(0, octave)),  # for the fit's check of units alone; see below
@@ -156,7 +156,7 @@ def fit_detections(
             principal_point_px=torch.tensor([[n / 2 for n in size] for size in sizes]),
             joints3d=None if all(lift is None for lift in lifts) else _stack(lifts),
             picture_px=torch.tensor(sizes, dtype=torch.float32),
-            **shown,
+            **part_fields,
         )
         for (i, j), one in zip(members, split(fitted), strict=True):
             camera = replace(one.camera, image_size=frames[i].size)

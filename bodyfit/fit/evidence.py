@@ -334,9 +334,9 @@ def check_evidence(evidence: Evidence, model: BodyModel, layout: str, n_points3d
     for name, value in own.items():
         if value.ndim == 0 or len(value) != batch:
             raise ShapeError(f"more[{name!r}] must have one row a person, ({batch}, ...), got {tuple(value.shape)}")
-    parts, given = None, evidence.parts.with_layout(evidence.keypoints, layout, model)
-    if given.given:
-        parts = check_parts(given, checked.camera, evidence.cameras, batch, checked.xyc)
+    parts, part_input = None, evidence.parts.with_layout(evidence.keypoints, layout, model)
+    if part_input.is_present:
+        parts = check_parts(part_input, checked.camera, evidence.cameras, batch, checked.xyc)
     found = {"lift_m": lift, "points_m": points, "betas": betas, "height_m": height, "mass_kg": mass}
     return replace(checked, **found, previous=previous, more=own, parts=parts)
 

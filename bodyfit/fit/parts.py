@@ -1,4 +1,4 @@
-"""What is known of hands and faces: as users give it, checked, and as the residuals read it.
+"""Evidence of hands and faces in three records: as users pass it, checked, and as the residuals read it.
 
 Points of both hands go together, the left hand's 21 before the right's; of several cameras, camera after camera.
 """
@@ -27,16 +27,16 @@ Array: TypeAlias = Float[Tensor, "..."] | Float[np.ndarray, "..."]
 HAND_POINTS = 21
 """The wrist, then thumb, index, middle, ring and little finger, four each from the palm to the tip."""
 _REST_PX, _SURE_PX = 20.0, 30.0
-"""A palm of fewer pixels says nothing of its fingers, one of more says all that it shows."""
+"""Lengths of a palm at which the weight of the hand's keypoints begins to grow from 0, and at which it is full."""
 _REST_FACE_PX, _SURE_FACE_PX = 24.0, 48.0
-"""The same of a face's height."""
+"""Heights of a face at which its weight begins to grow from 0, and at which it is full."""
 _PALM = (0, 5, 17)
 """The wrist and the knuckles of index and little finger."""
 
 
 @dataclass(frozen=True)
 class PartInput:
-    """The fields of `Evidence` that are about hands and faces, as they are given."""
+    """Holds the fields of `Evidence` that concern hands and faces, unchecked."""
 
     hands: Array | None = None
     hands_lift: Array | None = None
@@ -44,13 +44,15 @@ class PartInput:
     face: Array | None = None
 
     @property
-    def given(self) -> bool:
-        """Whether there is any."""
+    def is_present(self) -> bool:
+        """Tell whether any field is set."""
         return any(getattr(self, f.name) is not None for f in fields(self))
 
     def with_layout(self, keypoints: Array | None, layout: str, model: BodyModel) -> PartInput:
-        """The same with the hands and the face that keypoints of some layouts bring along, where the model has them
-        and they are not given."""
+        """Return a copy whose unset hands and face come from the body's keypoints.
+
+        Some layouts include the points of hands or of a face; they are used where the model has these parts.
+        """
         names, poses, found = layout_names(layout), dict(model.kind.poses), {}
         if keypoints is None or model.num_pca_comps is not None:
             return self
@@ -71,36 +73,38 @@ class PartEvidence:
     hands: Float[Tensor, "B CH 3"] | None = None
     """x px, y px, confidence of 42 points a camera."""
     hands_target: Float[Tensor, "B CH 2"] | None = None
-    """Their directions (x / z, y / z) from their camera, undistorted."""
+    """Their undistorted normalised image coordinates (x / z, y / z)."""
     hands_focal_px: Float[Tensor, "B CH"] | None = None
-    """Pixels that one unit of these is."""
+    """Focal length of each point's camera."""
     hands_lift_m: Float[Tensor, "B 42 3"] | None = None
     """Each hand's 3D points about any origin, camera axes."""
     hands_points_m: Float[Tensor, "B 42 3"] | None = None
-    """Measured places of hand points, camera axes."""
+    """Measured positions of hand points, camera axes."""
     face: Float[Tensor, "B CF 3"] | None = None
     """x px, y px, confidence of the points of a face, camera after camera."""
     face_target: Float[Tensor, "B CF 2"] | None = None
     face_focal_px: Float[Tensor, "B CF"] | None = None
 
     face_points: int = 0
-    """How many a camera."""
+    """Points of a face per camera: 0 without faces."""
 
     def only(self, *, hands: bool, face: bool) -> PartEvidence | None:
-        """That of hands or of faces alone, or none."""
+        """Select the evidence of hands, of faces or of both; None if nothing remains."""
         left_out = [name for name, keep in (("hands", hands), ("face", face)) if not keep]
-        gone: dict[str, Any] = {f.name: None for f in fields(self) if f.name.startswith(tuple(left_out))}
-        gone["face_points"] = self.face_points if face else 0
-        kept = replace(self, **gone)
-        return kept if any(isinstance(getattr(kept, f.name), Tensor) for f in fields(kept)) else None
+        cleared: dict[str, Any] = {f.name: None for f in fields(self) if f.name.startswith(tuple(left_out))}
+        cleared["face_points"] = self.face_points if face else 0
+        part = replace(self, **cleared)
+        return part if any(isinstance(getattr(part, f.name), Tensor) for f in fields(part)) else None
 
     def select(self, rows: Tensor) -> PartEvidence:
-        """That of some people."""
+        """Select people by index or mask."""
         return PartEvidence(**_some(self, rows))
 
     def observations(self, cameras: int, least: float, noise_px: float) -> PartObservations:
-        """What the residuals read, missing zeroed; the depth, with which centimetres go, is not known yet. Confidences
-        below `least` are left out."""
+        """Convert to what the residuals read: missing values are 0 with weight 0.
+
+        Points of a confidence below `least` are left out. `depth_cm` stays None: it follows from the body's fit.
+        """
         seen = PartObservations(noise_px=noise_px)
         if self.hands is not None and self.hands_target is not None:
             weight = _weight(self.hands, least)
@@ -131,12 +135,12 @@ class PartEvidence:
 
 @dataclass(frozen=True)
 class PartObservations:
-    """What was seen of hands and faces, as the residuals read it: what is missing is 0 with weight 0."""
+    """Holds observations of hands and faces as the residuals read them: missing values are 0 with weight 0."""
 
     noise_px: float = 1.0
-    """How well a detector places a point of a hand or a face."""
+    """Standard deviation of a detected point of a hand or a face, pixels."""
     hands_target: Float[Tensor, "B CH 2"] | None = None
-    """Normalised picture coordinates."""
+    """Normalised image coordinates (x / z, y / z)."""
     hands_weight: Float[Tensor, "B CH"] | None = None
     """Confidence, less where a hand is small; 0 where missing."""
     hands_focal_px: Float[Tensor, "B CH"] | None = None
@@ -155,11 +159,11 @@ class PartObservations:
         return PartObservations(**{**{f.name: getattr(self, f.name) for f in fields(self)}, **values})
 
     def select(self, index: Tensor) -> PartObservations:
-        """That of some people."""
+        """Select people by index or mask."""
         return PartObservations(**_some(self, index))
 
-    def hand_shown(self) -> Float[Tensor, "B 2"]:
-        """How surely each hand is seen at best, in the pictures or by measured points; 0 for not at all."""
+    def largest_hand_weight(self) -> Float[Tensor, "B 2"]:
+        """Return the highest weight of any point of the left and of the right hand, in an image or measured in 3D."""
         found = [
             weight.unflatten(1, (-1, 2, HAND_POINTS)).amax((1, 3))
             for weight in (self.hands_weight, self.hands_points_weight)
@@ -171,8 +175,8 @@ class PartObservations:
             return like.new_zeros(len(like), 2)
         return torch.stack(found).amax(0)
 
-    def face_shown(self) -> Float[Tensor, "B"] | None:
-        """How surely a face is seen at best; None where none was looked for."""
+    def largest_face_weight(self) -> Float[Tensor, "B"] | None:
+        """Return the highest weight of any point of the face; None without evidence of faces."""
         return None if self.face_weight is None else self.face_weight.amax(1)
 
 
@@ -189,41 +193,46 @@ def _weight(xyc: Float[Tensor, "B N 3"], least: float) -> Float[Tensor, "B N"]:
 
 
 def _large_enough(weight: Float[Tensor, "B N 21"], xy: Float[Tensor, "B N 21 2"]) -> Float[Tensor, "B N"]:
-    """1 for a palm that is large enough in the picture to tell of its fingers, down to 0 for one that is not; hands
-    without a whole palm are taken by how far their points lie apart, which is twice a palm."""
+    """Weight hands by the length of their palm in the image, 0 to 1.
+
+    Half the extent of the visible points stands for the length of a palm that is not wholly visible.
+    """
     palm = xy[:, :, list(_PALM)]
     whole = (weight[:, :, list(_PALM)] > 0).all(2)
     sides = torch.stack([(palm[:, :, i] - palm[:, :, j]).norm(dim=2) for i, j in ((0, 1), (1, 2), (2, 0))]).amax(0)
-    shown = torch.where((weight > 0)[..., None], xy, torch.nan)
-    apart = torch.maximum(_spread(shown[..., 0]), _spread(shown[..., 1]))
-    size = torch.where(whole, torch.nan_to_num(sides), 0.5 * apart)
+    visible = torch.where((weight > 0)[..., None], xy, torch.nan)
+    extent = torch.maximum(_spread(visible[..., 0]), _spread(visible[..., 1]))
+    size = torch.where(whole, torch.nan_to_num(sides), 0.5 * extent)
     return ((size - _REST_PX) / (_SURE_PX - _REST_PX)).clamp(0, 1)
 
 
 def _spread(values: Float[Tensor, "*B N"]) -> Float[Tensor, "*B"]:
-    """The largest less the smallest number that is not NaN; 0 where there is none."""
+    """Compute the range (maximum minus minimum) of the numbers that are not NaN; 0 where all are."""
     high, low = torch.nan_to_num(values, nan=-torch.inf).amax(-1), torch.nan_to_num(values, nan=torch.inf).amin(-1)
     return torch.where(high >= low, high - low, 0.0)
 
 
 def check_parts(
-    given: PartInput, camera: Camera, cameras: Sequence[CalibratedCamera] | None, batch: int, like: Tensor
+    parts: PartInput, camera: Camera, cameras: Sequence[CalibratedCamera] | None, batch: int, like: Tensor
 ) -> PartEvidence:
-    """What is known of hands and faces, checked. Raises `ShapeError` and `OptionError`."""
+    """Check the evidence of hands and faces and move it to the device and type of `like`.
+
+    Raises `ShapeError` for shapes that do not fit and `OptionError` for confidences outside [0, 1].
+    """
     n_c = 1 if cameras is None else len(cameras)
     views = () if cameras is None else (n_c,)
     values: dict[str, Tensor | None] = {}
     count = 0
-    if given.hands is not None:
-        xyc = _shaped("hands", given.hands, (batch, *views, 2, HAND_POINTS, 3), like)
+    if parts.hands is not None:
+        xyc = _shaped("hands", parts.hands, (batch, *views, 2, HAND_POINTS, 3), like)
         values["hands"] = xyc.flatten(1, -2)
         values["hands_target"], values["hands_focal_px"] = _directions(values["hands"], camera, cameras)
     for name, own in (("hands_lift", "hands_lift_m"), ("hands_points3d", "hands_points_m")):
-        value = getattr(given, name)
+        value = getattr(parts, name)
         if value is not None:
             values[own] = _shaped(name, value, (batch, 2, HAND_POINTS, 3), like).flatten(1, 2)
-    if given.face is not None:
-        face = torch.as_tensor(given.face)
+    if parts.face is not None:
+        face = torch.as_tensor(parts.face)
         if face.ndim < 2 or face.shape[-2] not in FACE_COUNTS:
             counts = ", ".join(map(str, FACE_COUNTS))
             raise ShapeError(f"face must have {counts} points of x, y, confidence, got {tuple(face.shape)}")
@@ -252,7 +261,7 @@ def _shaped(name: str, value: object, shape: tuple[int, ...], like: Tensor) -> T
 def _directions(
     xyc: Float[Tensor, "B N 3"], camera: Camera, cameras: Sequence[CalibratedCamera] | None
 ) -> tuple[Float[Tensor, "B N 2"], Float[Tensor, "B N"]]:
-    """The directions of points from their camera, and the pixels that one unit of them is."""
+    """Convert keypoints to undistorted normalised image coordinates; return these and the focal lengths in pixels."""
     if cameras is None:
         focal = camera.focal_px[:, None].expand(xyc.shape[:2])
         return (xyc[..., :2] - camera.principal_point_px[:, None]) / focal[..., None], focal

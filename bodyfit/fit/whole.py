@@ -77,8 +77,8 @@ class WholeBody:
         the hand's own tell more."""
         found = parts.observations(depth_cm.shape[1], self.config.min_confidence, self.config.noise_px / 2)
         found = found.with_(depth_cm=depth_cm)
-        fingers = ((found.hand_shown() > 0).to(seen.weight) @ self.of_hand.to(seen.weight)) > 0
-        if (face := found.face_shown()) is not None:
+        fingers = ((found.largest_hand_weight() > 0).to(seen.weight) @ self.of_hand.to(seen.weight)) > 0
+        if (face := found.largest_face_weight()) is not None:
             fingers = fingers | ((face > 0)[:, None] & self.of_face)
         weight = torch.where(fingers.repeat(1, depth_cm.shape[1]), 0.0, seen.weight)
         lift = seen.lift_weight
@@ -96,7 +96,7 @@ class WholeBody:
             {**variables.unpack(body)}
             | {f"{s}_hand_pose": (relaxed[s] - means[s]).expand(len(body), -1) for s in _SIDES}
         )
-        shown = parts.hand_shown() > 0
+        shown = parts.largest_hand_weight() > 0
         for i in range(len(_SIDES)):
             rows = shown[:, i].nonzero()[:, 0]
             if len(rows):
@@ -170,10 +170,10 @@ class WholeBody:
         found = parts.observations(cameras, self.config.min_confidence, 1.0)
         rest = torch.zeros(len(seen), self.model.num_joints - seen.shape[1], dtype=torch.bool, device=seen.device)
         out = torch.cat([seen, rest], 1)
-        shown = found.hand_shown() > 0
+        shown = found.largest_hand_weight() > 0
         for i, side in enumerate(_SIDES):
             out[:, self.finger_joints(side)] = shown[:, i, None]
-        if (face := found.face_shown()) is not None:
+        if (face := found.largest_face_weight()) is not None:
             for name in ("jaw_pose", "leye_pose", "reye_pose"):
                 out[:, list(self.layout.block(name).joints)] = (face > 0)[:, None]
         return out

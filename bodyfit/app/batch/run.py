@@ -15,7 +15,7 @@ from bodyfit.app.batch.items import Item, LeftOut, find_items
 from bodyfit.app.batch.pool import Failure, WorkerPool
 from bodyfit.app.batch.stages import Fitting, Looking, fitted
 from bodyfit.app.batch.status_log import DONE, FAILED, NO_PERSON, POOR, WITH_FILE, StatusLog, is_hopeless, stopped_by
-from bodyfit.app.parts import wanted_parts, without_parts
+from bodyfit.app.parts import parts_to_fit, without_parts
 from bodyfit.app.pipeline import Lens
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.errors import OptionError, OutputError
@@ -116,7 +116,7 @@ def run_batch(
         run = _Run(log, out, len(items), len(items) - len(todo), progress, keypoints, keep_poor)
         interrupted = False
         if todo:
-            wanted = wanted_parts(model, hands, face)
+            wanted = parts_to_fit(model, hands, face)
             fitting = Fitting(load_model() if model is None else model, lens, without_parts(None, wanted))
             interrupted = run.through(engine(todo, Looking(detector, tta, keypoints, wanted), fitting))
         became = Counter(log.finished.get(as_text(item.source)) for item in items)

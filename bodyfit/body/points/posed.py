@@ -97,24 +97,26 @@ def _chain(parents: tuple[int, ...], device: torch.device) -> _Chain:
     return _Chain(up[:end].to(device), tuple(with_end))
 
 
-_KEPT = 8
-"""Bone vectors of so many tensors are kept for a model."""
+_CACHE_SIZE = 8
+"""Number of sets of tensors whose bone vectors are cached for a model."""
 _BONES: WeakKeyDictionary[BodyModel, dict[tuple, Float[Tensor, "J 3 S1"]]] = WeakKeyDictionary()
 
 
 def _bones(model: BodyModel, joints: int, coefficients: int) -> Float[Tensor, "J 3 S1"]:
-    """Bone vectors at rest from the parent, of the mean shape and by each coefficient; the root's is its position. Made
-    once for a model, unless its tensors are others."""
+    """Compute the rest offsets of joints from their parents: of the mean shape, then by each shape coefficient, metres.
+
+    The root's offset is its position. Cached for each model until its tensors change.
+    """
     template, directions = model.joints_template[:joints], model.joints_shapedirs[:joints, :, :coefficients]
     key = (joints, coefficients, template.data_ptr(), template._version, directions.data_ptr(), directions._version)
-    made = _BONES.setdefault(model, {})
-    if len(made) > _KEPT:
-        made.clear()
-    if key not in made:
+    cache = _BONES.setdefault(model, {})
+    if len(cache) > _CACHE_SIZE:
+        cache.clear()
+    if key not in cache:
         rest = torch.cat([template[..., None], directions], 2)
         parents = _chain(model.parents[:joints], rest.device).parent  # the root's is one past the last, 0
-        made[key] = rest - torch.cat([rest, torch.zeros_like(rest[:1])])[parents]
-    return made[key]
+        cache[key] = rest - torch.cat([rest, torch.zeros_like(rest[:1])])[parents]
+    return cache[key]
 
 
 def pose_tree(model: BodyModel, betas: Float[Tensor, "B S"], rotvecs: Float[Tensor, "B J 3"]) -> PosedTree:

@@ -147,9 +147,9 @@ class Finding:
     def parts(self, model: BodyModel | None) -> dict[str, bool]:
         """Whether hands and face are wanted. Raises `OptionError` where the model lacks what is asked for."""
         with interrupt.at_once():
-            from bodyfit.app.parts import wanted_parts
+            from bodyfit.app.parts import parts_to_fit
 
-        return wanted_parts(model, self.hands, self.face)
+        return parts_to_fit(model, self.hands, self.face)
 
 
 def matched(path: Path, layout: str | None, pictures: Sequence[Path]) -> KeypointFiles:

@@ -129,7 +129,7 @@ class SequenceFitter:
         """See `fit_sequence`; the rows of the evidence are frames."""
         if not (math.isfinite(fps) and fps > 0):
             raise OptionError(f"fps must be the frames a second, a positive number, got {fps}")
-        if evidence.parts.given:
+        if evidence.parts.is_present:
             raise OptionError(
                 "hands and face are fitted frame by frame yet (`fit`); leave them out of a clip's evidence"
             )

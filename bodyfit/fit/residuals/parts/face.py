@@ -42,7 +42,7 @@ class _OnFace(PointResidual):
 
     @classmethod
     def of(cls, setup: Setup):
-        """Of the points of the setup's faces, where it has any."""
+        """Make the residual on the points of the setup's face, if it has one."""
         return cls(setup.face)
 
     def points(self, setup: Setup) -> Points:

@@ -36,7 +36,7 @@ class FacePrior(VariableResidual):
 
     @classmethod
     def of(cls, setup: Setup) -> FacePrior:
-        """The same for every model."""
+        """Make the prior, which is the same for every model."""
         P = torch.zeros(9, 9, dtype=setup.model.dtype, device=setup.model.device)
         jaw, gaze, apart = (P.new_tensor(sd) ** -2 for sd in (_JAW_SD, _GAZE_SD, _VERGENCE_SD))
         P[:3, :3] = jaw.diag()
@@ -60,7 +60,7 @@ class ExpressionPrior(VariableResidual):
 
     @classmethod
     def of(cls, setup: Setup) -> ExpressionPrior:
-        """The same for every model."""
+        """Make the prior, which is the same for every model."""
         return cls()
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
@@ -77,7 +77,7 @@ class JawLimits(VariableResidual):
 
     @classmethod
     def of(cls, setup: Setup) -> JawLimits:
-        """The same for every model."""
+        """Make the prior, which is the same for every model."""
         return cls()
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
