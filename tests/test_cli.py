@@ -163,7 +163,9 @@ def test_fit_writes_what_it_promises(fitted):
     # The first run of all tells what it waits for.
     assert [line for line in done.stderr.splitlines() if "compiles its loops" not in line] == []
     names = sorted(path.stem for path in SAMPLES.glob("*.jpg"))
-    assert len(done.stdout.strip().splitlines()) == len(names)
+    lines = done.stdout.strip().splitlines()
+    assert [line for line in lines if line.startswith(" ")] == ["  person 0: legs not visible, put at rest"]
+    assert [Path(line.split(": ")[0]).stem for line in lines if not line.startswith(" ")] == names
     summary = json.loads((out / "summary.json").read_text())
     assert [Path(entry["input"]).stem for entry in summary["inputs"]] == names
     for name, entry in zip(names, summary["inputs"], strict=True):

@@ -460,7 +460,7 @@ def test_an_iteration_never_waits_for_the_device(model, xyc):
         problem = Elsewhere(StageObjective(fitter.terms, stage, seen))
         at = problem.normal(x)
         steps = torch.zeros(PEOPLE, dtype=torch.int64)
-        state = _State(x=x, at=at, damping=torch.full_like(at.cost, 1e-3), done=at.cost < 0, iterations=steps)
+        state = _State(x=x, at=at, damping=torch.full_like(at.cost, 1e-3), finished=at.cost < 0, iterations=steps)
         with Launches() as launches:
             _step_by_tensors(problem, state, stage.lm)
         assert (state.at.cost < at.cost).any()

@@ -38,7 +38,7 @@ def _ended(code: str, arguments: tuple[str, ...] = ()) -> tuple[int, float, str]
 
 _SWALLOWING = """
 import time
-from bodyfit.cli import interrupt
+from bodyfit.cli.support import interrupt
 with interrupt.as_keyboard_interrupt():
     {with_}
         said = False

@@ -128,7 +128,7 @@ def test_python_runs_from_the_top_of_a_page_to_its_end(page, folder, tmp_path, m
 
 
 FOREIGN = {"Fragments", "analyze_videos", "smplx.create", "smplx.SMPL", "to_json", "tojson", "numpy.asarray"}
-FOREIGN |= {"PIL.Image.open", "torch.get_num_threads", "ray.init", "trimesh.load"}
+FOREIGN |= {"PIL.Image.open", "torch.get_num_threads", "ray.init", "trimesh.load", "NamedTuple"}
 """Calls and classes of other packages."""
 OBJECTS = {
     "frame": "bodyfit.Frame",
