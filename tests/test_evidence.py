@@ -12,7 +12,7 @@ import torch
 import bodyfit
 from bodyfit.body.params import BodyParams
 from bodyfit.errors import BodyfitError
-from bodyfit.fit.evidence import Evidence, Rig
+from bodyfit.fit.evidence import Evidence, Extrinsics
 from bodyfit.fit.residuals.mass import MassTerm
 from bodyfit.geometry.camera import CalibratedCamera
 
@@ -271,7 +271,7 @@ def test_rays_meet_where_the_point_is():
     cameras = ring(3)
     points = np.random.default_rng(1).uniform(-0.5, 0.5, (2, 5, 3))
     target = np.concatenate([camera.normalised(camera.project(points)) for camera in cameras], 1)
-    rig = Rig.of(cameras, torch.zeros(1, dtype=F64))
+    rig = Extrinsics.of(cameras, torch.zeros(1, dtype=F64))
     found, met = rig.triangulated(torch.from_numpy(target), torch.ones(2, 15, dtype=F64))
     assert met.all()
     np.testing.assert_allclose(found.numpy(), points @ cameras[0].R.T + cameras[0].t, atol=1e-6)

@@ -15,7 +15,7 @@ from test_jacobians import some_prior
 from bodyfit.body.model import BodyModel
 from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import FitConfig, StageConfig
-from bodyfit.fit.evidence import Rig
+from bodyfit.fit.evidence import Extrinsics
 from bodyfit.fit.objective import BodyTerms, Observations, StageObjective
 from bodyfit.runtime.parallel import loops_alone, run
 from bodyfit.skeleton import correspondence
@@ -61,7 +61,7 @@ def observations(terms: BodyTerms, generator, *, cameras: int = 1, measured: boo
     if cameras > 1:
         R = torch.linalg.qr(rand(cameras, 3, 3).double())[0].to(kind)
         t = rand(cameras, 3) + torch.tensor([0.0, 0.0, 8.0], dtype=kind)
-        rig = Rig(R * torch.linalg.det(R)[:, None, None], t)
+        rig = Extrinsics(R * torch.linalg.det(R)[:, None, None], t)
     return Observations(
         target=0.1 * rand(BATCH, cameras * n_k, 2),
         weight=weights(cameras * n_k),
@@ -131,11 +131,11 @@ def test_of_every_evidence(cameras, points3d, generator):
     previous = torch.randn(BATCH, 69, generator=generator, dtype=F64)
     for more in (
         {},
-        {"held": ("betas",)},
+        {"fixed": ("betas",)},
         {"height_m": torch.full((BATCH,), 1.7, dtype=F64)},
         {"mass_kg": torch.full((BATCH,), 60.0, dtype=F64)},
         {"previous_pose": previous},
-        {"previous_pose": previous, "held": ("betas",)},
+        {"previous_pose": previous, "fixed": ("betas",)},
     ):
         agree(StageObjective(terms, STAGES[2], replace(seen, **more)), x)
 

@@ -125,22 +125,6 @@ REMAINING = {
     "app/batch/stages.py": {"Seen"},
     "body/points/posed.py": {"felt"},
     "fit/assembly/tensors.py": {"felt"},
-    "fit/objective.py": {"held", "made"},
-    "fit/observations.py": {"held"},
-    "fit/sequence/fitter.py": {
-        "_Found",
-        "as_given",
-        "found_focal",
-        "held",
-        "kept",
-        "said",
-        "seen_at",
-        "shown",
-        "shown_in",
-    },
-    "fit/sequence/objective.py": {"held"},
-    "fit/sequence/window.py": {"held", "shared_held"},
-    "fit/variables.py": {"held"},
     "fit/whole.py": {"_seen_hands", "shown"},
 }
 """Names that are still to be replaced, by module: this only ever shrinks."""

@@ -16,47 +16,48 @@ __all__ = ["Calibration", "FitConfig", "SequenceCalibration", "SequenceConfig", 
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """Weights of one stage. Each is squared in the objective; residuals of positions are in centimetres at the person.
+    """Weights of the residuals in one stage of the optimisation.
 
-    A picture's distances are turned into centimetres at the starting depth, so that no weight depends on resolution.
+    Weights are squared in the objective. Residuals of positions are in centimetres at the person: image distances are
+    scaled by the starting depth, so that no weight depends on the resolution.
     """
 
     pose: float
-    """The Gaussian mixture over body angles (half its Mahalanobis distance)."""
+    """Gaussian mixture prior of the body pose (half the squared Mahalanobis distance)."""
     shape: float
-    """The betas."""
+    """Prior of the betas, in standard deviations."""
     pose_tail: float = math.inf
-    """Where the mixture's cost turns from linear to logarithmic, in nats; infinite for a Gaussian's tails."""
+    """Cost of the mixture, in nats, beyond which it grows logarithmically; infinite for a Gaussian's tails."""
     angle: float = 0.0
-    """10 exp(+-angle) at elbows and knees, against bending backwards."""
+    """Prior of elbows and knees against bending backwards: 10 exp(+-angle)."""
     limits: float = 0.0
-    """Radians beyond the joint limits."""
+    """Joint limits: radians beyond them."""
     interpenetration: float = 0.0
-    """By how many centimetres the body's capsules overlap."""
+    """Overlap of the body's capsules, centimetres."""
     spheres: float = 0.0
-    """SMPLify's own interpenetration term, overlap of small spheres inside the capsules."""
+    """SMPLify's interpenetration term: overlap of spheres inside the capsules."""
     lift: float = 0.0
-    """Distance to a detector's 3D keypoints after both are centred, where there are any."""
+    """Distance to a detector's 3D keypoints after both are centred, centimetres; if there are any."""
     points: float = 1.0
-    """Centimetres from measured 3D keypoints, where there are any."""
+    """Distance to measured 3D keypoints, centimetres; if there are any."""
     height: float = 10.0
-    """Centimetres from a known stature, where there is one: 2 mm count as much as the 2 cm that keypoints err by."""
+    """Difference from a given height, centimetres: 2 mm cost as much as a keypoint's error of 2 cm."""
     mass: float = 2.0
-    """Kilograms from a known mass, where there is one: 1 kg counts as much as the 2 cm that keypoints err by."""
+    """Difference from a given mass, kilograms: 1 kg costs as much as a keypoint's error of 2 cm."""
     previous: float = 20.0
-    """Radians that body angles moved since the previous frame, where there is one: 0.1 rad counts as much as the 2 cm
-    that keypoints err by."""
+    """Change of the pose since the previous frame, radians: 0.1 rad costs as much as a keypoint's error of 2 cm."""
     sigma_cm: float = 100.0
-    """Where the reprojection error saturates (Geman-McClure): SMPLify's 100 px on a person of 200 px is 85 cm."""
+    """Scale of the robustifier (Geman-McClure) of the reprojection error. SMPLify's 100 px on a person of 200 px is
+    85 cm."""
     lift_sigma_cm: float = 30.0
-    """The same for the detector's 3D keypoints."""
+    """Scale of the robustifier of a detector's 3D keypoints."""
     points_sigma_cm: float = 20.0
-    """The same for measured 3D keypoints, of the whole distance."""
+    """Scale of the robustifier of measured 3D keypoints, of the whole distance."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Weights of other residuals, by name: of one's own (`fit/residuals`), or of "reprojection", which is 1. A residual
-    that is named nowhere weighs what its class says."""
+    """Weights of other residuals by name: "reprojection" (default 1), or registered ones (docs/extending.md). Residuals
+    without an entry have their class's default weight."""
     lm: LMConfig = field(default_factory=LMConfig)
-    """When the stage ends."""
+    """Stopping criteria of the stage."""
 
     def __post_init__(self) -> None:
         fixed = sorted(set(self.weights) & {f.name for f in fields(self)})
@@ -67,13 +68,13 @@ class StageConfig:
                 raise OptionError(f"the weight of {name} must be a finite number of at least 0, got {value}")
 
     def weight(self, name: str, default: float) -> float:
-        """The weight of a residual: the field of its name, else its entry in `weights`, else its class's."""
+        """Return the weight of a residual: the field of its name, else its entry in `weights`, else `default`."""
         own = getattr(self, name, None) if name in self.__dataclass_fields__ else None
         return float(own if own is not None else self.weights.get(name, default))
 
 
 def _smplify_stages() -> tuple[StageConfig, ...]:
-    """The published schedule (Bogo et al. 2016; REFERENCE: weights 404, 404, 57.4, 4.78 and 100, 50, 10, 5)."""
+    """Make the published schedule (Bogo et al. 2016; REFERENCE: weights 404, 404, 57.4, 4.78 and 100, 50, 10, 5)."""
     schedule = ((404.0, 100.0, 0.0), (404.0, 50.0, 0.0), (57.4, 10.0, 1e3), (4.78, 5.0, 1e3))
     return tuple(
         StageConfig(pose=pose, shape=shape, angle=0.317 * pose, spheres=overlap) for pose, shape, overlap in schedule
@@ -101,19 +102,18 @@ def _default_stages() -> tuple[StageConfig, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Factors of the variances that the objective's weights stand for, by group (`fit/quality/uncertainty.py`).
+    """Factors of the variances that the objective's weights imply, by residual group (`fit/quality/uncertainty.py`).
 
-    Chosen so that on training clips joints are off by their deviations, over layouts, half bodies, with and without a
-    lift, one camera and several (`scripts/bench/uncertainty.py`).
+    Calibrated on training clips so that joint errors match their standard deviations, over layouts, half bodies, with
+    and without a lift, with one camera and several (`scripts/bench/uncertainty.py`).
     """
 
     seen: float = 1.0
-    """Of keypoints, a lift, measured points and every other term but the next two: bends, limits, capsules, a stature,
-    the previous frame."""
+    """Factor for keypoints, lift, measured points and all residuals but the next two."""
     pose: float = 0.72
-    """Of the pose mixture."""
+    """Factor for the mixture prior of the pose."""
     shape: float = 1.9
-    """Of the betas' prior."""
+    """Factor for the prior of the betas."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,46 +121,45 @@ class FitConfig:
     """Settings of `fit_keypoints`."""
 
     stages: tuple[StageConfig, ...] = field(default_factory=_default_stages)
-    """From stiff to free."""
+    """Stages of the optimisation, in order: priors weigh less from stage to stage."""
     hypotheses: int = 2
-    """Starting orientations carried through the first stage; the lower objective goes on."""
+    """Number of starting orientations optimised in the first stage; the one of lowest cost is continued."""
     min_confidence: float = 0.1
-    """Keypoints below are left out."""
+    """Keypoints of a lower confidence are ignored."""
     min_keypoints: int = 4
     """People with fewer usable keypoints are not fitted."""
     noise_cm: float = 2.0
-    """How well a keypoint marks its point on the body: noise that goes with the person's size."""
+    """Standard deviation of a keypoint about its point on the body, which scales with the person's size."""
     noise_px: float = 2.0
-    """How well a detector can place a keypoint in the picture: noise that far people suffer from. Where it is worth
-    more than `noise_cm`, keypoints count less against the priors, so that a far person is not fitted to noise."""
+    """Standard deviation of a detected keypoint in the image. Where it exceeds `noise_cm`, at small people, keypoints
+    weigh less against the priors."""
     swaps: bool = True
-    """Whether sides that a detector may have mistaken (arms, legs, with a lift the whole body) are tried exchanged."""
+    """Try left-right exchanges of the keypoints of arms, of legs and, with a lift, of the whole body."""
     doubtful: float = 12.0
-    """The objective by keypoint, square centimetres, beyond which people are tried so: about every second one."""
+    """Objective per keypoint (square centimetres) above which exchanges are tried: about every second person."""
     components: bool = True
-    """Whether people are tried from the mean pose of each component of the pose prior, too, not only from the mean."""
+    """Try the mean pose of each component of the pose prior as a start, beside the overall mean."""
     doubtful_components: float = 20.0
-    """As `doubtful`, for these."""
+    """Objective per keypoint (square centimetres) above which these starts are tried."""
     pose_prior: Path | None = None
-    """Another mixture in the layout of SMPLify's gmm_08.pkl (.pkl or .npz); None for the shipped one."""
+    """File of a mixture with the arrays of SMPLify's gmm_08.pkl (.pkl or .npz); None for the shipped one."""
     uncertainty: bool = True
-    """Whether results say how sure they are: covariance and deviations of joints, for some per cent of the time."""
+    """Compute the covariance of variables and the standard deviations of joints, for a few per cent of the time."""
     calibration: Calibration = field(default_factory=Calibration)
-    """What makes these deviations those that are seen."""
+    """Factors that calibrate these deviations."""
     blocks: tuple[Block, ...] = ()
-    """Variables of one's own, for residuals of one's own to depend on (docs/extending.md)."""
+    """Additional variables for registered residuals (docs/extending.md)."""
     backend: str = "auto"
-    """What the normal equations are made by: compiled loops on a CPU, torch's operations on any device, or, by "auto",
-    loops where they can and operations elsewhere. Residuals without loops always take operations; `FitResult.backend`
-    says what it was."""
+    """How normal equations are assembled: "loops" (compiled, CPU), "tensors" (torch, any device) or "auto" (loops where
+    possible). Residuals without a loop always use torch; `FitResult.backend` has what was used."""
     quality: bool = True
-    """Whether fits that are not to be relied on get the status `poor` and a reason (`fit/quality/status.py`)."""
+    """Check fits and give unreliable ones the status `poor` with a reason (`fit/quality/status.py`)."""
     hands: bool = True
-    """Whether fingers are fitted, where the evidence shows hands and the model has fingers."""
+    """Fit fingers, if the evidence includes hands and the model has fingers."""
     face: bool = True
-    """Whether jaw, eyes and expression are, where it shows a face and the model has them."""
+    """Fit jaw, eyes and expression, if the evidence includes a face and the model has them."""
     batch_size: int = 256
-    """People fitted at once; larger batches are split, so that memory stays bounded."""
+    """People optimised at once: larger batches are split, which bounds memory."""
 
     def __post_init__(self) -> None:
         for name in ("hypotheses", "min_keypoints", "batch_size"):
@@ -173,22 +172,25 @@ class FitConfig:
 
     @classmethod
     def smplify(cls) -> FitConfig:
-        """The weights, robustifier and schedule of the SMPLify paper."""
+        """Make the configuration of the SMPLify paper: its weights, robustifier and schedule."""
         return cls(stages=_smplify_stages(), swaps=False, components=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceCalibration:
-    """Factors of variances in a clip, beyond those of `Calibration`: detector and pose prior err partly alike from
-    frame to frame, so that many frames say less than as many independent ones (`fit/sequence/uncertainty.py`).
-    Chosen on training clips (`scripts/bench/uncertainty.py --tracks`)."""
+    """Factors of variances in a clip, beyond those of `Calibration`.
+
+    Errors of detector and pose prior correlate between frames, so that frames carry less information than as many
+    independent ones (`fit/sequence/uncertainty.py`). Calibrated on training clips
+    (`scripts/bench/uncertainty.py --tracks`).
+    """
 
     seen: float = 2.5
-    """Of keypoints and all other evidence, in how frames differ from each other."""
+    """Factor for keypoints and all other evidence, in the differences between frames."""
     alike: float = 0.05
-    """Of evidence, in what all frames share: the part of the variance that is the same in every frame."""
+    """Share of the evidence's variance that is common to all frames."""
     pose: float = 2.0
-    """Of the pose mixture."""
+    """Factor for the mixture prior of the pose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,39 +198,38 @@ class SequenceConfig:
     """Settings of `fit_sequence` beyond those of single frames (`FitConfig`)."""
 
     motion: float = 0.9
-    """Weight of the accelerations, squared in the objective; 1 makes a typical acceleration cost as much as one
-    keypoint that is a centimetre off."""
+    """Weight of the accelerations, squared in the objective: at 1, a typical acceleration costs as much as a keypoint's
+    error of 1 cm."""
     motion_tail: float = 2.0
-    """Where the price of an acceleration grows no longer by its square, in typical accelerations squared."""
+    """Squared acceleration, in typical ones, beyond which its cost grows more slowly."""
     shape: float = 1.5
-    """Weight of the betas' prior in each frame: what keypoints err by is much the same in all frames of a clip, so that
-    more frames say little more of the shape."""
+    """Weight of the prior of the betas in each frame: keypoint errors correlate over a clip, so that more frames add
+    little information about the shape."""
     focal: float = 2.0
-    """Weight of the focal length's prior in each frame that it is found from: of the logarithm of its ratio to the
-    guess. Fields of view from 40 to 75 degrees are a deviation of 0.3; as for the shape, what keypoints err by is much
-    the same in all frames."""
+    """Weight of the focal length's prior in each frame that it is estimated from, on the logarithm of its ratio to the
+    default. Fields of view from 40 to 75 degrees are a standard deviation of 0.3; keypoint errors correlate over
+    frames, as for the shape."""
     focal_frames: int = 0
-    """From so many frames of a track the focal length is found where none is given; 0 for the guess. 32 are enough; the
-    detector's errors leave the answer 15 % off at best (docs/sequence.md)."""
+    """Number of frames of a track from which an unknown focal length is estimated; 0 for the default. 32 are enough; a
+    detector's errors leave the estimate 15 % off at best (docs/sequence.md)."""
     pose_tail: float = 2 / 3
-    """Where the mixture's cost turns logarithmic, in parts of what it is for single frames: what the prior says of an
-    odd pose, the frames about it say better."""
+    """Factor of `StageConfig.pose_tail`: neighbouring frames tell more of an unusual pose than the prior."""
     interpenetration: float = 2.0
-    """Its weight, in parts of that for single frames."""
+    """Factor of the weight of interpenetration."""
     keyframe_s: float = 0.13
-    """Every so often a frame is fitted by itself, to start from."""
+    """Interval of the frames that are first fitted alone, to start from, seconds."""
     keyframe_lm: LMConfig = field(default_factory=lambda: LMConfig(max_iterations=10, cost_tolerance=1e-2))
-    """When the last stage of these fits ends."""
+    """Stopping criteria of the last stage of these fits."""
     window: int = 512
-    """Frames that are solved at once; longer tracks go window by window, so that memory stays bounded."""
+    """Frames that are solved at once: longer tracks are solved window by window, which bounds memory."""
     overlap: int = 32
-    """Frames of the next window that a window looks at."""
+    """Frames of the next window that a window includes."""
     lm: LMConfig = field(default_factory=lambda: LMConfig(max_iterations=15, cost_tolerance=1e-3))
-    """When the optimisation ends."""
+    """Stopping criteria of the optimisation."""
     calibration: SequenceCalibration = field(default_factory=SequenceCalibration)
-    """What makes deviations of clips those that are seen (`FitConfig.uncertainty`)."""
+    """Factors that calibrate the standard deviations in clips (`FitConfig.uncertainty`)."""
     covariance: bool = True
-    """Whether results keep the covariance of each frame, 29 kB a frame; deviations of joints are there all the same."""
+    """Keep the covariance of each frame, 29 kB a frame; standard deviations of joints are kept in any case."""
 
     def __post_init__(self) -> None:
         if self.window < 4 or not 0 <= self.overlap <= self.window - 4:

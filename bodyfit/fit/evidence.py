@@ -1,7 +1,7 @@
-"""Everything that is known of the people of a fit: the record that users make, and the same checked and in one form.
+"""Evidence for a fit: the record that users make, and the checked record in one form.
 
-Several calibrated cameras become one list of keypoints, camera after camera, in the axes of the first; a person then
-has C x K keypoints, and the objective turns the body's K points into each camera's axes.
+Keypoints of C calibrated cameras are concatenated, camera after camera: a person has C x K keypoints. Results are in
+the axes of the first camera; the objective transforms the body's K points to each camera's axes.
 """
 
 from __future__ import annotations
@@ -22,38 +22,41 @@ from bodyfit.fit.parts import PartEvidence, PartInput, check_parts
 from bodyfit.geometry.camera import CalibratedCamera, Camera
 from bodyfit.skeleton import layout_names
 
-__all__ = ["Array", "CheckedEvidence", "Evidence", "Rig", "check_evidence", "one_row_each"]
+__all__ = ["Array", "CheckedEvidence", "Evidence", "Extrinsics", "check_evidence", "one_row_each"]
 
 Array: TypeAlias = Float[Tensor, "..."] | Float[np.ndarray, "..."]
 
 
 @dataclass(frozen=True)
-class Rig:
-    """Where cameras stand, in the axes of the first: x_c = R_c x + t_c."""
+class Extrinsics:
+    """Extrinsics of calibrated cameras relative to the first: x_c = R_c x + t_c, metres."""
 
     R: Float[Tensor, "C 3 3"]
     t: Float[Tensor, "C 3"]
 
     @classmethod
-    def of(cls, cameras: Sequence[CalibratedCamera], like: Tensor) -> Rig:
-        """The rig of calibrated cameras."""
+    def of(cls, cameras: Sequence[CalibratedCamera], like: Tensor) -> Extrinsics:
+        """Compute the extrinsics of calibrated cameras, in the type and device of `like`."""
         first = cameras[0]
         R = np.stack([camera.R @ first.R.T for camera in cameras])
         t = np.stack([camera.t - turn @ first.t for camera, turn in zip(cameras, R, strict=True)])
         return cls(torch.from_numpy(R).to(like), torch.from_numpy(t).to(like))
 
     def points(self, points: Float[Tensor, "B K 3"]) -> Float[Tensor, "B CK 3"]:
-        """Points of the first camera's axes in every camera's."""
+        """Transform points from the first camera's axes to every camera's, metres."""
         return (points[:, None] @ self.R.mT + self.t[:, None]).flatten(1, 2)
 
     def jacobian(self, jacobian: Float[Tensor, "B K 3 D"]) -> Float[Tensor, "B CK 3 D"]:
-        """Derivatives of such points."""
+        """Transform derivatives of points from the first camera's axes to every camera's."""
         return (self.R[:, None] @ jacobian[:, None]).flatten(1, 2)
 
     def triangulated(
         self, target: Float[Tensor, "B CK 2"], weight: Float[Tensor, "B CK"]
     ) -> tuple[Float[Tensor, "B K 3"], Bool[Tensor, "B K"]]:
-        """Where the rays of each keypoint meet best (linear least squares), first camera's axes; and whether two do."""
+        """Triangulate keypoints by linear least squares of distances from their rays.
+
+        Returns positions (metres, first camera's axes) and whether at least two cameras see the keypoint.
+        """
         n_c = len(self.R)
         ray = torch.cat([target, torch.ones_like(target[..., :1])], 2).unflatten(1, (n_c, -1))
         ray = torch.nn.functional.normalize(ray @ self.R, dim=3)  # (B, C, K, 3), first camera's axes
@@ -68,51 +71,53 @@ class Rig:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """All that is known of some people, or of one person in each frame of a clip; one row each.
+    """Evidence of B people, or of one person in B frames of a clip, one row each.
 
-    Values that are the same for everybody may be given once: a focal length, a shape, a stature.
+    A focal length, principal point, shape, height or mass may be given once for all. Raises `OptionError` without
+    keypoints and measured points, or without a layout.
     """
 
     keypoints: Array | None = None
-    """(B, K, 3): x px, y px (pixel centres at +0.5) and confidence; missing is confidence 0 or NaN. Of C calibrated
-    cameras (B, C, K, 3)."""
+    """(B, K, 3): x px, y px (pixel centres at +0.5) and confidence; missing keypoints have confidence 0 or NaN. With C
+    calibrated cameras (B, C, K, 3)."""
     layout: str | None = None
-    """What the keypoints are: a name of `skeleton.LAYOUTS`; by default that of the measured points."""
+    """Layout of the keypoints, a name of `skeleton.LAYOUTS`; by default `points3d_layout`."""
     image_size: tuple[int, int] | None = None
-    """Width and height of the picture, pixels."""
+    """Width and height of the image, pixels."""
     focal_px: float | Tensor | None = None
-    """One for all or (B,); by default sqrt(w^2 + h^2)."""
+    """Focal length, pixels: one for all or (B,); by default sqrt(w^2 + h^2)."""
     principal_point_px: tuple[float, float] | Tensor | None = None
-    """One for all or (B, 2); by default the middle of the picture."""
+    """Principal point, pixels: one for all or (B, 2); by default the image's centre."""
     cameras: Sequence[CalibratedCamera] | None = None
-    """Calibrated cameras, instead of these three."""
+    """Calibrated cameras, instead of the previous three fields."""
     joints3d: Array | None = None
-    """(B, K, 3) metres about any origin, camera axes, NaN where unknown: a detector's lift, a soft term."""
+    """(B, K, 3): 3D keypoints of a detector (lift), metres about any origin, camera axes; NaN where unknown."""
     points3d: Array | None = None
-    """(B, P, 3) metres in the result's axes, NaN where unknown: measured places of keypoints; enough by themselves."""
+    """(B, P, 3): measured positions of keypoints, metres, in the result's axes; NaN where unknown. Sufficient alone."""
     points3d_layout: str | None = None
-    """What these are; by default the keypoints' layout."""
+    """Layout of the measured points; by default `layout`."""
     betas: Array | None = None
-    """A known shape, (S,) or (B, S), which is kept."""
+    """(S,) or (B, S): a known shape, which the fit does not change."""
     height_m: float | int | Array | None = None
-    """A known stature, one for all or (B,)."""
+    """A known height, metres: one for all or (B,)."""
     mass_kg: float | int | Array | None = None
-    """A known mass, one for all or (B,)."""
+    """A known mass, kilograms: one for all or (B,)."""
     previous: BodyParams | None = None
-    """The bodies a moment ago, from which poses do not jump."""
+    """Bodies of the previous frame, from which changes of pose are penalised."""
     hands: Array | None = None
     """(B, 2, 21, 3): x px, y px and confidence of the left hand's points, then of the right's: the wrist, then thumb,
     index, middle, ring and little finger from the palm to the tip. Missing is confidence 0 or NaN. Of C calibrated
     cameras (B, C, 2, 21, 3). The model must have fingers."""
     hands_lift: Array | None = None
-    """(B, 2, 21, 3) metres about any origin of each hand, camera axes, NaN where unknown: a detector's lift."""
+    """(B, 2, 21, 3): 3D points of hands from a detector, metres about any origin of each hand, camera axes; NaN where
+    unknown."""
     hands_points3d: Array | None = None
-    """(B, 2, 21, 3) metres in the result's axes, NaN where unknown: measured places of hand points."""
+    """(B, 2, 21, 3): measured positions of hand points, metres, in the result's axes; NaN where unknown."""
     face: Array | None = None
     """(B, F, 3): x px, y px and confidence of the points of a face: MediaPipe's 468, or 478 with irises, iBUG's 68, or
     70 with pupils. Of C calibrated cameras (B, C, F, 3). The model must have a jaw, eyes and expression."""
     more: Mapping[str, Array] = field(default_factory=dict)
-    """What residuals of one's own read (`Observations.more`), by name, one row a person: (B, ...)."""
+    """(B, ...) by name: inputs of the user's own residuals (`Observations.more`)."""
 
     def __post_init__(self) -> None:
         if self.keypoints is None and self.points3d is None:
@@ -126,7 +131,7 @@ class Evidence:
         return len(rows)
 
     def _each(self, name: str) -> bool:
-        """Whether a field has one row a person, and not one value for all."""
+        """Tell whether a field has one row per person, and not one value for all."""
         value, n = getattr(self, name), len(self)
         if name in ("keypoints", "joints3d", "points3d", *_PARTS):
             return value is not None
@@ -135,7 +140,10 @@ class Evidence:
         return name in _PER_PERSON and len(shape) >= least and shape[:1] == (n,)
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray | Tensor) -> Evidence:
-        """That of some of the people: of one, by its number, of a slice, of numbers, or where a mask is true."""
+        """Select people by index, slice, list of indices or mask (B,).
+
+        Raises `IndexError` for an index out of range and `ShapeError` for a mask of another length.
+        """
         if isinstance(rows, int):
             if not -len(self) <= rows < len(self):
                 raise IndexError(f"there is no person {rows} among {len(self)}")
@@ -148,7 +156,7 @@ class Evidence:
         return self.select(index.nonzero()[:, 0] if index.dtype == torch.bool else index.long())
 
     def select(self, rows: Tensor | slice | list[int]) -> Evidence:
-        """That of some of the people."""
+        """Select people by index."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         some: dict[str, Any] = {name: values[name][rows] for name in values if name in _PER_PERSON and self._each(name)}
         if self.previous is not None:
@@ -158,8 +166,10 @@ class Evidence:
 
     @classmethod
     def cat(cls, parts: Sequence[Evidence]) -> Evidence:
-        """That of several groups of people as that of one. Raises `OptionError` where kinds of evidence, layouts,
-        picture sizes or cameras differ."""
+        """Concatenate the evidence of several groups of people.
+
+        Raises `OptionError` where kinds of evidence, layouts, image sizes or cameras differ.
+        """
         first = parts[0]
         values: dict[str, Any] = {f.name: getattr(first, f.name) for f in fields(cls)}
         for name in values:
@@ -185,11 +195,11 @@ class Evidence:
 
     @property
     def parts(self) -> PartInput:
-        """The fields about hands and face."""
+        """The fields of hands and face."""
         return PartInput(**{name: getattr(self, name) for name in _PARTS})
 
     def _rows(self, name: str) -> Tensor:
-        """A field with one row a person."""
+        """Expand a field to one row per person."""
         value = torch.as_tensor(getattr(self, name))
         if self._each(name):
             return value
@@ -204,40 +214,40 @@ _PER_PERSON = (*_NUMBERS, *_PARTS)
 
 @dataclass(frozen=True)
 class CheckedEvidence:
-    """What is known of each person, checked; tensors on the model's device."""
+    """Checked evidence of each person, as tensors of the model's type on its device."""
 
     camera: Camera
-    """The camera whose axes the result is in: the one, or the first."""
+    """The camera in whose axes the result is: of several, the first."""
     xyc: Float[Tensor, "B CK 3"]
     """Keypoints in pixels, camera after camera."""
     target: Float[Tensor, "B CK 2"]
-    """Their directions (x / z, y / z) from their camera, undistorted."""
+    """Their undistorted normalised image coordinates (x / z, y / z)."""
     focal_px: Float[Tensor, "B CK"]
-    """Pixels that one unit of `target` is."""
-    rig: Rig | None = None
-    """Where the cameras stand; None for one."""
+    """Focal length of each keypoint's camera."""
+    rig: Extrinsics | None = None
+    """Extrinsics of several cameras; None for one."""
     lift_m: Float[Tensor, "B K 3"] | None = None
-    """`joints3d`: a soft lift about any origin."""
+    """`joints3d`: 3D keypoints of a detector, camera axes, about any origin; NaN where unknown."""
     points_m: Float[Tensor, "B P 3"] | None = None
-    """`points3d`: measured places, NaN where unknown."""
+    """`points3d`: measured positions, in the result's axes; NaN where unknown."""
     betas: Float[Tensor, "B S"] | None = None
-    """A known shape."""
+    """Known shapes."""
     height_m: Float[Tensor, "B"] | None = None
-    """A known stature."""
+    """Known heights."""
     mass_kg: Float[Tensor, "B"] | None = None
-    """A known mass."""
+    """Known masses."""
     previous: BodyParams | None = None
-    """The bodies a moment ago."""
+    """Bodies of the previous frame."""
     more: Mapping[str, Float[Tensor, "B ..."]] = field(default_factory=dict)
-    """What residuals of the user's own read."""
+    """Inputs of the user's own residuals, by name."""
     parts: PartEvidence | None = None
-    """What is known of hands and face."""
+    """Evidence of hands and face."""
 
     def __len__(self) -> int:
         return len(self.xyc)
 
     def select(self, rows: Tensor) -> CheckedEvidence:
-        """That of some people."""
+        """Select people by index or mask."""
 
         def some(value: Tensor | None) -> Tensor | None:
             return None if value is None else value[rows]
@@ -260,7 +270,7 @@ class CheckedEvidence:
 
     @classmethod
     def of_one_camera(cls, xyc: Float[Tensor, "B K 3"], camera: Camera) -> CheckedEvidence:
-        """Keypoints in one picture each."""
+        """Make the evidence of keypoints (pixels) in one image per person, by a pinhole camera."""
         focal = camera.focal_px[:, None].expand(xyc.shape[:2])
         return cls(camera, xyc, (xyc[..., :2] - camera.principal_point_px[:, None]) / focal[..., None], focal)
 
@@ -268,7 +278,7 @@ class CheckedEvidence:
     def of_cameras(
         cls, xyc: Float[Tensor, "B C K 3"], cameras: Sequence[CalibratedCamera], camera: Camera
     ) -> CheckedEvidence:
-        """Keypoints in a picture of each calibrated camera."""
+        """Make the evidence of keypoints (pixels) in C images per person, one of each calibrated camera."""
         finite_px = torch.nan_to_num(xyc[..., :2], nan=0.0, posinf=0.0, neginf=0.0).double().cpu().numpy()
         target = np.stack([camera.normalised(finite_px[:, c]) for c, camera in enumerate(cameras)], 1)
         focal = xyc.new_tensor([c.focal_px for c in cameras])
@@ -277,12 +287,15 @@ class CheckedEvidence:
             xyc.flatten(1, 2),
             torch.from_numpy(target).to(xyc).flatten(1, 2),
             focal[:, None].expand(xyc.shape[1:3]).flatten().expand(len(xyc), -1),
-            Rig.of(cameras, xyc) if len(cameras) > 1 else None,
+            Extrinsics.of(cameras, xyc) if len(cameras) > 1 else None,
         )
 
 
 def one_row_each(name: str, value: Tensor, batch: int, columns: int) -> Tensor:
-    """(B, columns) from one row for all or one a person; finite. Raises `ShapeError` and `OptionError`."""
+    """Expand a value for all, or one per person, to (B, columns).
+
+    Raises `ShapeError` for other shapes and `OptionError` for values that are not finite.
+    """
     if value.shape == (columns,) or (columns == 1 and value.ndim == 0):
         value = value.reshape(1, columns).expand(batch, columns)
     elif columns == 1 and value.shape == (batch,):
@@ -294,10 +307,10 @@ def one_row_each(name: str, value: Tensor, batch: int, columns: int) -> Tensor:
 
 
 def check_evidence(evidence: Evidence, model: BodyModel, layout: str, n_points3d: int) -> CheckedEvidence:
-    """The evidence as tensors of the model's type and device, one row a person.
+    """Check evidence and convert it to tensors of the model's type and device, one row per person.
 
-    `layout` is that of the keypoints; `n_points3d` says how many measured points a person may have. Raises `ShapeError`
-    and `OptionError`.
+    `layout` is the keypoints' layout, `n_points3d` the number of points of the measured points' layout. Raises
+    `ShapeError` and `OptionError`.
     """
     batch, n_k = len(evidence), len(layout_names(layout))
     kind = {"dtype": model.dtype, "device": model.device}
@@ -310,7 +323,7 @@ def check_evidence(evidence: Evidence, model: BodyModel, layout: str, n_points3d
         check_shape(name, value, (batch, count, 3), hint="one 3D point for each keypoint, NaN where unknown")
         return value
 
-    checked = _pictured(evidence, model, layout)
+    checked = _checked_keypoints(evidence, model, layout)
     lift, points = points_of("joints3d", n_k), points_of("points3d", n_points3d)
     betas, height, mass, previous = evidence.betas, evidence.height_m, evidence.mass_kg, evidence.previous
     for name, value in (("height", height), ("mass", mass)):
@@ -341,8 +354,8 @@ def check_evidence(evidence: Evidence, model: BodyModel, layout: str, n_points3d
     return replace(checked, **found, previous=previous, more=own, parts=parts)
 
 
-def _pictured(evidence: Evidence, model: BodyModel, layout: str) -> CheckedEvidence:
-    """The keypoints and their cameras, checked."""
+def _checked_keypoints(evidence: Evidence, model: BodyModel, layout: str) -> CheckedEvidence:
+    """Check the keypoints and their cameras."""
     xyc, cameras, image_size = evidence.keypoints, evidence.cameras, evidence.image_size
     focal_px, principal_point_px = evidence.focal_px, evidence.principal_point_px
     batch, n_k, kind = len(evidence), len(layout_names(layout)), {"dtype": model.dtype, "device": model.device}

@@ -1,4 +1,4 @@
-"""SMPLify for a batch of people: keypoints in, bodies in camera axes out."""
+"""SMPLify for a batch of people: from evidence to bodies in camera axes."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ def fit_keypoints(
     config: FitConfig | None = None,
     device: torch.device | str | None = None,
 ) -> FitResult:
-    """Bodies that explain all that is known of them (SMPLify, Bogo et al. 2016), any number of people at once.
+    """Fit bodies to 2D keypoints, and to 3D points if there are any, of B people (SMPLify, Bogo et al. 2016).
 
     xyc: (B, K, 3): x px, y px (pixel centres at +0.5) and confidence of each keypoint of `layout`; missing is
-    confidence 0 or NaN. image_size: (width, height) px. focal_px, principal_point_px: one for all or one a person;
+    confidence 0 or NaN. image_size: (width, height) px. focal_px, principal_point_px: one for all or one per person;
     default sqrt(w^2 + h^2) and the centre. cameras: instead of these, C calibrated cameras; xyc is then (B, C, K, 3).
-    joints3d: (B, K, 3) metres about any origin, camera axes, NaN where unknown: a detector's lift, a soft term.
-    points3d: (B, P, 3) metres in the result's axes, NaN where unknown: measured places of the keypoints of
-    `points3d_layout` (default `layout`), enough by themselves. betas: a known shape, (S,) or (B, S), which is kept.
-    height_m, mass_kg: a known stature, a known mass. previous: the bodies a moment ago, from which poses do not jump.
+    joints3d: (B, K, 3): 3D keypoints of a detector (lift), metres about any origin, camera axes, NaN where unknown.
+    points3d: (B, P, 3): measured positions of the keypoints of `points3d_layout` (default `layout`), metres, in the
+    result's axes, NaN where unknown; sufficient alone. betas: a known shape, (S,) or (B, S), which is not optimised.
+    height_m, mass_kg: a known height, a known mass. previous: bodies of the previous frame; changes are penalised.
 
     The result is in metres and in the axes of the camera (x right, y down, z forward), of several in those of the
     first; without any, in those of points3d. A person who cannot be fitted has a status that says so and NaN
@@ -92,7 +92,7 @@ def fit(
     config: FitConfig | None = None,
     device: torch.device | str | None = None,
 ) -> FitResult:
-    """Bodies that explain all that is known of them (SMPLify, Bogo et al. 2016), any number of people at once.
+    """Fit bodies to the evidence of B people (SMPLify, Bogo et al. 2016).
 
     The result is in metres and in the axes of the camera (x right, y down, z forward), of several in those of the
     first; without any, in those of points3d. A person who cannot be fitted has a status that says so and NaN
@@ -105,7 +105,7 @@ def fit(
 
 
 class Fitter:
-    """`fit_keypoints` for one model, layout and configuration, with what does not change made once."""
+    """Fitter for one model, layout and configuration, reusable for many batches (`fit`, `fit_keypoints`)."""
 
     def __init__(
         self,
@@ -159,8 +159,10 @@ class Fitter:
         more: Mapping[str, Array] | None = None,
         picture_px: Float[Tensor, "B 2"] | None = None,
     ) -> FitResult:
-        """See `fit_keypoints` and `Evidence`; `picture_px` is the width and height of each person's picture where they
-        differ."""
+        """Fit people (`fit_keypoints`, `Evidence`).
+
+        `picture_px`: width and height of each person's image, if they differ. Raises `ShapeError` and `OptionError`.
+        """
         evidence = Evidence(
             keypoints=xyc,
             layout=self.layout,
@@ -182,12 +184,17 @@ class Fitter:
         return self.fit_checked(*self.checked(evidence), picture_px)
 
     def fit(self, evidence: Evidence) -> FitResult:
-        """See `fit`; raises `OptionError` for evidence in other layouts than the fitter's."""
+        """Fit the people of an evidence (`fit`).
+
+        Raises `OptionError` for other layouts than the fitter's, and `ShapeError`.
+        """
         return self.fit_checked(*self.checked(evidence))
 
     def checked(self, evidence: Evidence) -> tuple[CheckedEvidence, Bool[Tensor, "B N"], Bool[Tensor, "B N"]]:
-        """The evidence, checked; which keypoints are given as visible, and which of them have a place. Raises
-        `ShapeError` and `OptionError`."""
+        """Check evidence; return also which keypoints have a confidence and which of these have finite coordinates.
+
+        Raises `ShapeError` and `OptionError`.
+        """
         for name, own in (("layout", self.layout), ("points3d_layout", self.points3d_layout)):
             expected = getattr(evidence, name)
             if expected not in (None, own):
@@ -207,7 +214,7 @@ class Fitter:
         present: Bool[Tensor, "B N"],
         picture_px: Float[Tensor, "B 2"] | None = None,
     ) -> FitResult:
-        """The fit of what `checked` gives."""
+        """Fit the results of `checked`; `picture_px`: width and height of each person's image, if they differ."""
         evidence, present = self.observer.partial.without_guesses(evidence, present)
         joints = self.observer.joints(evidence, present)
         lacking = self.observer.shortcomings(evidence, claimed, present, joints, picture_px)
@@ -253,8 +260,10 @@ class Fitter:
     def _solve(
         self, evidence: CheckedEvidence, present: Bool[Tensor, "B N"], joints: Bool[Tensor, "B J"]
     ) -> tuple[Solved, Spread | None, str]:
-        """One batch: the first stage from several starts, the other stages from the best; then sides exchanged. And
-        what the last stage's normal equations were made by."""
+        """Fit one batch: the first stage from several starts, the other stages from the best; then other starts.
+
+        Returns the fits, their uncertainty and the backend of the last stage.
+        """
         x, usable, observed = self.starts(evidence, self.observer.observations(evidence, present))
         first_stage = begin(self.terms, self.config.stages[0], x, usable, observed)
         half = descend(self.terms, self.config.stages[1:-1], first_stage, observed)
@@ -277,8 +286,10 @@ class Fitter:
         return solved, spreads, last.backend(solved.x)
 
     def whole(self, face_points: int = 0) -> WholeBody:
-        """The fit of hands and of a face of so many points with the body; made when they are first given. Raises
-        `OptionError` for a model that has none."""
+        """Return the fitter of hands and of a face of `face_points` points, which is made at the first call.
+
+        Raises `OptionError` for a model without hands.
+        """
         if face_points not in self._whole:
             self._whole[face_points] = WholeBody(self.terms, self.layout, self.config, face_points)
         return self._whole[face_points]
@@ -286,7 +297,7 @@ class Fitter:
     def _with_parts(
         self, solved: Solved, evidence: CheckedEvidence, body: StageObjective
     ) -> tuple[Solved, StageObjective]:
-        """One more stage, with hands and face, from where the body's fit ended; and its objective."""
+        """Run one more stage with hands and face from the body's fit; return the fits and the stage's objective."""
         assert evidence.parts is not None
         at = body.tree(solved.x).joints[:, :1] + solved.x[:, None, self.variables["transl"]]
         depth = (at if evidence.rig is None else evidence.rig.points(at))[..., 2].clamp_min(0.3)

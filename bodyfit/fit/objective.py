@@ -29,7 +29,7 @@ __all__ = ["BodyTerms", "Observations", "StageObjective"]
 
 
 class BodyTerms:
-    """What the objective needs of a model, a keypoint layout and a prior; made once, used for every stage."""
+    """Residuals of a fit for a model, a keypoint layout, a prior and a table of variables, shared by all stages."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class BodyTerms:
         self.model, self.points, self.points3d, self.layout = model, points, self.setup.points3d, layout
         self.backend = backend
         self.loops = Loops(self.setup)
-        self._made: dict[str, Residual] = {}
+        self._residuals: dict[str, Residual] = {}
 
     def with_blocks(self, *blocks: Block) -> BodyTerms:
         """Return a copy with additional blocks of variables; what residuals have precomputed is shared."""
@@ -58,24 +58,27 @@ class BodyTerms:
         extra = [block for block in self.layout.blocks if block.name not in Variables.of(self.model, whole=whole)]
         more = {"blocks": (*extra, *blocks), "backend": self.backend, "hands": setup.hands, "face": setup.face}
         terms = BodyTerms(self.model, self.points, setup.prior, setup.points3d, **more)
-        terms._made = self._made
+        terms._residuals = self._residuals
         return terms
 
     def applies(self, name: str, seen: Observations) -> bool:
-        """Whether there is evidence for a residual, and all the variables that it is about."""
+        """Tell whether a residual has observations, and all the variables that it depends on."""
         kind = RESIDUALS.get(name)
         if kind is not None and issubclass(kind, VariableResidual) and any(b not in self.layout for b in kind.blocks):
             return False
         return self.residual(name).applies(seen)
 
     def residual(self, name: str) -> Residual:
-        """The residual of this name for this setup; made when it is first asked for. Raises `OptionError`."""
+        """Return the residual of a name for this setup, which is made at the first call.
+
+        Raises `OptionError` for a name that is not registered.
+        """
         if name not in RESIDUALS:
             raise OptionError(f"there is no residual {name}; there are {', '.join(RESIDUALS)}")
-        made = self._made.get(name)
-        if made is None or type(made) is not RESIDUALS[name]:
-            made = self._made[name] = RESIDUALS[name].of(self.setup)
-        return made
+        residual = self._residuals.get(name)
+        if residual is None or type(residual) is not RESIDUALS[name]:
+            residual = self._residuals[name] = RESIDUALS[name].of(self.setup)
+        return residual
 
     @property
     def mixture(self) -> MixturePrior:
@@ -86,7 +89,7 @@ class BodyTerms:
 
     @property
     def height(self) -> HeightTerm:
-        """The term of a known stature."""
+        """The residual of a known height."""
         found = self.residual(HeightTerm.name)
         assert isinstance(found, HeightTerm)
         return found
@@ -94,14 +97,14 @@ class BodyTerms:
 
 @dataclass(frozen=True)
 class StageObjective:
-    """The weighted sum of all residuals; implements `solve.Problem`."""
+    """Weighted sum of squares of all residuals in one stage; implements `solve.Problem`."""
 
     terms: BodyTerms
     stage: StageConfig
     seen: Observations
 
     def select(self, index: Tensor) -> StageObjective:
-        """The objective of some of the people."""
+        """Select people by index or mask."""
         some = StageObjective(self.terms, self.stage, self.seen.select(index))
         # They have the same residuals.
         some.__dict__["weights"] = self.weights
@@ -109,7 +112,7 @@ class StageObjective:
 
     @cached_property
     def weights(self) -> dict[str, float]:
-        """The residuals that are in the sum, by name, and what each weighs."""
+        """Weights (not squared) of the residuals in the sum, by name."""
         found = {}
         for name, kind in RESIDUALS.items():
             weight = self.stage.weight(name, kind.weight)
@@ -118,25 +121,28 @@ class StageObjective:
         return found
 
     @property
-    def held(self) -> tuple[slice, ...]:
-        """The columns that stay where they are."""
+    def fixed(self) -> tuple[slice, ...]:
+        """Columns of the variables that are not optimised."""
         layout = self.terms.layout
-        return (*layout.held, *(layout[name] for name in self.seen.held))
+        return (*layout.fixed, *(layout[name] for name in self.seen.fixed))
 
     def normal(self, x: Float[Tensor, "B D"]) -> Normal:
-        """Cost, J^T r and J^T J at x: by the loops of a CPU, and by tensor operations of residuals that have none;
-        elsewhere of all by these (`reference`)."""
+        """Compute the cost, J^T r and J^T J at x.
+
+        On a CPU compiled loops add the residuals that have one, and torch the others; elsewhere torch adds all
+        (`reference`).
+        """
         if not self._by_loops(x):
             return self.reference(x)
         normal = self.terms.loops.normal(x, self._arrays)
         if self._without_loops:
             normal = tensors.add_to(normal, self.terms.setup, self._without_loops, x, self.seen, self.stage)
-        return _hold(normal, self.held)
+        return _fix(normal, self.fixed)
 
     def reference(self, x: Float[Tensor, "B D"]) -> Normal:
-        """`normal` in tensor operations, on any device."""
+        """Compute `normal` by torch alone, on any device."""
         residuals = self._weighted(self.weights)
-        return _hold(tensors.normal(self.terms.setup, residuals, x, self.seen, self.stage), self.held)
+        return _fix(tensors.normal(self.terms.setup, residuals, x, self.seen, self.stage), self.fixed)
 
     def _by_loops(self, x: Float[Tensor, "B D"]) -> bool:
         backend = self.terms.backend
@@ -151,7 +157,7 @@ class StageObjective:
         return able
 
     def backend(self, x: Float[Tensor, "B D"]) -> str:
-        """What `normal` goes by: "loops", "tensors", or "loops and tensors"."""
+        """Name the backend of `normal` at x: "loops", "tensors" or "loops and tensors"."""
         if not self._by_loops(x):
             return "tensors"
         return "loops and tensors" if self._without_loops else "loops"
@@ -163,7 +169,7 @@ class StageObjective:
 
     @cached_property
     def _looped(self) -> list[str]:
-        """The residuals that go by the loops; of centred ones, of which these have room for one, the first."""
+        """List the residuals that loops add; of centred ones only the first, for which the loops have room."""
         found, centred = [], False
         for name in self.weights:
             residual = self.terms.residual(name)
@@ -182,19 +188,19 @@ class StageObjective:
         return [Weighted(self.terms.residual(name), self.weights[name]) for name in names]
 
     def hessian_of(self, name: str, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
-        """J^T J at x of one residual alone, weighted."""
+        """Compute the weighted J^T J of one residual at x."""
         return tensors.normal(self.terms.setup, self._weighted([name]), x, self.seen, self.stage).hessian
 
     def vector_of(self, name: str, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R D"]]:
-        """One residual as a weighted vector whose square is its cost, and its derivative at x."""
+        """Compute one weighted residual vector, whose square is its cost, and its Jacobian at x."""
         return tensors.vector(self.terms.setup, self._weighted([name])[0], x, self.seen, self.stage)
 
     def tree(self, x: Float[Tensor, "B D"]) -> PosedTree:
-        """The body at x."""
+        """Compute forward kinematics of the body at x."""
         return tensors.posed(self.terms.setup, x)
 
 
-def _hold(normal: Normal, where: Iterable[slice]) -> Normal:
+def _fix(normal: Normal, where: Iterable[slice]) -> Normal:
     """Fix some variables at their values, in place: zero gradient and coupling, unit diagonal."""
     for columns in where:
         normal.gradient[:, columns] = 0

@@ -1,4 +1,4 @@
-"""What was seen of people, as the residuals read it: what is missing is 0 with weight 0."""
+"""Observations as the residuals read them: missing values are 0 with weight 0."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bodyfit.fit.evidence import Rig
+from bodyfit.fit.evidence import Extrinsics
 from bodyfit.fit.parts import PartObservations
 
 __all__ = ["Observations"]
@@ -18,17 +18,17 @@ __all__ = ["Observations"]
 
 @dataclass(frozen=True)
 class Observations:
-    """What was seen of each person, ready for the residuals."""
+    """Observations of B people, in the units of the residuals; what is missing is 0 with weight 0."""
 
     target: Float[Tensor, "B CK 2"]
-    """Normalised picture coordinates (x px - cx) / f; 0 where missing."""
+    """Normalised image coordinates (x px - cx) / f; 0 where missing."""
     weight: Float[Tensor, "B CK"]
     """Confidence; 0 where missing."""
     scale_cm: Float[Tensor, "B *N"]
     """Centimetres at the person for one unit of normalised coordinates: 100 x the starting depth in metres; one a
     person, or one a keypoint."""
-    rig: Rig | None = None
-    """Where several cameras stand; keypoints are then those of camera after camera."""
+    rig: Extrinsics | None = None
+    """Extrinsics of C cameras; None for one. Keypoints are concatenated, camera after camera."""
     lift_m: Float[Tensor, "B K 3"] | None = None
     """3D keypoints in camera axes about any origin; 0 where unknown."""
     lift_weight: Float[Tensor, "B K"] | None = None
@@ -38,20 +38,20 @@ class Observations:
     points_weight: Float[Tensor, "B P"] | None = None
     """1 where they are known, else 0."""
     height_m: Float[Tensor, "B"] | None = None
-    """Known statures."""
+    """Known heights."""
     mass_kg: Float[Tensor, "B"] | None = None
     """Known masses."""
     previous_pose: Float[Tensor, "B A"] | None = None
-    """Body angles a moment ago."""
+    """Body pose of the previous frame, axis-angles, radians."""
     parts: PartObservations | None = None
-    """What was seen of hands and faces."""
-    held: tuple[str, ...] = ()
-    """Blocks of variables that stay where they start: the betas of a shape that is known."""
+    """Observations of hands and faces."""
+    fixed: tuple[str, ...] = ()
+    """Blocks of variables that keep their initial values: the betas of a known shape."""
     more: Mapping[str, Float[Tensor, "B ..."]] = field(default_factory=dict)
-    """What residuals of the user's own read, by a name of theirs; one row a person."""
+    """Inputs of the user's own residuals, by name; one row per person."""
 
     def select(self, index: Tensor) -> Observations:
-        """Some of the people."""
+        """Select people by index or mask."""
 
         def some(value: Any) -> Any:
             if isinstance(value, PartObservations):
@@ -64,8 +64,7 @@ class Observations:
 
     @classmethod
     def cat(cls, parts: Sequence[Observations]) -> Observations:
-        """Put the same kinds of observations of several groups of people together; cameras, held blocks and the names
-        in `more` are those of the first."""
+        """Concatenate observations of the same kinds; cameras, fixed blocks and names in `more` are the first's."""
         first = parts[0]
 
         def together(name: str) -> Any:

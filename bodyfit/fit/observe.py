@@ -135,7 +135,7 @@ class Observer:
             rig=evidence.rig,
             height_m=evidence.height_m,
             mass_kg=evidence.mass_kg,
-            held=() if evidence.betas is None else ("betas",),
+            fixed=() if evidence.betas is None else ("betas",),
             more=evidence.more,
         )
         if evidence.lift_m is not None:

@@ -1,4 +1,4 @@
-"""What a fit returns."""
+"""Results of fits: bodies, their status and their uncertainty."""
 
 from __future__ import annotations
 
@@ -24,95 +24,95 @@ __all__ = ["FitResult", "FitStatus", "FitTrace", "join", "model_of", "split", "s
 
 
 class FitStatus(str, Enum):
-    """How the fit of one person ended."""
+    """Outcome of the fit of one person."""
 
     CONVERGED = "converged"
     MAX_STEPS = "max_steps"
-    """Usable, but the last stage ran out of steps before the objective settled."""
+    """Usable, but the last stage reached its maximum of iterations before it converged."""
     POOR = "poor"
-    """There is a body, and it is not to be relied on: `reason` says why (`fit/quality/status.py`)."""
+    """There is a body, but it is unreliable: `reason` tells why (`fit/quality/status.py`)."""
     FILLED = "filled"
-    """Of a clip: nothing is seen in the frame; the body is where the motion before and after puts it."""
+    """In a clip, a frame without observations: the body is interpolated from the frames before and after."""
     UNOBSERVABLE = "unobservable"
-    """Too little is seen to place a body by; the parameters are NaN."""
+    """Too few observations to place a body; the parameters are NaN."""
     INVALID_INPUT = "invalid_input"
-    """Keypoints were said to be seen but their places are no numbers, or too large to reckon with; the parameters are
-    NaN."""
+    """Keypoints of nonzero confidence have coordinates that are not finite or too large; the parameters are NaN."""
 
     @property
     def ok(self) -> bool:
-        """Whether there is a body; whether it is a good one, `poor` says."""
+        """Whether there is a body, reliable or `poor`."""
         return self not in (FitStatus.UNOBSERVABLE, FitStatus.INVALID_INPUT)
 
 
 @dataclass(frozen=True)
 class FitTrace(ByValue):
-    """How the objective fell, for plotting. Stages weigh differently: compare costs within one."""
+    """Objective over the iterations, for plotting. Weights differ between stages: compare costs within a stage."""
 
     cost: Float[Tensor, "B T"]
-    """Objective at the start of each stage and after each of its steps, of the hypothesis that was kept; who has ended
-    keeps their last cost, who was not fitted has NaN."""
+    """Objective of the selected hypothesis at the start of each stage and after each iteration. The last cost is
+    repeated after convergence; people who were not fitted have NaN."""
     stage: Int[Tensor, "T"]
     """The stage of each column, from 0."""
 
 
 @dataclass(frozen=True)
 class FitResult(ByValue):
-    """Fitted bodies, one a person, in camera axes (OpenCV) and metres: `model(**params)` lands before the camera."""
+    """Fitted bodies of B people in camera axes (OpenCV: x right, y down, z forward), metres.
+
+    `model(**params)` gives vertices in these axes.
+    """
 
     params: BodyParams
     """Shape, pose, orientation and translation; `transl` and `global_orient` in camera axes."""
     camera: Camera
-    """The camera of each person; of several, the first, by its pinhole."""
+    """Pinhole camera of each person; of several calibrated cameras, the first."""
     joints: Float[Tensor, "B J 3"]
     """The model's joints, camera axes, metres."""
     status: tuple[FitStatus, ...]
-    """How each fit ended."""
+    """Outcome of each fit."""
     objective: Float[Tensor, "B"]
-    """The last stage's objective (weighted squares, mixture constants subtracted)."""
+    """Objective of the last stage (weighted squares, without the constants of the pose mixture)."""
     reprojection_error_px: Float[Tensor, "B"]
-    """Mean distance over confident keypoints (confidence at least 0.5; NaN where there is none)."""
+    """Mean reprojection error of keypoints of confidence at least 0.5; NaN where there are none."""
     layout: str
     """Layout of `keypoints`."""
     keypoints: Float[Tensor, "B *C K 3"]
-    """The keypoints that were fitted: x px, y px, confidence; of several cameras, (B, C, K, 3)."""
+    """Input keypoints: x px, y px, confidence; with C cameras (B, C, K, 3)."""
     model_name: str
-    """The name or path that `load_model` was given."""
+    """Name or path of the model, as passed to `load_model`."""
     gender: str
-    """The model's gender."""
+    """Gender of the model."""
     iterations: Int[Tensor, "B"]
     """Levenberg-Marquardt iterations over all stages."""
     flipped: Bool[Tensor, "B"]
-    """Whether a turned-round starting orientation won."""
+    """Whether the fit started from the orientation turned by 180 degrees."""
     focal_source: str = "given"
-    """Where the focal length came from: "given", "exif", "found" from a clip, or "guess"."""
+    """Source of the focal length: "given", "exif", "found" (estimated from a clip) or "guess" (the default)."""
     swapped: tuple[str | None, ...] | None = None
-    """Whose keypoints were read with left and right exchanged: of the "arms", the "legs" or the whole "body"; files
-    leave it out."""
+    """Parts whose left and right keypoints the fit exchanged: "arms", "legs", "body" or None. Not saved in files."""
     trace: FitTrace | None = None
-    """Cost by stage and step; files leave it out."""
+    """Objective by stage and iteration. Not saved in files."""
     covariance: Float[Tensor, "B D D"] | None = None
-    """Of transl (3, metres), global_orient (3, radians), body_pose (P, radians) and betas (S), in the columns that
-    `variables` tells, and of variables of one's own: expected squares and products of their errors
-    (`fit/quality/uncertainty.py`). 0 for betas that were given, NaN for who was not fitted; files leave it out. It
-    knows of the valley that the fit ended in and not of others."""
+    """Covariance of transl (metres), global_orient and body_pose (radians), betas and additional variables, in the
+    columns of `variables` (`fit/quality/uncertainty.py`). It is local: other minima of the objective do not enter. 0
+    for given betas, NaN for people who were not fitted. Not saved in files."""
     joints_sd_m: Float[Tensor, "B N"] | None = None
-    """How far the first N of `joints`, those of the body, may be from where they are: the root of the expected squared
-    distance in space, metres. Mostly the person's distance, which one camera tells by size alone."""
+    """Standard deviation of the first N of `joints` (the body's): root of the expected squared distance, metres. With
+    one camera it is mostly the uncertainty of the person's distance."""
     joints_sd_rel_m: Float[Tensor, "B N"] | None = None
-    """The same about the pelvis (0 there), camera axes: what is left of it where the distance does not matter."""
+    """Standard deviation of these joints relative to the pelvis (0 there), metres."""
     variables: Variables | None = None
-    """Which columns of `covariance` are what; files leave it out."""
+    """Columns of `covariance` by block of variables. Not saved in files."""
     others: Mapping[str, Float[Tensor, "B _"]] = field(default_factory=dict)
-    """What was found of variables of one's own (`FitConfig.blocks`), by name; files leave it out."""
+    """Values of additional variables (`FitConfig.blocks`), by name. Not saved in files."""
     backend: str = ""
-    """What the normal equations were made by: "loops", "tensors", or "loops and tensors" where some residual has no
-    loops; empty where nothing was fitted. Files leave it out."""
+    """Backend of the normal equations: "loops", "tensors", or "loops and tensors" if a residual has no loop; empty if
+    nobody was fitted. Not saved in files."""
     observed_joints: Bool[Tensor, "B N"] | None = None
-    """Which of the first N of `joints` keypoints or measured points bear on; the others are where the priors put them,
-    as are the legs of somebody whose legs are not in the picture."""
+    """Whether keypoints or measured points constrain each of the first N of `joints`; the priors place the others,
+    such as legs outside the image."""
     reason: tuple[str | None, ...] = ()
-    """Why somebody has no body, or none to rely on, in words; None for everybody else, which is also the default."""
+    """Why a fit failed or is unreliable, in words; None for good fits."""
 
     def __post_init__(self) -> None:
         if not self.reason:
@@ -123,8 +123,10 @@ class FitResult(ByValue):
 
     @property
     def legs_at_rest(self) -> Bool[Tensor, "B"]:
-        """Whose legs no keypoint or measured point bears on: they are put at rest, and stand. False where that is not
-        told. In a clip, legs come to rest a moment after they were last visible."""
+        """Whether the legs of each fitted person are unobserved and therefore in the rest pose, standing.
+
+        False without `observed_joints`. In a clip, legs come to rest shortly after they were last visible.
+        """
         if self.observed_joints is None:
             return torch.zeros(len(self), dtype=torch.bool)
         legs = [i for i, name in enumerate(SMPL.names) if name.endswith(("_knee", "_ankle"))]
@@ -133,9 +135,9 @@ class FitResult(ByValue):
 
 
 def model_of(result: FitResult, source: str | Path | None = None, *, dtype: torch.dtype = torch.float32) -> BodyModel:
-    """Load the body model that a result is of: the one that it names, or `source` where its file has moved.
+    """Load the body model of a result: the one that it names, or `source` if its file has moved.
 
-    Raises `AssetError` where it is not there.
+    Raises `AssetError` if the file is missing.
     """
     gender = result.gender if result.gender in GENDERS else "neutral"
     betas = result.params.betas.shape[1]
@@ -143,12 +145,12 @@ def model_of(result: FitResult, source: str | Path | None = None, *, dtype: torc
 
 
 def split(result: FitResult) -> list[FitResult]:
-    """One result of batch 1 for each person."""
+    """Split a result into one of batch 1 per person."""
     return [take(result, slice(i, i + 1)) for i in range(len(result))]
 
 
 def take(result: FitResult, rows: slice | list[int]) -> FitResult:
-    """Some of the people, or of the frames."""
+    """Select people or frames of a result."""
 
     def of(values: tuple) -> tuple:
         return values[rows] if isinstance(rows, slice) else tuple(values[i] for i in rows)
@@ -176,7 +178,7 @@ def take(result: FitResult, rows: slice | list[int]) -> FitResult:
 
 
 def join(results: Sequence[FitResult]) -> FitResult:
-    """One result of several in pictures of one size, by one model and layout, in their order; traces are left out."""
+    """Concatenate results of one image size, model and layout, in order; the trace is None."""
     first = results[0]
 
     def together(name: str) -> Any:
@@ -198,7 +200,10 @@ def join(results: Sequence[FitResult]) -> FitResult:
 
 
 def statuses_of(found: Tensor, converged: Tensor, lacking: Shortcomings) -> tuple[FitStatus, ...]:
-    """The status of each person; `lacking` says what those lack who have no body."""
+    """Determine the status of each person from whether it was fitted (`found`) and converged.
+
+    `lacking` has the reasons of people who were not fitted.
+    """
 
     def status(found: bool, converged: bool, reason: str | None) -> FitStatus:
         if found:

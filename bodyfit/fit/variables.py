@@ -1,7 +1,7 @@
-"""The table of a fit's variables: which columns of the solver's vector are what.
+"""The table of a fit's variables: the columns of each block in the solver's vector.
 
-Made once from a model and settings. All that reads or writes the solver's vector asks it, so that a new block of
-variables is one more row here and nothing else.
+It is made once from a model and settings. All code that reads or writes the solver's vector uses it, so that a new
+block of variables is one more row.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ _PARAMS = frozenset(f.name for f in fields(BodyParams))
 
 @dataclass(frozen=True)
 class Block:
-    """Variables that go by one name."""
+    """Block of variables: its columns and how the solver treats them."""
 
     name: str
-    """As in `BodyParams` where it is one of a body's parameters."""
+    """Name; that of `BodyParams` for the parameters of a body."""
     size: int
-    """Columns."""
+    """Number of columns."""
     kind: Literal["translation", "rotations", "coefficients"] = "coefficients"
-    """Metres, axis-angles in radians of three columns a joint, or plain numbers."""
+    """Translation in metres, axis-angles in radians (three columns per joint), or plain coefficients."""
     joints: tuple[int, ...] = ()
-    """The joints that rotations turn, in the order of the columns."""
+    """Joints of the rotations, in the order of the columns."""
     shared: bool = False
-    """Whether it is one of a person through all frames of a clip (a shape), and not one a frame (a pose)."""
+    """Whether all frames of a clip share it, such as the shape."""
     free: bool = True
-    """False for variables that are held where they are."""
+    """False for variables that keep their initial values."""
     eliminate: bool = False
-    """Whether a dense solve takes it out first: true of blocks that are coupled to no other such block (a hand's
-    fingers, and not the other hand's)."""
+    """Whether a dense solve eliminates it first (Schur complement). Such blocks must not be coupled to each other, like
+    the fingers of the left and of the right hand."""
     start: float = 0.0
-    """Where it starts, where nothing else says so."""
+    """Initial value, if nothing else sets it."""
     about: tuple[float, ...] = ()
-    """What its columns are added to for the joints' axis-angles: a hand's mean pose; empty for nothing."""
+    """Axis-angles to which the columns are added, such as a hand's mean pose; empty for 0."""
 
     def __post_init__(self) -> None:
         if self.size < 0:
@@ -63,10 +63,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Variables:
-    """The blocks of the solver's vector, in the order of their columns.
+    """Blocks of the solver's vector, in the order of their columns.
 
-    Blocks of one a frame come before those that frames share, and of both kinds those that move the body before plain
-    coefficients, whatever the order in which they were given.
+    They are sorted: first the blocks of each frame, then those that frames share; in each group the translation, the
+    rotations, the coefficients.
     """
 
     blocks: tuple[Block, ...]
@@ -82,9 +82,9 @@ class Variables:
 
     @classmethod
     def of(cls, model: BodyModel, extra: Iterable[Block] = (), *, whole: bool = False) -> Variables:
-        """The table for a body: where it stands, how it turns, its joints and its shape; then what else is wanted.
+        """Make the table of a body: translation, orientation, pose and shape, then `extra` blocks.
 
-        `whole`: with hands, jaw, eyes and expression where the model has them.
+        `whole` adds hands, jaw, eyes and expression, if the model has them.
         """
         joints = tuple(range(model.body_joints))
         return cls(
@@ -102,12 +102,12 @@ class Variables:
 
     @cached_property
     def slices(self) -> dict[str, slice]:
-        """The columns of each block."""
+        """Columns of each block."""
         ends = list(accumulate(block.size for block in self.blocks))
         return {b.name: slice(end - b.size, end) for b, end in zip(self.blocks, ends, strict=True)}
 
     def __getitem__(self, name: str) -> slice:
-        """The columns of a block. Raises `OptionError` for a name that is not in the table."""
+        """Return the columns of a block. Raises `OptionError` for a name that is not in the table."""
         if name not in self.slices:
             raise OptionError(f"there are no variables {name}; there are {', '.join(self.slices)}")
         return self.slices[name]
@@ -116,33 +116,33 @@ class Variables:
         return name in self.slices
 
     def block(self, name: str) -> Block:
-        """The row of the table."""
+        """Return a block by name. Raises `OptionError` for a name that is not in the table."""
         self[name]
         return next(block for block in self.blocks if block.name == name)
 
     @cached_property
     def size(self) -> int:
-        """Columns in all."""
+        """Total number of columns."""
         return sum(block.size for block in self.blocks)
 
     @cached_property
     def frame_size(self) -> int:
-        """Columns of one frame of a clip; those that frames share follow."""
+        """Number of columns of one frame of a clip; the shared ones follow."""
         return sum(block.size for block in self.blocks if not block.shared)
 
     @cached_property
     def shared(self) -> tuple[str, ...]:
-        """The blocks that frames share."""
+        """Names of the blocks that frames share."""
         return tuple(block.name for block in self.blocks if block.shared)
 
     @cached_property
     def motion_size(self) -> int:
-        """The first columns, of translations and rotations: those that a motion moves, triple by triple."""
+        """Number of the leading columns of translations and rotations, on which the motion residual acts."""
         return sum(block.size for block in self.blocks if not block.shared and block.kind != "coefficients")
 
     @cached_property
     def joint_columns(self) -> tuple[int, ...]:
-        """The first of the three columns of each joint that is turned, in the order of the joints."""
+        """First of the three columns of each joint's axis-angle, in the order of the joints."""
         found = {
             joint: self[block.name].start + 3 * i
             for block in self.blocks
@@ -155,7 +155,7 @@ class Variables:
 
     @cached_property
     def about(self) -> Float[np.ndarray, "J 3"] | None:
-        """What the joints' columns are added to for their axis-angles; None where that is 0 for all."""
+        """Axis-angles to which the joints' columns are added (`Block.about`); None if all are 0."""
         found = np.zeros((len(self.joint_columns), 3))
         for block in self.blocks:
             if block.about:
@@ -163,36 +163,38 @@ class Variables:
         return found if found.any() else None
 
     def columns_of_joint(self, joint: int) -> slice:
-        """The columns of a joint's axis-angle."""
+        """Return the columns of a joint's axis-angle."""
         start = self.joint_columns[joint]
         return slice(start, start + 3)
 
     def point_columns(self, joints: Iterable[int], coefficients: Iterable[str]) -> tuple[int, ...]:
-        """The columns that points move with which these joints and blocks of coefficients move, in the order of their
-        Jacobian: the translation, the joints' axis-angles, the coefficients."""
+        """List the columns on which points depend, in the order of their Jacobian's columns.
+
+        These are the translation, the axis-angles of `joints` and the blocks of `coefficients`.
+        """
         turned = [self.joint_columns[joint] + axis for joint in joints for axis in range(3)]
         plain = [c for name in coefficients for c in range(*self[name].indices(self.size))]
         return (*range(*self["transl"].indices(self.size)), *turned, *plain)
 
     def coefficients(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B S"]:
-        """Betas and expression, where that is a variable, as the columns of a model's `shapedirs`."""
+        """Return betas and, if it is a variable, expression, in the order of the columns of `shapedirs`."""
         betas = x[:, self["betas"]]
         return torch.cat([betas, x[:, self["expression"]]], 1) if "expression" in self else betas
 
     @cached_property
-    def held(self) -> tuple[slice, ...]:
-        """The columns of blocks that are held."""
+    def fixed(self) -> tuple[slice, ...]:
+        """Columns of the blocks that keep their initial values."""
         return tuple(self[block.name] for block in self.blocks if not block.free)
 
     @cached_property
     def eliminated(self) -> tuple[slice, ...]:
-        """The columns of blocks that a dense solve takes out first."""
+        """Columns of the blocks that a dense solve eliminates first."""
         return tuple(self[block.name] for block in self.blocks if block.eliminate)
 
     # From and to parameters.
 
     def pack(self, values: Mapping[str, Tensor]) -> Float[Tensor, "B D"]:
-        """Parameters as the solver's vector; a block that is not given is at its start."""
+        """Concatenate blocks to the solver's vector; missing ones have their initial value."""
         like = values["transl"]
         blocks = [
             values[b.name] if b.name in values else like.new_full((len(like), b.size), b.start) for b in self.blocks
@@ -200,26 +202,26 @@ class Variables:
         return torch.cat(blocks, 1)
 
     def unpack(self, x: Float[Tensor, "*B D"]) -> dict[str, Float[Tensor, "*B _"]]:
-        """The solver's vector, block by block."""
+        """Split the solver's vector into blocks by name."""
         return {name: x[..., columns] for name, columns in self.slices.items()}
 
     def params(self, x: Float[Tensor, "B D"]) -> BodyParams:
-        """The body's parameters in the solver's vector."""
+        """Extract the body's parameters from the solver's vector."""
         return BodyParams(**{name: value for name, value in self.unpack(x).items() if name in _PARAMS})
 
     def others(self, x: Float[Tensor, "B D"]) -> dict[str, Float[Tensor, "B _"]]:
-        """The blocks that are no parameters of a body."""
+        """Extract the blocks that are no parameters of a body."""
         return {name: value for name, value in self.unpack(x).items() if name not in _PARAMS}
 
     def put(self, x: Float[Tensor, "B D"], **values: Tensor) -> Float[Tensor, "B D"]:
-        """The solver's vector with other values of some blocks."""
+        """Return a copy of the solver's vector with new values of some blocks."""
         x = x.clone()
         for name, value in values.items():
             x[:, self[name]] = value
         return x
 
     def rotvecs(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B J 3"]:
-        """The axis-angles of all joints that are turned, root first."""
+        """Compute the axis-angles of all J joints, root first, radians."""
         starts = self.joint_columns
         if starts == tuple(range(starts[0], starts[0] + 3 * len(starts), 3)):
             found = x[..., starts[0] : starts[0] + 3 * len(starts)].unflatten(-1, (-1, 3))
@@ -229,7 +231,7 @@ class Variables:
         return found if about is None else found + torch.as_tensor(about, dtype=x.dtype, device=x.device)
 
     def put_rotvecs(self, x: Float[Tensor, "B D"], rotvecs: Float[Tensor, "B J 3"]) -> Float[Tensor, "B D"]:
-        """The solver's vector with other axis-angles of all joints that are turned, root first."""
+        """Return a copy of the solver's vector with new axis-angles of all J joints, root first, radians."""
         x, columns = x.clone(), [start + axis for start in self.joint_columns for axis in range(3)]
         about = self.about
         x[:, columns] = (rotvecs if about is None else rotvecs - torch.as_tensor(about).to(rotvecs)).flatten(1)
@@ -238,18 +240,18 @@ class Variables:
     # Through time: the variables of a frame, and those that frames share.
 
     def split(self, x: Float[Tensor, "T D"]) -> tuple[Float[Tensor, "T N"], Float[Tensor, "T M"]]:
-        """The columns of the frame, and those that frames share."""
+        """Split the vectors of frames into the columns of the frame and the shared ones."""
         return x[:, : self.frame_size], x[:, self.frame_size :]
 
     def join(self, frames: Float[Tensor, "T N"], shared: Float[Tensor, "M"]) -> Float[Tensor, "T D"]:
-        """The whole vector of each frame."""
+        """Concatenate the columns of each frame with the shared ones."""
         return torch.cat([frames, shared.expand(len(frames), -1)], 1)
 
 
 def hand_and_face_blocks(model: BodyModel) -> tuple[Block, ...]:
-    """The blocks of a model's hands, jaw, eyes and expression, of those that it has; hands about their mean pose.
+    """Make the blocks of a model's hands, jaw, eyes and expression, if it has them; hands are about their mean pose.
 
-    Points of one hand do not move with the other: a dense solve takes each out first.
+    The two hands are not coupled, so that a dense solve can eliminate them first.
     """
     blocks, first = [], model.body_joints
     for name, count in model.kind.poses[1:]:

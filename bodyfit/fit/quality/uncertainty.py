@@ -83,7 +83,7 @@ def _halves(
     L = torch.linalg.cholesky_ex(H)[0]
     unit = torch.eye(L.shape[1], dtype=L.dtype, device=L.device)
     W = torch.linalg.solve_triangular(L, unit.expand_as(L), upper=False).to(x.dtype)
-    for columns in objective.held:
+    for columns in objective.fixed:
         W[:, :, columns] = 0
     M = W @ more @ W.mT
     M.diagonal(dim1=1, dim2=2).add_(s_evidence)

@@ -59,7 +59,7 @@ class MassTerm(VariableResidual):
 
     def applies(self, seen: Observations) -> bool:
         """Whether a mass is known and the shape is not."""
-        return seen.mass_kg is not None and "betas" not in seen.held
+        return seen.mass_kg is not None and "betas" not in seen.fixed
 
     def mass(self, betas: Float[Tensor, "B S"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B S"]]:
         """Kilograms, and their derivative by betas."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from bodyfit.body.points.posed import Points
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import StageConfig
-from bodyfit.fit.evidence import Rig
+from bodyfit.fit.evidence import Extrinsics
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import BlockTerm, Loop, PointResidual, PointTerm, Vector
 from bodyfit.fit.residuals.common.robust import geman_mcclure, saturated
@@ -70,7 +70,7 @@ def in_views(
     weight: Float[Tensor, "B CK"],
     scale: Float[Tensor, "B #CK"],
     sigma: float,
-    rig: Rig | None,
+    rig: Extrinsics | None,
 ) -> PointTerm:
     """`reprojected` in the picture of each camera, as forces and stiffnesses in the axes of the first."""
     if rig is None:

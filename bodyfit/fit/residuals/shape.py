@@ -35,7 +35,7 @@ class ShapePrior(VariableResidual):
 
     def applies(self, seen: Observations) -> bool:
         """Not where the shape is known."""
-        return "betas" not in seen.held
+        return "betas" not in seen.fixed
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
         """The term."""

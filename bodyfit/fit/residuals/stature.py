@@ -41,7 +41,7 @@ class HeightTerm(VariableResidual):
 
     def applies(self, seen: Observations) -> bool:
         """Whether a stature is known and the shape is not."""
-        return seen.height_m is not None and "betas" not in seen.held
+        return seen.height_m is not None and "betas" not in seen.fixed
 
     def betas_for(self, height_m: Float[Tensor, "B"]) -> Float[Tensor, "B S"]:
         """The least betas of such a stature."""

@@ -1,4 +1,4 @@
-"""One body through time: all frames of a person in one optimisation, with one shape and a smooth motion."""
+"""Fits of clips: all frames of a person in one optimisation, with one shape and a smooth motion."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ def fit_sequence(
     sequence: SequenceConfig | None = None,
     device: torch.device | str | None = None,
 ) -> FitResult:
-    """The body of one person through a clip of standing cameras: one shape, smooth motion, one result a frame.
+    """Fit one person's body in a clip of stationary cameras: one shape, a smooth motion, one result per frame.
 
-    Takes an `Evidence` whose rows are frames, of one camera or several, with measured points, a known shape or stature
-    where there are any; or, of one camera, its fields.
+    Takes an `Evidence` whose rows are frames, of one or several cameras, with optional measured points, shape or
+    height; or, for one camera, its fields.
 
     xyc: (T, K, 3): x px, y px and confidence of each keypoint of `layout` in each frame; missing is confidence 0 or
-    NaN, and a frame may have none. fps: frames a second. The rest as in `fit_keypoints`, one camera for all frames;
-    where no focal length is given and `sequence.focal_frames` is not 0, it is found from the track
+    NaN, and a frame may have none. fps: frames per second. Other arguments are those of `fit_keypoints`, for one
+    camera of all frames. Without a focal length, it is estimated from the track if `sequence.focal_frames` is not 0
     (`fit/sequence/focal.py`).
 
-    The result has batch T, in camera axes and metres; betas are the same in all rows. A frame without a keypoint
-    between frames with some is filled by the motion (status "filled"); before the first and after the last it is
-    "unobservable", its parameters NaN. Raises `ShapeError` and `OptionError`.
+    The result has batch T, in camera axes (OpenCV) and metres; betas are the same in all rows. A frame without
+    keypoints is interpolated by the motion (status "filled"); before the first and after the last observed frame the
+    status is "unobservable" and parameters are NaN. Raises `ShapeError` and `OptionError`.
     """
     own = {
         "layout": layout,
@@ -80,7 +80,7 @@ def fit_sequence(
 
 
 class SequenceFitter:
-    """`fit_sequence` for one model, layout and configuration, with what does not change made once."""
+    """Fitter of clips for one model, layout and configuration, reusable for many tracks (`fit_sequence`)."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class SequenceFitter:
         principal_point_px: tuple[float, float] | None = None,
         joints3d: Array | None = None,
     ) -> FitResult:
-        """See `fit_sequence`."""
+        """Fit a clip (`fit_sequence`)."""
         evidence = Evidence(
             keypoints=xyc,
             layout=self.frames.layout,
@@ -126,7 +126,10 @@ class SequenceFitter:
     @loops_alone()
     @torch.no_grad()
     def fit(self, evidence: Evidence, *, fps: float) -> FitResult:
-        """See `fit_sequence`; the rows of the evidence are frames."""
+        """Fit a clip whose frames are the rows of the evidence (`fit_sequence`).
+
+        Raises `ShapeError` and `OptionError`.
+        """
         if not (math.isfinite(fps) and fps > 0):
             raise OptionError(f"fps must be the frames a second, a positive number, got {fps}")
         if evidence.parts.is_present:
@@ -136,23 +139,23 @@ class SequenceFitter:
         if evidence.previous is not None:
             raise OptionError("previous is for single frames; in a clip each frame goes on from the one before")
         focal_px, xyc, size = evidence.focal_px, evidence.keypoints, evidence.image_size
-        found_focal = focal_px is None and self.sequence.focal_frames > 0 and evidence.cameras is None
-        if found_focal and xyc is not None and size is not None:
+        estimate_focal = focal_px is None and self.sequence.focal_frames > 0 and evidence.cameras is None
+        if estimate_focal and xyc is not None and size is not None:
             guess = Focal(default_focal_px(size), self.focal_precision(xyc))
             point = evidence.principal_point_px
             assert not isinstance(point, Tensor)
             more = {"principal_point_px": point, "joints3d": evidence.joints3d}
             focal_px = self.focal(xyc, image_size=size, fps=fps, believed=guess, **more).px
-        known, said, present = self.frames.checked(replace(evidence, focal_px=focal_px))
+        known, claimed, present = self.frames.checked(replace(evidence, focal_px=focal_px))
         if known.betas is not None and bool((known.betas != known.betas[:1]).any()):
             raise OptionError("betas must be the same in all frames: a person has one shape")
         observer = self.frames.observer
-        lacking = observer.shortcomings(known, said, present, observer.joints(known, present))
+        lacking = observer.shortcomings(known, claimed, present, observer.joints(known, present))
         # What lies in one place or beyond the picture tells of nobody; too little by itself may be enough in a clip.
         present = present & ~(lacking.found[IN_ONE_PLACE] | lacking.found[BEYOND])[:, None]
         known, present, resting = self._without_guessed_legs(known, present, fps)
-        found = _Found.nothing(known, lacking, self.frames.variables.size)
-        as_given = known, present
+        found = _Track.nothing(known, lacking, self.frames.variables.size)
+        original = known, present
         if self.config.swaps and known.rig is None:
             known, present, found.exchanged = self._steadied(known, present, fps)
         starts, spreads = self._starts(known, present, fps), None
@@ -161,13 +164,13 @@ class SequenceFitter:
             window, z = self._solve(x, z, rows, known, present, fps, resting, found)
             if self.config.uncertainty:
                 spreads = self._spread(window, rows, z, found)
-        points, joints = self.frames.outcome.points(found.x), observer.joints(*as_given)
+        points, joints = self.frames.outcome.points(found.x), observer.joints(*original)
         result = self.frames.outcome.result(
-            found.x, points, *as_given, joints, found.cost, found.iterations, found.flipped, tuple(found.status),
+            found.x, points, *original, joints, found.cost, found.iterations, found.flipped, tuple(found.status),
             spreads=spreads,
         )  # fmt: skip
         swapped = tuple(None if i < 0 else EXCHANGED[i] for i in found.exchanged.tolist())
-        source = "found" if found_focal else "guess" if focal_px is None else "given"
+        source = "found" if estimate_focal else "guess" if focal_px is None else "given"
         reasons = (None if s.ok else r or NOTHING for s, r in zip(found.status, lacking.reasons(), strict=True))
         result = replace(result, swapped=swapped, focal_source=source, reason=tuple(reasons))
         if not self.sequence.covariance:
@@ -185,10 +188,10 @@ class SequenceFitter:
         principal_point_px: tuple[float, float] | None = None,
         joints3d: Array | None = None,
     ) -> Focal:
-        """What is believed of the focal length after a track was seen; the rest as in `fit_sequence`.
+        """Update the belief about the focal length by a track; the arguments are those of `fit_sequence`.
 
-        Of several people in a clip each goes on from what the one before left. A lift is taken for one in the axes of a
-        camera of the length that is believed.
+        For several people in a clip, pass each the belief that the previous one returned. A lift is taken to be in the
+        axes of a camera of the focal length `believed.px`.
         """
         evidence = Evidence(
             keypoints=xyc,
@@ -220,8 +223,8 @@ class SequenceFitter:
     def _without_guessed_legs(
         self, known: CheckedEvidence, present: Bool[Tensor, "T K"], fps: float
     ) -> tuple[CheckedEvidence, Bool[Tensor, "T K"], Float[Tensor, "T"]]:
-        """The evidence without what detectors guess of legs that are not visible, and how far legs rest in a frame."""
-        observer, there = self.frames.observer, shown_in(known, present) > 0
+        """Remove keypoints that a detector guesses of invisible legs; return also how far legs are at rest."""
+        observer, there = self.frames.observer, count_observations(known, present) > 0
         legs = steadily_visible(observer.partial.legs_in(known, present), there, fps)
         known, present = observer.partial.without_guesses(known, present, legs)
         return known, present, resting_share(observer.shows_legs(observer.joints(known, present)), there, fps)
@@ -229,7 +232,7 @@ class SequenceFitter:
     def _steadied(
         self, known: CheckedEvidence, present: Bool[Tensor, "T K"], fps: float
     ) -> tuple[CheckedEvidence, Bool[Tensor, "T K"], Int[Tensor, "T"]]:
-        """The evidence with its sides as they go on from frame to frame, and whose were exchanged for it."""
+        """Make left and right consistent from frame to frame; return which order each frame's keypoints were put in."""
         seen, orders = self.frames.observer.observations(known, present), orders_of(self.frames.exchanges)
         rows = present.any(1).nonzero()[:, 0]
         some = seen if len(rows) == len(present) else seen.select(rows)
@@ -240,20 +243,23 @@ class SequenceFitter:
     def _starts(
         self, known: CheckedEvidence, present: Bool[Tensor, "T K"], fps: float
     ) -> tuple[Float[Tensor, "R N"], Float[Tensor, "M"], Int[Tensor, "R"]] | None:
-        """Poses and places for the frames from the first that shows something to the last, from fits of keyframes, and
-        those that all share; None where nothing can be fitted."""
+        """Initialise the frames from the first observed to the last by interpolating fits of keyframes.
+
+        Returns the frames' variables, the shared variables and the indices of the frames; None if no keyframe can be
+        fitted.
+        """
         layout = self.frames.variables
         x, keys = self._alone(known, self._keyframes(known, present, fps))
         if len(x) == 0:
             return None
         x, _ = agreeing(x, keys / fps, layout)
-        seen_at = shown_in(known, present).nonzero()[:, 0]
-        rows = torch.arange(int(seen_at[0]), int(seen_at[-1]) + 1, device=x.device)
+        observed_at = count_observations(known, present).nonzero()[:, 0]
+        rows = torch.arange(int(observed_at[0]), int(observed_at[-1]) + 1, device=x.device)
         frames, shared = layout.split(x)
         return between(frames, keys, rows, layout), shared.median(0).values, rows
 
     def _alone(self, known: CheckedEvidence, keys: Int[Tensor, "N"]) -> tuple[Float[Tensor, "M D"], Int[Tensor, "M"]]:
-        """Fits of single frames, of those of `keys` that can be fitted, and which these are."""
+        """Fit the frames `keys` one by one; return the variables and indices of those that could be fitted."""
         some = known.select(keys)
         alone = self.frames.fit_checked(some, *self.frames.observer.visible(some))
         x = self.frames.variables.pack({**alone.params, **alone.others})
@@ -262,11 +268,11 @@ class SequenceFitter:
 
     def _keyframes(self, known: CheckedEvidence, present: Bool[Tensor, "T K"], fps: float) -> Int[Tensor, "N"]:
         """Choose keyframes: in each interval the frame with most points, if it has enough for a fit."""
-        shown = shown_in(known, present)
+        count = count_observations(known, present)
         step = max(1, round(fps * self.sequence.keyframe_s))
-        padded = torch.nn.functional.pad(shown, (0, -len(shown) % step)).view(-1, step)
-        most = padded.argmax(1) + step * torch.arange(len(padded), device=shown.device)
-        return most[shown[most] >= self.config.min_keypoints]
+        padded = torch.nn.functional.pad(count, (0, -len(count) % step)).view(-1, step)
+        most = padded.argmax(1) + step * torch.arange(len(padded), device=count.device)
+        return most[count[most] >= self.config.min_keypoints]
 
     def _solve(
         self,
@@ -277,13 +283,15 @@ class SequenceFitter:
         present: Bool[Tensor, "T K"],
         fps: float,
         resting: Float[Tensor, "T"],
-        found: _Found,
+        found: _Track,
     ) -> tuple[Window, Float[Tensor, "M"]]:
-        """The rows window by window, from the starts; what is found is put into `found`, legs at rest by the share
-        `resting`. The last window, and what frames share.
+        """Optimise the rows window by window from initial poses x and shared variables z, into `found`.
 
-        One window has everything free. For several, the shape is found first, on frames spread over the whole track
-        whose motion does not matter, and each window goes on from the last two frames of the one before.
+        Legs come to rest by the share `resting`. Returns the last window and the shared variables.
+
+        A single window optimises all variables. With several, the shared ones are estimated first, on frames spread
+        over the whole track and without the motion, and each window continues from the last two frames of the
+        previous one, which are fixed.
         """
         size, overlap, n = self.sequence.window, self.sequence.overlap, len(rows)
         layout = self.frames.variables
@@ -303,9 +311,9 @@ class SequenceFitter:
             _, z, _ = sample.solve(x[spread], z)
         done, window = 0, None
         while done < n:
-            held = min(done, 2)
+            fixed = min(done, 2)
             last = n if n - done <= size else done + size - overlap
-            ahead = slice(done - held, min(n, last + overlap))
+            ahead = slice(done - fixed, min(n, last + overlap))
             window = Window(
                 self.frames,
                 self.sequence,
@@ -315,23 +323,23 @@ class SequenceFitter:
                 fps,
                 motion=self.sequence.motion,
                 swaps=self.config.swaps,
-                held=held,
-                shared_held=n > size,
+                fixed_frames=fixed,
+                fixed_shared=n > size,
             )
             x[ahead], z, summary = window.solve(x[ahead], z)
-            kept = slice(held, held + last - done)
+            core = slice(fixed, fixed + last - done)
             whole = self.frames.observer.partial.at_rest(layout.join(x[done:last], z), resting[rows[done:last]].to(x))
-            found.put(rows[done:last], whole, window, kept, summary)
+            found.put(rows[done:last], whole, window, core, summary)
             done = last
         root = layout["global_orient"]
         found.x[rows, root] = unwrapped(x[:, None, root])[:, 0]
         assert window is not None
         return window, z
 
-    def _spread(self, window: Window, rows: Int[Tensor, "R"], z: Float[Tensor, "M"], found: _Found) -> Spread:
-        """How sure the frames are that were solved; NaN for the others."""
-        held = ("betas",) if window.known.betas is not None else ()
-        seen = replace(Observations.cat(found.observations), held=held)
+    def _spread(self, window: Window, rows: Int[Tensor, "R"], z: Float[Tensor, "M"], found: _Track) -> Spread:
+        """Compute the uncertainty of the frames that were solved; NaN for the others."""
+        fixed = ("betas",) if window.known.betas is not None else ()
+        seen = replace(Observations.cat(found.observations), fixed=fixed)
         x = found.x[rows, : self.frames.variables.frame_size]
         spread = track_spread(window.objective(seen), x, z, self.frames.joints, self.config, self.sequence)
         parts = [] if spread is None else [(rows, spread)]
@@ -339,15 +347,15 @@ class SequenceFitter:
         return Spread.of_parts(like, self.model.body_joints, parts)
 
 
-def shown_in(known: CheckedEvidence, present: Bool[Tensor, "T K"]) -> Int[Tensor, "T"]:
-    """How many keypoints, of all cameras, and measured points there are in each frame."""
-    shown = present.sum(1)
-    return shown if known.points_m is None else shown + torch.isfinite(known.points_m).all(2).sum(1)
+def count_observations(known: CheckedEvidence, present: Bool[Tensor, "T K"]) -> Int[Tensor, "T"]:
+    """Count the keypoints of all cameras and the measured points in each frame."""
+    count = present.sum(1)
+    return count if known.points_m is None else count + torch.isfinite(known.points_m).all(2).sum(1)
 
 
 @dataclass
-class _Found:
-    """What is known of the frames of a track so far."""
+class _Track:
+    """Results of the frames of a track, filled window by window."""
 
     x: Float[Tensor, "T D"]
     cost: Float[Tensor, "T"]
@@ -356,11 +364,11 @@ class _Found:
     flipped: Bool[Tensor, "T"]
     status: list[FitStatus]
     observations: list[Observations] = field(default_factory=list)
-    """What windows made of the evidence, of the frames in turn that were solved."""
+    """Observations of the windows' frames, in order."""
 
     @classmethod
-    def nothing(cls, known: CheckedEvidence, lacking: Shortcomings, size: int) -> _Found:
-        """Nothing yet."""
+    def nothing(cls, known: CheckedEvidence, lacking: Shortcomings, size: int) -> _Track:
+        """Make the results of frames that are not solved yet: NaN, with the status of their shortcomings."""
         x = known.xyc.new_full((len(known), size), torch.nan)
         count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         nobody = torch.zeros_like(count, dtype=torch.bool)
@@ -368,14 +376,14 @@ class _Found:
         return cls(x, x[:, 0].clone(), count, count - 1, nobody, list(status))
 
     def put(
-        self, rows: Int[Tensor, "R"], x: Float[Tensor, "R D"], window: Window, kept: slice, summary: ChainSummary
+        self, rows: Int[Tensor, "R"], x: Float[Tensor, "R D"], window: Window, core: slice, summary: ChainSummary
     ) -> None:
-        """What a window found in some of its frames."""
+        """Store the results of the frames `core` of a window in the rows of the track."""
         self.x[rows], self.iterations[rows] = x, summary.iterations
-        index = torch.arange(len(window.present), device=x.device)[kept]
+        index = torch.arange(len(window.present), device=x.device)[core]
         self.observations.append(window.seen.select(index))
-        self.cost[rows], self.exchanged[rows] = window.costs(x, kept), window.exchanged[kept]
+        self.cost[rows], self.exchanged[rows] = window.costs(x, core), window.exchanged[core]
         ended = FitStatus.CONVERGED if summary.converged else FitStatus.MAX_STEPS
-        shown = shown_in(window.known, window.present)[kept] > 0
-        for row, there in zip(rows.tolist(), shown.tolist(), strict=True):
+        observed = count_observations(window.known, window.present)[core] > 0
+        for row, there in zip(rows.tolist(), observed.tolist(), strict=True):
             self.status[row] = ended if there else FitStatus.FILLED

@@ -1,4 +1,4 @@
-"""The objective of some frames of one person together: each frame's own, the variables they share, and the motion."""
+"""The objective of a window of frames of one person: residuals of each frame, shared variables, and the motion."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ __all__ = ["SequenceObjective"]
 
 @dataclass(frozen=True)
 class SequenceObjective:
-    """The objective of a window: that of each frame, with what frames share in common, and that of the motion; a
-    `solve.ChainProblem` over the variables of each frame and those that frames share (`Variables.split`)."""
+    """Sum of the objectives of frames and of the motion.
+
+    Implements `solve.ChainProblem` over the variables of each frame and the shared ones (`Variables.split`).
+    """
 
     frames: StageObjective
     motion: Motion | None
-    """None where frames do not follow each other."""
+    """Residual of the motion; None for frames that are not consecutive."""
     weight: float
-    """Of the motion, squared in the sum."""
-    held: int = 0
-    """So many first frames stay as they are."""
+    """Weight of the motion, squared in the objective."""
+    fixed_frames: int = 0
+    """Number of leading frames that are not optimised."""
     chunk: int = 256
-    """Frames whose derivatives are made at once."""
+    """Number of frames whose derivatives are computed at once."""
 
     def normal(self, x: Float[Tensor, "T N"], z: Float[Tensor, "M"]) -> ChainNormal:
-        """Cost and normal equations."""
+        """Compute the cost and the normal equations at the frames' variables x and the shared ones z."""
         n, w2, layout = x.shape[1], self.weight**2, self.frames.terms.layout
         rows = torch.arange(len(x), device=x.device).split(self.chunk)
         parts = [self.frames.select(r).normal(layout.join(x[r], z)) for r in rows]
@@ -46,15 +48,15 @@ class SequenceObjective:
             _on_triples(diagonal[:, moved, moved]).add_(moves.blocks[0], alpha=w2)
             bands = tuple(w2 * block for block in moves.blocks[1:])
             total = total + w2 * moves.cost.double().sum()
-        # The first frames held where they are.
-        gradient[: self.held] = 0
-        diagonal[: self.held] = torch.eye(n, dtype=x.dtype, device=x.device)
+        # The first frames keep their variables.
+        gradient[: self.fixed_frames] = 0
+        diagonal[: self.fixed_frames] = torch.eye(n, dtype=x.dtype, device=x.device)
         for rows in (*bands, border):
-            rows[: self.held] = 0
+            rows[: self.fixed_frames] = 0
         system = BandedArrow(diagonal, bands, border, hessian[:, n:, n:].sum(0))
         return ChainNormal(float(total), gradient, shared.sum(0), system)
 
 
 def _on_triples(matrix: Float[Tensor, "T N N"]) -> Float[Tensor, "T G 3 3"]:
-    """A view of the 3 x 3 blocks on the diagonal."""
+    """View the 3 x 3 blocks on the diagonal of matrices."""
     return matrix.unflatten(2, (-1, 3)).unflatten(1, (-1, 3)).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)

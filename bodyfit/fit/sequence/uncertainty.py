@@ -103,7 +103,7 @@ class _Track:
         """The parts of the covariance of some frames on end."""
         frames = self.objective.frames.select(self.rows(some))
         x, z, layout = self.x[some], self.z, frames.terms.layout
-        H = replace(self.objective, frames=frames, held=0).normal(x, z).hessian
+        H = replace(self.objective, frames=frames, fixed_frames=0).normal(x, z).hessian
         n, full = x.shape[1], layout.join(x, z)
         diagonal, border = (torch.zeros_like(v) for v in (H.diagonal, H.border))
         corner = torch.zeros_like(H.corner)
@@ -132,7 +132,7 @@ class _Track:
         """Deviations of the joints of some frames by their covariance."""
         layout = self.objective.frames.terms.layout
         covariance = covariance.to(self.x.device)
-        for columns in self.objective.frames.held:
+        for columns in self.objective.frames.fixed:
             covariance[:, columns] = 0
             covariance[:, :, columns] = 0
         full = layout.join(self.x[some], self.z)

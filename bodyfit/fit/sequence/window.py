@@ -1,4 +1,4 @@
-"""A window of a track: its frames' evidence, the objective of all of them together, and its minimum."""
+"""A window of a track: the evidence of its frames, their joint objective, and its minimisation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ __all__ = ["SequenceObjective", "Window"]
 
 
 class Window:
-    """Some frames of a track on end, as the objective wants them."""
+    """Frames of a track that are optimised together.
+
+    `fixed_frames` leading frames are not optimised; `fixed_shared` fixes the shared variables.
+    """
 
     def __init__(
         self,
@@ -37,12 +40,12 @@ class Window:
         *,
         motion: float,
         swaps: bool,
-        held: int = 0,
-        shared_held: bool = False,
+        fixed_frames: int = 0,
+        fixed_shared: bool = False,
     ) -> None:
         self.frames, self.settings = frames, settings
         self.known, self.present, self.swaps = known, present, swaps
-        self.held, self.shared_held = held, shared_held
+        self.fixed_frames, self.fixed_shared = fixed_frames, fixed_shared
         self.motion = Motion(frames.model, fps, settings.motion_tail, frames.variables) if motion > 0 else None
         self.weight = motion
         last = frames.config.stages[-1]
@@ -59,7 +62,10 @@ class Window:
     def solve(
         self, x: Float[Tensor, "T N"], z: Float[Tensor, "S"]
     ) -> tuple[Float[Tensor, "T N"], Float[Tensor, "S"], ChainSummary]:
-        """The best poses and shape from a start. A few steps first tell which sides the detector mistook."""
+        """Optimise poses x and shared variables z from a start.
+
+        A few first iterations reveal which sides the detector confused.
+        """
         steps = 0
         for lm in (LMConfig(max_iterations=4, cost_tolerance=1e-2), self.settings.lm):
             self._observe(x, z)
@@ -68,18 +74,18 @@ class Window:
         return x, z, replace(summary, iterations=steps)
 
     def objective(self, seen: Observations) -> SequenceObjective:
-        """The objective of observations of frames on end."""
+        """Make the objective of observations of consecutive frames."""
         frames = StageObjective(self.frames.terms, self.stage, seen)
-        return SequenceObjective(frames, self.motion, self.weight, self.held)
+        return SequenceObjective(frames, self.motion, self.weight, self.fixed_frames)
 
     def focal(self, x: Float[Tensor, "T N"], z: Float[Tensor, "S"], believed: Focal) -> Focal:
-        """What is believed of the focal length after these frames, from a start of poses and shape."""
+        """Update the belief about the focal length by these frames, from initial poses and shared variables."""
         self._observe(x, z)
         frames = StageObjective(self.frames.terms, self.stage, self.seen)
         return refined(frames, x, z, believed)
 
     def _observe(self, x: Float[Tensor, "T N"], z: Float[Tensor, "S"]) -> None:
-        """Observations for bodies at x: sides exchanged where that is what they look like, scaled to their depth."""
+        """Update the observations for bodies at x: exchange sides that match better so, and scale to the depth."""
         frames = self.frames
         layout = frames.variables
         full = layout.join(x, z)
@@ -100,10 +106,12 @@ class Window:
             self.known, self.present = reordered(self.known, self.present, self.orders, picture, lift)
             self.exchanged = torch.where(picture >= 0, picture, self.exchanged)
         seen = frames.observer.observations(self.known, self.present)
-        self.seen = replace(seen, scale_cm=scale, held=frames.variables.shared if self.shared_held else self.seen.held)
+        self.seen = replace(
+            seen, scale_cm=scale, fixed=frames.variables.shared if self.fixed_shared else self.seen.fixed
+        )
 
     def costs(self, x: Float[Tensor, "R D"], core: slice) -> Float[Tensor, "R"]:
-        """The objective of some frames by themselves, without the motion."""
+        """Compute the objective of each frame in `core`, without the motion."""
         index = torch.arange(len(self.present), device=x.device)[core]
         frames = StageObjective(self.frames.terms, self.stage, self.seen.select(index))
         rows = torch.arange(len(x), device=x.device).split(256)
