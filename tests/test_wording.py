@@ -121,8 +121,6 @@ PUBLIC = frozenset(
 )
 """Participles that users know as names of fields, keywords and functions."""
 REMAINING = {
-    "app/batch/run.py": {"kept"},
-    "app/batch/stages.py": {"Seen"},
     "body/points/posed.py": {"felt"},
     "fit/assembly/tensors.py": {"felt"},
     "fit/whole.py": {"_seen_hands", "shown"},

@@ -25,7 +25,7 @@ from PIL import Image
 from bodyfit.app.batch.items import Item, read_item
 from bodyfit.app.batch.pool import WorkerPool
 from bodyfit.app.batch.run import run_batch
-from bodyfit.app.batch.stages import Fitting, Looking, Seen, fitted
+from bodyfit.app.batch.stages import DetectedPeople, Fitting, Looking, fitted
 from bodyfit.detect import load_detector
 from bodyfit.keypoints import Keypoints2D
 from scripts.bench.records import harness
@@ -44,14 +44,14 @@ STANDING = np.array(
 class Cheap:
     """Stands for `Looking`: reads the picture and finds the same person in it, or in three of four nobody."""
 
-    def __call__(self) -> Callable[[Item], Seen]:
-        def look(item: Item) -> Seen:
+    def __call__(self) -> Callable[[Item], DetectedPeople]:
+        def look(item: Item) -> DetectedPeople:
             frame = read_item(item.source)
             number = int(Path(item.source).stem)
             if number % 4:
-                return Seen(frame.size, None, ())
+                return DetectedPeople(frame.size, None, ())
             xy = STANDING * (1 + number % 7 / 20) + 160
-            return Seen(
+            return DetectedPeople(
                 frame.size,
                 None,
                 (Keypoints2D("coco17", np.c_[xy, np.full(17, 0.9)].astype(np.float32)),),
@@ -100,7 +100,7 @@ def stages(source: Path, folder: Path, name: str) -> None:
     timed("read and decode", lambda: [read_item(p) for p in paths], len(paths))
     found = timed("detect, all of it", lambda: detector.detect(frames), len(paths))
     fit = Fitting(load_model(), Lens())()
-    seen = [Seen(f.size, None, tuple(p)) for f, p in zip(frames, found, strict=True)] * 4
+    seen = [DetectedPeople(f.size, None, tuple(p)) for f, p in zip(frames, found, strict=True)] * 4
     fit(seen[:4])
     people = sum(len(s.people) for s in seen)
     results = timed(f"fit, {people} people together", lambda: fit(seen), people)

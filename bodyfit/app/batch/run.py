@@ -1,4 +1,4 @@
-"""A batch: items are looked at and fitted by an engine, results are written and recorded as they come."""
+"""Batches: an engine detects and fits people, and results are written and logged as they arrive."""
 
 from __future__ import annotations
 
@@ -78,19 +78,20 @@ def run_batch(
     engine: Engine | None = None,
     progress: Callable[[int, int, dict[str, Any] | None], None] | None = None,
 ) -> BatchSummary:
-    """Fit everyone in the pictures that files, folders (searched to the bottom) and addresses name.
+    """Fit all people in the images named by files, folders (searched recursively) and addresses.
 
-    OUT/status.jsonl gets a line for each item as it ends: done (with the file of its people, `load_result` reads it),
-    poor (the same, where no body is to be relied on), no_person or failed (why); a line says which people are poor, and
-    why; without `keep_poor` these are not written. OUT/batch.json the counts and the folders. `resume` goes on with
-    what has no line there; `retry_failed` also takes what failed once more, and the newer line counts. `workers`
-    processes look for people (default: one a core); a picture that kills its worker twice, or takes longer than
-    `timeout_s`, costs itself alone. `tta`, `hands`, `face` and `keypoints` (files in the detector's place, by the
-    pictures' names) are as in `bodyfit fit`. `progress(finished, items, entry)` is called after each. Ctrl-C ends it
-    with `interrupted`.
+    For each finished item a line is added to OUT/status.jsonl: "done" with the file of its people (`load_result`),
+    "poor" if all its bodies are unreliable, "no_person" or "failed" with the reason. It also names the poor people and
+    why; without `keep_poor` they are not saved. OUT/batch.json has the counts and the folders.
 
-    Raises `OptionError` (another run is on, a run is there already), `ImageError` (nothing to do) and `OutputError`
-    (disk full, folder gone): what is finished is safe then.
+    `resume` continues with the items that have no line; `retry_failed` also repeats the failed ones, and the newer line
+    counts. `workers` processes detect people (default: one per core). An image that kills its worker twice, or takes
+    longer than `timeout_s`, fails alone. `tta`, `hands`, `face` and `keypoints` (files instead of a detector, by
+    image names) are those of `bodyfit fit`. `progress(finished, items, entry)` is called after each item. Ctrl-C ends
+    the run with `interrupted` set.
+
+    Raises `OptionError` (the folder has a run, or one is active), `ImageError` (no images) and `OutputError` (disk
+    full, folder removed); finished items are safe in every case.
     """
     begin = time.monotonic()
     workers = (os.cpu_count() or 1) if workers is None else workers
@@ -138,7 +139,7 @@ def run_batch(
 
 
 def local_engine(workers: int, timeout_s: float = 120.0) -> Engine:
-    """Processes on this machine look, this one fits: looking takes twenty times as long."""
+    """Make an engine whose worker processes detect while this process fits: detection takes twenty times as long."""
 
     def through(
         items: Sequence[Item], looking: Looking, fitting: Fitting
@@ -151,7 +152,7 @@ def local_engine(workers: int, timeout_s: float = 120.0) -> Engine:
 
 @dataclass
 class _Run:
-    """What writes and records."""
+    """Writer of results and of the status log of a run."""
 
     log: StatusLog
     out: Path
@@ -163,7 +164,7 @@ class _Run:
     finished: int = 0
 
     def through(self, answers: Iterator[tuple[Item, FitResult | Failure | None]]) -> bool:
-        """Record all that comes; returns whether Ctrl-C ended it."""
+        """Write and log all outcomes; return whether Ctrl-C interrupted."""
         if self.progress:
             self.progress(self.skipped, self.total, None)
         try:
@@ -178,7 +179,7 @@ class _Run:
         return False
 
     def _entry(self, item: Item, answer: FitResult | Failure | None) -> dict[str, Any]:
-        """Write an item's people, and what there is to say of them."""
+        """Write an item's people and return its log entry."""
         if answer is None:
             return {"status": NO_PERSON}
         if isinstance(answer, Failure):
@@ -188,10 +189,10 @@ class _Run:
         }
         about: dict[str, Any] = {"poor": poor} if poor else {}
         if poor and not self.keep_poor:
-            kept = [i for i in range(len(answer)) if i not in poor]
-            if not kept:
+            reliable = [i for i in range(len(answer)) if i not in poor]
+            if not reliable:
                 return {"status": FAILED, "why": _poor_words(poor)} | about
-            answer = take(answer, kept)
+            answer = take(answer, reliable)
         good = [status.ok for status in answer.status]
         if not any(good):
             reasons = dict.fromkeys(reason for reason in answer.reason if reason)
@@ -218,12 +219,12 @@ class _Run:
 
 
 def _poor_words(poor: dict[int, str | None]) -> str:
-    """What to say of a picture all of whose bodies are poor and left out."""
+    """Describe an image all of whose bodies are poor and left out."""
     return "no body of it is to be relied on: " + "; ".join(f"person {number}: {why}" for number, why in poor.items())
 
 
 def _folders(out: Path) -> dict[str, str]:
-    """What an earlier run called the folders of its pictures, so that nothing of it is overwritten."""
+    """Read the output names of image folders of an earlier run, so that none of its results is overwritten."""
     path = out / _ABOUT
     try:
         named = json.loads(path.read_bytes())["folders"]

@@ -1,4 +1,4 @@
-"""The stages of a batch, the same for every engine: look at a picture, fit many people at once."""
+"""The stages of a batch, the same for every engine: detect the people of an image, fit many people at once."""
 
 from __future__ import annotations
 
@@ -22,82 +22,85 @@ if TYPE_CHECKING:  # a worker that looks needs no torch
     from bodyfit.fit.result import FitResult
     from bodyfit.io.keypoints import KeypointFiles
 
-__all__ = ["Answer", "Fitting", "Looking", "Seen", "fitted"]
+__all__ = ["Answer", "DetectedPeople", "Fitting", "Looking", "fitted"]
 
 _PEOPLE_AT_ONCE = 64
 _WAIT_S = 3.0
-"""So many people are fitted together, or whoever has come since this long: one alone costs ten times as much."""
+"""Fits start when so many people wait, or after this time: a person fitted alone costs ten times as much."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Who is in a picture."""
+class DetectedPeople:
+    """People detected in an image."""
 
     image_size: tuple[int, int]
     """Width and height, pixels."""
     exif_focal_px: float | None
-    """Of `Frame`."""
+    """`Frame.exif_focal_px`."""
     people: tuple[Keypoints2D, ...]
-    """The largest person first."""
+    """People by size, the largest first."""
 
     def frame(self) -> Frame:
-        """A frame of the size, all black, that takes no memory: the fit looks at no pixel."""
+        """Make a black frame of this size that takes no memory, for fits, which read no pixels."""
         width, height = self.image_size
         black = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (height, width, 3))
         return Frame(black, exif_focal_px=self.exif_focal_px)
 
 
 Answer = "FitResult | Failure | None"
-"""What becomes of an item: its people in one result, the reason why not, None where nobody is seen."""
+"""Outcome of an item: a result with its people, a `Failure`, or None if nobody was detected."""
 
 
 @dataclass(frozen=True)
 class Looking:
-    """Makes, in a worker, what finds the people of one item; travels there by pickle."""
+    """Picklable factory of the function that detects people, for use in a worker process."""
 
     detector: str
     """Name of the detector."""
     tta: bool = False
-    """Whether it looks at everyone many times."""
+    """Detect with test-time augmentation."""
     keypoints: KeypointFiles | None = None
-    """What is known instead, by the pictures' names."""
+    """Keypoint files to use instead of a detector, by the names of images."""
     parts: Mapping[str, bool] = field(default_factory=dict)
-    """Whether it looks for "hands" and "face"; a detector that cannot leaves them out."""
+    """Whether to detect "hands" and "face"; ignored by detectors that cannot."""
 
-    def __call__(self) -> Callable[[Item], Seen]:
-        """The detector, loaded. Raises `DetectorError` and `OptionError`."""
+    def __call__(self) -> Callable[[Item], DetectedPeople]:
+        """Load the detector and return the function that detects people.
+
+        Raises `DetectorError` and `OptionError`.
+        """
         from bodyfit.detect import load_detector, sees_parts
 
         parts = self.parts if any(self.parts.values()) and sees_parts(self.detector) else {}
         detector = self.keypoints or load_detector(self.detector, tta=self.tta, **parts)
 
-        def look(item: Item) -> Seen:
+        def look(item: Item) -> DetectedPeople:
             frame = read_item(item.source)
             try:
                 (people,) = detector.detect([frame])
             except MemoryError:
                 raise ImageError(f"{item.source}: {frame.size} pixels are more than the memory holds") from None
-            return Seen(frame.size, frame.exif_focal_px, tuple(people))
+            return DetectedPeople(frame.size, frame.exif_focal_px, tuple(people))
 
         return look
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """Makes what fits the people of several pictures; may travel by pickle, too."""
+    """Picklable factory of the function that fits the people of several images."""
 
     model: BodyModel
-    """The body, on its device."""
+    """Body model, on its device."""
     lens: Lens
-    """What is known of the lens."""
+    """Focal length or field of view of the camera."""
     config: FitConfig | None = None
-    """Settings other than the usual."""
+    """Settings of the fit; None for the default ones."""
 
-    def __call__(self) -> Callable[[Sequence[Seen]], list[FitResult | Failure | None]]:
-        """The fit, which keeps what it makes for each layout of keypoints.
+    def __call__(self) -> Callable[[Sequence[DetectedPeople]], list[FitResult | Failure | None]]:
+        """Return the function that fits people; it keeps a fitter for each keypoint layout.
 
-        Where it fails, it goes on with one picture after the other, so that it costs the one whose fault it is.
-        Raises `BodyfitError` where the GPU has failed, for it fails every picture then.
+        If a fit fails, the function fits image by image, so that only the faulty one is lost. It raises `BodyfitError`
+        if the GPU fails, after which every fit would fail.
         """
         import torch
 
@@ -106,7 +109,7 @@ class Fitting:
 
         fitters: dict[str, Any] = {}
 
-        def fit(seen: Sequence[Seen]) -> list[FitResult | Failure | None]:
+        def fit(seen: Sequence[DetectedPeople]) -> list[FitResult | Failure | None]:
             frames, people = [s.frame() for s in seen], [s.people for s in seen]
             # The cores are busy looking: of two threads one would wait for the other, and burn time doing so.
             threads = torch.get_num_threads()
@@ -130,11 +133,11 @@ class Fitting:
 
 
 def fitted(
-    answers: Iterator[tuple[Item, Seen | Failure] | None],
-    fit: Callable[[Sequence[Seen]], list[FitResult | Failure | None]],
+    answers: Iterator[tuple[Item, DetectedPeople | Failure] | None],
+    fit: Callable[[Sequence[DetectedPeople]], list[FitResult | Failure | None]],
 ) -> Iterator[tuple[Item, FitResult | Failure | None]]:
-    """What comes of the items as it comes, people fitted many at once; `answers` says None when a moment has passed."""
-    waiting: list[tuple[Item, Seen]] = []
+    """Yield items with their outcomes, fitting many people at once; None in `answers` marks the passing of time."""
+    waiting: list[tuple[Item, DetectedPeople]] = []
     since = people = 0.0
     for answer in answers:
         if answer is not None:
