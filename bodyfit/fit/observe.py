@@ -1,4 +1,4 @@
-"""What of the evidence the objective may use: keypoints that are trusted, weighed, and scaled to centimetres."""
+"""Conversion of evidence to observations: keypoints are selected, weighted and scaled to centimetres."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["Observer"]
 
 
 class Observer:
-    """Reads checked evidence for one model, keypoint layout and configuration."""
+    """Converter of checked evidence to observations, for one model, keypoint layout and configuration."""
 
     def __init__(self, terms: BodyTerms, layout: str, config: FitConfig) -> None:
         self.terms, self.config, points = terms, config, terms.points
@@ -50,8 +50,10 @@ class Observer:
         self._legs = [i for i, name in enumerate(names) if "knee" in name or "ankle" in name]
 
     def visible(self, evidence: CheckedEvidence) -> tuple[Bool[Tensor, "B N"], Bool[Tensor, "B N"]]:
-        """Which keypoints are given as visible, and which of them have a place. Raises `OptionError` for confidences
-        that are none."""
+        """Determine which keypoints have sufficient confidence, and which of these have finite coordinates.
+
+        Raises `OptionError` for confidences out of range.
+        """
         confidence = evidence.xyc[..., 2]
         if bool((torch.isfinite(confidence) & ((confidence > 1.5) | (confidence < 0))).any()):
             raise OptionError("confidences must lie in [0, 1]; scale the third column of xyc")
@@ -59,20 +61,20 @@ class Observer:
         return claimed, claimed & torch.isfinite(evidence.xyc).all(2)
 
     def _trust_of(self, each: Tensor) -> Float[Tensor, "N"]:
-        """The trust of the keypoints of all cameras, of which `each` has a column."""
+        """Repeat the trust of keypoints for all cameras, whose keypoints are the columns of `each`."""
         return self.trust.repeat(each.shape[1] // len(self.trust))
 
     def joints(self, evidence: CheckedEvidence, present: Bool[Tensor, "B N"]) -> Bool[Tensor, "B J"]:
-        """Which joints keypoints or measured points bear on."""
+        """Determine which joints keypoints or measured points constrain."""
         observed = self._joints(present.unflatten(1, (-1, len(self.trust))).any(1))
         return observed if evidence.points_m is None else observed | self._joints3d(self._measured(evidence.points_m))
 
     def shows_legs(self, joints: Bool[Tensor, "B J"]) -> Bool[Tensor, "B"]:
-        """Whose legs are among the observed joints."""
+        """Determine which people have legs among the observed joints."""
         return joints[:, self._legs].any(1)
 
     def _measured(self, points_m: Float[Tensor, "B P 3"]) -> Bool[Tensor, "B P"]:
-        """Which measured points have a place and are points of the body."""
+        """Determine which measured points are finite and points of the body."""
         return torch.isfinite(points_m).all(2) & torch.tensor(self.terms.points3d.known, device=points_m.device)
 
     def shortcomings(
@@ -83,8 +85,10 @@ class Observer:
         joints: Bool[Tensor, "B J"],
         picture_px: Float[Tensor, "B 2"] | None = None,
     ) -> Shortcomings:
-        """Why people cannot be placed: what is wrong with keypoints and measured points, then who shows too little in
-        every picture, unless the body a moment ago is known to go on from. `joints` are the observed ones."""
+        """Collect the reasons for which people cannot be fitted: invalid evidence, or too little of it.
+
+        With a body of the previous frame, little evidence suffices. `joints`: the observed joints.
+        """
         least, views = self.config.min_keypoints, present.unflatten(1, (-1, len(self.trust)))
         n_claimed, n_present = (mask.unflatten(1, (-1, len(self.trust))).sum(2).amax(1) for mask in (claimed, present))
         collapsed = in_one_place(evidence.xyc[..., :2].unflatten(1, (-1, len(self.trust))), views)
@@ -118,13 +122,13 @@ class Observer:
 
     @cached_property
     def mean_points3d(self) -> Float[Tensor, "1 P 3"]:
-        """The measured keypoints on the mean body at rest, metres."""
+        """Positions of the measured points on the mean body in the rest pose, metres."""
         zero = self.trust.new_zeros(1, self.terms.model.num_betas)
         rest = torch.cat([zero.new_zeros(1, 3), self.rest_pose[None]], 1).unflatten(1, (-1, 3))
         return self.terms.points3d.place(pose_tree(self.terms.model, zero, rest), zero).positions
 
     def observations(self, evidence: CheckedEvidence, present: Bool[Tensor, "B N"]) -> Observations:
-        """Evidence as the objective wants it, what is missing zeroed; the depth is not known yet."""
+        """Convert evidence to observations; missing values are 0 with weight 0, and the depth is not known yet."""
         target = torch.where(present[..., None], evidence.target, 0.0)
         confidence = torch.nan_to_num(evidence.xyc[..., 2], nan=0.0)
         weight = torch.where(present, confidence.clamp(max=1), 0.0) * self._trust_of(present)
@@ -155,8 +159,10 @@ class Observer:
         return self.partial.weighed(observed) if one_picture else observed
 
     def scale_cm(self, depth_m: Float[Tensor, "B C"], evidence: CheckedEvidence) -> Float[Tensor, "B *N"]:
-        """Centimetres at people of such distances for one unit of normalised coordinates, less where a pixel's noise is
-        worth more."""
+        """Compute the centimetres at people of some depth per unit of normalised image coordinates.
+
+        They are reduced where the detector's noise in pixels exceeds the noise in centimetres.
+        """
         depth_cm = 100 * depth_m.clamp_min(0.3).repeat_interleave(len(self.trust), 1)
         pixel_noise = self.config.noise_px * depth_cm / evidence.focal_px / self.config.noise_cm
         scale = depth_cm / (1 + pixel_noise.square()).sqrt()

@@ -1,4 +1,4 @@
-"""From the solver's variables to a `FitResult`: parameters, joints, and how far the keypoints are from the body's."""
+"""Results from the solver's variables: parameters, joints and reprojection errors."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _AT_ONCE = 1024  # bodies measured together; those of an hour at once would take
 
 
 class Outcome:
-    """Makes the results for one model and keypoint layout."""
+    """Maker of results for one model and keypoint layout."""
 
     def __init__(self, terms: BodyTerms, layout: str) -> None:
         self.terms, self.model, self.variables, self.layout = terms, terms.model, terms.layout, layout
 
     def points(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B K 3"]:
-        """The body's keypoints at the solver's variables, metres, in the axes of the first camera."""
+        """Compute the body's keypoints at the solver's variables, metres, in the axes of the first camera."""
         return torch.cat([self._points(self.model.params(**self.variables.params(some))) for some in x.split(_AT_ONCE)])
 
     def result(
@@ -43,7 +43,7 @@ class Outcome:
         trace: FitTrace | None = None,
         spreads: Spread | None = None,
     ) -> FitResult:
-        """Names and errors for the solver's variables and the body's `points` there."""
+        """Make the result of the solver's variables, at which the body's keypoints are `points` (metres)."""
         params = self.model.params(**self.variables.params(x))
         rows = torch.arange(len(x), device=x.device).split(_AT_ONCE)
         off = [self._off_px(points[r], evidence.select(r), present[r]) for r in rows]
@@ -79,7 +79,7 @@ class Outcome:
     def _off_px(
         self, points: Float[Tensor, "B K 3"], evidence: CheckedEvidence, present: Bool[Tensor, "B N"]
     ) -> Float[Tensor, "B"]:
-        """How far confident keypoints are from the body's, in the mean."""
+        """Compute the mean reprojection error of confident keypoints, pixels."""
         points = points if evidence.rig is None else evidence.rig.points(points)
         off = projected(points)[0] - evidence.target
         distance = evidence.focal_px * off.norm(dim=2)

@@ -1,4 +1,4 @@
-"""What the residuals of a fit are made from."""
+"""The shared inputs from which the residuals of a fit are made."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["Setup"]
 
 @dataclass(frozen=True)
 class Setup:
-    """A model, the points that are looked at, a prior, and the table of variables: the same for everybody."""
+    """Body model, observed points, pose prior and table of variables, which are the same for all people."""
 
     model: BodyModel
     points: Points
-    """Those of the keypoint layout."""
+    """Points of the keypoint layout on the body."""
     points3d: Points
-    """Those of the layout of measured points; the same object where that is the same layout."""
+    """Points of the layout of measured points; the same object as `points` for the same layout."""
     prior: PosePrior
-    """Of the model's body joints."""
+    """Pose prior of the model's body joints."""
     layout: Variables
-    """Which columns of the solver's vector are what."""
+    """Blocks of variables and their columns in the solver's vector."""
     hands: Points | None = None
-    """The 21 points of the left hand, then those of the right, where fingers are variables."""
+    """The 21 points of the left hand, then of the right, if fingers are variables."""
     face: Points | None = None
-    """The points of a face, where jaw, eyes and expression are variables."""
+    """Points of the face, if jaw, eyes and expression are variables."""

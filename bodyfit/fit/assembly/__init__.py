@@ -1,1 +1,1 @@
-"""From residuals to normal equations: in torch on any device, and in compiled loops on a CPU. Neither knows a term."""
+"""Assembly of the normal equations: by torch on any device, and by compiled loops on a CPU; both for any residual."""

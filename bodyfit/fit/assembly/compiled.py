@@ -1,4 +1,4 @@
-"""The normal equations by compiled loops, for people on a CPU: what the loops read, as plain arrays."""
+"""The normal equations by compiled loops, for people on a CPU: conversion of residuals to plain arrays."""
 
 from __future__ import annotations
 
@@ -23,29 +23,31 @@ from bodyfit.solve import Normal
 __all__ = ["CompiledTerms", "Loops"]
 
 _GRAIN = 4
-"""So many people are worth a thread."""
+"""Minimum number of people per thread."""
 
 
 class CompiledTerms(NamedTuple):
-    """Records of the residuals that have a loop, by where they act (`residuals.base.Loop`). A tuple with names: numba
-    takes it as it is."""
+    """Records of the residuals that have a loop, by what they act on (`residuals.base.Loop`).
+
+    A `NamedTuple` because numba takes it as an argument.
+    """
 
     keypoints: tuple[Any, ...]
     points3d: tuple[Any, ...]
     centred: tuple[Any, ...]
     variables: tuple[tuple[int, int, Any], ...]
-    """First column, columns and record."""
+    """First column, number of columns and record."""
     own_points: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Loops:
-    """The loops for one setup."""
+    """Compiled assembly for one setup."""
 
     setup: Setup
 
     def take(self, x: Float[Tensor, "B D"], seen: Observations) -> bool:
-        """Whether these are what the loops can read: on the CPU, of the model's type, no gradient wanted."""
+        """Tell whether the loops can read x and the observations: on the CPU, of the model's type, without autograd."""
         kind = self.setup.model.dtype
         here = x.is_cpu and seen.weight.is_cpu and self.setup.model.device.type == "cpu"
         same = x.dtype == seen.weight.dtype == kind
@@ -58,8 +60,11 @@ class Loops:
         seen: Observations,
         stage: StageConfig,
     ) -> CompiledTerms:
-        """The records of all residuals that have a loop, weighed: always as many, whatever is seen, so that one loop is
-        compiled. `residual` makes those that are asked for by name."""
+        """Collect the weighted records of all residuals that have a loop.
+
+        Residuals without a weight are included, so that the types, and with them the compiled loop, are always the
+        same. `residual` returns the residual of a name.
+        """
         places: dict[str, list[Any]] = {place: [] for place in CompiledTerms._fields}
         for name, kind in RESIDUALS.items():
             if kind.loop is None:
@@ -74,7 +79,7 @@ class Loops:
         return CompiledTerms(*(tuple(records) for records in places.values()))
 
     def normal(self, x: Float[Tensor, "B D"], terms: CompiledTerms) -> Normal:
-        """Cost, J^T r and J^T J at x."""
+        """Compute the cost, J^T r and J^T J at x."""
         from bodyfit.fit.assembly.loops import normal
 
         kind, (batch, size), setup = self.setup.model.dtype, x.shape, self.setup

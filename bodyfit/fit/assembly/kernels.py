@@ -1,4 +1,4 @@
-"""The compiled residuals of a sum, by where they act: what the assembly's loop over people calls.
+"""The compiled kernels of residuals by what they act on, which the assembly's loop over people calls.
 
 A residual declares its kernel and the record of arrays that it reads (`residuals.base.Loop`). Of a tuple of records
 numba compiles one call after another, each kernel found by its record's type, so that there is one loop over people,
@@ -21,7 +21,7 @@ __all__ = ["any_weight", "centred_on_points", "on_own_points", "on_points", "on_
 
 
 def _for_loops(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Register what is compiled in a function's place, chosen by the types of its arguments, as a part of kernels."""
+    """Register the compiled version of a function, which is chosen by the types of its arguments and inlined."""
     options: Any = {"nogil": True, "fastmath": {"contract"}, "forceinline": True}
 
     def register(choose: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,7 +31,7 @@ def _for_loops(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _kernel(record: types.Type) -> Any:
-    """The kernel that reads a record."""
+    """Find the kernel of a record type. Raises `TypeError` if no residual declares it."""
     arrays = record.instance_class  # pyright: ignore[reportAttributeAccessIssue]
     for residual in RESIDUALS.values():
         if residual.loop is not None and residual.loop.arrays is arrays:
@@ -41,28 +41,39 @@ def _kernel(record: types.Type) -> Any:
 
 
 def any_weight(terms):
-    """Whether any of some records has a weight."""
+    """Tell whether any record has a positive weight."""
     raise NotImplementedError("for compiled loops")
 
 
 def on_points(b, positions, transl, terms, force, stiffness):
-    """Cost of what looks at a list of points; adds to the force on each and its stiffness."""
+    """Return the cost of residuals on points of person b; add to force (K, 3) and stiffness (K, 6: xx xy xz yy yz zz).
+
+    `positions` (K, 3) are without the translation `transl` (3,), metres.
+    """
     raise NotImplementedError("for compiled loops")
 
 
 def centred_on_points(b, positions, terms, force, stiffness, centred, gram, drag):
-    """Cost of what looks at a list of points and does not feel where they are as a whole; see `loops/lift.py`."""
+    """Return the cost of residuals on centred points of person b, which the translation does not change.
+
+    Adds to force (K, 3) and stiffness (K, 6); fills centred (K, 10), gram (4, 4) and drag (4,), see `loops/lift.py`.
+    """
     raise NotImplementedError("for compiled loops")
 
 
 def on_variables(x, b, terms, room, t, H, g):
-    """Cost of what looks at the solver's variables, each (first column, columns, record); adds to H, its lower
-    triangle, and g."""
+    """Return the cost of residuals on variables x (B, D) of person b; add to H (lower triangle) and g.
+
+    `terms` are tuples (first column, number of columns, record); `room` (D,) and `t` (4,) are scratch.
+    """
     raise NotImplementedError("for compiled loops")
 
 
 def on_own_points(x, b, terms, tree, posed, lever, rows, room, t, H, g):
-    """Cost of what looks at points of a list of its own; adds to H, its lower triangle, and g."""
+    """Return the cost of residuals on points of their own of person b; add to H (lower triangle) and g.
+
+    `tree`, `posed`: the kinematic tree and its pose; `lever` (J, 4), `rows` (3, D), `room` (D,), `t` (4,): scratch.
+    """
     raise NotImplementedError("for compiled loops")
 
 

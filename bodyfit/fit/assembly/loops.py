@@ -1,8 +1,12 @@
 """The normal equations on the CPU, one person at a time: cost, J^T r and J^T J in one pass, compiled by numba.
 
-It knows no residual: `kernels.py` calls those that declare a loop. What looks at a list of points comes down to a force
-on each point and a stiffness (3 x 3) of it; what is left is J_k^T force and J_k^T stiffness J_k, rows of which are zero
-for joints that do not move the point. Imported where it is used, because numba takes a while to load.
+It is independent of the residuals: `kernels.py` calls those that declare a loop. Residuals on points are reduced to a
+force and a stiffness (3 x 3) of each point k, which add J_k^T force and J_k^T stiffness J_k; the rows of joints that do
+not move the point are zero. Imported where it is used, because numba takes a while to load.
+
+Shapes: D columns of variables, padded to W (`wide`); K points; J joints. H (W, W), lower triangle; g (D,), half the
+gradient; rows (3, W), the Jacobian of one point; force (K, 3) and stiffness (K, 6: xx xy xz yy yz zz), half derivatives
+of the cost in metres; lever (J, 4) and t (4,), scratch.
 """
 
 from __future__ import annotations
@@ -27,7 +31,10 @@ def _copy(own, force, stiffness):
 
 @inline
 def _stamp_column(a, k, transl, rows, force, stiffness, by_transl, t, H, g):
-    """Add row a, up to the diagonal, of J_k^T stiffness J_k, and J_k^T force; transl feels `by_transl` instead."""
+    """Add row `a` of J_k^T stiffness J_k up to the diagonal, and of J_k^T force.
+
+    The columns from `transl` on use the stiffness `by_transl` (K, 6) instead.
+    """
     u, v, z = np.float64(rows[0, a]), np.float64(rows[1, a]), np.float64(rows[2, a])
     g[a] += u * force[k, 0] + v * force[k, 1] + z * force[k, 2]
     H[a, transl] += u * by_transl[k, 0] + v * by_transl[k, 1] + z * by_transl[k, 2]
@@ -43,11 +50,11 @@ def _stamp_column(a, k, transl, rows, force, stiffness, by_transl, t, H, g):
 
 @loose
 def _stamp(points, tree, posed, pieces, own, force, stiffness, centred, shared, lever, rows, t, H, g):
-    """Add what all points feel to H, its lower triangle, and g; `shared` (8, D) gets what centring needs.
+    """Add the forces and stiffnesses of all points to H and g, and the sums that centring needs to `shared` (8, W).
 
-    `own` are force and stiffness without what is centred and the translation does not feel. Sums of what cancels would
-    leave float32 nothing of the depth's own stiffness, which is small. The translation comes before all other columns
-    that points move with (`Variables`).
+    `own` (force, stiffness) leaves out centred residuals, on which the translation has no effect: in float32 the
+    rounding of sums that cancel would exceed the depth's own stiffness, which is small. `pieces` are the posed pieces
+    of points. The translation comes before all other columns that move points (`Variables`).
     """
     moved, mover, column, transl, end = points.mover_ptr, points.mover, tree.column, tree.transl, tree.betas
     n_s = points.offset_shape.shape[2]
@@ -82,8 +89,10 @@ def _stamp(points, tree, posed, pieces, own, force, stiffness, centred, shared, 
 
 @loose
 def _centre(shared, gram, drag, t, H, g):
-    """Take from H and g what centring takes: with A the shared rows and U their products with the points',
-    H - U A^T - A U^T + A gram A^T."""
+    """Apply centring: H -= U A^T + A U^T - A gram A^T, and g -= A drag.
+
+    A and U are the first and the last four rows of `shared` (8, W), transposed; gram (4, 4), drag (4,).
+    """
     size = shared.shape[1]
     for c in range(4):
         for e in range(4):
@@ -103,10 +112,11 @@ def _centre(shared, gram, drag, t, H, g):
 def normal(
     first, stop, x, tree, points, measured, one_list, terms, cost, gradient, hessian
 ):  # fmt: skip
-    """Cost (B,), J^T r (B, D) and J^T J (B, D, D) of people first to stop - 1 at x (B, D).
+    """Compute cost (B,), gradient = J^T r (B, D) and hessian = J^T J (B, D, D) of people first to stop - 1 at x (B, D).
 
-    `tree`: the kinematic tree and where its variables stand (`TreeTables`); `points`, `measured`: the layouts' points
-    (`PointTables`), `one_list` whether they are the same; `terms`: what was seen and weighs how much (`CompiledTerms`).
+    `tree`: the kinematic tree and the columns of its variables (`TreeTables`); `points`, `measured`: the points of the
+    keypoints and of the measured points (`PointTables`), `one_list` whether they are the same; `terms`: the weighted
+    residuals (`CompiledTerms`).
     """
     size = x.shape[1]
     n_j, n_s, width = len(tree.bones), tree.bones_shape.shape[2], wide(size)

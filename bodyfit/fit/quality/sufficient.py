@@ -35,7 +35,7 @@ FAR = "the body would be over a kilometre away; keypoints must be pixels of this
 _SPOT_PX = 6.0
 """Keypoints within a square of this side tell no size: a detector errs by as much."""
 _SPOT_M = 0.05
-"""Shortcoming of measured points, as of keypoints."""
+"""Measured points within a cube of this side tell no size, either."""
 _MARGIN = 0.05
 """Keypoints so far beyond the picture, in parts of its longer side, still count as in it."""
 _SIZES = (0.1, 3.0)

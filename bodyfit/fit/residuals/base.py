@@ -1,8 +1,8 @@
-"""What a residual is, and what it tells the assembly of the normal equations.
+"""The interface of residuals to the assembly of the normal equations.
 
 The objective is a sum of squares without a half in front, E = sum_i w_i^2 |r_i|^2, of robust residuals too: their cost
-is rho(|r|), their force that of iteratively reweighted least squares. A residual knows its mathematics and its
-evidence and nothing of the other residuals, of the solver's columns, or of how a body's points move with them.
+is rho(|r|), their force that of iteratively reweighted least squares. A residual depends on its
+mathematics and its observations alone, not on other residuals, the solver's columns or the Jacobian of points.
 """
 
 from __future__ import annotations
@@ -28,45 +28,48 @@ Group = Literal["seen", "pose", "shape", "motion", "contact"]
 
 @dataclass(frozen=True)
 class Quadratic:
-    """A residual on variables, about the current point."""
+    """Quadratic model of a residual on variables, about the current point."""
 
     cost: Float[Tensor, "B"]
-    """Its value."""
+    """Cost, unweighted."""
     gradient: Float[Tensor, "B N"]
-    """Half its gradient by the columns of the residual's blocks, in their order."""
+    """Half the gradient by the columns of the residual's blocks, in their order."""
     hessian: Float[Tensor, "B N N"] | Float[Tensor, "B N"]
-    """Half its Hessian or a positive semi-definite stand-in (Gauss-Newton); the diagonal where it is diagonal."""
+    """Half the Hessian or a positive semi-definite approximation (Gauss-Newton); (B, N) for a diagonal."""
 
 
 @dataclass(frozen=True)
 class BlockTerm:
-    """What a residual on points does to a block of variables that it depends on besides."""
+    """Derivatives of a residual on points by a block of variables on which it depends directly."""
 
     gradient: Float[Tensor, "B N"]
     """Half the gradient by the block."""
     hessian: Float[Tensor, "B N N"]
-    """Half the Hessian's stand-in by the block."""
+    """Half the approximate Hessian by the block."""
     mixed: Float[Tensor, "B K 3 N"]
-    """The same by each point and the block."""
+    """Half the approximate Hessian by each point and the block."""
 
 
 @dataclass(frozen=True)
 class PointTerm:
-    """A residual on points, about the current point. With J the points' Jacobian it adds J^T force to half the
-    gradient and J^T (stiffness + rows^T rows - left^T right - right^T left) J to half the Hessian."""
+    """Quadratic model of a residual on points, about the current point.
+
+    With J the points' Jacobian it adds J^T force to half the gradient and
+    J^T (stiffness + rows^T rows - left^T right - right^T left) J to half the Hessian.
+    """
 
     cost: Float[Tensor, "B"]
-    """Its value."""
+    """Cost, unweighted."""
     force: Float[Tensor, "B K 3"]
     """Half the gradient by each point, cost per metre."""
     stiffness: Float[Tensor, "B K 3 3"] | None = None
-    """Half the Hessian's stand-in by each point, cost per square metre; None for none."""
+    """Half the approximate Hessian by each point, cost per square metre; None for 0."""
     rows: Float[Tensor, "B R K 3"] | None = None
-    """Derivatives of a few plain residuals by all points, each of several of them."""
+    """Derivatives of R scalar residuals by all points."""
     coupling: tuple[Float[Tensor, "B M K 3"], Float[Tensor, "B M K 3"]] | None = None
-    """left and right, which couple points by a matrix of low rank: of a mean that is taken off."""
+    """left and right: a coupling of points of low rank, from a mean that is subtracted."""
     blocks: Mapping[str, BlockTerm] = field(default_factory=dict)
-    """What it does to variables that it depends on besides the points, by block."""
+    """Derivatives by blocks of variables on which it depends directly, by name."""
 
     @classmethod
     def of_rows(
@@ -86,25 +89,25 @@ class PointTerm:
 
 @dataclass(frozen=True)
 class Vector:
-    """A residual as a vector whose square is its cost, for optimisers that want it so, and its derivative."""
+    """A residual as a vector whose squared norm is its cost, and its derivative."""
 
     r: Float[Tensor, "B R"]
     by_points: Float[Tensor, "B R K 3"] | None = None
-    """Of a residual on points."""
+    """Jacobian of a residual on points, by the points."""
     by_variables: Float[Tensor, "B R N"] | None = None
-    """Of a residual on variables."""
+    """Jacobian of a residual on variables, by the columns of its blocks."""
 
 
 @dataclass(frozen=True)
 class Loop:
-    """A residual's version for the loops of a CPU: one person's cost; adds to what the assembly solves by.
+    """Compiled version of a residual: a kernel that returns one person's cost and adds to the normal equations.
 
-    Columns of people are `x` (B, D), the person's row `b`; H is a lower triangle (D, D), g half the gradient (D,).
-    Stiffnesses are rows of xx, xy, xz, yy, yz, zz. `arrays` is what `Residual.arrays` gives.
+    Kernels take the variables `x` (B, D) and the person's row `b`; H (D, D) is a lower triangle, g (D,) half the
+    gradient. Stiffnesses are rows of xx, xy, xz, yy, yz, zz. `arrays` is returned by `Residual.arrays`.
     """
 
     place: Literal["keypoints", "points3d", "centred", "variables", "own points"]
-    """What it acts on, which says the kernel's arguments:
+    """What the residual acts on, which determines the kernel's arguments:
 
     - the points of the keypoint layout, or of the measured layout: (b, positions (K, 3), transl (3,), arrays,
       force (K, 3), stiffness (K, 6));
@@ -116,45 +119,45 @@ class Loop:
     kernel: str
     """module:function, compiled by `runtime.compiled.loose`; imported when loops first run, as numba takes a while."""
     arrays: type[tuple]
-    """The `NamedTuple`, of this residual alone, of what the kernel reads; it has the weight as `weight`."""
+    """`NamedTuple` of the kernel's inputs, one type per residual; its field `weight` is the weight."""
 
 
 class Residual(ABC):
-    """One term of the objective. A subclass is registered by `register` and weighs what a stage says under its name."""
+    """One term of the objective. Subclasses are registered by `register`; stages set their weights by name."""
 
     name: ClassVar[str]
-    """What it is called in settings (`StageConfig.weight`), loops and docs."""
+    """Name in settings (`StageConfig.weight`) and docs."""
     group: ClassVar[Group]
-    """Whose variance its own is, in the covariance (`fit/quality/uncertainty.py`): of evidence ("seen"), of how bodies
-    move ("motion") and of what they cannot do ("contact": joint limits, too) a weighted residual's is that of a
-    keypoint; of what poses and shapes are like ("pose", "shape") it is the squared weight."""
+    """Group by which the covariance sets its variance (`fit/quality/uncertainty.py`). In the groups of evidence
+    ("seen"), of motion ("motion") and of constraints such as joint limits ("contact") a weighted residual has the
+    variance of a keypoint; for the priors of pose and shape ("pose", "shape") its unweighted variance is `variance`."""
     weight: ClassVar[float] = 0.0
-    """What it weighs where a stage does not say; squared in the objective. 0 leaves it out."""
+    """Default weight, squared in the objective; 0 leaves the residual out."""
     variance: ClassVar[float] = 1.0
     """Of groups "pose" and "shape": the expected square of the unweighted residual, of which cost is the square."""
     loop: ClassVar[Loop | None] = None
-    """Its version for the loops of a CPU; without one it is added by tensor operations."""
+    """Compiled version for a CPU; without one, torch adds the residual."""
 
     @classmethod
     @abstractmethod
     def of(cls, setup: Setup) -> Residual:
-        """Made once for a model, a layout and a prior."""
+        """Make the residual for a setup; called once."""
 
     def has_loops(self, setup: Setup) -> bool:
-        """Whether the loops of a CPU have it for this setup."""
+        """Tell whether the compiled version can be used for this setup."""
         return self.loop is not None
 
     @classmethod
     def blank(cls, setup: Setup) -> Any:
-        """Arrays of weight 0 for the loops, where making the residual takes long; None for those of `arrays`."""
+        """Make the kernel's inputs with weight 0, if making the residual is slow; None to use `arrays`."""
         return None
 
     def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Any:
-        """What the loop reads, a `Loop.arrays`; of weight 0 it is asked for without the evidence, too."""
+        """Make the kernel's inputs, a `Loop.arrays`; with weight 0 also without observations of this residual."""
         raise NotImplementedError(f"{self.name} has no loop")
 
     def applies(self, seen: Observations) -> bool:
-        """Whether the evidence that it needs is there."""
+        """Tell whether the observations that the residual needs are present."""
         return True
 
 
@@ -162,14 +165,14 @@ class PointResidual(Residual):
     """A residual on points of the posed body, in camera axes, metres."""
 
     centred: ClassVar[bool] = False
-    """Whether moving all points together changes nothing: then it is kept from the translation, to which sums of
-    forces that cancel would only add rounding."""
+    """Whether the residual is invariant to translation of all points; the translation's derivatives are then left out,
+    since sums of forces that cancel would only add rounding errors."""
     feels_shape: ClassVar[bool] = True
-    """False where betas are not to answer to it, so that bodies do not get thin to avoid touching."""
+    """False to leave out derivatives by betas, so that bodies do not become thin to avoid contact."""
 
     @abstractmethod
     def points(self, setup: Setup) -> Points:
-        """The points that it looks at; those of several residuals are posed once where they are the same list."""
+        """Return the residual's points; a list that several residuals share is posed once."""
 
     @abstractmethod
     def at(
@@ -179,7 +182,7 @@ class PointResidual(Residual):
         seen: Observations,
         stage: StageConfig,
     ) -> PointTerm:
-        """The term at posed points, unweighted; `variables` are the solver's, by block."""
+        """Compute the unweighted quadratic model at posed points; `variables` are the solver's, by block."""
 
     def vector(
         self,
@@ -190,22 +193,28 @@ class PointResidual(Residual):
         *,
         derive: bool = True,
     ) -> Vector:
-        """The residual as a vector, and its derivative if asked for; raises `NotImplementedError` for none."""
+        """Compute the residual vector, and with `derive` its Jacobian.
+
+        Raises `NotImplementedError` if it has no such form.
+        """
         raise NotImplementedError(f"{self.name} has no vector form")
 
 
 class VariableResidual(Residual):
-    """A residual on some blocks of variables."""
+    """A residual on blocks of variables."""
 
     blocks: ClassVar[tuple[str, ...]]
-    """Whose columns its gradient has, in this order."""
+    """Blocks of the columns of its gradient, in order."""
 
     @abstractmethod
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
-        """The term, unweighted; `variables` are the solver's, by block."""
+        """Compute the unweighted quadratic model; `variables` are the solver's, by block."""
 
     def vector(
         self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig, *, derive: bool = True
     ) -> Vector:
-        """The residual as a vector, and its derivative if asked for; raises `NotImplementedError` for none."""
+        """Compute the residual vector, and with `derive` its Jacobian.
+
+        Raises `NotImplementedError` if it has no such form.
+        """
         raise NotImplementedError(f"{self.name} has no vector form")

@@ -24,7 +24,7 @@ _FAR = 0.2
 """How far a keypoint goes between frames before it has rather jumped, in parts of the person's extent (root mean square
 about the middle)."""
 _FAR_LIFT_M = 0.1
-"""Names of pairs in a lift, as in keypoints."""
+"""How far a 3D keypoint of a lift goes between frames before it has rather jumped, metres."""
 _FAR_OFF = 0.3
 """How far a keypoint may lie from where a lift has it, in parts of the extent."""
 _ODD = 0.15
