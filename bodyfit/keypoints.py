@@ -261,7 +261,7 @@ def convert_keypoints(
             converted[..., row, :] = xyc[..., parts[0][0], :]
         elif parts:
             of = xyc[..., [i for i, _ in parts], :]
-            known = (np.isfinite(of) & (of[..., 2:] > 0)).all((-1, -2))
+            known = np.all(np.isfinite(of) & (of[..., 2:] > 0), axis=(-1, -2))
             confidence = of[..., 2].min(-1, keepdims=True)
             middle = (of[..., :2] * np.array([[w] for _, w in parts], xyc.dtype)).sum(-2)
             converted[..., row, :] = np.where(known[..., None], np.concatenate([middle, confidence], -1), 0)

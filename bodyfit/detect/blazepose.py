@@ -49,8 +49,8 @@ class Blazepose:
 
     def __init__(self) -> None:
         with starting():
-            from mediapipe.framework.formats import rect_pb2
-            from mediapipe.python import packet_creator, packet_getter
+            from mediapipe.framework.formats import rect_pb2  # pyright: ignore[reportMissingImports]
+            from mediapipe.python import packet_creator, packet_getter  # pyright: ignore[reportMissingImports]
 
             self._create, self._get, self._rect = packet_creator, packet_getter, rect_pb2.NormalizedRect  # pyright: ignore
             self._propose = Graph(_PROPOSE, ("detections",), {})

@@ -161,5 +161,5 @@ def _hand_part(look: HandLook, side: str, confidence: float, image: np.ndarray) 
 
 def _part(xy: Float[np.ndarray, "K 2"], confidence: float, score: float, image: np.ndarray) -> Part:
     """Points of equal confidence, none for those beyond the picture's edge."""
-    inside = ((xy >= 0) & (xy <= (image.shape[1], image.shape[0]))).all(1)
+    inside = np.all((xy >= 0) & (xy <= (image.shape[1], image.shape[0])), axis=1)
     return Part(np.concatenate([xy, confidence * inside[:, None]], 1).astype(np.float32), None, float(score))

@@ -125,7 +125,7 @@ def in_camera(
     A body's root turns about its own rest position r, x = R (v - r) + r + t, so that the rigid motion (C, c) maps R to
     C R and t to C (r + t) + c - r. Frames whose motion is NaN become NaN.
     """
-    finite = np.isfinite(camera_from_world).all((1, 2))
+    finite = np.all(np.isfinite(camera_from_world), axis=(1, 2))
     motion = torch.from_numpy(np.where(finite[:, None, None], camera_from_world, np.eye(4)))
     C, c = motion[:, :3, :3], motion[:, :3, 3]
     r = torch.from_numpy(rest_root)

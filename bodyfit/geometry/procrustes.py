@@ -42,7 +42,7 @@ def align(
     """
     counted = np.ones(points.shape[:-1], bool) if counted is None else np.broadcast_to(counted, points.shape[:-1])
     finite = (np.isfinite(points).all(-1) & np.isfinite(target).all(-1)) | ~counted
-    sound = finite.all(-1) & counted.any(-1)
+    sound = np.all(finite, axis=-1) & np.any(counted, axis=-1)
     used = counted & sound[..., None]
     weight = used / np.maximum(used.sum(-1, keepdims=True), 1)
     a, b = (np.where(used[..., None], x, 0.0) for x in (points, target))

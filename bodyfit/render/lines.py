@@ -42,7 +42,7 @@ def draw_skeleton(picture: UInt8[np.ndarray, "H W 3"], joints_px: Float[np.ndarr
     Bones are white and joints coloured as keypoints are; joints that are not finite are left out.
     """
     xy = np.asarray(joints_px[: len(SMPL)], np.float64)
-    finite = np.isfinite(xy).all(1)
+    finite = np.all(np.isfinite(xy), axis=1)
     if not finite.any():
         return
     extent = float(np.ptp(xy[finite], axis=0).max())

@@ -31,8 +31,8 @@ def starting() -> Iterator[None]:
         try:
             package = _import_core()
             # The messages that packets carry are known once their modules are imported.
-            from mediapipe.framework.formats import classification_pb2, detection_pb2, landmark_pb2, rect_pb2  # noqa: F401
-            from mediapipe.python._framework_bindings import resource_util
+            from mediapipe.framework.formats import classification_pb2, detection_pb2, landmark_pb2, rect_pb2  # noqa: F401  # pyright: ignore[reportMissingImports]
+            from mediapipe.python._framework_bindings import resource_util  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise DetectorError(
                 f'mediapipe cannot be imported ({error}); pip install "bodyfit[mediapipe]" (Python 3.10 to 3.12)'
@@ -77,8 +77,8 @@ def _import_core() -> str:
 
 def part_of(image: UInt8[np.ndarray, "H W 3"], box: Box, side_px: float) -> tuple[Any, tuple[float, float]]:
     """A box of the picture as a packet, `averaged`, and how much larger than the box its padded sides are."""
-    from mediapipe.python import packet_creator
-    from mediapipe.python._framework_bindings.image_frame import ImageFormat
+    from mediapipe.python import packet_creator  # pyright: ignore[reportMissingImports]
+    from mediapipe.python._framework_bindings.image_frame import ImageFormat  # pyright: ignore[reportMissingImports]
 
     part, factor = averaged(image, box, side_px)
     w, h = box[2] - box[0], box[3] - box[1]
@@ -94,7 +94,7 @@ class Graph:
 
     def __init__(self, config: str, outputs: tuple[str, ...], side_packets: Mapping[str, Any]) -> None:
         """Raises `DetectorError` in a process that was forked from one that had started a graph."""
-        from mediapipe.python._framework_bindings import calculator_graph
+        from mediapipe.python._framework_bindings import calculator_graph  # pyright: ignore[reportMissingImports]
 
         Graph.started_in = Graph.started_in or os.getpid()
         _check_not_forked()
