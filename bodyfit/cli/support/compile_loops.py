@@ -77,6 +77,12 @@ def _clips(model: bodyfit.BodyModel) -> None:
     bodyfit.fit_sequence(xyc, joints3d=points, **seen)
 
 
+def _hands_and_face(_: bodyfit.BodyModel) -> None:
+    whole = bodyfit.load_model("open-x")
+    xyc, _ = _keypoints(whole, "wholebody133")
+    bodyfit.fit_keypoints(xyc[:1], layout="wholebody133", image_size=_SIZE, focal_px=_FOCAL_PX, model=whole)
+
+
 def _drawing(model: bodyfit.BodyModel) -> None:
     from bodyfit import render
 
@@ -123,6 +129,7 @@ def _random_bodies(model: bodyfit.BodyModel) -> None:
 WORK: dict[str, Callable[[bodyfit.BodyModel], None]] = {
     "body models": _bodies,
     "fits": _fits,
+    "fits of hands and face": _hands_and_face,
     "fits of several cameras": _cameras,
     "clips": _clips,
     "drawing": _drawing,
