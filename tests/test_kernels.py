@@ -16,7 +16,7 @@ from bodyfit.fit.config import StageConfig
 from bodyfit.fit.objective import StageObjective
 from bodyfit.fit.residuals import RESIDUALS, Quadratic, VariableResidual, register, unregister
 from bodyfit.fit.residuals.base import Loop
-from bodyfit.fit.residuals.bends import Arrays as Bends
+from bodyfit.fit.residuals.bends import AnglePriorArrays
 from bodyfit.runtime.compiled import jit, loose
 
 
@@ -68,7 +68,7 @@ def own():
 
 def test_the_kernel_is_that_of_the_record(own):
     x, H, g = np.random.default_rng(0).normal(size=(2, 13)), np.zeros((13, 13)), np.zeros(13)
-    bends = Bends(2.0, np.array([1]), np.array([-1.0]))
+    bends = AnglePriorArrays(2.0, np.array([1]), np.array([-1.0]))
     terms = ((0, 3, bends), (3, 10, Targets(0.5, np.ones(10))))
     cost = _sum(x, 1, terms, np.zeros(13), np.zeros(4), H, g)
     r = 10 * np.exp(-x[1, 1])

@@ -78,16 +78,18 @@ RESIDUALS: dict[str, type[Residual]] = {
         FaceScalePrior,
     )
 }
-"""Name -> residual, in the order in which they are added up."""
+"""Registered residuals by name, in the order in which they are added."""
 
 _BUILT_IN = frozenset(RESIDUALS)
 _Kind = TypeVar("_Kind", bound=type[Residual])
 
 
 def register(residual: _Kind) -> _Kind:
-    """Add a residual of one's own, under its name; a class decorator. The same class defined again, as in a notebook,
-    takes the place of the one before. Raises `OptionError` for a name that is taken by another class, or a group that
-    covariances do not have."""
+    """Register a residual class under its name; a class decorator.
+
+    A class that is defined again, as in a notebook, replaces the previous one. Raises `OptionError` if
+    another class has the name, or for an unknown group.
+    """
     name, groups = residual.name, ("seen", "pose", "shape", "motion", "contact")
     registered = RESIDUALS.get(name)
     if registered is not None and _where(registered) != _where(residual):
@@ -103,7 +105,7 @@ def _where(residual: type[Residual]) -> str:
 
 
 def unregister(name: str) -> None:
-    """Take a residual of one's own out again. Raises `OptionError` for one that is not there or comes with bodyfit."""
+    """Remove a registered residual. Raises `OptionError` for one that is not registered or is bodyfit's own."""
     if name not in RESIDUALS or name in _BUILT_IN:
         raise OptionError(f"there is no residual {name} of your own")
     del RESIDUALS[name]

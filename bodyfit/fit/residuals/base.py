@@ -1,8 +1,8 @@
 """The interface of residuals to the assembly of the normal equations.
 
 The objective is a sum of squares without a half in front, E = sum_i w_i^2 |r_i|^2, of robust residuals too: their cost
-is rho(|r|), their force that of iteratively reweighted least squares. A residual depends on its
-mathematics and its observations alone, not on other residuals, the solver's columns or the Jacobian of points.
+is rho(|r|), their force that of iteratively reweighted least squares. A residual depends on its observations alone, not
+on other residuals, the solver's columns or the Jacobian of points.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Residual(ABC):
     weight: ClassVar[float] = 0.0
     """Default weight, squared in the objective; 0 leaves the residual out."""
     variance: ClassVar[float] = 1.0
-    """Of groups "pose" and "shape": the expected square of the unweighted residual, of which cost is the square."""
+    """In groups "pose" and "shape": expected square of the unweighted residual."""
     loop: ClassVar[Loop | None] = None
     """Compiled version for a CPU; without one, torch adds the residual."""
 

@@ -1,4 +1,4 @@
-"""Elbows and knees that bend backwards."""
+"""Prior of elbows and knees against bending backwards."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["AnglePrior"]
 _BENDS = (("left_elbow", 1, 1.0), ("right_elbow", 1, -1.0), ("left_knee", 0, -1.0), ("right_knee", 0, -1.0))
 """Joint, axis of its axis-angle, and the sign that bends backwards: +y, -y, -x, -x."""
 _STEEPEST = 4.0
-"""Radians beyond which the exponential grows no more, for float32's sake."""
+"""Angle (radians) at which the exponential is clamped, for the range of float32."""
 
 
-class Arrays(NamedTuple):
-    """What the loops read."""
+class AnglePriorArrays(NamedTuple):
+    """Inputs of the compiled kernel (`Loop.arrays`)."""
 
     weight: float
     column: np.ndarray
@@ -38,7 +38,7 @@ class AnglePrior(VariableResidual):
     E_a)."""
 
     name, group, blocks = "angle", "contact", ("body_pose",)
-    loop = Loop("variables", "bodyfit.fit.residuals.loops.angles:bend", Arrays)
+    loop = Loop("variables", "bodyfit.fit.residuals.loops.angles:bend", AnglePriorArrays)
 
     def __init__(self, *, dtype: torch.dtype, device: torch.device) -> None:
         columns = [3 * (SMPL.index(joint) - 1) + axis for joint, axis, _ in _BENDS]  # body_pose leaves the root out
@@ -55,13 +55,13 @@ class AnglePrior(VariableResidual):
         return 10 * (self.sign * pose[:, self.index]).clamp(max=_STEEPEST).exp()
 
     def __call__(self, pose: Float[Tensor, "B N"]) -> Quadratic:
-        """The term; its Hessian is diagonal."""
+        """Compute the unweighted quadratic model, whose Hessian is diagonal."""
         sign, factor = self._everywhere(pose.shape[1])
         squared = ((sign * pose).clamp(max=_STEEPEST).exp() * factor).square()
         return Quadratic(squared.sum(1), sign * squared, squared)
 
     def _everywhere(self, size: int) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
-        """The signs, and 10 where there is one, of all angles: fewer operations than picking the four out."""
+        """Return signs and factors (10 or 0) of all angles, which needs fewer operations than selecting the four."""
         if size not in self._wide:
             with torch.inference_mode(False):
                 sign = torch.zeros(size, dtype=self.sign.dtype).index_copy(0, self.index.cpu(), self.sign.cpu())
@@ -69,22 +69,22 @@ class AnglePrior(VariableResidual):
         return self._wide[size]
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
-        """The term."""
+        """Compute the unweighted quadratic model."""
         return self(variables["body_pose"])
 
     def vector(
         self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig, *, derive: bool = True
     ) -> Vector:
-        """The residuals."""
+        """Compute the residual vector and its Jacobian."""
         pose = variables["body_pose"]
         r = self._residuals(pose)
         rows = r.new_zeros(*r.shape, pose.shape[1])
         rows[:, torch.arange(r.shape[1], device=r.device), self.index] = (self.sign * r).detach()
         return Vector(r, by_variables=rows)
 
-    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Arrays:
-        """For the loops."""
-        return Arrays(weight, *self._tables)
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> AnglePriorArrays:
+        """Make the inputs of the compiled kernel."""
+        return AnglePriorArrays(weight, *self._tables)
 
     @cached_property
     def _tables(self) -> tuple[np.ndarray, ...]:

@@ -1,4 +1,4 @@
-"""Interpenetration: capsules about the body's parts that should not overlap."""
+"""Interpenetration: overlap of capsules about the parts of the body."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _ON_TRUNK: dict[str, tuple[tuple[float, float], ...]] = {
 it, arms press on it, and thighs fold onto it."""
 
 
-class Arrays(NamedTuple):
-    """What the loops read."""
+class CapsuleArrays(NamedTuple):
+    """Inputs of the compiled kernel (`Loop.arrays`)."""
 
     weight: float
     points: PointTables
@@ -54,18 +54,18 @@ class Arrays(NamedTuple):
 
 
 class CapsuleOverlap(Overlap):
-    """By how far capsules run into each other: residuals max(0, r_i + r_j - d), d the distance of the axes, in cm.
+    """Penetration depths of pairs of capsules: residuals max(0, r_i + r_j - d), d the distance of the axes, in cm.
 
-    It is felt from the first touch and pulls in proportion to the depth, where the paper's spheres of a third of the
-    radius feel little until the axes are near. Between the axes of the trunk's two capsules the trunk is solid, a slab
-    with round edges: two capsules alone would hold a limb between them. Points along the limbs feel it.
+    It acts from the first contact, with a force proportional to the depth, where the paper's spheres of a third of the
+    radius have little effect until the axes are near. Between the axes of its two capsules the trunk is solid, a slab
+    with round edges: two capsules alone would trap a limb between them. It acts on points along the limbs.
 
     `cover` widens the radii, for the mean distance of the skin from the axis leaves half of the skin outside: 1 for
     real people, who press flesh on flesh, more to clear a mesh.
     """
 
     name = "interpenetration"
-    loop = Loop("own points", "bodyfit.fit.residuals.loops.capsules:overlap", Arrays)
+    loop = Loop("own points", "bodyfit.fit.residuals.loops.capsules:overlap", CapsuleArrays)
 
     def __init__(self, model: BodyModel, *, cover: float = 1.0, curvature_pairs: int = 8) -> None:
         capsules = Capsules.of(model)
@@ -100,7 +100,7 @@ class CapsuleOverlap(Overlap):
         self.radius_shape = torch.as_tensor(cover * capsules.radius_shape, **kind)
 
     def __call__(self, points_m: Float[Tensor, "B K 3"], betas: Float[Tensor, "B S"]) -> PointTerm:
-        """The term at posed points, of capsules as thick as betas say."""
+        """Compute the unweighted quadratic model at posed points, for the radii that betas determine."""
         r, slope, weights = self.residuals(points_m, self.radius + betas @ self.radius_shape.T)
         push = (r[..., None] * weights)[..., None] * slope[:, :, None]
         force = torch.zeros_like(points_m).index_add(1, self.where.flatten(), push.flatten(1, 2))
@@ -111,7 +111,7 @@ class CapsuleOverlap(Overlap):
         return PointTerm(r.square().sum(1), force, rows=by_points)
 
     def _spread(self, pull: Float[Tensor, "B N 5 3"], where: Int[Tensor, "*B N 5"]) -> Float[Tensor, "B N K 3"]:
-        """Derivatives by the five points of each pair as derivatives by all points."""
+        """Scatter derivatives by the five points of each pair to all points."""
         out = pull.new_zeros(*pull.shape[:2], len(self.own_points), 3)
         return out.scatter_add_(2, where.expand(len(pull), -1, -1)[..., None].expand(-1, -1, -1, 3), pull)
 
@@ -124,21 +124,21 @@ class CapsuleOverlap(Overlap):
         *,
         derive: bool = True,
     ) -> Vector:
-        """One residual for each pair of parts that could touch."""
+        """Compute one residual per pair of parts that may touch, and the Jacobian."""
         r, slope, weights = self.residuals(points_m, self.radius + variables["betas"].detach() @ self.radius_shape.T)
         if not derive:
             return Vector(r)
         pull = ((r > 0)[..., None] * weights)[..., None] * slope[:, :, None]
         return Vector(r, by_points=self._spread(pull, self.where))
 
-    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Arrays:
-        """For the loops."""
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> CapsuleArrays:
+        """Make the inputs of the compiled kernel."""
         return self._tables._replace(weight=weight)
 
     @cached_property
-    def _tables(self) -> Arrays:
+    def _tables(self) -> CapsuleArrays:
         first, second = self.pairs.contiguous().numpy()
-        return Arrays(
+        return CapsuleArrays(
             0.0,
             points=self.own_points.tables,
             first=first,
@@ -153,20 +153,20 @@ class CapsuleOverlap(Overlap):
         )
 
     @classmethod
-    def blank(cls, setup: Setup) -> Arrays:
-        """For loops where the term weighs nothing: making capsules costs as much as a fit of one person."""
+    def blank(cls, setup: Setup) -> CapsuleArrays:
+        """Make empty inputs of weight 0: making capsules costs as much as a fit of one person."""
         none, few = np.zeros(0, np.int64), np.zeros(0, str(setup.model.dtype).removeprefix("torch."))
         n_s = setup.model.num_betas
-        return Arrays(
+        return CapsuleArrays(
             0.0, setup.points.tables, none, none, none, few, none, few, few.reshape(0, n_s), none.reshape(0, 5), 0
         )
 
     def residuals(
         self, points: Float[Tensor, "B K 3"], radius: Float[Tensor, "B C"]
     ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N 3"], Float[Tensor, "B N 5"]]:
-        """Residuals, in cm, their derivative by the way between the nearest points, and that way as a sum of points.
+        """Compute residuals (cm), their derivatives by the vector between nearest points, and that vector's weights.
 
-        The distance is least over the places on both sides, so these stay where they are to first order (the envelope
+        The positions along the axes minimise the distance, so that to first order they do not change (envelope
         theorem).
         """
         n = radius.shape[1]
@@ -184,7 +184,7 @@ class CapsuleOverlap(Overlap):
 
 
 def _on_slab(p: Float[Tensor, "B N 3"], corners: Float[Tensor, "B 4 3"]) -> Float[Tensor, "B N 4"]:
-    """The weights of four corners, in turn, that give each point's nearest on the quadrilateral.
+    """Compute the weights of four corners that give the nearest point on a quadrilateral.
 
     It is bent along the lines from its middle to the corners, so that its mirror image is a quadrilateral too: the
     nearest lies inside one of four triangles, where the point's foot does, on a side or on one of these lines.
@@ -209,8 +209,10 @@ def _on_slab(p: Float[Tensor, "B N 3"], corners: Float[Tensor, "B 4 3"]) -> Floa
 def _closest(
     p: Float[Tensor, "B N 3"], u: Float[Tensor, "B N 3"], q: Float[Tensor, "B N 3"], v: Float[Tensor, "B N 3"]
 ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"], Float[Tensor, "B N 3"]]:
-    """s and t in 0 to 1 where segments p + s u and q + t v are nearest, and the way there from the second to the first
-    (Ericson 2004, section 5.1.9)."""
+    """Find the nearest points of segments p + s u and q + t v (Ericson 2004, section 5.1.9).
+
+    Returns s and t in [0, 1] and the vector from the second point to the first.
+    """
     tiny = torch.finfo(p.dtype).tiny
     w = p - q
     uu, vv, uv = (u * u).sum(2).clamp_min(tiny), (v * v).sum(2).clamp_min(tiny), (u * v).sum(2)

@@ -1,4 +1,4 @@
-"""What is believed of the focal length, where it is a variable: its logarithm is normally distributed."""
+"""Prior of the focal length, if it is a variable: a normal distribution of its logarithm."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from bodyfit.fit.variables import Block
 __all__ = ["FOCAL", "FocalPrior"]
 
 FOCAL = Block("focal", 1, shared=True)
-"""The logarithm of the focal length in parts of that which the observations were made with."""
+"""Logarithm of the ratio of the focal length to that of the observations."""
 
 
 class FocalPrior(VariableResidual):
-    """The logarithm as a residual; it weighs the root of the precision."""
+    """Logarithm of the ratio as a residual; its weight is the root of the precision."""
 
     name, group, blocks = "focal", "seen", (FOCAL.name,)
 
     @classmethod
     def of(cls, setup: Setup) -> FocalPrior:
-        """Nothing of its own."""
+        """Make the residual, which is the same for every setup."""
         return cls()
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
-        """The term."""
+        """Compute the unweighted quadratic model."""
         phi = variables[FOCAL.name]
         return Quadratic(phi.square().sum(1), phi, torch.ones_like(phi))
 
     def vector(
         self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig, *, derive: bool = True
     ) -> Vector:
-        """The residual."""
+        """Compute the residual and its derivative."""
         phi = variables[FOCAL.name]
         return Vector(phi, by_variables=torch.ones_like(phi)[..., None])

@@ -1,4 +1,4 @@
-"""A detector's 3D lift: keypoints in camera axes about any origin and of about the body's size."""
+"""3D keypoints of a detector (lift), in camera axes, about any origin and of roughly the body's size."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from bodyfit.fit.setup import Setup
 __all__ = ["SIZES", "Lift", "centred_distance"]
 
 SIZES = 1.5
-"""How many times larger or smaller than the body a lift may be."""
+"""Largest factor by which a lift is scaled to the body's size, up or down."""
 
 
 @dataclass(frozen=True)
 class _Centred:
-    """Residuals r = p - mean(p) - s (q - mean(q)) in centimetres, and what their derivative by the points is made of.
+    """Residuals r = p - mean(p) - s (q - mean(q)) in centimetres, and the factors of their Jacobian.
 
-    Both sides have their weighted mean moved to the origin, and the keypoints q are given the size s = <p, q> / <q, q>
-    that brings them nearest to the body's points p, kept within `SIZES`. That is linear in p, so that the Jacobian is
+    Both sides are centred about their weighted mean, and the keypoints q are scaled by s = <p, q> / <q, q>, which
+    brings them nearest to the body's points p, clamped to `SIZES`. That is linear in p, so that the Jacobian is
     exact (variable projection, Golub & Pereyra 1973): 100 (p_kc - sum of share_m p_mc - q_kc sum of dual_md p_md).
     """
 
     r: Float[Tensor, "B K 3"]
     share: Float[Tensor, "B K 1"]
     q: Float[Tensor, "B K 3"]
-    """About its mean; 0 where the size is at its bound."""
+    """Keypoints about their mean; 0 where the scale is clamped."""
     dual: Float[Tensor, "B K 3"]
 
     @classmethod
@@ -55,12 +55,12 @@ class _Centred:
         return cls(100 * (p - clamped * q), share, free * q, free * dual)
 
     def shared(self) -> Float[Tensor, "B 4 K 3"]:
-        """The four sums over points that all residuals share, by each point: the mean (3), and the size."""
+        """Compute derivatives by points of the four sums that all residuals share: the mean (3) and the scale."""
         mean = self.share[:, None] * torch.eye(3, dtype=self.r.dtype, device=self.r.device)[:, None]
         return torch.cat([mean, self.dual[:, None]], 1)
 
     def removed(self) -> Float[Tensor, "B K 3 4"]:
-        """How much of each of these a residual has taken off."""
+        """Compute the coefficients by which residuals subtract these sums."""
         eye = torch.eye(3, dtype=self.r.dtype, device=self.r.device).expand(*self.r.shape, 3)
         return torch.cat([eye, self.q[..., None]], 3)
 
@@ -71,7 +71,10 @@ def centred_distance(
     weight: Float[Tensor, "B K"],
     sigma_cm: float,
 ) -> PointTerm:
-    """Robust distances, centimetres, to 3D keypoints of any origin and size; the weight is squared in the sum."""
+    """Compute the robust cost of distances (centimetres) to 3D keypoints of any origin and size.
+
+    `weight` is the confidence, squared in the cost.
+    """
     c, w2 = _Centred.of(points_m, target_m, weight), weight.square()[..., None]
     rho, robust = geman_mcclure(c.r, sigma_cm)
     stiff = 1e4 * w2 * robust  # of each coordinate by itself
@@ -85,8 +88,8 @@ def centred_distance(
     return PointTerm(cost, force.view_as(points_m), stiff.diag_embed(), coupling=coupling)
 
 
-class Arrays(NamedTuple):
-    """What the loops read."""
+class LiftArrays(NamedTuple):
+    """Inputs of the compiled kernel (`Loop.arrays`)."""
 
     weight: float
     target_m: np.ndarray
@@ -95,28 +98,28 @@ class Arrays(NamedTuple):
 
 
 class Lift(PointResidual):
-    """Distances to the lift after both are centred and the lift is given the body's size."""
+    """Distances to the lift after both are centred and the lift is scaled to the body."""
 
     name, group, centred = "lift", "seen", True
-    loop = Loop("centred", "bodyfit.fit.residuals.loops.lift:lift", Arrays)
+    loop = Loop("centred", "bodyfit.fit.residuals.loops.lift:lift", LiftArrays)
 
     @classmethod
     def of(cls, setup: Setup) -> Lift:
-        """Nothing of its own."""
+        """Make the residual, which is the same for every setup."""
         return cls()
 
     def points(self, setup: Setup) -> Points:
-        """The layout's."""
+        """Return the points of the keypoint layout."""
         return setup.points
 
     def applies(self, seen: Observations) -> bool:
-        """Whether there is a lift."""
+        """Tell whether there is a lift."""
         return seen.lift_m is not None and seen.lift_weight is not None
 
     def at(
         self, points_m: Float[Tensor, "B K 3"], variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig
     ) -> PointTerm:
-        """The term."""
+        """Compute the unweighted quadratic model."""
         assert seen.lift_m is not None
         assert seen.lift_weight is not None
         return centred_distance(points_m, seen.lift_m, seen.lift_weight, stage.lift_sigma_cm)
@@ -130,7 +133,7 @@ class Lift(PointResidual):
         *,
         derive: bool = True,
     ) -> Vector:
-        """Each coordinate saturated."""
+        """Compute the residual vector, each coordinate saturated, and its Jacobian."""
         assert seen.lift_m is not None
         assert seen.lift_weight is not None
         c = _Centred.of(points_m, seen.lift_m, seen.lift_weight)
@@ -142,8 +145,8 @@ class Lift(PointResidual):
         rows = one - torch.einsum("brm,bmkc->brkc", c.removed().flatten(1, 2), c.shared())
         return Vector((weight * r).flatten(1), by_points=100 * (weight * slope).flatten(1)[..., None, None] * rows)
 
-    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Arrays:
-        """For the loops; empty where there is no lift."""
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> LiftArrays:
+        """Make the inputs of the compiled kernel; empty without a lift."""
         there = weight > 0 and seen.lift_m is not None and seen.lift_weight is not None
         target = seen.lift_m if there else seen.weight.new_empty(0, 0, 3)
         confidence = seen.lift_weight if there else seen.weight.new_empty(0, 0)
@@ -151,4 +154,4 @@ class Lift(PointResidual):
         assert confidence is not None
         kind = seen.weight.dtype
         target, confidence = (v.to(kind).contiguous().numpy() for v in (target, confidence))
-        return Arrays(weight, target, confidence, float(stage.lift_sigma_cm))
+        return LiftArrays(weight, target, confidence, float(stage.lift_sigma_cm))

@@ -1,4 +1,4 @@
-"""Angles beyond the limits of their joints."""
+"""Joint limits."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from bodyfit.fit.setup import Setup
 __all__ = ["LimitPrior"]
 
 
-class Arrays(NamedTuple):
-    """What the loops read."""
+class LimitArrays(NamedTuple):
+    """Inputs of the compiled kernel (`Loop.arrays`)."""
 
     weight: float
     lower: np.ndarray
@@ -29,10 +29,10 @@ class Arrays(NamedTuple):
 
 
 class LimitPrior(VariableResidual):
-    """Residuals of the angles beyond the joint limits, in radians."""
+    """Angles beyond the joint limits as residuals, radians."""
 
     name, group, blocks = "limits", "contact", ("body_pose",)
-    loop = Loop("variables", "bodyfit.fit.residuals.loops.angles:limit", Arrays)
+    loop = Loop("variables", "bodyfit.fit.residuals.loops.angles:limit", LimitArrays)
 
     def __init__(self, prior: PosePrior, *, dtype: torch.dtype, device: torch.device) -> None:
         self.lower = torch.as_tensor(prior.limits_lower, dtype=dtype, device=device)
@@ -44,25 +44,25 @@ class LimitPrior(VariableResidual):
         return cls(setup.prior, dtype=setup.model.dtype, device=setup.model.device)
 
     def __call__(self, pose: Float[Tensor, "B N"]) -> Quadratic:
-        """The term; its Hessian is diagonal."""
+        """Compute the unweighted quadratic model, whose Hessian is diagonal."""
         beyond = pose - pose.clamp(self.lower, self.upper)
         return Quadratic(beyond.square().sum(1), beyond, (beyond != 0).to(pose.dtype))
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
-        """The term."""
+        """Compute the unweighted quadratic model."""
         return self(variables["body_pose"])
 
     def vector(
         self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig, *, derive: bool = True
     ) -> Vector:
-        """The residuals."""
+        """Compute the residual vector and its Jacobian."""
         pose = variables["body_pose"]
         beyond = pose - pose.clamp(self.lower, self.upper)
         return Vector(beyond, by_variables=(beyond != 0).to(pose).diag_embed())
 
-    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Arrays:
-        """For the loops."""
-        return Arrays(weight, *self._tables)
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> LimitArrays:
+        """Make the inputs of the compiled kernel."""
+        return LimitArrays(weight, *self._tables)
 
     @cached_property
     def _tables(self) -> tuple[np.ndarray, ...]:

@@ -1,4 +1,4 @@
-"""A known mass."""
+"""A known mass of the body."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from bodyfit.fit.setup import Setup
 __all__ = ["MassTerm"]
 
 _MOST_BETAS = 64
-"""Volume has a coefficient for every three betas."""
+"""Largest number of betas: the volume has a coefficient for every three of them."""
 _FACES_AT_ONCE = 2048
 
 
 class MassTerm(VariableResidual):
-    """Kilograms between the body's mass and a known one.
+    """Difference of the body's mass from a known one, kilograms.
 
     Vertices are linear in betas, so that the volume inside them is a cubic polynomial in betas: with b = (1, betas) it
     is the sum of K_ijk b_i b_j b_k, K the determinants of the faces' corners. Exact, and made once. The density is that
@@ -54,15 +54,15 @@ class MassTerm(VariableResidual):
 
     @classmethod
     def of(cls, setup: Setup) -> MassTerm:
-        """Build it for the body model of the fit."""
+        """Make the residual for the body model of the fit."""
         return cls(setup.model)
 
     def applies(self, seen: Observations) -> bool:
-        """Whether a mass is known and the shape is not."""
+        """Tell whether a mass is known and the shape is not."""
         return seen.mass_kg is not None and "betas" not in seen.fixed
 
     def mass(self, betas: Float[Tensor, "B S"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B S"]]:
-        """Kilograms, and their derivative by betas."""
+        """Compute the mass (kilograms) and its derivative by betas."""
         b = torch.nn.functional.pad(betas, (1, 0), value=1.0)
         n = len(self.coefficients)
         by_two = (b @ self.coefficients.reshape(n, n * n)).view(-1, n, n)
@@ -70,7 +70,7 @@ class MassTerm(VariableResidual):
         return (by_one * b).sum(1), 3 * by_one[:, 1:]
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
-        """The term, Gauss-Newton."""
+        """Compute the unweighted quadratic model (Gauss-Newton)."""
         assert seen.mass_kg is not None
         mass, row = self.mass(variables["betas"])
         r = mass - seen.mass_kg
@@ -79,14 +79,14 @@ class MassTerm(VariableResidual):
     def vector(
         self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig, *, derive: bool = True
     ) -> Vector:
-        """The one residual."""
+        """Compute the one residual and its derivative."""
         assert seen.mass_kg is not None
         mass, row = self.mass(variables["betas"])
         return Vector((mass - seen.mass_kg)[:, None], by_variables=row[:, None])
 
 
 def _determinants(corners: Float[np.ndarray, "V 3 N"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "N N N"]:
-    """The sum over faces of the determinants of their corners, one of each of three coefficients."""
+    """Sum the determinants of the corners of all faces, for every three coefficients of the vertices."""
     n = corners.shape[2]
     total = np.zeros((n, n * n))
     for start in range(0, len(faces), _FACES_AT_ONCE):

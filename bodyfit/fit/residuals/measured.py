@@ -1,4 +1,4 @@
-"""Measured 3D points: places in camera axes where keypoints of the body are known to be."""
+"""Measured 3D positions of keypoints, in camera axes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ __all__ = ["MeasuredPoints", "distance"]
 def distance(
     points_m: Float[Tensor, "B P 3"], target_m: Float[Tensor, "B P 3"], weight: Float[Tensor, "B P"], sigma_cm: float
 ) -> PointTerm:
-    """Robust distances to places, centimetres; the whole distance is robust and the weight squared in the sum."""
+    """Compute the robust cost of distances to measured positions, centimetres.
+
+    The robustifier acts on the whole distance; `weight` is squared in the cost.
+    """
     r, w2 = 100 * (points_m - target_m), weight.square()
     rho, robust = geman_mcclure(r.norm(dim=2), sigma_cm)
     pull = (100 * w2 * robust)[..., None]
@@ -31,8 +34,8 @@ def distance(
     return PointTerm((w2 * rho).sum(1), pull * r, 100 * pull[..., None] * eye)
 
 
-class Arrays(NamedTuple):
-    """What the loops read."""
+class MeasuredArrays(NamedTuple):
+    """Inputs of the compiled kernel (`Loop.arrays`)."""
 
     weight: float
     target_m: np.ndarray
@@ -44,25 +47,25 @@ class MeasuredPoints(PointResidual):
     """Distances to measured points."""
 
     name, group, weight = "points", "seen", 1.0
-    loop = Loop("points3d", "bodyfit.fit.residuals.loops.measured:measure", Arrays)
+    loop = Loop("points3d", "bodyfit.fit.residuals.loops.measured:measure", MeasuredArrays)
 
     @classmethod
     def of(cls, setup: Setup) -> MeasuredPoints:
-        """Nothing of its own."""
+        """Make the residual, which is the same for every setup."""
         return cls()
 
     def points(self, setup: Setup) -> Points:
-        """Those of their layout."""
+        """Return the points of the layout of measured points."""
         return setup.points3d
 
     def applies(self, seen: Observations) -> bool:
-        """Whether there are any."""
+        """Tell whether there are measured points."""
         return seen.points_m is not None and seen.points_weight is not None
 
     def at(
         self, points_m: Float[Tensor, "B P 3"], variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig
     ) -> PointTerm:
-        """The term."""
+        """Compute the unweighted quadratic model."""
         assert seen.points_m is not None
         assert seen.points_weight is not None
         return distance(points_m, seen.points_m, seen.points_weight, stage.points_sigma_cm)
@@ -76,7 +79,7 @@ class MeasuredPoints(PointResidual):
         *,
         derive: bool = True,
     ) -> Vector:
-        """r / sqrt(1 + |r|^2 / sigma^2)."""
+        """Compute the residual vector r / sqrt(1 + |r|^2 / sigma^2) and its Jacobian."""
         assert seen.points_m is not None
         assert seen.points_weight is not None
         r, n_k = 100 * (points_m - seen.points_m) / stage.points_sigma_cm, points_m.shape[1]
@@ -91,8 +94,8 @@ class MeasuredPoints(PointResidual):
         rows = by_own[:, :, :, None] * one[:, None, :, None]
         return Vector((weight * inverse * r).flatten(1), by_points=rows.flatten(1, 2))
 
-    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Arrays:
-        """For the loops; empty where there are none."""
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> MeasuredArrays:
+        """Make the inputs of the compiled kernel; empty without measured points."""
         there = weight > 0 and self.applies(seen)
         target = seen.points_m if there else seen.weight.new_empty(0, 0, 3)
         confidence = seen.points_weight if there else seen.weight.new_empty(0, 0)
@@ -100,4 +103,4 @@ class MeasuredPoints(PointResidual):
         assert confidence is not None
         kind = seen.weight.dtype
         target, confidence = (v.to(kind).contiguous().numpy() for v in (target, confidence))
-        return Arrays(weight, target, confidence, float(stage.points_sigma_cm))
+        return MeasuredArrays(weight, target, confidence, float(stage.points_sigma_cm))

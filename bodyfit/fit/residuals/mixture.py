@@ -22,7 +22,7 @@ from bodyfit.fit.setup import Setup
 __all__ = ["MixturePrior"]
 
 
-class Arrays(NamedTuple):
+class MixtureArrays(NamedTuple):
     """What the loops read; the roots' rows are as long as `point_loops.wide` says."""
 
     weight: float
@@ -41,7 +41,7 @@ class MixturePrior(VariableResidual):
     """
 
     name, group, blocks = "pose", "pose", ("body_pose",)
-    loop = Loop("variables", "bodyfit.fit.residuals.loops.mixture:mixture", Arrays)
+    loop = Loop("variables", "bodyfit.fit.residuals.loops.mixture:mixture", MixtureArrays)
     variance = 0.5  # its cost is half a Mahalanobis distance
 
     def __init__(self, prior: PosePrior | HandPrior, *, dtype: torch.dtype, device: torch.device) -> None:
@@ -65,12 +65,12 @@ class MixturePrior(VariableResidual):
         return cls(setup.prior, dtype=setup.model.dtype, device=setup.model.device)
 
     def component_costs(self, pose: Float[Tensor, "B N"]) -> Float[Tensor, "B M"]:
-        """The bracket for each component, unweighted."""
+        """Compute the unweighted cost of each component (the bracket above)."""
         white = torch.addmm(self.root_mean, pose, self.root, beta=-1)
         return torch.add(self.constant, white.unflatten(1, (len(self.means), -1)).square().sum(2), alpha=0.5)
 
     def __call__(self, pose: Float[Tensor, "B N"], tail: float = math.inf) -> Quadratic:
-        """Cost, gradient and Hessian of the component that is lowest at `pose`.
+        """Compute cost, gradient and Hessian of the component of lowest cost at `pose`.
 
         With a finite `tail` the cost m becomes tail log(1 + m / tail): heavy tails, as of Student's distribution, for
         people who do what the training clips do not.
@@ -82,13 +82,16 @@ class MixturePrior(VariableResidual):
         return Quadratic(cost if math.isinf(tail) else tail * relative.log1p(), gradient, precision)
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
-        """The term with the stage's tail."""
+        """Compute the unweighted quadratic model, with the stage's tail."""
         return self(variables["body_pose"], stage.pose_tail)
 
     def vector(
         self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig, *, derive: bool = True
     ) -> Vector:
-        """The lowest component's whitened residual and its constant; with a tail, scaled so that |r|^2 is its cost."""
+        """Compute the whitened residual of the lowest component and its constant, and their Jacobian.
+
+        With a tail they are scaled so that |r|^2 is the cost.
+        """
         pose, tail = variables["body_pose"], stage.pose_tail
         best = self.component_costs(pose).argmin(1)
         n_m, n = self.means.shape
@@ -105,9 +108,9 @@ class MixturePrior(VariableResidual):
         rows = scale[:, None, None] * rows + 2 * by_m[:, None, None] * u[..., None] * (u[:, None] @ rows)
         return Vector(scale[:, None] * u, by_variables=rows)
 
-    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Arrays:
-        """For the loops."""
-        return Arrays(weight, float(stage.pose_tail), *self._tables)
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> MixtureArrays:
+        """Make the inputs of the compiled kernel."""
+        return MixtureArrays(weight, float(stage.pose_tail), *self._tables)
 
     @cached_property
     def _tables(self) -> tuple[np.ndarray, ...]:

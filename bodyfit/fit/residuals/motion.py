@@ -1,10 +1,10 @@
-"""How bodies move: a robust price on the accelerations of joint rotations and of the translation.
+"""Motion prior: a robust cost of the accelerations of joint rotations and of the translation.
 
 Between frames t and t + 1 a joint turns by omega_t = log(R_t^T R_t+1) in its own axes; its acceleration is
-a_t = omega_t - omega_t-1 over the square of the time step. No choice of branch of an axis-angle changes it, nor does
-turning the camera. With m = |a / sigma|^2 it costs s / p ((1 + m / s)^p - 1): m where motion is gentle, less where it
-kicks, for a Gaussian's price (p = 1) would flatten the kick's peak. Of the translation p is 1/2, a pseudo-Huber price:
-bodies do not jump, and a logarithm (p = 0, Student's distribution) asks hardly more for a mile than for a step.
+a_t = omega_t - omega_t-1 over the square of the time step. It does not depend on the branch of axis-angles, nor on the
+rotation of the camera. With m = |a / sigma|^2 it costs s / p ((1 + m / s)^p - 1): m for small accelerations, less for
+large ones, since a Gaussian (p = 1) would flatten the peaks of kicks. For the translation p = 1/2, a pseudo-Huber cost:
+bodies do not jump, and a logarithm (p = 0, Student's distribution) would hardly penalise far jumps more than near ones.
 """
 
 from __future__ import annotations
@@ -28,30 +28,33 @@ _SIGMA = {
     **{"shoulder": 16.0, "elbow": 14.0, "wrist": 16.0, "hand": 10.0},
 }
 """Typical angular accelerations, rad/s^2: between the median and the root mean square of those in motion clips
-(scripts/bench/clips.py --statistics); what clips hold still (collars, hands) is likened to its neighbours."""
+(scripts/bench/clips.py --statistics); joints that clips hardly move (collars, hands) are given values of their
+neighbours."""
 _SIGMA_TRANSL = 1.5
-"""The same of the whole body, m/s^2."""
+"""Typical acceleration of the translation, m/s^2."""
 
 _POWER, _POWER_TRANSL = 0.1, 0.5
-"""p of joints and of the translation."""
+"""Exponents p of joints and of the translation."""
 
 
 @dataclass(frozen=True)
 class MotionQuadratic:
-    """The term about the current motion, by frame, for the translation and the joints' axis-angles, in their columns'
-    order (`Variables.motion_size`)."""
+    """Quadratic model about the current motion, by frame.
+
+    Its columns are the translation and the joints' axis-angles (`Variables.motion_size`).
+    """
 
     cost: Float[Tensor, "S"]
-    """Of each frame but the first and last."""
+    """Cost of each frame but the first and the last."""
     gradient: Float[Tensor, "T N"]
     """Half the gradient."""
     blocks: tuple[Float[Tensor, "_ G 3 3"], ...]
-    """Half the Hessian's stand-in: the 3 x 3 blocks of each of the G = N / 3 triples of variables, of a frame with
+    """Half the approximate Hessian: the 3 x 3 blocks of each of the G = N / 3 triples of variables, of a frame with
     itself (T of them), with the frame before (T - 1) and with the one before that (T - 2)."""
 
 
 class Motion:
-    """The term for one model and frame rate."""
+    """Motion prior for one model and frame rate."""
 
     def __init__(self, model: BodyModel, fps: float, tail: float, layout: Variables | None = None) -> None:
         layout = Variables.of(model) if layout is None else layout
@@ -64,7 +67,7 @@ class Motion:
         self.power = torch.tensor([_POWER_TRANSL, *[_POWER] * len(sigma)], dtype=model.dtype, device=model.device)
 
     def __call__(self, x: Float[Tensor, "T N"]) -> MotionQuadratic:
-        """The term at x."""
+        """Compute the quadratic model at x (T, D)."""
         triples = x.unflatten(1, (-1, 3))
         n_t, n_g = triples.shape[:2]
         blocks = tuple(x.new_zeros(max(n_t - k, 0), n_g, 3, 3) for k in range(3))
@@ -88,15 +91,17 @@ class Motion:
         return MotionQuadratic(cost.sum(1), gradient.flatten(1), blocks)
 
     def costs(self, x: Float[Tensor, "T N"]) -> Float[Tensor, "S"]:
-        """The cost of each frame but the first and last."""
+        """Compute the cost of each frame but the first and the last."""
         return self(x).cost
 
 
 def _velocities(
     triples: Float[Tensor, "T G 3"],
 ) -> tuple[Float[Tensor, "S G 3"], Float[Tensor, "S G 3 3"], Float[Tensor, "S G 3 3"]]:
-    """From each frame to the next: how far each triple goes, its derivative by the next frame's, and the negative of
-    that by the frame's own."""
+    """Compute the change of each triple from frame to frame.
+
+    Returns it, its derivative by the next frame's triple, and the negative derivative by the frame's own.
+    """
     transl, rotvecs = triples[:, :1], triples[:, 1:]
     R, left = exp_and_left_jacobian(rotvecs)
     omega = roma.rotmat_to_rotvec(R[:-1].mT @ R[1:])

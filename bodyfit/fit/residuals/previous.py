@@ -1,4 +1,4 @@
-"""The pose a moment ago, from which bodies do not jump."""
+"""Continuity with the pose of the previous frame."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["PreviousPose"]
 
 
 class PreviousPose(VariableResidual):
-    """Radians that the body's angles moved since the previous frame."""
+    """Change of the body pose since the previous frame, radians."""
 
     name, group, weight, blocks = "previous", "motion", 20.0, ("body_pose",)
 
     @classmethod
     def of(cls, setup: Setup) -> PreviousPose:
-        """Nothing of its own."""
+        """Make the residual, which is the same for every setup."""
         return cls()
 
     def applies(self, seen: Observations) -> bool:
-        """Whether there was a frame before."""
+        """Tell whether there is a previous frame."""
         return seen.previous_pose is not None
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
-        """The term."""
+        """Compute the unweighted quadratic model."""
         assert seen.previous_pose is not None
         moved = variables["body_pose"] - seen.previous_pose
         return Quadratic(moved.square().sum(1), moved, torch.ones_like(moved))
@@ -38,7 +38,7 @@ class PreviousPose(VariableResidual):
     def vector(
         self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig, *, derive: bool = True
     ) -> Vector:
-        """The residuals."""
+        """Compute the residual vector and its Jacobian."""
         assert seen.previous_pose is not None
         moved = variables["body_pose"] - seen.previous_pose
         eye = torch.eye(moved.shape[1], dtype=moved.dtype, device=moved.device)

@@ -1,4 +1,4 @@
-"""Keypoints in pictures: where the body's points are seen, against where the detector saw them."""
+"""Reprojection error: distances of the body's projected points from detected keypoints."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from bodyfit.geometry.rotation import unit
 __all__ = ["NEAR_M", "Reprojection", "in_views", "projected", "reprojected", "slopes"]
 
 NEAR_M = 0.1
-"""The near plane: points are taken for no nearer to the camera than this, and nobody is seen before it."""
+"""Near plane: smaller depths are clamped to it, and people in front of it are not visible."""
 
 
 def projected(points_cam_m: Float[Tensor, "*B 3"]) -> tuple[Float[Tensor, "*B 2"], Float[Tensor, "*B 1"]]:
-    """Normalised picture coordinates (x / z, y / z) and 1 / z, of depths not below the near plane."""
+    """Project to normalised image coordinates (x / z, y / z), with z clamped to the near plane; return also 1 / z."""
     inverse = points_cam_m[..., 2:].clamp_min(NEAR_M).reciprocal()
     return points_cam_m[..., :2] * inverse, inverse
 
 
 def slopes(uv: Float[Tensor, "*B 2"], by_unit: Float[Tensor, "*B 1"]) -> Float[Tensor, "*B 2 3"]:
-    """Derivative of uv by the point, times z and the unit's size over z."""
+    """Compute the derivative of scaled projections by points; `by_unit` is the scale over z."""
     eye = unit(2, uv.dtype, uv.device).expand(*uv.shape, 2)
     return torch.cat([eye, -uv[..., None]], -1) * by_unit[..., None]
 
@@ -47,11 +47,11 @@ def reprojected(
     scale: Float[Tensor, "B #K"],
     sigma: float,
 ) -> PointTerm:
-    """The robust reprojection error of points in a camera's axes.
+    """Compute the robust reprojection error of points in a camera's axes.
 
-    `target` are normalised picture coordinates, (x px - cx) / f; `scale` turns them into the residual's unit, that of
-    `sigma`. The weight is squared in the sum. The cost is infinite where a weighted point is not before the camera, so
-    that a step there is refused.
+    `target` are normalised image coordinates (x px - cx) / f; `scale` converts them to the residual's unit, that of
+    `sigma`. The weight is squared in the cost. The cost is infinite if a weighted point is behind the near plane, so
+    that the solver rejects the step.
     """
     uv, inverse = projected(points_cam_m)
     scale, w2 = scale[..., None], weight.square()[..., None]
@@ -72,7 +72,7 @@ def in_views(
     sigma: float,
     rig: Extrinsics | None,
 ) -> PointTerm:
-    """`reprojected` in the picture of each camera, as forces and stiffnesses in the axes of the first."""
+    """Compute `reprojected` for every camera, with forces and stiffnesses in the axes of the first."""
     if rig is None:
         return reprojected(points_m, target, weight, scale, sigma)
     n_c, R = len(rig.R), rig.R[:, None]
@@ -82,8 +82,8 @@ def in_views(
     return PointTerm(term.cost, (force[..., None, :] @ R)[..., 0, :].sum(1), (R.mT @ stiffness @ R).sum(1))
 
 
-class Arrays(NamedTuple):
-    """What the loops read."""
+class ReprojectionArrays(NamedTuple):
+    """Inputs of the compiled kernel (`Loop.arrays`)."""
 
     weight: float
     target: np.ndarray
@@ -95,28 +95,28 @@ class Arrays(NamedTuple):
 
 
 class Reprojection(PointResidual):
-    """Robust distances in the picture of each camera, in centimetres at the person."""
+    """Robust reprojection errors in the image of each camera, in centimetres at the person."""
 
     name, group, weight = "reprojection", "seen", 1.0
-    loop = Loop("keypoints", "bodyfit.fit.residuals.loops.reprojection:reproject", Arrays)
+    loop = Loop("keypoints", "bodyfit.fit.residuals.loops.reprojection:reproject", ReprojectionArrays)
 
     @classmethod
     def of(cls, setup: Setup) -> Reprojection:
-        """Nothing of its own."""
+        """Make the residual, which is the same for every setup."""
         return cls()
 
     def points(self, setup: Setup) -> Points:
-        """The layout's."""
+        """Return the points of the keypoint layout."""
         return setup.points
 
     def has_loops(self, setup: Setup) -> bool:
-        """Where the focal length is no variable."""
+        """Tell whether the compiled version applies: not if the focal length is a variable."""
         return FOCAL.name not in setup.layout
 
     def at(
         self, points_m: Float[Tensor, "B K 3"], variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig
     ) -> PointTerm:
-        """The term, in every camera's axes turned back to the first's."""
+        """Compute the unweighted quadratic model, in the axes of the first camera."""
         scale = seen.scale_cm if seen.scale_cm.ndim == 2 else seen.scale_cm[:, None]
         if FOCAL.name in variables:
             return self._zoomed(points_m, variables[FOCAL.name].exp(), seen, scale, stage.sigma_cm)
@@ -155,7 +155,10 @@ class Reprojection(PointResidual):
         *,
         derive: bool = True,
     ) -> Vector:
-        """c r / sqrt(1 + r^2 / sigma^2): its square is the cost, but for points that are not before the camera."""
+        """Compute the residual vector c r / sqrt(1 + r^2 / sigma^2) and its Jacobian.
+
+        Its square is the cost, except for points behind the near plane.
+        """
         in_view = points_m if seen.rig is None else seen.rig.points(points_m)
         scale = (seen.scale_cm if seen.scale_cm.ndim == 2 else seen.scale_cm[:, None])[..., None]
         uv, inverse = projected(in_view)
@@ -171,15 +174,15 @@ class Reprojection(PointResidual):
         rows = by_own[:, :, :, None] * one[:, None, :, None]  # (B, CK, 2, K, 3)
         return Vector((weight * r).flatten(1), by_points=rows.flatten(1, 2))
 
-    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Arrays:
-        """For the loops."""
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> ReprojectionArrays:
+        """Make the inputs of the compiled kernel."""
         scale = seen.scale_cm if seen.scale_cm.ndim == 2 else seen.scale_cm[:, None]
         target, confidence, scale = (_plain(v, seen.weight) for v in (seen.target, seen.weight, scale))
         if seen.rig is None:
             R, t = np.eye(3, dtype=target.dtype)[None], np.zeros((1, 3), target.dtype)
         else:
             R, t = _plain(seen.rig.R, seen.weight), _plain(seen.rig.t, seen.weight)
-        return Arrays(weight, target, confidence, scale, R, t, float(stage.sigma_cm))
+        return ReprojectionArrays(weight, target, confidence, scale, R, t, float(stage.sigma_cm))
 
 
 def _plain(value: Tensor, like: Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""SMPLify's own interpenetration term: spheres inside the capsules, for comparison with the paper."""
+"""SMPLify's interpenetration term: spheres inside the capsules, for comparison with the paper."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["SphereOverlap"]
 
 
 class SphereOverlap(Overlap):
-    """SMPLify's own term, exp(-|ci - cj|^2 / (si^2 + sj^2)) over spheres i and j that
+    """Overlap of spheres, exp(-|ci - cj|^2 / (si^2 + sj^2)) over spheres i and j that
     fill the capsules, s a third of the radius (Bogo et al. 2016, E_sp)."""
 
     name = "spheres"
@@ -43,7 +43,7 @@ class SphereOverlap(Overlap):
         self.radius_shape = torch.as_tensor(np.array(slope), dtype=model.dtype, device=model.device)
 
     def __call__(self, points_m: Float[Tensor, "B K 3"], betas: Float[Tensor, "B S"]) -> PointTerm:
-        """The term at posed centres, of spheres as large as betas say."""
+        """Compute the unweighted quadratic model at posed centres, for the radii that betas determine."""
         s2 = ((self.radius + betas @ self.radius_shape.T) / 3).square()
         s2_pair = s2[:, self.first] + s2[:, self.second]
         apart = points_m[:, self.first] - points_m[:, self.second]

@@ -1,4 +1,4 @@
-"""A known stature."""
+"""A known height of the body."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["HeightTerm"]
 
 
 class HeightTerm(VariableResidual):
-    """Centimetres between the body's stature and a known one; stature is taken as linear in betas.
+    """Difference of the body's height from a known one, centimetres, linear in betas.
 
-    The tape measures from the lowest to the highest vertex: linear as long as these stay the same, which on the shipped
-    bodies holds to 5 mm.
+    Height is measured from the lowest to the highest vertex, which is linear while these stay the same; on the shipped
+    bodies the error is at most 5 mm.
     """
 
     name, group, weight, blocks = "height", "seen", 10.0, ("betas",)
@@ -40,29 +40,29 @@ class HeightTerm(VariableResidual):
         return cls(setup.model)
 
     def applies(self, seen: Observations) -> bool:
-        """Whether a stature is known and the shape is not."""
+        """Tell whether a height is known and the shape is not."""
         return seen.height_m is not None and "betas" not in seen.fixed
 
     def betas_for(self, height_m: Float[Tensor, "B"]) -> Float[Tensor, "B S"]:
-        """The least betas of such a stature."""
+        """Compute the smallest betas (least squares) of a given height."""
         share = (height_m - self.mean_m) / self.slope_m.square().sum().clamp_min(1e-12)
         return share[:, None] * self.slope_m
 
     def __call__(self, betas: Float[Tensor, "B S"], height_m: Float[Tensor, "B"]) -> Quadratic:
-        """The term by betas."""
+        """Compute the unweighted quadratic model by betas."""
         r = 100 * (self.mean_m + betas @ self.slope_m - height_m)
         row = 100 * self.slope_m
         return Quadratic(r.square(), r[:, None] * row, torch.outer(row, row).expand(len(r), -1, -1))
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
-        """The term."""
+        """Compute the unweighted quadratic model."""
         assert seen.height_m is not None
         return self(variables["betas"], seen.height_m)
 
     def vector(
         self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig, *, derive: bool = True
     ) -> Vector:
-        """The one residual."""
+        """Compute the one residual and its derivative."""
         assert seen.height_m is not None
         r = 100 * (self.mean_m + variables["betas"] @ self.slope_m - seen.height_m)
         return Vector(r[:, None], by_variables=(100 * self.slope_m).expand(len(r), 1, -1))

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from bodyfit.io.export.export_frame import Placing
 from bodyfit.runtime.atomic import write_atomically
 
-__all__ = ["Arrays", "material", "write_glb"]
+__all__ = ["BinaryChunk", "material", "write_glb"]
 
 _COMPONENTS = {"u1": 5121, "u2": 5123, "u4": 5125, "f4": 5126}
 _TYPES = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
@@ -21,7 +21,7 @@ VERTICES, TRIANGLES = 34962, 34963
 """What a view is for: attributes of vertices, indices."""
 
 
-class Arrays:
+class BinaryChunk:
     """A buffer in the making. Adding an array gives the number by which the JSON refers to it (its accessor)."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Arrays:
         return bytes(self._data)
 
 
-def write_glb(path: Path, document: dict[str, Any], arrays: Arrays, placing: Placing) -> None:
+def write_glb(path: Path, document: dict[str, Any], arrays: BinaryChunk, placing: Placing) -> None:
     """Write a file: its JSON, completed by its header and the arrays' descriptions, and their buffer.
 
     The JSON is strict: a number that is none is an error here (`ValueError`) and not null. Raises `OutputError`.

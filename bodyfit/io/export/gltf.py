@@ -11,7 +11,7 @@ import trimesh
 from jaxtyping import Float, Int
 from roma import rotmat_to_unitquat
 
-from bodyfit.io.export.glb import VERTICES, Arrays, material, write_glb
+from bodyfit.io.export.glb import VERTICES, BinaryChunk, material, write_glb
 from bodyfit.io.export.rig import Rig
 
 __all__ = ["continuous_quaternions", "save_rig_glb"]
@@ -32,7 +32,7 @@ def save_rig_glb(path: str | Path, rig: Rig, *, color: tuple[float, float, float
     color: sRGB in [0, 1]. Raises `OutputError`.
     """
     path = Path(path)
-    arrays, joints = Arrays(), len(rig.names)
+    arrays, joints = BinaryChunk(), len(rig.names)
     quaternions = continuous_quaternions(rig.rotations)
     nodes = _joint_nodes(rig, quaternions[0])
     nodes.append({"name": path.stem, "mesh": 0, "skin": 0})
@@ -74,7 +74,7 @@ def _joint_nodes(rig: Rig, quaternions: Float[np.ndarray, "J 4"]) -> list[dict[s
     return nodes
 
 
-def _mesh(rig: Rig, arrays: Arrays) -> dict[str, Any]:
+def _mesh(rig: Rig, arrays: BinaryChunk) -> dict[str, Any]:
     corners, rows, uv = _seams(rig)
     vertices = rig.vertices.astype(np.float32)[rows]
     normals = trimesh.Trimesh(rig.vertices, rig.faces, process=False).vertex_normals.astype(np.float32)[rows]
@@ -129,7 +129,7 @@ def _influences(weights: Float[np.ndarray, "V J"]) -> list[tuple[np.ndarray, np.
     ]
 
 
-def _animation(rig: Rig, quaternions: Float[np.ndarray, "T J 4"], arrays: Arrays) -> dict[str, Any]:
+def _animation(rig: Rig, quaternions: Float[np.ndarray, "T J 4"], arrays: BinaryChunk) -> dict[str, Any]:
     times = arrays.add(rig.times_s.astype(np.float32), bounds=True)
     channels: list[dict[str, Any]] = []
     samplers: list[dict[str, Any]] = []

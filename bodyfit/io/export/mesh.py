@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bodyfit.errors import OutputError, check_shape
 from bodyfit.io.export.export_frame import Placing
-from bodyfit.io.export.glb import VERTICES, Arrays, material, write_glb
+from bodyfit.io.export.glb import VERTICES, BinaryChunk, material, write_glb
 from bodyfit.runtime.atomic import write_atomically
 
 __all__ = ["save_glb", "save_obj", "save_ply"]
@@ -95,7 +95,7 @@ def save_glb(
     """
     import trimesh  # takes a while to load
 
-    path, placing, arrays = Path(path), Placing(), Arrays()
+    path, placing, arrays = Path(path), Placing(), BinaryChunk()
     mesh = trimesh.Trimesh(_upright(vertices, faces, axes, placing), _array(faces), process=False)
     attributes = {
         "POSITION": arrays.add(mesh.vertices.astype(np.float32), target=VERTICES, bounds=True),

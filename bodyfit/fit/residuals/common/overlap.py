@@ -1,4 +1,4 @@
-"""What terms against interpenetration have in common, whatever shapes they fill the body with."""
+"""Base class of residuals against interpenetration, for any shapes that fill the body."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["Overlap"]
 
 
 class Overlap(PointResidual):
-    """A residual on shapes about points of the body, as thick as betas say, which do not answer to it."""
+    """A residual on shapes about points of the body, whose radii betas determine but without derivatives by betas."""
 
     group: ClassVar[Group] = "contact"
     centred = True
     feels_shape = False
     own_points: Points
-    """Where the shapes are."""
+    """Centres or axes of the shapes."""
 
     @abstractmethod
     def __init__(self, model: BodyModel) -> None: ...
@@ -37,15 +37,18 @@ class Overlap(PointResidual):
         return cls(setup.model)
 
     def points(self, setup: Setup) -> Points:
-        """The points that the shapes are about."""
+        """Return the points of the shapes."""
         return self.own_points
 
     def at(
         self, points_m: Float[Tensor, "B K 3"], variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig
     ) -> PointTerm:
-        """The term: the force is that of every pair, the curvature Gauss-Newton's over the few that overlap most."""
+        """Compute the unweighted quadratic model.
+
+        The gradient is of every pair, the Hessian is Gauss-Newton's over the few of deepest overlap.
+        """
         return self(points_m, variables["betas"])
 
     @abstractmethod
     def __call__(self, points_m: Float[Tensor, "B K 3"], betas: Float[Tensor, "B S"]) -> PointTerm:
-        """The term at posed points, of shapes as thick as betas say."""
+        """Compute the unweighted quadratic model at posed points, for the radii that betas determine."""

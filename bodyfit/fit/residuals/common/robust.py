@@ -1,4 +1,4 @@
-"""The robust cost of the residuals of positions: Geman and McClure's, which saturates at sigma squared."""
+"""The Geman-McClure robustifier of residuals of positions, which saturates at sigma squared."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["geman_mcclure", "saturated"]
 
 
 def geman_mcclure(residual: Float[Tensor, "*B"], sigma: float) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
-    """rho = sigma^2 r^2 / (sigma^2 + r^2) and its derivative by r^2, the weight of the reweighted residual."""
+    """Compute rho = sigma^2 r^2 / (sigma^2 + r^2) and its derivative by r^2, the weight of iterative reweighting."""
     squared = residual.square()
     ratio = sigma**2 / (sigma**2 + squared)
     return ratio * squared, ratio.square()
 
 
 def saturated(residual: Float[Tensor, "*B"], sigma: float) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
-    """r / sqrt(1 + r^2 / sigma^2), whose square is rho, and its derivative by r."""
+    """Compute r / sqrt(1 + r^2 / sigma^2), whose square is rho, and its derivative by r."""
     inverse = (1 + (residual / sigma).square()).rsqrt()
     return residual * inverse, inverse**3

@@ -1,5 +1,9 @@
-"""Bends, limits and betas, one person at a time, compiled by numba; the equations are those of `bends`, `limits` and
-`shape`. Each adds to the diagonal of H and to g and returns its part of the objective."""
+"""Compiled kernels of bends, limits and betas; the equations are those of `bends`, `limits` and `shape`.
+
+Each returns the weighted cost of person b and adds half its gradient to g (D,) and half its Hessian to the diagonal of
+H (D, D). Arguments (`Loop.place` "variables"): x (B, D); the first column and the number of columns of the block; the
+residual's arrays; room (D,) and t (4,), scratch that is not used here.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ __all__ = ["bend", "limit", "shape"]
 
 @loose
 def bend(x, b, pose, size, bends, room, t, H, g):
-    """Elbows and knees that bend backwards."""
+    """Add the prior against bending backwards (`AnglePrior`); `bends` are `AnglePriorArrays`, pose in radians."""
     cost, w2 = 0.0, bends.weight * bends.weight
     for n in range(len(bends.column)):
         a, sign = pose + bends.column[n], bends.sign[n]
@@ -27,7 +31,7 @@ def bend(x, b, pose, size, bends, room, t, H, g):
 
 @loose
 def limit(x, b, pose, size, limits, room, t, H, g):
-    """Angles beyond their limits."""
+    """Add the joint limits (`LimitPrior`); `limits` are `LimitArrays`, pose in radians."""
     cost, w2 = 0.0, limits.weight * limits.weight
     for p in range(len(limits.lower)):
         v = np.float64(x[b, pose + p])
@@ -41,7 +45,7 @@ def limit(x, b, pose, size, limits, room, t, H, g):
 
 @loose
 def shape(x, b, betas, size, prior, room, t, H, g):
-    """The betas' prior."""
+    """Add the prior of the betas (`ShapePrior`); `prior` are `ShapeArrays`."""
     cost, w2 = 0.0, prior.weight * prior.weight
     for s in range(betas, betas + size):
         v = np.float64(x[b, s])

@@ -1,4 +1,7 @@
-"""Capsules that run into each other, one person at a time, compiled by numba; the equations are those of `capsules`."""
+"""Compiled kernel of the overlap of capsules; the equations are those of `capsules`.
+
+Shapes: p (2 C + S, 3), metres, has the first and the last ends of C capsules, then S points along limbs.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,16 @@ def _clip(v):
 
 @loose
 def _between(p, a, b):
-    """From point a to point b."""
+    """Return the vector from point a to point b, rows of p."""
     return p[b, 0] - p[a, 0], p[b, 1] - p[a, 1], p[b, 2] - p[a, 2]
 
 
 @loose
 def _closest(p, i, j, n):
-    """Where the axes of capsules i and j are nearest (Ericson 2004, section 5.1.9)."""
+    """Find the parameters s, t in [0, 1] of the nearest points on the axes of capsules i and j of n.
+
+    Ericson 2004, section 5.1.9.
+    """
     tiny = 1e-30
     u, v, w = _between(p, i, i + n), _between(p, j, j + n), _between(p, j, i)
     uu, vv, uv, uw, vw = max(_dot(u, u), tiny), max(_dot(v, v), tiny), _dot(u, v), _dot(u, w), _dot(v, w)
@@ -42,9 +48,10 @@ def _closest(p, i, j, n):
 
 @loose
 def _on_slab(p, at, corners, share):
-    """Sets `share` (5): of the four corners in the point of the trunk's slab that is nearest; its squared distance.
+    """Find the point of the trunk's slab nearest to point `at`; return the squared distance.
 
-    As `capsules._on_slab`: four triangles about the middle, the foot in one of them, on a side or on a line inward.
+    Sets `share` (5,): 1 for the point, then the negative weights of the four `corners` (4,). As `capsules._on_slab`: of
+    four triangles about the middle, the nearest point lies inside one, on a side or on a line inward.
     """
     tiny, best = 1e-30, np.inf
     middle = (
@@ -77,8 +84,12 @@ def _on_slab(p, at, corners, share):
 
 @loose
 def _touching(x, b, betas, capsules, p, found, share, slope):
-    """The residuals that are not 0: their number; how deep and which (`found`), and how the way between the nearest
-    points is a sum of points (`share`, `slope`)."""
+    """Compute the N residuals that are not 0, of E pairs; return N.
+
+    Sets `found` (E, 2): depth (cm) and number of the pair; `share` (E + 1, 5): weights of the pair's points
+    (`capsules.where`) in the vector between the nearest points; `slope` (E + 1, 3): derivative of the depth by that
+    vector, cm per metre.
+    """
     first, second, sampled, part = capsules.first, capsules.second, capsules.sampled, capsules.share
     corners, radius, radius_shape = capsules.corners, capsules.radius, capsules.radius_shape
     n, n_s, count = len(radius), radius_shape.shape[1], 0
@@ -124,9 +135,12 @@ def _touching(x, b, betas, capsules, p, found, share, slope):
 
 @loose
 def overlap(x, b, capsules, tree, posed, lever, rows, row, t, H, g):
-    """Adds the term to H, its lower triangle, and g; returns it. `rows` (3, D) and `lever` are 0 and stay so.
+    """Add the residual of person b to H (lower triangle) and g; return its weighted cost.
 
-    The gradient is that of every pair; the Hessian's stand-in is Gauss-Newton over the few that overlap most.
+    The gradient is of every pair, the Hessian is Gauss-Newton's over the few of deepest overlap.
+
+    Arguments: x (B, D); capsules: `CapsuleArrays`; tree: `TreeTables`; posed: the posed tree; lever (J, 4) and rows
+    (3, D): scratch, 0 before and after; row (D,) and t (4,): scratch.
     """
     points, where, curved = capsules.points, capsules.where, capsules.curved
     moved, mover, column = points.mover_ptr, points.mover, tree.column

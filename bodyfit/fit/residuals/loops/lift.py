@@ -1,4 +1,4 @@
-"""A detector's 3D lift, one person at a time, compiled by numba; the equations are those of `lift`."""
+"""Compiled kernel of a detector's 3D keypoints (lift); the equations are those of `lift`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ __all__ = ["lift"]
 
 
 @loose
-def lift(b, positions, seen, force, stiffness, lifted, gram, drag):
-    """Cost of the centred lift (`lift.centred_distance`); adds to force and stiffness what they feel without centring.
+def lift(b, positions, arrays, force, stiffness, lifted, gram, drag):
+    """Return the weighted cost of person b (`lift.centred_distance`); add to force and stiffness without centring.
 
-    A row is that of the point less e_kc = (unit c, q_kc) times four rows that all share, the mean and the derivative of
-    the size. `lifted` (K, 10) gets what each point has of them and of the products with them, `gram` (4, 4) the sum of
-    e e^T, `drag` (4) that of e times the residual.
+    The Jacobian's row of coordinate c of point k is the point's own minus e_kc = (unit vector c, q_kc) times four rows
+    that all share: the derivatives of the mean and of the scale.
+
+    Arguments: positions (K, 3), metres; arrays: `LiftArrays`; force (K, 3); stiffness (K, 6). Sets lifted (K, 10): by
+    point, its share of the mean, its derivative of the scale (3), the weights (3) and the weights times q (3); gram
+    (4, 4): the weighted sum of e e^T; drag (4,): the weighted sum of e times the residual.
     """
-    target, weight, factor = seen.target_m, seen.confidence, seen.weight
-    n_k, s2, total, cost = len(positions), seen.sigma * seen.sigma, 0.0, 0.0
+    target, weight, factor = arrays.target_m, arrays.confidence, arrays.weight
+    n_k, s2, total, cost = len(positions), arrays.sigma * arrays.sigma, 0.0, 0.0
     lifted[:] = 0
     gram[:] = 0
     drag[:] = 0

@@ -1,4 +1,4 @@
-"""Measured 3D points, one person at a time, compiled by numba; the equations are those of `measured`."""
+"""Compiled kernel of measured 3D points; the equations are those of `measured`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ __all__ = ["measure"]
 
 
 @loose
-def measure(b, positions, transl, seen, force, stiffness):
-    """Cost of measured points; adds to force and stiffness (xx, xy, xz, yy, yz, zz)."""
-    where, weight, factor = seen.target_m, seen.confidence, seen.weight
-    s2, cost = seen.sigma * seen.sigma, 0.0
+def measure(b, positions, transl, arrays, force, stiffness):
+    """Return the weighted cost of person b; add to force (K, 3) and stiffness (K, 6: xx, xy, xz, yy, yz, zz).
+
+    positions (K, 3) without the translation transl (3,), metres; arrays: `MeasuredArrays`.
+    """
+    where, weight, factor = arrays.target_m, arrays.confidence, arrays.weight
+    s2, cost = arrays.sigma * arrays.sigma, 0.0
     for k in range(len(positions)):
         w2 = (factor * weight[b, k]) ** 2
         if w2 == 0:

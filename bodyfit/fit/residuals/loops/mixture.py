@@ -1,4 +1,4 @@
-"""The pose prior, one person at a time, compiled by numba; the equations are those of `mixture`."""
+"""Compiled kernel of the pose prior; the equations are those of `mixture`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ __all__ = ["mixture"]
 
 @loose
 def mixture(x, b, pose, size, prior, white, d, H, g):
-    """The component of the pose prior that is lowest, for angles from column `pose` on: adds to H, its lower triangle,
-    and g; returns its part of the objective."""
+    """Add the mixture's component of lowest cost of person b to H (lower triangle) and g; return its weighted cost.
+
+    Arguments: x (B, D); pose: first column of the body pose; size: number of its columns; prior: `MixtureArrays`;
+    white (D,) and d (4,): scratch.
+    """
     means, root, precision = prior.means, prior.root, prior.precision
     n, best, lowest = means.shape[1], 0, np.inf
     for m in range(len(means)):

@@ -1,4 +1,4 @@
-"""Keypoints in pictures, one person at a time, compiled by numba; the equations are those of `reprojection`."""
+"""Compiled kernel of the reprojection error; the equations are those of `reprojection`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ __all__ = ["reproject"]
 
 @loose
 def _add_outer(stiffness, k, f, i, j, m):
+    """Add f times the outer product of (i, j, m) to the stiffness (K, 6) of point k."""
     stiffness[k, 0] += f * i * i
     stiffness[k, 1] += f * i * j
     stiffness[k, 2] += f * i * m
@@ -21,10 +22,14 @@ def _add_outer(stiffness, k, f, i, j, m):
 
 
 @loose
-def reproject(b, positions, transl, seen, force, stiffness):
-    """Cost of the reprojection; adds to the force on each point and its stiffness (xx, xy, xz, yy, yz, zz)."""
-    target, weight, scale_cm, R, t = seen.target, seen.confidence, seen.scale_cm, seen.R, seen.t
-    n_k, s2, factor, cost = len(positions), seen.sigma * seen.sigma, seen.weight * seen.weight, 0.0
+def reproject(b, positions, transl, arrays, force, stiffness):
+    """Return the weighted cost of person b; add to force (K, 3) and stiffness (K, 6: xx, xy, xz, yy, yz, zz).
+
+    positions (K, 3) without the translation transl (3,), metres, axes of the first camera; arrays:
+    `ReprojectionArrays`. The cost is infinite if a weighted point is not in front of its camera.
+    """
+    target, weight, scale_cm, R, t = arrays.target, arrays.confidence, arrays.scale_cm, arrays.R, arrays.t
+    n_k, s2, factor, cost = len(positions), arrays.sigma * arrays.sigma, arrays.weight * arrays.weight, 0.0
     for c in range(len(R)):
         for k in range(n_k):
             n = c * n_k + k
