@@ -120,12 +120,6 @@ PUBLIC = frozenset(
     }
 )
 """Participles that users know as names of fields, keywords and functions."""
-REMAINING = {
-    "body/points/posed.py": {"felt"},
-    "fit/assembly/tensors.py": {"felt"},
-    "fit/whole.py": {"_seen_hands", "shown"},
-}
-"""Names that are still to be replaced, by module: this only ever shrinks."""
 BEGINS = re.compile(r"(Of|The same)\b")
 """Openings of docstrings that say nothing."""
 
@@ -173,7 +167,7 @@ def test_docstrings_begin_with_what_a_thing_is():
 
 def test_names_are_no_participles():
     found = [(where, line, name) for where, path in modules().items() for line, name in participles(path)]
-    assert [f"{w}:{line}: {name}" for w, line, name in found if name not in REMAINING.get(w, set())] == []
+    assert [f"{w}:{line}: {name}" for w, line, name in found] == []
 
 
 def test_these_tests_would_find_one(tmp_path):

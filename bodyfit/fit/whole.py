@@ -1,7 +1,7 @@
-"""Hands and face with the body: everything that was seen of a person, fitted at once from where the body's fit ended.
+"""Joint fit of body, hands and face, from the body's fit.
 
-The body comes first, by itself, as it always does; hands start from fits of their own (`initialise/hands.py`). Then all
-variables, those of the body too, go down the objective of everything together.
+The body is fitted alone first; hands are initialised by fits of their own (`initialise/hands.py`). Then all variables
+are optimised together.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ __all__ = ["WholeBody"]
 
 _SIDES = ("left", "right")
 _ELBOW_SHARE, _ELBOW_MOST = 0.5, 0.8
-"""How much of the turn of a hand about its forearm the elbow takes, and at most, radians."""
+"""Share of the twist of a hand about its forearm that the elbow takes, and its limit, radians."""
 
 
 class WholeBody:
-    """The fit of hands and face with the body, for one model, layout and configuration."""
+    """Joint fitter of body, hands and face for one model, layout and configuration."""
 
     def __init__(self, body: BodyTerms, layout: str, config: FitConfig, face_points: int = 0) -> None:
-        """`face_points`: how many points of a face are seen; 0 for hands alone."""
+        """`face_points`: number of points of a face; 0 for hands alone.
+
+        Raises `OptionError` for a model without fingers, or with finger poses as PCA coefficients.
+        """
         model = body.model
         if "left_hand_pose" not in dict(model.kind.poses):
             raise OptionError(
@@ -63,18 +66,21 @@ class WholeBody:
         self.of_hand = torch.tensor(
             [[_is_of_hand(name, side) for name in names] for side in _SIDES], device=model.device
         )
-        """Which keypoints of the body's layout are points of each hand."""
+        """(2, K): whether keypoints of the body's layout are points of the left and of the right hand."""
         self.of_face = torch.tensor([name.startswith("face_") for name in names], device=model.device)
-        """Which are points of the markup of a face."""
+        """(K,): whether they are points of a face."""
 
     @property
     def layout(self) -> Variables:
-        """The table of all variables."""
+        """Table of all variables."""
         return self.terms.layout
 
     def observations(self, seen: Observations, parts: PartEvidence, depth_cm: Float[Tensor, "B C"]) -> Observations:
-        """What was seen with hands and face. Keypoints of the body that are points of a hand that is seen are left out:
-        the hand's own tell more."""
+        """Add hands and face to the observations of the body.
+
+        Keypoints of the body on visible hands or a visible face are left out: the part's own are more precise.
+        `depth_cm`: depth of the person in each camera, centimetres.
+        """
         found = parts.observations(depth_cm.shape[1], self.config.min_confidence, self.config.noise_px / 2)
         found = found.with_(depth_cm=depth_cm)
         fingers = ((found.largest_hand_weight() > 0).to(seen.weight) @ self.of_hand.to(seen.weight)) > 0
@@ -87,7 +93,7 @@ class WholeBody:
         )
 
     def start(self, body: Float[Tensor, "B N"], variables: Variables, seen: Observations) -> Float[Tensor, "B D"]:
-        """All variables from those of the body's fit, with hands as their own points want them."""
+        """Initialise all variables from those of the body's fit and from fits of each hand."""
         assert seen.parts is not None
         layout, parts = self.layout, seen.parts
         relaxed = {name: starts.templates[:1] for name, starts in zip(_SIDES, self.starts, strict=True)}
@@ -96,21 +102,21 @@ class WholeBody:
             {**variables.unpack(body)}
             | {f"{s}_hand_pose": (relaxed[s] - means[s]).expand(len(body), -1) for s in _SIDES}
         )
-        shown = parts.largest_hand_weight() > 0
+        visible = parts.largest_hand_weight() > 0
         for i in range(len(_SIDES)):
-            rows = shown[:, i].nonzero()[:, 0]
+            rows = visible[:, i].nonzero()[:, 0]
             if len(rows):
                 x[rows] = self._with_hand(x[rows], i, seen.select(rows))
         return x
 
     def _with_hand(self, x: Float[Tensor, "N D"], i: int, seen: Observations) -> Float[Tensor, "N D"]:
-        """The variables with one hand, its wrist and its elbow's twist from a fit of the hand alone."""
+        """Set one hand's pose, its wrist and the twist of its elbow from a fit of the hand alone."""
         side, layout, skeleton = _SIDES[i], self.layout, self.model.skeleton
         elbow, wrist = skeleton.index(f"{side}_elbow"), skeleton.index(f"{side}_wrist")
         stage = StageObjective(self.terms, self.stage, seen)
         tree = stage.tree(x)
         R_elbow = tree.R_world[:, elbow]
-        hand, _ = self.starts[i](self._seen_hands(x, i, seen, tree))
+        hand, _ = self.starts[i](self._hand_observations(x, i, seen, tree))
         D = R_elbow.mT @ so3_exp(hand[:, 3:6])
         axis = self.starts[i].forearm
         _, twist = swing_twist(D, axis)
@@ -123,17 +129,17 @@ class WholeBody:
         return layout.put_rotvecs(x, local)
 
     def finger_joints(self, side: str) -> list[int]:
-        """The joints of a hand's pose, in its order."""
+        """List the joints of a hand's pose, in its order."""
         return list(self.layout.block(f"{side}_hand_pose").joints)
 
-    def _seen_hands(
+    def _hand_observations(
         self,
         x: Float[Tensor, "N D"],
         i: int,
         seen: Observations,
         tree: PosedTree,
     ) -> HandObservations:
-        """What is seen of one hand by the first camera, and where the body is."""
+        """Collect the observations of one hand by the first camera, and the pose of its forearm."""
         parts, hands, n = seen.parts, self.terms.setup.hands, len(x)
         assert parts is not None
         assert hands is not None
@@ -165,14 +171,14 @@ class WholeBody:
         )
 
     def observed(self, seen: Bool[Tensor, "B J"], parts: PartEvidence) -> Bool[Tensor, "B N"]:
-        """Which of all joints evidence bears on, from those of the body."""
+        """Determine which of all joints the evidence constrains; `seen` are those of the body."""
         cameras = 1 if parts.face is None else parts.face.shape[1] // parts.face_points
         found = parts.observations(cameras, self.config.min_confidence, 1.0)
         rest = torch.zeros(len(seen), self.model.num_joints - seen.shape[1], dtype=torch.bool, device=seen.device)
         out = torch.cat([seen, rest], 1)
-        shown = found.largest_hand_weight() > 0
+        visible = found.largest_hand_weight() > 0
         for i, side in enumerate(_SIDES):
-            out[:, self.finger_joints(side)] = shown[:, i, None]
+            out[:, self.finger_joints(side)] = visible[:, i, None]
         if (face := found.largest_face_weight()) is not None:
             for name in ("jaw_pose", "leye_pose", "reye_pose"):
                 out[:, list(self.layout.block(name).joints)] = (face > 0)[:, None]
@@ -181,7 +187,7 @@ class WholeBody:
     def descend(
         self, x: Float[Tensor, "B D"], seen: Observations
     ) -> tuple[Float[Tensor, "B D"], LMSummary, StageObjective]:
-        """The minimum from a start."""
+        """Minimise the objective from x; return the variables, the solver's summary and the objective."""
         objective = StageObjective(self.terms, self.stage, seen)
         x, summary = minimize(objective, x, self.stage.lm, eliminate=self.layout.eliminated)
         return x, summary, objective

@@ -341,8 +341,8 @@ class PosedPoints:
             torque = torque + _times(on_soft, p.below_soft.T).mT
         pulled = (torque.unsqueeze(-2) @ over_n(self.tree.axes)).squeeze(-2)
         if p.has_response:
-            felt = forces[..., p.response_point, None, :] @ over_n(self.response_dpose())
-            pulled = pulled.index_add(-2, p.response_joint + 1, felt.squeeze(-2))
+            response = forces[..., p.response_point, None, :] @ over_n(self.response_dpose())
+            pulled = pulled.index_add(-2, p.response_joint + 1, response.squeeze(-2))
         if len(p.joints) < pulled.shape[-2]:
             pulled = pulled.index_select(-2, p.joint_index)
         return pulled.flatten(-2)

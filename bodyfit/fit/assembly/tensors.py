@@ -1,7 +1,7 @@
-"""The normal equations in torch, on any device, with a graph where one is wanted.
+"""The normal equations in torch, on any device, differentiable by autograd.
 
-Residuals on points come down to forces, stiffnesses and what couples points (`PointTerm`). Of all residuals that look
-at the same points these are added up first, so that the points' Jacobian goes into one product, whatever their number.
+Residuals on points are reduced to forces, stiffnesses and couplings of points (`PointTerm`). These are summed over all
+residuals on the same points first, so that the points' Jacobian enters one product, whatever their number.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Weighted:
 
 
 def posed(setup: Setup, x: Float[Tensor, "B D"]) -> PosedTree:
-    """The body at x."""
+    """Compute forward kinematics of the body at x."""
     return pose_tree(setup.model, setup.layout.coefficients(x), setup.layout.rotvecs(x))
 
 
 def normal(
     setup: Setup, residuals: Sequence[Weighted], x: Float[Tensor, "B D"], seen: Observations, stage: StageConfig
 ) -> Normal:
-    """Cost, J^T r and J^T J of some residuals at x."""
+    """Compute the cost, J^T r and J^T J of some residuals at x."""
     batch, size = x.shape
     zero = Normal(x.new_zeros(batch), x.new_zeros(batch, size), x.new_zeros(batch, size, size))
     return add_to(zero, setup, residuals, x, seen, stage)
@@ -55,7 +55,10 @@ def add_to(
     seen: Observations,
     stage: StageConfig,
 ) -> Normal:
-    """The sum with some residuals; gradient and Hessian in place. Nobody's is as it is: residuals see at least one."""
+    """Add residuals to the normal equations; gradient and Hessian are changed in place.
+
+    Without people nothing is done: residuals are called with at least one person.
+    """
     if len(x) == 0:
         return normal
     variables, layout, cost = setup.layout.unpack(x), setup.layout, normal.cost
@@ -87,7 +90,7 @@ def add_to(
 def vector(
     setup: Setup, weighted: Weighted, x: Float[Tensor, "B D"], seen: Observations, stage: StageConfig
 ) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R D"]]:
-    """A residual as a weighted vector whose square is its cost, and its derivative."""
+    """Compute a weighted residual vector, whose square is its cost, and its Jacobian by x."""
     residual, layout = weighted.residual, setup.layout
     variables = layout.unpack(x)
     if isinstance(residual, PointResidual):
@@ -110,7 +113,7 @@ def vector(
 
 
 def _add_quadratic(normal: Normal, term: Quadratic, w2: float, where: list[slice]) -> None:
-    """A term on some blocks of variables, in place."""
+    """Add a quadratic model on blocks of variables, in place."""
     start = 0
     for rows in where:
         own = slice(start, start + rows.stop - rows.start)
@@ -133,24 +136,27 @@ def _add_points(
     terms: list[tuple[bool, float, PointTerm]],
     feels_shape: bool,
 ) -> None:
-    """Terms on one list of points (whether each is centred, its squared weight, the term), in place."""
+    """Add quadratic models on one list of points, in place.
+
+    `terms` are tuples (whether the residual is centred, its squared weight, its model).
+    """
     force = _sum([(w2, t.force) for _, w2, t in terms])
     own_force = _sum([(w2, t.force) for centred, w2, t in terms if not centred])
     stiffness = _sum([(w2, t.stiffness) for _, w2, t in terms])
     own_stiffness = _sum([(w2, t.stiffness) for centred, w2, t in terms if not centred])
     assert force is not None
-    # What points move with, but for the translation, with which they move as they are.
+    # The columns of the Jacobian; that of the translation is the identity.
     betas = layout["betas"]
-    felt = [name for name in placed.points.coefficients if feels_shape or name != "betas"]
-    by_joints = stiffness is not None or bool(felt) or any(t.blocks or t.coupling for *_, t in terms)
+    coefficients = [name for name in placed.points.coefficients if feels_shape or name != "betas"]
+    by_joints = stiffness is not None or bool(coefficients) or any(t.blocks or t.coupling for *_, t in terms)
     by_joints = by_joints or any(t.rows is not None and not centred for centred, _, t in terms)
     J = None
     if by_joints:
         J = placed.jacobian_pose().flatten(1, 2)  # (B, 3K, 3J)
-        if felt:
+        if coefficients:
             first = 0 if feels_shape else betas.stop - betas.start
             J = torch.cat([J, placed.jacobian_betas(first).flatten(1, 2)], 2)
-    into = _Into(normal, layout, layout.point_columns(placed.points.joints, felt)[3:])
+    into = _Into(normal, layout, layout.point_columns(placed.points.joints, coefficients)[3:])
     if own_force is not None:
         into.gradient(layout["transl"], own_force.sum(1))
     pulled = force[:, None] if J is not None else torch.cat([force[:, None], *_rows(terms)], 1)
@@ -194,12 +200,12 @@ def _add_points(
 
 
 def _rows(terms: list[tuple[bool, float, PointTerm]]) -> list[Float[Tensor, "B R K 3"]]:
-    """The weighted rows of all terms."""
+    """List the weighted rows of all terms."""
     return [w2**0.5 * term.rows for _, w2, term in terms if term.rows is not None]
 
 
 def _sum(terms: list[tuple[float, Tensor | None]]) -> Tensor | None:
-    """The weighted sum of those that are there."""
+    """Sum the weighted values that are not None; None if all are."""
     total = None
     for weight, value in terms:
         if value is None:
@@ -211,12 +217,12 @@ def _sum(terms: list[tuple[float, Tensor | None]]) -> Tensor | None:
 
 @dataclass(frozen=True)
 class _Into:
-    """Where blocks of normal equations in the order of the points' Jacobian go."""
+    """Adds blocks in the order of the points' Jacobian to the normal equations."""
 
     sums: Normal
     layout: Variables
     columns: tuple[int, ...]
-    """Those of the Jacobian: the joints' axis-angles, then the coefficients."""
+    """Columns of the Jacobian in the solver's vector: the joints' axis-angles, then the coefficients."""
 
     @cached_property
     def _columns(self) -> slice | Tensor:
@@ -232,7 +238,7 @@ class _Into:
         self.sums.hessian[:, where, where].add_(value)
 
     def across(self, rows: slice, columns: slice, value: Tensor) -> None:
-        """A block off the diagonal and its mirror image."""
+        """Add a block off the diagonal and its transpose."""
         self.sums.hessian[:, rows, columns].add_(value)
         self.sums.hessian[:, columns, rows].add_(value.mT)
 
@@ -257,12 +263,12 @@ class _Into:
         hessian.view(len(hessian), -1).index_add_(1, at, value.flatten(1))
 
     def translated(self, own: Tensor, across: Tensor) -> None:
-        """The translation's own block, and those of it (rows) and what else points move with."""
+        """Add the translation's block, and its blocks with the columns of the Jacobian."""
         self.block(self.layout["transl"], own)
         self.mixed(self.layout["transl"], across)
 
     def mixed(self, rows: slice, value: Tensor) -> None:
-        """Blocks of some variables (rows) and what points move with."""
+        """Add blocks of some variables (rows) with the columns of the Jacobian."""
         columns = self._columns
         if isinstance(columns, slice):
             self.across(rows, columns, value)
