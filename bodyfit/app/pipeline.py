@@ -1,4 +1,4 @@
-"""From pictures to bodies: detect, turn the lift into camera axes, fit everyone in few batches."""
+"""From images to bodies: detect people, rotate lifts to camera axes, fit in few batches."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ __all__ = ["Lens", "as_frame", "fit_detections", "fit_frames", "fit_image", "lif
 
 @dataclass(frozen=True, kw_only=True)
 class Lens:
-    """What the user knows of the lens, for all pictures alike; see `camera.focal_px_from`."""
+    """Focal length or field of view, the same for all images (`camera.focal_px_from`)."""
 
     focal_px: float | None = None
-    """Focal length in pixels of the picture."""
+    """Focal length in pixels of the image."""
     focal_mm: float | None = None
     """Focal length in millimetres, with `sensor_mm`."""
     sensor_mm: float | None = None
-    """Width of the sensor along the picture's longer side."""
+    """Width of the sensor along the image's longer side, millimetres."""
     fov_deg: float | None = None
     """Field of view along the longer side, degrees."""
 
     def focal_of(self, frame: Frame) -> tuple[float, str]:
-        """The focal length of a picture in pixels, and whether it was "given", by "exif" or a "guess"."""
+        """Return the focal length of an image (pixels) and its source: "given", "exif" or "guess"."""
         return focal_px_from(
             frame.size,
             focal_px=self.focal_px,
@@ -66,13 +66,13 @@ def fit_image(
     config: FitConfig | None = None,
     device: torch.device | str | None = None,
 ) -> list[FitResult]:
-    """A body for every person in a picture, the largest person first; an empty list where nobody is.
+    """Detect the people in an image and fit a body to each, the largest person first.
 
-    `image` is a path or (H, W, 3) uint8 RGB. The focal length may be given in pixels, in millimetres with the
-    sensor's width along the longer side, or as the field of view along it; else EXIF says it, else it is guessed.
-    hands, face: whether fingers, and jaw, eyes and expression, are fitted; by default where the model has them and the
-    detector sees them. Each result has batch 1; look at its `status` before use. Raises `ImageError`, `OptionError`,
-    `DetectorError`.
+    `image` is a path or (H, W, 3) uint8 RGB. The focal length may be given in pixels, in millimetres with the sensor's
+    width along the longer side, or as the field of view along it; otherwise it is read from EXIF, or the default.
+    hands, face: fit fingers, and jaw, eyes and expression; by default if the model has them and the detector detects
+    them. Returns results of batch 1, in camera axes and metres; check `status` before use. The list is empty if nobody
+    is detected. Raises `ImageError`, `OptionError` and `DetectorError`.
     """
     frame = as_frame(image)
     return fit_frames(
@@ -104,7 +104,7 @@ def fit_frames(
     config: FitConfig | None = None,
     device: torch.device | str | None = None,
 ) -> list[list[FitResult]]:
-    """`fit_image` for many pictures: one list a frame; people in pictures of about one size are fitted together."""
+    """Fit the people of many images (`fit_image`) in common batches; return one list per frame."""
     lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
     for frame in frames:  # a wrong focal length is told before the slow part
         lens.focal_of(frame)
@@ -126,12 +126,12 @@ def fit_detections(
     device: torch.device | str | None = None,
     fitters: dict[str, Fitter] | None = None,
 ) -> list[list[FitResult]]:
-    """Bodies for people whose keypoints are known, one list a frame in the order of `people`.
+    """Fit bodies to detected people; return one list per frame, in the order of `people`.
 
-    People in pictures of any sizes are fitted together where their focal lengths differ by less than a factor of 2.
+    People in images of any size are fitted together if their focal lengths are of one octave (factor of 2).
 
-    `fitters` is filled with one fitter a layout; who calls again with the same model and settings passes the same dict
-    and saves their making.
+    `fitters` is filled with one fitter per layout: pass the same dict in further calls with the same model and settings
+    to reuse them.
     """
     fitters = {} if fitters is None else fitters
     lens = Lens() if lens is None else lens
@@ -165,7 +165,7 @@ def fit_detections(
 
 
 def as_frame(image: str | Path | np.ndarray | Frame) -> Frame:
-    """A frame from a path or an array; a grey array is taken as RGB of equal parts. Raises `ImageError`."""
+    """Make a frame from a path or an array, RGB or grey. Raises `ImageError`."""
     if isinstance(image, Frame):
         return image
     if isinstance(image, str | Path):
@@ -189,10 +189,10 @@ def as_frame(image: str | Path | np.ndarray | Frame) -> Frame:
 def lift_to_camera(
     person: Keypoints2D, focal_px: float, image_size: tuple[int, int]
 ) -> Float[np.ndarray, "K 3"] | None:
-    """A detector's lift in the axes of the picture's camera, about the origin it came with; None where there is none.
+    """Rotate a person's lift (metres) to the axes of the image's camera; None without a lift.
 
-    The lift is as a camera sees it that looks straight at the person; the picture's camera looks at the middle of the
-    picture, so the lift is turned by the rotation between the two rays.
+    Lifts are in the axes of a camera that looks at the person, while the image's camera looks at the image's centre;
+    the lift is rotated by the rotation between these rays, about its own origin.
     """
     if person.lift_m is None or person.lift_centre_px is None:
         return person.lift_m
@@ -202,6 +202,6 @@ def lift_to_camera(
 
 
 def _stack(lifts: Sequence[np.ndarray | None]) -> Float[np.ndarray, "B K 3"]:
-    """Lifts in one array, NaN for those who have none."""
+    """Stack lifts in one array; NaN for people without one."""
     like = next(lift for lift in lifts if lift is not None)
     return np.stack([np.full_like(like, np.nan) if lift is None else lift for lift in lifts])

@@ -1,4 +1,4 @@
-"""From a clip to bodies in motion: watch, tell people apart, fit each person's whole track at once."""
+"""From a clip to bodies in motion: detect and track people, then fit each person's whole track at once."""
 
 from __future__ import annotations
 
@@ -31,49 +31,48 @@ from bodyfit.tracker import Sighting, TrackerConfig, Trail, trails
 __all__ = ["DETECT_SIDE_PX", "Watched", "fit_trail", "fit_video", "fit_watched", "look_side_px", "watch_clip"]
 
 DETECT_SIDE_PX = 1280
-"""Longer side of the frames that are searched for people: someone a fifth of it high fills the landmark network."""
+"""Longer side of the frames in which people are detected; a person of a fifth of it fills the landmark network."""
 
 _FOCAL_TRAILS = 3
-"""The focal length is found from so many people of a clip, those who are seen longest."""
+"""Number of people from whom the focal length of a clip is estimated, those with the longest trails."""
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]
-"""Called with a step's name, how much of it is done and, where that is known, how much there is."""
+"""Callback (step, amount done, total or None if unknown)."""
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What was seen in a clip."""
+    """People detected and tracked in a clip."""
 
     path: Path
     """The clip."""
     size: tuple[int, int]
     """Width and height of its upright frames, pixels."""
     fps: float
-    """Frames a second that were looked at, on average."""
+    """Average number of processed frames per second."""
     frames: Int[np.ndarray, "N"]
-    """Their numbers in the clip."""
+    """Numbers of the processed frames in the clip."""
     times_s: Float[np.ndarray, "N"]
     """Their times."""
     trails: list[Trail]
-    """Where each person was seen; keypoints in pixels of `size`."""
+    """Trail of each person; keypoints in pixels of `size`."""
     skipped: int
-    """Damaged frames that were left out."""
+    """Number of damaged frames that were left out."""
     cut_short: bool
     """Whether the file ends in the middle of its data."""
     start_s: float = 0.0
-    """Start of the part of the clip that was looked at, seconds from its first frame."""
+    """Start of the processed part of the clip, seconds from its first frame."""
     notes: tuple[str, ...] = ()
-    """What the user should know of how the clip was read, in sentences."""
+    """Remarks for the user about how the clip was read."""
 
     @property
     def clock_fps(self) -> float:
-        """The rate of the one clock of all people (`Track.fps`)."""
+        """Rate of the common clock of all people (`Track.fps`)."""
         return clock_rate(self.times_s, self.fps)
 
     @property
     def origin_s(self) -> float:
-        """Where that clock begins (`Track.origin_s`): at `start_s`, or less than a tick later so that frames are on
-        its ticks."""
+        """Start of that clock (`Track.origin_s`): `start_s`, or less than a tick later so that ticks are at frames."""
         if self.start_s == 0 or not len(self.times_s):
             return 0.0
         late = float(self.times_s[0]) - self.start_s
@@ -101,17 +100,17 @@ def fit_video(
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> list[Track]:
-    """Everyone in a clip as a body through time: one shape each, smooth motion; numbered in the order of appearance.
+    """Fit every person in a clip of a stationary camera: one shape and a smooth motion each, in order of appearance.
 
-    A clip is a file with a film, an animated picture, or a folder of the pictures of one clip, of which `fps` says how
-    many are shown a second (`VideoReader`). The camera stands still. The focal length is as in `fit_image`, of the
-    upright clip, without EXIF; where nothing says it and `sequence.focal_frames` is not 0, it is found from the
-    people, one for all (`fit/sequence/focal.py`). Frames are read from `start_s` up to before `end_s` (seconds), every
-    `stride`-th of them. Who is unseen for up to `tracker.max_gap_s` keeps their number and the motion fills the gap
-    (`Track.seen`). The clip is never in memory as a whole.
+    A clip is a video file, an animated image, or a folder of images with `fps`, their number per second
+    (`VideoReader`). The focal length is set as in `fit_image`, for the upright clip, without EXIF; if it is not given
+    and `sequence.focal_frames` is not 0, it is estimated, one for all people (`fit/sequence/focal.py`). Every
+    `stride`-th frame from `start_s` to before `end_s` (seconds) is read. A person who is lost for up to
+    `tracker.max_gap_s` keeps the same number, and the motion fills the gap (`Track.seen`). The clip is never in memory
+    as a whole.
 
-    `keypoints`, files of other programs (`load_keypoints`), take the detector's place; `first_frame` is the number that
-    they give to the first frame, see `ClipKeypoints`. Raises `VideoError`, `OptionError`, `DetectorError`,
+    `keypoints`: files of other programs (`load_keypoints`) instead of a detector; `first_frame` is their number of the
+    first frame (`ClipKeypoints`). Raises `VideoError`, `OptionError`, `DetectorError`,
     `KeypointFileError`.
     """
     lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
@@ -137,7 +136,7 @@ def fit_video(
 
 
 def look_side_px(detector_or_files: Detector | ClipKeypoints | None) -> int:
-    """Longer side of the frames that are looked at; where files say who is there, nobody looks."""
+    """Return the longer side (pixels) of frames for detection; the smallest with keypoint files."""
     return CLOCK_SIDE_PX if isinstance(detector_or_files, ClipKeypoints) else DETECT_SIDE_PX
 
 
@@ -148,8 +147,10 @@ def watch_clip(
     tracker: TrackerConfig | None = None,
     progress: Progress | None = None,
 ) -> Watched:
-    """Look at every frame once and tell people apart. Raises `VideoError` where there is no frame to look at, and
-    `KeypointFileError` for files of another clip."""
+    """Detect people in every frame and track them.
+
+    Raises `VideoError` for a clip without frames and `KeypointFileError` for keypoint files of another clip.
+    """
     frames: list[int] = []
     times: list[float] = []
     if isinstance(detector, ClipKeypoints):
@@ -193,7 +194,7 @@ def fit_watched(
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> list[Track]:
-    """A track for everyone who shows enough to be fitted."""
+    """Fit a track of every person with sufficient observations."""
     focal_px, source = focal_of(watched.size, Lens() if lens is None else lens)
     sequence = SequenceConfig(covariance=False) if sequence is None else sequence  # for an hour it takes gigabytes
     fitters = {
@@ -215,7 +216,7 @@ def fit_watched(
 
 
 def estimate_focal(watched: Watched, fitters: dict[str, SequenceFitter], guess_px: float) -> float:
-    """The focal length of a clip, in pixels, by the tracks that tell most of it, one after the other."""
+    """Estimate the focal length of a clip (pixels) from its longest tracks, one after the other."""
     order = sorted(watched.trails, key=lambda trail: -len(trail.frames))[:_FOCAL_TRAILS]
     some = [(fitters[trail.people.layout], trail) for trail in order]
     precision = sum(fitter.focal_precision(np.empty(len(trail.frames))) for fitter, trail in some)
@@ -229,14 +230,14 @@ def estimate_focal(watched: Watched, fitters: dict[str, SequenceFitter], guess_p
 
 
 def focal_of(size: tuple[int, int], lens: Lens) -> tuple[float, str]:
-    """The focal length in pixels of a clip, and whether it was "given" or a "guess"."""
+    """Return the focal length of a clip (pixels) and its source: "given" or "guess"."""
     return focal_px_from(
         size, focal_px=lens.focal_px, focal_mm=lens.focal_mm, sensor_mm=lens.sensor_mm, fov_deg=lens.fov_deg
     )
 
 
 def fit_trail(watched: Watched, trail: Trail, fitter: SequenceFitter, focal_px: float) -> Track | None:
-    """One person's bodies from the first frame with them to the last; None where nothing can be fitted."""
+    """Fit one person from their first frame to their last; None if nothing can be fitted."""
     seen = _clocked(watched, trail, focal_px)
     slots = seen.slots.tolist()
     result = fitter(seen.xyc, image_size=watched.size, fps=seen.fps, focal_px=focal_px, joints3d=seen.joints3d)
@@ -258,24 +259,24 @@ def fit_trail(watched: Watched, trail: Trail, fitter: SequenceFitter, focal_px: 
 
 @dataclass(frozen=True)
 class _Clocked:
-    """A trail on an even clock."""
+    """A trail resampled to an even clock."""
 
     frames: Int[np.ndarray, "F"]
     """Numbers of the frames from the first with the person to the last."""
     times_s: Float[np.ndarray, "F"]
     """Their times."""
     slots: Int[np.ndarray, "F"]
-    """Their ticks."""
+    """Tick of each frame."""
     fps: float
-    """Ticks a second."""
+    """Ticks per second."""
     xyc: Float[np.ndarray, "T K 3"]
-    """Keypoints of each tick, confidence 0 where there are none."""
+    """Keypoints of each tick; confidence 0 where there are none."""
     joints3d: Float[np.ndarray, "T K 3"] | None
-    """The lift in camera axes, NaN where there is none."""
+    """Lift of each tick, metres, camera axes; NaN where there is none."""
 
 
 def _clocked(watched: Watched, trail: Trail, focal_px: float) -> _Clocked:
-    """What was seen of a person, for `SequenceFitter`."""
+    """Convert a trail to the input of `SequenceFitter`."""
     rows = slice(*np.searchsorted(watched.frames, (trail.frames[0], trail.frames[-1] + 1)).tolist())
     frames, times = watched.frames[rows], watched.times_s[rows]
     slots, fps = even_slots(times, watched.fps)
@@ -293,8 +294,10 @@ def _clocked(watched: Watched, trail: Trail, focal_px: float) -> _Clocked:
 
 
 def even_slots(times_s: Float[np.ndarray, "T"], fps: float) -> tuple[Int[np.ndarray, "T"], float]:
-    """Which tick of an even clock each frame is, ascending from 0, and that clock's rate: the fit's motion knows no
-    uneven steps. Ticks without a frame are the motion's to fill; two frames never share one."""
+    """Assign frames to ticks of an even clock, ascending from 0; return also the clock's rate.
+
+    The motion residual assumes even steps; it fills ticks without a frame. Two frames never share a tick.
+    """
     number = np.arange(len(times_s))
     rate = clock_rate(times_s, fps)
     if is_even(times_s, rate):
