@@ -1,4 +1,4 @@
-"""The SMPL layer: parameters in, posed and shaped body out."""
+"""The SMPL layer: from parameters to shaped and posed bodies."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ __all__ = ["BodyModel", "BodyOutput", "BodyParams", "load_model"]
 
 _HANDS = {"left_hand_pose": "left", "right_hand_pose": "right", "hand_pose": ""}
 _FINGERS = 45
-"""Angles of one hand's 15 joints."""
+"""Number of axis-angle components of one hand's 15 joints."""
 
 
 class BodyModel(nn.Module):
     """A body of the SMPL family as a differentiable layer.
 
     The model's own frame is SMPL's: y up, z forward, x to the body's left, metres. W(T(beta, theta), J(beta), theta)
-    with T = Tbar + B_S beta + B_P vec(R(theta) - I) (Loper et al. 2015). Anything left out of a call is zero.
+    with T = Tbar + B_S beta + B_P vec(R(theta) - I) (Loper et al. 2015). Parameters that a call leaves out are zero.
     """
 
     v_template: Tensor
@@ -100,7 +100,7 @@ class BodyModel(nn.Module):
         self._keypoint_sums = {}
 
     def _hand_arrays(self, assets: BodyAssets, *, flat: bool) -> dict[str, np.ndarray]:
-        """Means (2, 45) and components (2, 45, 45), left and right; a hand without a space is its angles."""
+        """Collect the hands' means (2, 45) and components (2, 45, 45), left and right; identity by default."""
         means, components = np.zeros((2, _FINGERS)), np.zeros((2, _FINGERS, _FINGERS))
         components[:] = np.eye(_FINGERS)
         for row, side in enumerate(("left", "right")):
@@ -110,7 +110,7 @@ class BodyModel(nn.Module):
         return {"hand_means": means, "hand_components": components}
 
     def _register_posedirs(self, posedirs: np.ndarray | PoseBlocks | None, dtype: torch.dtype) -> None:
-        """Dense as (P, 3 V), or the blocks of a file whose joints act locally; never both."""
+        """Register pose blend shapes, dense (P, 3 V) or as blocks of joints that act locally; never both."""
         blocks = posedirs if isinstance(posedirs, PoseBlocks) else None
         dense = None
         if isinstance(posedirs, np.ndarray):
@@ -123,7 +123,7 @@ class BodyModel(nn.Module):
         self.register_buffer("block_joint", joint)
 
     def _register_keypoints(self, assets: BodyAssets, dtype: torch.dtype) -> None:
-        """The vertices that keypoints lie on, and each keypoint's weights of them."""
+        """Register the vertices of keypoints and each keypoint's weights of them."""
         regressors = np.array(list(assets.keypoints.values())).reshape(len(assets.keypoints), len(assets.v_template))
         rows = np.flatnonzero(regressors.any(0))
         self.keypoint_names = tuple(assets.keypoints)
@@ -137,17 +137,17 @@ class BodyModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model's arrays are."""
+        """Device of the model's arrays."""
         return self.v_template.device
 
     @property
     def num_joints(self) -> int:
-        """Joints with the root."""
+        """Number of joints, with the root."""
         return len(self.skeleton)
 
     @property
     def mesh_arrays(self) -> MeshArrays:
-        """The model's arrays as the kernels take them, without a copy."""
+        """The model's arrays for the compiled kernels, without a copy."""
         if self._arrays is None:
             names = (f.name for f in fields(MeshArrays) if f.name != "parents")
             arrays = {name: getattr(self, name) for name in names}
@@ -170,11 +170,11 @@ class BodyModel(nn.Module):
 
     @property
     def body_joints(self) -> int:
-        """How many of the first joints a fit moves: all but hands, jaw and eyes."""
+        """Number of leading joints that are no hands, jaw or eyes."""
         return self.kind.body_joints
 
     def _sizes(self) -> dict[str, ParamSize]:
-        """The parameters that the layout has."""
+        """Sizes of the parameters of the model's layout."""
         sizes = {"betas": ParamSize(self.num_betas, shorter=True, padded=True), "body_pose": ParamSize(0)}
         sizes |= {"global_orient": ParamSize(3, joints=1), "transl": ParamSize(3)}
         for name, joints in self.kind.poses:
@@ -203,7 +203,7 @@ class BodyModel(nn.Module):
         hand_pose: Tensor | None = None,
         neck_pose: Tensor | None = None,
     ) -> BodyParams:
-        """Complete, checked parameters; a batch of 1 is repeated to the batch of the others.
+        """Complete and check parameters; those of batch 1 are repeated to the batch of the others.
 
         A pose may be flat (B, 3 J) or (B, J, 3). Fewer betas or expression coefficients than the model's are filled
         with zeros. A hand pose of 45 columns is axis-angle, of fewer n the first n coefficients of the hand's
@@ -219,7 +219,7 @@ class BodyModel(nn.Module):
         return complete(params, self._sizes(), self.v_template, self.kind.title)
 
     def full_pose(self, params: BodyParams) -> Float[Tensor, "B J 3"]:
-        """Axis-angle of every joint, root first, hands decoded and about their mean."""
+        """Compute the axis-angles of all joints (radians), root first, with hands decoded and added to their mean."""
         parts = [params.global_orient]
         for name, _ in self.kind.poses:
             pose = params[name]
@@ -236,11 +236,11 @@ class BodyModel(nn.Module):
         return _HANDS[name] or self.kind.name.removeprefix("mano_")
 
     def coefficients(self, params: BodyParams) -> Float[Tensor, "B S"]:
-        """Betas and expression, as the columns of `shapedirs`."""
+        """Concatenate betas and expression, in the order of the columns of `shapedirs`."""
         return params.betas if params.expression is None else torch.cat([params.betas, params.expression], 1)
 
     def rest_joints(self, betas: Float[Tensor, "B S"]) -> Float[Tensor, "B J 3"]:
-        """Joints of the shaped body in the T-pose."""
+        """Compute the joints of shaped bodies in the T-pose, metres."""
         by_beta = self.joints_shapedirs[..., : betas.shape[1]]
         return self.joints_template + (by_beta @ betas.T).permute(2, 0, 1)
 
@@ -259,7 +259,7 @@ class BodyModel(nn.Module):
         hand_pose: Tensor | None = None,
         neck_pose: Tensor | None = None,
     ) -> BodyOutput:
-        """The posed body.
+        """Compute posed bodies: vertices and joints, metres.
 
         betas (B, 10), body_pose (B, 69) or (B, 23, 3) and global_orient (B, 3) axis-angle in radians, transl (B, 3)
         metres; the others as in `BodyParams`, where the layout has them. Raises `ShapeError` and `OptionError`.
@@ -281,13 +281,13 @@ class BodyModel(nn.Module):
         return self._posed(p)
 
     def joints(self, params: BodyParams) -> Float[Tensor, "B J 3"]:
-        """The posed joints without the mesh, metres: twenty times cheaper than a call, or more."""
+        """Compute the posed joints without the mesh, metres: at least twenty times faster than a call."""
         return posed_joints(self.mesh_arrays, self.coefficients(params), self.full_pose(params), params.transl)
 
     def keypoints(self, bodies: BodyParams | BodyOutput, layout: str) -> Float[Tensor, "B K 3"]:
-        """The keypoints of a layout on posed bodies; NaN where this model has no such point.
+        """Compute the keypoints of a layout on posed bodies, metres; NaN for points that the model lacks.
 
-        From parameters only the few vertices that keypoints lie on are posed.
+        For parameters instead of bodies, only the vertices of keypoints are posed.
         """
         sums = self._sums(layout)
         if isinstance(bodies, BodyParams):
@@ -298,7 +298,7 @@ class BodyModel(nn.Module):
         return sums.of_bodies(bodies.joints, bodies.vertices.index_select(1, sums.vertices))
 
     def _sums(self, layout: str) -> KeypointSums:
-        """How the keypoints of a layout follow from joints and vertices; made once."""
+        """Return the weights of joints and vertices in the keypoints of a layout; cached."""
         if layout not in self._keypoint_sums:
             entries = correspondence(layout)
             known = [bool(entry) and all(self.has_point(name) for name in entry) for entry in entries]
@@ -318,7 +318,7 @@ class BodyModel(nn.Module):
         return self._keypoint_sums[layout]
 
     def point(self, bodies: BodyOutput, name: str) -> Float[Tensor, "B 3"]:
-        """A joint or surface keypoint by its name."""
+        """Return a joint or surface keypoint by name, metres."""
         is_joint, at = self.place(name)
         if is_joint:
             return bodies.joints[:, at]
@@ -326,13 +326,13 @@ class BodyModel(nn.Module):
 
     @property
     def tape(self) -> TapeMeasure:
-        """The tape for this mesh; made once."""
+        """The measuring tape of this mesh; cached."""
         if self._tape is None:
             self._tape = TapeMeasure(self.faces, self.weights, skeleton=self.skeleton)
         return self._tape
 
     def measure(self, betas: Tensor | None = None, *, density: float | int = 985.0) -> Measurements:
-        """Height, mass, girths and lengths of the body in the rest pose, metres and kilograms (`Measurements`)."""
+        """Measure height, mass, girths and lengths in the rest pose, metres and kilograms (`Measurements`)."""
         with torch.no_grad():
             body = self(betas=betas)
         return self.tape.measure(body.vertices, body.joints, density=density)
@@ -354,7 +354,7 @@ class BodyModel(nn.Module):
         density: float | int = 985.0,
         max_sd: float | int = 5.0,
     ) -> Float[Tensor, "B S"]:
-        """Betas of the most probable body that measures so; see `body/anthropometry/shape_from_measurements.py`."""
+        """Compute the most probable betas for given measurements (`body/anthropometry/shape_from_measurements.py`)."""
         return shape_from_measurements(
             self,
             height=height,
@@ -373,17 +373,17 @@ class BodyModel(nn.Module):
         )
 
     def has_point(self, name: str) -> bool:
-        """Whether `name` is one of the model's joints or surface keypoints."""
+        """Tell whether `name` is one of the model's joints or surface keypoints."""
         return self.place(name)[1] >= 0
 
     def place(self, name: str) -> tuple[bool, int]:
-        """Whether a point is a joint, and its row among joints or keypoints; -1 where it is neither."""
+        """Return whether a point is a joint, and its row among joints or keypoints; -1 if it is neither."""
         if name in self.skeleton.names:
             return True, self.skeleton.index(name)
         return False, self.keypoint_names.index(name) if name in self.keypoint_names else -1
 
     def _posed(self, params: BodyParams, few: KeypointSums | None = None) -> BodyOutput:
-        """The body, or only the vertices that some keypoints lie on."""
+        """Pose the body, or only the vertices of some keypoints."""
         arrays = self.mesh_arrays if few is None else few.arrays
         coefficients, rotvecs = self.coefficients(params), self.full_pose(params)
         if not self.is_star or self.posedirs is None:
@@ -403,13 +403,13 @@ class BodyModel(nn.Module):
 
     @property
     def feature_columns(self) -> int:
-        """Pose features of one joint."""
+        """Number of pose features of one joint."""
         return 4 if self.is_star else 9
 
     def shape_response(self, vertices: Int[Tensor, "N"], *, expression: bool = False) -> Float[Tensor, "N 3 S"]:
-        """How some vertices of the rest body move with the betas: by shape and, in STAR, by its pose blend shapes.
+        """Compute derivatives of rest vertices by betas: of shape and, in STAR, of pose blend shapes.
 
-        `expression`: with columns for the expression, which follow.
+        `expression`: append columns of the expression.
         """
         directions = _of_vertices(self.shapedirs[: None if expression else self.num_betas], vertices)
         if self.is_star and self.posedirs is not None and self.num_betas > 1:
@@ -418,7 +418,7 @@ class BodyModel(nn.Module):
         return directions
 
     def pose_response(self, vertices: Int[Tensor, "N"]) -> Float[Tensor, "N 3 M C"]:
-        """How some vertices of the rest body move with the pose features of each joint but the root."""
+        """Compute the derivative of vertices of the rest body by the pose features of each joint but the root."""
         moved = self.num_joints - 1
         response = self.v_template.new_zeros(len(vertices), 3, moved, self.feature_columns)
         if self.posedirs is not None:
@@ -432,7 +432,7 @@ class BodyModel(nn.Module):
 
 
 def _pointers(sorted_rows: np.ndarray, n: int) -> Int[Tensor, "N1"]:
-    """Where each row's entries begin, and the end (compressed rows)."""
+    """Compute the row pointers of a matrix of n compressed rows from its sorted row indices."""
     return torch.as_tensor(np.searchsorted(sorted_rows, np.arange(n + 1)), dtype=torch.int32)
 
 
@@ -451,13 +451,13 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> BodyModel:
-    """A shipped body or one from a file, ready to call.
+    """Load a shipped body model or one from a file.
 
     source: "open" (24 joints as SMPL), "open-h" (with hands, 52 joints as SMPL-H), "open-x" (hands, jaw, eyes and
     expression, 55 joints as SMPL-X), or the path of an SMPL, SMPL-H, SMPL-X, STAR, MANO or FLAME file or of a folder of
-    them in smplx's layout. `gender` chooses among the open bodies and is a file's where the file does not say.
-    num_pca_comps: hand poses are this many coefficients of the hand's components; by default the width of a hand pose
-    says whether it is angles (45) or coefficients. flat_hand_mean: hand poses are about the flat hand and not about the
+    them in smplx's layout. `gender` selects an open body, and applies to files that do not name theirs.
+    num_pca_comps: hand poses are this many coefficients of the hand's principal components; by default the width of a
+    hand pose tells angles (45) from coefficients. flat_hand_mean: hand poses are relative to the flat hand, not to the
     mean one. Raises `AssetError` and `OptionError`.
     """
     assets = load_assets(source, gender=gender)

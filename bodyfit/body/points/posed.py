@@ -6,8 +6,8 @@ joint i by a small world rotation omega moves every piece below it by omega x (p
 joint's axis-angle is the world rotation omega = R_parent(i) J_left(theta_i) d. So the Jacobian costs one matrix product
 and a cross product. Pose blend shapes add to l_b what is linear in the pose features of a few joints.
 
-Points stand on the body's joints alone: hands, jaw and eyes, which keypoints of the body do not show, are held at their
-means, and what hangs on them is rigid to the wrist or the head. `whole` points move with all joints of the model, and
+Points stand on the body's joints alone: hands, jaw and eyes, which keypoints of the body do not show, keep their
+mean pose, and their points are rigid to the wrist or the head. `whole` points move with all joints of the model, and
 with its expression.
 """
 
@@ -38,7 +38,7 @@ _MANY = 64
 
 
 class VertexSum(NamedTuple):
-    """A point on the skin: a weighted sum of vertices."""
+    """A point on the skin as a weighted sum of vertices."""
 
     vertices: tuple[int, ...]
     weights: tuple[float, ...]
@@ -46,23 +46,23 @@ class VertexSum(NamedTuple):
 
 @dataclass(frozen=True)
 class PosedTree:
-    """A posed kinematic tree and the derivatives that every point on it shares. Positions leave `transl` out."""
+    """A posed kinematic tree and the derivatives that its points share; metres, without `transl`."""
 
     R_world: Float[Tensor, "B J 3 3"]
     """Rotation of each bone."""
     joints: Float[Tensor, "B J 3"]
     """Posed joints."""
     axes: Float[Tensor, "B J 3 3"]
-    """Columns: the world rotation that a unit change of each axis-angle component makes."""
+    """Columns: derivative of the joint's world rotation (rotation vector) by each axis-angle component."""
     bones_dbetas: Float[Tensor, "B J S3"]
     """Derivative by betas of each posed bone vector (the root's: of its position)."""
     features: Float[Tensor, "B M C"]
-    """What pose blend shapes respond to, of each joint but the root."""
+    """Pose features of each joint but the root, the inputs of pose blend shapes."""
     features_dpose: Float[Tensor, "B M C 3"]
-    """Its derivative by the joint's axis-angle."""
+    """Derivative of the pose features by the joint's axis-angle."""
 
     def first(self, joints: int, coefficients: int) -> PosedTree:
-        """The tree of the first joints, with the derivatives by the first coefficients."""
+        """Select the first joints of the tree, with derivatives by the first coefficients."""
         by = self.bones_dbetas.unflatten(2, (3, -1))
         if self.joints.shape[1] == joints and by.shape[3] == coefficients:
             return self
@@ -81,7 +81,7 @@ class _Chain:
     """A tree's parents as index tensors, made once: an index list would be copied to the device at every use."""
 
     parent: Int[Tensor, "J"]
-    """Of each joint; the root's is J, one past the last."""
+    """Parent of each joint; the root's is J, one past the last."""
     jumps: tuple[Int[Tensor, "J1"], ...]
     """The ancestor 1, 2, 4, ... joints above, J where there is none; one entry more, for J itself."""
 
@@ -120,8 +120,9 @@ def _bones(model: BodyModel, joints: int, coefficients: int) -> Float[Tensor, "J
 
 
 def pose_tree(model: BodyModel, betas: Float[Tensor, "B S"], rotvecs: Float[Tensor, "B J 3"]) -> PosedTree:
-    """Forward kinematics of the first J joints with what derivatives need; `rotvecs` has the root first. `betas` may
-    go on with the expression.
+    """Compute forward kinematics of the first J joints, with what derivatives need.
+
+    `rotvecs` (radians) begins with the root; `betas` may be followed by the expression.
 
     Each joint's transform is multiplied by that of its ancestor 1, 2, 4, 8 above (pointer jumping), so that a chain of
     nine joints takes four steps and few operations.
@@ -150,7 +151,7 @@ def pose_tree(model: BodyModel, betas: Float[Tensor, "B S"], rotvecs: Float[Tens
 
 
 def _ancestors(parents: tuple[int, ...]) -> np.ndarray:
-    """(J, J), 1 where the column's joint is the row's joint or above it."""
+    """Compute (J, J): 1 where the column's joint is the row's joint or an ancestor of it."""
     table = np.eye(len(parents))
     for joint, parent in enumerate(parents):
         if parent >= 0:
@@ -250,7 +251,7 @@ class Points:
         return len(self.known)
 
     def place(self, tree: PosedTree, betas: Float[Tensor, "B S"]) -> PosedPoints:
-        """The points on a posed tree. Both may go on with joints and coefficients that the points do not know."""
+        """Place the points on a posed tree; further joints and coefficients than the points' are ignored."""
         n_s = self.offset_shape.shape[2]
         tree, betas = tree.first(self.weight.shape[1], n_s), betas[:, :n_s]
         positions = self.weight @ tree.joints
@@ -265,7 +266,7 @@ class Points:
         return PosedPoints(self, tree, positions, soft)
 
     def of_points(self, pieces: Float[Tensor, "B Q N"]) -> Float[Tensor, "B K N"]:
-        """The sum of each point's pieces."""
+        """Sum the pieces of each point."""
         if not self.many:
             return self.member @ pieces
         total = pieces.new_zeros(len(pieces), len(self), pieces.shape[2])
@@ -279,12 +280,12 @@ class PosedPoints:
     points: Points
     tree: PosedTree
     positions: Float[Tensor, "B K 3"]
-    """Metres, about the origin that `transl` moves."""
+    """Positions, metres, without `transl`."""
     soft: Float[Tensor, "B Q 3"] | None
-    """R_b l_b of the pieces that are no bare joints."""
+    """R_b l_b of the pieces that are not just a joint, metres."""
 
     def levers(self) -> Float[Tensor, "B 3 N"]:
-        """From the joint to the part of the point that it moves, of each pair of which the joint moves the point."""
+        """Compute the vector from joint to the part of the point that it moves, for each such pair, metres."""
         p, joints = self.points, self.tree.joints.mT
         sums = joints @ p.lever_joints
         if self.soft is not None and p.many:
@@ -294,7 +295,7 @@ class PosedPoints:
         return sums - p.pair_weight * joints[:, :, p.pair_joint]
 
     def jacobian_pose(self) -> Float[Tensor, "B K 3 J3"]:
-        """d position / d axis-angle of the joints, root first: the cross product axis x lever."""
+        """Compute d position / d axis-angle of the joints, root first: the cross product axis x lever."""
         p, n_b = self.points, len(self.tree.joints)
         n_j = len(p.joints)
         by_pair = torch.linalg.cross(self.tree.axes[:, p.pair_joint], self.levers().mT[..., None], dim=2)
@@ -304,12 +305,12 @@ class PosedPoints:
         return flat.view(n_b, len(p), 3, 3 * n_j)
 
     def response_dpose(self) -> Float[Tensor, "B N 3 3"]:
-        """How each pair of a piece and a joint whose pose blend shapes it feels moves with the joint's axis-angle."""
+        """Compute derivatives of pieces by axis-angles of the joints whose pose blend shapes move them."""
         p, tree = self.points, self.tree
         return tree.R_world[:, p.response_bone] @ (p.response @ tree.features_dpose[:, p.response_joint])
 
     def jacobian_betas(self, first: int = 0) -> Float[Tensor, "B K 3 S"]:
-        """d position / d betas, from the `first` coefficient on."""
+        """Compute d position / d betas, from the `first` coefficient on."""
         p, bones = self.points, self.tree.bones_dbetas
         bones = bones.unflatten(2, (3, -1))[..., first:].flatten(2) if first else bones
         jacobian = p.lever_weight @ bones
@@ -320,13 +321,13 @@ class PosedPoints:
         return jacobian.unflatten(2, (3, -1))
 
     def jacobian(self) -> Float[Tensor, "B K 3 D"]:
-        """d position / d (transl, axis-angle of the joints, betas)."""
+        """Compute d position / d (transl, axis-angles of the joints, betas)."""
         eye = torch.eye(3, dtype=self.positions.dtype, device=self.positions.device)
         by_transl = eye.expand(*self.positions.shape, 3)
         return torch.cat([by_transl, self.jacobian_pose(), self.jacobian_betas()], 3)
 
     def pull_back(self, forces: Float[Tensor, "B *N K 3"]) -> Float[Tensor, "B *N J3"]:
-        """jacobian_pose^T forces without the Jacobian: at each joint the torque of the forces below it."""
+        """Compute jacobian_pose^T forces without the Jacobian: at each joint the torque of the forces below it."""
         p = self.points
 
         def over_n(value: Tensor) -> Tensor:
@@ -358,17 +359,17 @@ class _Piece:
     """The part of a point that is rigid to one bone."""
 
     weight: float
-    """How much of the bone's joint."""
+    """Weight of the bone's joint."""
     offset: np.ndarray
     """(3,) in the bone's rest axes, from weight x joint."""
     by_betas: np.ndarray
-    """(3, S)"""
+    """(3, S): derivative of the offset by betas."""
     by_features: np.ndarray
-    """(3, M, C): by the pose features of the body's joints but the root"""
+    """(3, M, C): derivative by the pose features of the body's joints but the root."""
 
     @property
     def bare(self) -> bool:
-        """Whether it is nothing but the joint."""
+        """Tell whether the piece is just the joint."""
         return not (self.offset.any() or self.by_betas.any() or self.by_features.any())
 
     def turned(self, R: np.ndarray, at: np.ndarray, at_by_betas: np.ndarray) -> _Piece:
@@ -387,7 +388,7 @@ class _Piece:
 
 
 class _Skin:
-    """A model's skin in numbers, to be cut into pieces: that of its keypoints, and of some sums of vertices."""
+    """Skinning weights and blend shapes of a model's keypoints and of sums of vertices, to be split into pieces."""
 
     def __init__(self, model: BodyModel, sums: Sequence[VertexSum] = (), *, whole: bool = False) -> None:
         def numbers(tensor: Tensor) -> np.ndarray:
@@ -410,7 +411,7 @@ class _Skin:
         self.fixed = numbers(fixed[0])
 
     def pieces(self, entry: dict[str, float] | VertexSum) -> dict[int, _Piece]:
-        """The pieces of one point by their bone, those of joints that are held brought to the bone before them."""
+        """Split an entry into its pieces by bone; those of fixed joints move to the nearest free ancestor."""
         total: dict[int, _Piece] = {}
         for found in self._parts(entry):
             for bone, piece in found.items():
