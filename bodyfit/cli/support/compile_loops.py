@@ -79,7 +79,7 @@ def _clips(model: bodyfit.BodyModel) -> None:
 
 def _hands_and_face(_: bodyfit.BodyModel) -> None:
     whole = bodyfit.load_model("open-x")
-    xyc, _ = _keypoints(whole, "wholebody133")
+    xyc = _keypoints(whole, "wholebody133")[0]
     bodyfit.fit_keypoints(xyc[:1], layout="wholebody133", image_size=_SIZE, focal_px=_FOCAL_PX, model=whole)
 
 
