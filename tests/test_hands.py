@@ -23,13 +23,15 @@ from bodyfit.fit.objective import StageObjective
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.parts import PartObservations
 from bodyfit.fit.variables import Variables
+from bodyfit.fit.whole import WholeBody
 from bodyfit.geometry.camera import Camera
 from bodyfit.keypoints import Keypoints2D, Part
 from bodyfit.skeleton import hand_entries, layout_names, mirrored_rows
 
 F64 = torch.float64
-FACE = ("face", "gaze", "jaw_and_eyes", "expression", "jaw_limits", "face_scale")
-ON_PARTS = ("hands", "hands_lift", "hands_points", "hand_pose", "hand_limits", "hand_scale", *FACE)
+FACE = ("face", "gaze", "jaw_and_eyes", "expression", "jaw_limits", "face_scale", "face_offset")
+HANDS = ("hands", "hands_lift", "hands_points", "hand_pose", "hand_limits", "hand_scale", "hand_offset")
+ON_PARTS = (*HANDS, *FACE)
 """The residuals about hands and faces."""
 SIZE, FOCAL_PX = (1000, 1000), 1000.0
 
@@ -104,7 +106,7 @@ def objective_of(tiny: BodyModel, name: str, face_points: int = 0) -> tuple[Stag
     """An objective of one residual about hands or face, with all the evidence that there can be, and a place."""
     g, batch = generator(), 1
     fitter = Fitter(model=tiny, layout="coco17")
-    whole = fitter.whole(face_points)
+    whole = WholeBody(fitter.terms, "coco17", fitter.config, face_points, offsets=name.endswith("offset"))
     layout = whole.layout
     x = some_x(layout, 0.2, batch)
     hands, face = whole.terms.setup.hands, whole.terms.setup.face

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from bodyfit.app.parts import detector_of_parts, part_arrays, parts_to_fit, without_parts
 from bodyfit.app.pipeline import Lens, lift_to_camera
 from bodyfit.body.model import BodyModel
-from bodyfit.detect import DEFAULT, Detector, load_detector
+from bodyfit.detect import DEFAULT, Detector
 from bodyfit.detect.tracking.clip import watch
 from bodyfit.errors import OptionError, VideoError
 from bodyfit.fit.config import FitConfig, SequenceConfig
@@ -94,6 +95,8 @@ def fit_video(
     start_s: float | None = None,
     end_s: float | None = None,
     stride: int = 1,
+    hands: bool | None = None,
+    face: bool | None = None,
     config: FitConfig | None = None,
     sequence: SequenceConfig | None = None,
     tracker: TrackerConfig | None = None,
@@ -107,13 +110,15 @@ def fit_video(
     and `sequence.focal_frames` is not 0, it is estimated, one for all people (`fit/sequence/focal.py`). Every
     `stride`-th frame from `start_s` to before `end_s` (seconds) is read. A person who is lost for up to
     `tracker.max_gap_s` keeps the same number, and the motion fills the gap (`Track.seen`). The clip is never in memory
-    as a whole.
+    as a whole. hands, face: whether fingers, and jaw, eyes and expression, are fitted; by default if the model has them
+    and the detector finds them.
 
     `keypoints`: files of other programs (`load_keypoints`) instead of a detector; `first_frame` is their number of the
     first frame (`ClipKeypoints`). Raises `VideoError`, `OptionError`, `DetectorError`,
     `KeypointFileError`.
     """
     lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
+    wanted = parts_to_fit(model, hands, face)
     if keypoints is not None and detector != DEFAULT:
         raise OptionError("keypoints take the place of a detector; leave detector out")
     keypoints = detector if isinstance(detector, KeypointFiles) else keypoints
@@ -128,8 +133,9 @@ def fit_video(
     reader = VideoReader(clip, **part, max_side_px=look_side_px(detector_or_files))
     focal_of(reader.full_size, lens)  # a wrong focal length is told before the slow part
     if detector_or_files is None:
-        detector_or_files = load_detector(detector) if isinstance(detector, str) else detector
+        detector_or_files = detector_of_parts(detector, wanted) if isinstance(detector, str) else detector
     watched = watch_clip(reader, detector_or_files, tracker=tracker, progress=progress)
+    config = without_parts(config, wanted)
     return fit_watched(
         watched, model=model, lens=lens, config=config, sequence=sequence, device=device, progress=progress
     )
@@ -240,7 +246,8 @@ def fit_trail(watched: Watched, trail: Trail, fitter: SequenceFitter, focal_px: 
     """Fit one person from their first frame to their last; None if nothing can be fitted."""
     seen = _clocked(watched, trail, focal_px)
     slots = seen.slots.tolist()
-    result = fitter(seen.xyc, image_size=watched.size, fps=seen.fps, focal_px=focal_px, joints3d=seen.joints3d)
+    more = {"joints3d": seen.joints3d, **_clocked_parts(watched, trail, seen, fitter, focal_px)}
+    result = fitter(seen.xyc, image_size=watched.size, fps=seen.fps, focal_px=focal_px, **more)
     status = [result.status[slot] for slot in slots]
     usable = [i for i, s in enumerate(status) if s.ok]
     if not usable:
@@ -291,6 +298,20 @@ def _clocked(watched: Watched, trail: Trail, focal_px: float) -> _Clocked:
             lift[at[frame]] = turned
     joints3d = lift if np.isfinite(lift).any() else None
     return _Clocked(frames, times, slots, fps, xyc, joints3d)
+
+
+def _clocked_parts(
+    watched: Watched, trail: Trail, seen: _Clocked, fitter: SequenceFitter, focal_px: float
+) -> dict[str, np.ndarray]:
+    """Arrange what was seen of a person's hands and face, as `Evidence` has it, by tick; NaN where there is nothing."""
+    people, count = trail.people, len(trail.frames)
+    found = part_arrays(people, [focal_px] * count, [watched.size] * count, fitter.model)
+    ticks = seen.slots[np.searchsorted(seen.frames, trail.frames)]
+    out = {}
+    for name, values in found.items():
+        out[name] = np.full((len(seen.xyc), *values.shape[1:]), np.nan, np.float32)
+        out[name][ticks] = values
+    return out
 
 
 def even_slots(times_s: Float[np.ndarray, "T"], fps: float) -> tuple[Int[np.ndarray, "T"], float]:

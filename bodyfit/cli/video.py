@@ -50,6 +50,8 @@ def video(
     tta: Annotated[bool, typer.Option("--tta", hidden=True)] = False,
     keypoints: finding.KeypointsOption = None,
     keypoint_layout: finding.KeypointLayoutOption = None,
+    hands: finding.HandsOption = None,
+    face: finding.FaceOption = None,
     first_frame: Annotated[
         int | None,
         typer.Option("--first-frame", min=0, help="Their number of a clip's first frame; 0, of MMPose's demos 1."),
@@ -75,6 +77,9 @@ def video(
         bodyfit video frames/ --fps 30 -o out
         bodyfit video clip.mp4 --keypoints openpose_out/ -o out
 
+    With --model open-h fingers are fitted, with open-x jaw, eyes and expression too, where the hands and the face are
+    large enough to be seen: steady while they are, and at rest half a second after they were last visible.
+
     Frames whose body explains its keypoints badly, or is improbable, are poor; so is a person most of whose frames are.
     The film draws them hatched, and the line of a poor person says why. --drop-poor leaves such people out.
 
@@ -82,7 +87,7 @@ def video(
     read), 2 wrong use.
     """
     lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
-    by = finding.Finding(detector=detector, keypoints=keypoints, layout=keypoint_layout)
+    by = finding.Finding(detector=detector, keypoints=keypoints, layout=keypoint_layout, hands=hands, face=face)
     if tta:
         raise OptionError(
             "--tta is for pictures: in a clip everyone is looked at in every frame, and the motion averages over them"
@@ -105,10 +110,13 @@ def video(
             from bodyfit.cli.video_one import ClipWorker  # torch and the networks: seconds
             from bodyfit.tracker import TrackerConfig
 
+        body = common.chosen_model(model, gender, device)
+        parts = by.parts(body)
         worker = ClipWorker(
             out=out,
-            model=common.chosen_model(model, gender, device),
-            detector_or_files=by.load_detector() if files is None else files,
+            model=body,
+            parts=parts,
+            detector_or_files=by.load_detector(body) if files is None else files,
             detector_name=by.name,
             lens=Lens(**lens),
             part={"fps": fps, "start_s": start_s, "end_s": end_s, "stride": stride},

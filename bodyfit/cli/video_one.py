@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from bodyfit import io
 from bodyfit.app.film import FILM_SIDE_PX, write_film
+from bodyfit.app.parts import without_parts
 from bodyfit.app.pipeline import Lens
 from bodyfit.app.video import Watched, fit_watched, look_side_px, watch_clip
 from bodyfit.body.model import BodyModel
@@ -57,6 +58,8 @@ class ClipWorker:
     """Whether people most of whose frames are poor are written and drawn; without, they are only told of."""
     progress: Callable[[str, int, int | None], None]
     """Told of each step."""
+    parts: Mapping[str, bool] = field(default_factory=dict)
+    """Whether hands and face are fitted, where the model has them."""
     fps_of_folders: bool = False
     """Whether there are folders of frames among the clips."""
 
@@ -75,7 +78,8 @@ class ClipWorker:
         with timed(seconds, "watch"):
             watched = watch_clip(reader, finder, tracker=self.tracker, progress=self.progress)
         with timed(seconds, "fit"):
-            tracks = fit_watched(watched, model=self.model, lens=self.lens, progress=self.progress)
+            config = without_parts(None, self.parts)
+            tracks = fit_watched(watched, model=self.model, lens=self.lens, config=config, progress=self.progress)
         any_detected = bool(watched.trails)
         # Of an hour trails take as much memory as the tracks, which hold their keypoints.
         watched = replace(watched, trails=[])

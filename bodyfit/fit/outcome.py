@@ -29,6 +29,11 @@ class Outcome:
         """Compute the body's keypoints at the solver's variables, metres, in the axes of the first camera."""
         return torch.cat([self._points(self.model.params(**self.variables.params(some))) for some in x.split(_AT_ONCE)])
 
+    def joints(self, params: BodyParams) -> Float[Tensor, "B J 3"]:
+        """Compute the model's joints, metres, a bounded number of bodies at once."""
+        rows = torch.arange(params.batch, device=params.transl.device).split(_AT_ONCE)
+        return torch.cat([self.model.joints(params.select(r)) for r in rows])
+
     def result(
         self,
         x: Float[Tensor, "B D"],
@@ -47,13 +52,12 @@ class Outcome:
         params = self.model.params(**self.variables.params(x))
         rows = torch.arange(len(x), device=x.device).split(_AT_ONCE)
         off = [self._off_px(points[r], evidence.select(r), present[r]) for r in rows]
-        joints = [self.model.joints(params.select(r)) for r in rows]
         ok = torch.isfinite(x).all(1)
         keypoints = evidence.xyc
         return FitResult(
             params=params,
             camera=evidence.camera,
-            joints=torch.cat(joints),
+            joints=self.joints(params),
             status=statuses,
             objective=cost,
             reprojection_error_px=torch.where(ok, torch.cat(off), torch.nan),

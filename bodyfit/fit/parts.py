@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel
@@ -99,6 +99,13 @@ class PartEvidence:
     def select(self, rows: Tensor) -> PartEvidence:
         """Select people by index or mask."""
         return PartEvidence(**_some(self, rows))
+
+    def without_hands(self, rows: Bool[Tensor, "B"]) -> PartEvidence:
+        """Mark the hands of some people as missing."""
+        names = ("hands", "hands_lift_m", "hands_points_m")
+        found = {name: value for name in names if (value := getattr(self, name)) is not None}
+        cleared = {name: value.masked_fill(rows[:, None, None], torch.nan) for name, value in found.items()}
+        return replace(self, **cleared)
 
     def observations(self, cameras: int, least: float, noise_px: float) -> PartObservations:
         """Convert to what the residuals read: missing values are 0 with weight 0.

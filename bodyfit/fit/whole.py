@@ -24,6 +24,7 @@ from bodyfit.fit.outcome import Outcome
 from bodyfit.fit.parts import HAND_POINTS, PartEvidence
 from bodyfit.fit.residuals.parts.face import FACE_SCALE
 from bodyfit.fit.residuals.parts.hands import HAND_SCALE, hand_noise_scale
+from bodyfit.fit.residuals.parts.offsets import FACE_OFFSET, HAND_OFFSET
 from bodyfit.fit.variables import Variables
 from bodyfit.geometry.rotation import so3_exp
 from bodyfit.skeleton import hand_entries, layout_names
@@ -39,8 +40,11 @@ _ELBOW_SHARE, _ELBOW_MOST = 0.5, 0.8
 class WholeBody:
     """Joint fitter of body, hands and face for one model, layout and configuration."""
 
-    def __init__(self, body: BodyTerms, layout: str, config: FitConfig, face_points: int = 0) -> None:
-        """`face_points`: number of points of a face; 0 for hands alone.
+    def __init__(
+        self, body: BodyTerms, layout: str, config: FitConfig, face_points: int = 0, *, offsets: bool = False
+    ) -> None:
+        """`face_points`: number of points of a face; 0 for hands alone. `offsets`: whether hands and face may be offset
+        from where the body puts them, for bodies that are fixed.
 
         Raises `OptionError` for a model without fingers, or with finger poses as PCA coefficients.
         """
@@ -54,7 +58,8 @@ class WholeBody:
             raise OptionError("fingers are fitted as angles: load the model without num_pca_comps")
         hands = Points(model, [entry for side in _SIDES for entry in hand_entries(side)], whole=True)
         face = Points(model, face_entries(model, face_points), whole=True) if face_points else None
-        blocks = (*config.blocks, HAND_SCALE, *([FACE_SCALE] if face is not None else []))
+        own = [HAND_SCALE, FACE_SCALE, *([HAND_OFFSET, FACE_OFFSET] if offsets else [])]
+        blocks = (*config.blocks, *(block for block in own if face is not None or block.name.startswith("hand")))
         setup, more = body.setup, {"blocks": blocks, "backend": config.backend}
         self.terms = BodyTerms(model, setup.points, setup.prior, setup.points3d, hands=hands, face=face, **more)
         self.outcome = Outcome(self.terms, layout)
@@ -106,11 +111,16 @@ class WholeBody:
         for i in range(len(_SIDES)):
             rows = visible[:, i].nonzero()[:, 0]
             if len(rows):
-                x[rows] = self._with_hand(x[rows], i, seen.select(rows))
+                x[rows] = self.with_hand(x[rows], i, seen.select(rows))
         return x
 
-    def _with_hand(self, x: Float[Tensor, "N D"], i: int, seen: Observations) -> Float[Tensor, "N D"]:
-        """Set one hand's pose, its wrist and the twist of its elbow from a fit of the hand alone."""
+    def with_hand(
+        self, x: Float[Tensor, "N D"], i: int, seen: Observations, *, elbow_share: float = _ELBOW_SHARE
+    ) -> Float[Tensor, "N D"]:
+        """Return the variables with one hand, its wrist and its elbow's twist from a fit of the hand alone.
+
+        The elbow takes `elbow_share` of the hand's twist about the forearm.
+        """
         side, layout, skeleton = _SIDES[i], self.layout, self.model.skeleton
         elbow, wrist = skeleton.index(f"{side}_elbow"), skeleton.index(f"{side}_wrist")
         stage = StageObjective(self.terms, self.stage, seen)
@@ -120,7 +130,7 @@ class WholeBody:
         D = R_elbow.mT @ so3_exp(hand[:, 3:6])
         axis = self.starts[i].forearm
         _, twist = swing_twist(D, axis)
-        share = (_ELBOW_SHARE * twist).clamp(-_ELBOW_MOST, _ELBOW_MOST)
+        share = (elbow_share * twist).clamp(-_ELBOW_MOST, _ELBOW_MOST)
         shared = so3_exp(share[:, None] * axis)
         local = layout.rotvecs(x)
         local[:, elbow] = _log(so3_exp(local[:, elbow]) @ shared)

@@ -29,6 +29,7 @@ from bodyfit.fit.residuals.parts.face import FaceReprojection, FaceScalePrior, G
 from bodyfit.fit.residuals.parts.face_prior import ExpressionPrior, FacePrior, JawLimits
 from bodyfit.fit.residuals.parts.hand_prior import HandLimits, HandPosePrior
 from bodyfit.fit.residuals.parts.hands import HandLift, HandPoints, HandReprojection, ScalePrior
+from bodyfit.fit.residuals.parts.offsets import FaceOffsetPrior, HandOffsetPrior
 from bodyfit.fit.residuals.previous import PreviousPose
 from bodyfit.fit.residuals.reprojection import Reprojection
 from bodyfit.fit.residuals.shape import ShapePrior
@@ -76,6 +77,8 @@ RESIDUALS: dict[str, type[Residual]] = {
         ExpressionPrior,
         JawLimits,
         FaceScalePrior,
+        HandOffsetPrior,
+        FaceOffsetPrior,
     )
 }
 """Registered residuals by name, in the order in which they are added."""

@@ -15,6 +15,7 @@ from bodyfit.fit.config import FitConfig, SequenceConfig
 from bodyfit.fit.evidence import CheckedEvidence, Evidence
 from bodyfit.fit.fitter import Array, Fitter
 from bodyfit.fit.observations import Observations
+from bodyfit.fit.parts import PartEvidence
 from bodyfit.fit.quality.sufficient import BEYOND, IN_ONE_PLACE, NOTHING, Shortcomings
 from bodyfit.fit.quality.uncertainty import Spread
 from bodyfit.fit.result import FitResult, FitStatus, statuses_of
@@ -22,8 +23,10 @@ from bodyfit.fit.sequence.continuity import agreeing, between, unwrapped
 from bodyfit.fit.sequence.focal import Focal
 from bodyfit.fit.sequence.left_right import EXCHANGED, orders_of, reordered, steady_sides
 from bodyfit.fit.sequence.legs import resting_share, steadily_visible
+from bodyfit.fit.sequence.parts import PartTrack
 from bodyfit.fit.sequence.uncertainty import track_spread
 from bodyfit.fit.sequence.window import Window
+from bodyfit.fit.whole import WholeBody
 from bodyfit.geometry.camera import default_focal_px
 from bodyfit.runtime.parallel import loops_alone
 from bodyfit.solve import ChainSummary
@@ -40,6 +43,9 @@ def fit_sequence(
     focal_px: float | None = None,
     principal_point_px: tuple[float, float] | None = None,
     joints3d: Array | None = None,
+    hands: Array | None = None,
+    hands_lift: Array | None = None,
+    face: Array | None = None,
     model: BodyModel | None = None,
     config: FitConfig | None = None,
     sequence: SequenceConfig | None = None,
@@ -57,7 +63,13 @@ def fit_sequence(
 
     The result has batch T, in camera axes (OpenCV) and metres; betas are the same in all rows. A frame without
     keypoints is interpolated by the motion (status "filled"); before the first and after the last observed frame the
-    status is "unobservable" and parameters are NaN. Raises `ShapeError` and `OptionError`.
+    status is "unobservable" and parameters are NaN.
+
+    hands (T, 2, 21, 3), hands_lift (T, 2, 21, 3), face (T, F, 3): as in `Evidence`; fingers, jaw, eyes and expression
+    are then fitted to the body's track (`fit/sequence/parts.py`), whose joints and covariance stay as they are. A part
+    is carried through gaps of half a second and is at rest half a second after it was last visible.
+
+    Raises `ShapeError` and `OptionError`.
     """
     own = {
         "layout": layout,
@@ -65,6 +77,9 @@ def fit_sequence(
         "focal_px": focal_px,
         "principal_point_px": principal_point_px,
         "joints3d": joints3d,
+        "hands": hands,
+        "hands_lift": hands_lift,
+        "face": face,
     }
     if isinstance(xyc, Evidence):
         twice = [name for name, value in own.items() if value is not None]
@@ -97,10 +112,10 @@ class SequenceFitter:
         last = replace(config.stages[-1], lm=self.sequence.keyframe_lm)
         # What single frames are tried for in vain, the other frames tell.
         less = {"uncertainty": False, "quality": False, "swaps": False, "components": False}
-        less |= {"hands": False, "face": False}
         alone = replace(config, stages=(*config.stages[:-1], last), **less)
         self.frames = Fitter(layout=layout, points3d_layout=points3d_layout, model=model, config=alone, device=device)
         self.config, self.model = config, self.frames.model
+        self._wholes: dict[int, WholeBody] = {}
 
     def __call__(
         self,
@@ -111,6 +126,9 @@ class SequenceFitter:
         focal_px: float | None = None,
         principal_point_px: tuple[float, float] | None = None,
         joints3d: Array | None = None,
+        hands: Array | None = None,
+        hands_lift: Array | None = None,
+        face: Array | None = None,
     ) -> FitResult:
         """Fit a clip (`fit_sequence`)."""
         evidence = Evidence(
@@ -120,6 +138,9 @@ class SequenceFitter:
             focal_px=focal_px,
             principal_point_px=principal_point_px,
             joints3d=joints3d,
+            hands=hands,
+            hands_lift=hands_lift,
+            face=face,
         )
         return self.fit(evidence, fps=fps)
 
@@ -132,10 +153,6 @@ class SequenceFitter:
         """
         if not (math.isfinite(fps) and fps > 0):
             raise OptionError(f"fps must be the frames a second, a positive number, got {fps}")
-        if evidence.parts.is_present:
-            raise OptionError(
-                "hands and face are fitted frame by frame yet (`fit`); leave them out of a clip's evidence"
-            )
         if evidence.previous is not None:
             raise OptionError("previous is for single frames; in a clip each frame goes on from the one before")
         focal_px, xyc, size = evidence.focal_px, evidence.keypoints, evidence.image_size
@@ -147,6 +164,9 @@ class SequenceFitter:
             more = {"principal_point_px": point, "joints3d": evidence.joints3d}
             focal_px = self.focal(xyc, image_size=size, fps=fps, believed=guess, **more).px
         known, claimed, present = self.frames.checked(replace(evidence, focal_px=focal_px))
+        parts, known = known.parts, replace(known, parts=None)
+        if parts is not None:
+            self._whole(parts.face_points)  # raises for a model without these parts before the slow part
         if known.betas is not None and bool((known.betas != known.betas[:1]).any()):
             raise OptionError("betas must be the same in all frames: a person has one shape")
         observer = self.frames.observer
@@ -175,7 +195,28 @@ class SequenceFitter:
         result = replace(result, swapped=swapped, focal_source=source, reason=tuple(reasons))
         if not self.sequence.covariance:
             result = replace(result, covariance=None)
-        return self.frames.quality(result, points, known, present) if self.config.quality else result
+        if self.config.quality:
+            result = self.frames.quality(result, points, known, present)
+        return result if parts is None or starts is None else self._with_parts(result, parts, starts[2], found, fps)
+
+    def _whole(self, face_points: int) -> WholeBody:
+        """Return the fit of hands and of a face of so many points to a body that is fixed; made once."""
+        if face_points not in self._wholes:
+            frames = self.frames
+            self._wholes[face_points] = WholeBody(frames.terms, frames.layout, self.config, face_points, offsets=True)
+        return self._wholes[face_points]
+
+    def _with_parts(
+        self, body: FitResult, parts: PartEvidence, rows: Int[Tensor, "R"], found: _Track, fps: float
+    ) -> FitResult:
+        """Add hands and face, in the rows that were solved, to a body's track."""
+        whole = self._whole(parts.face_points)
+        some = parts.select(rows).without_hands(_has_exchanged_arms(found.exchanged[rows]))
+        track = PartTrack(whole, self.frames.variables, self.sequence, fps)
+        x = found.x.new_full((len(found.x), whole.layout.size), torch.nan)
+        x[rows] = track.fit(found.x[rows], Observations.cat(found.observations), some)
+        params = self.model.params(**whole.layout.params(x))
+        return replace(body, params=params, joints=whole.outcome.joints(params), others=whole.layout.others(x))
 
     @torch.no_grad()
     def focal(
@@ -202,6 +243,7 @@ class SequenceFitter:
             joints3d=joints3d,
         )
         known, _, present = self.frames.checked(evidence)
+        known = replace(known, parts=None)
         exchanged = torch.full_like(present[:, 0], -1, dtype=torch.int64)
         if self.config.swaps:
             known, present, exchanged = self._steadied(known, present, fps)
@@ -351,6 +393,12 @@ def count_observations(known: CheckedEvidence, present: Bool[Tensor, "T K"]) -> 
     """Count the keypoints of all cameras and the measured points in each frame."""
     count = present.sum(1)
     return count if known.points_m is None else count + torch.isfinite(known.points_m).all(2).sum(1)
+
+
+def _has_exchanged_arms(exchanged: Int[Tensor, "T"]) -> Bool[Tensor, "T"]:
+    """Tell in which frames left and right arms were exchanged: a detector looks for hands where it takes arms to be."""
+    arms = [i for i, name in enumerate(EXCHANGED) if "arms" in name or name == "body"]
+    return torch.isin(exchanged, torch.tensor(arms, device=exchanged.device))
 
 
 @dataclass

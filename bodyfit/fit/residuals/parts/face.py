@@ -15,6 +15,7 @@ from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import PointResidual, PointTerm
 from bodyfit.fit.residuals.parts.hands import ScalePrior, part_scale, scaled_term
+from bodyfit.fit.residuals.parts.offsets import FACE_OFFSET, offset_term
 from bodyfit.fit.residuals.reprojection import in_views, projected, slopes
 from bodyfit.fit.setup import Setup
 from bodyfit.fit.variables import Block
@@ -90,7 +91,11 @@ class FaceReprojection(_OnFace):
             return in_views(points, target, weight, scale, sigma, seen.rig)
 
         size = variables.get(FACE_SCALE.name)
-        return scaled_term(points_m[:, None], size, FACE_SCALE.name, term, about_mean=True)
+
+        def scaled(p: Tensor) -> PointTerm:
+            return scaled_term(p, size, FACE_SCALE.name, term, about_mean=True)
+
+        return offset_term(points_m[:, None], variables.get(FACE_OFFSET.name), FACE_OFFSET.name, scaled)
 
 
 class Gaze(_OnFace):

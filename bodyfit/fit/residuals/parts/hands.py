@@ -15,6 +15,7 @@ from bodyfit.fit.parts import HAND_POINTS, PartObservations
 from bodyfit.fit.residuals.base import BlockTerm, PointResidual, PointTerm, Quadratic, VariableResidual
 from bodyfit.fit.residuals.lift import centred_distance
 from bodyfit.fit.residuals.measured import distance
+from bodyfit.fit.residuals.parts.offsets import HAND_OFFSET, offset_term
 from bodyfit.fit.residuals.reprojection import in_views
 from bodyfit.fit.setup import Setup
 from bodyfit.fit.variables import Block
@@ -80,8 +81,13 @@ class HandReprojection(_OnHands):
         def term(points: Tensor) -> PointTerm:
             return in_views(points, target, weight, scale, sigma, seen.rig)
 
-        p = points_m.unflatten(1, (2, HAND_POINTS))
-        return scaled_term(p, variables.get(HAND_SCALE.name), HAND_SCALE.name, term, about_mean=False)
+        offset, size = variables.get(HAND_OFFSET.name), variables.get(HAND_SCALE.name)
+
+        def scaled(p: Tensor) -> PointTerm:
+            # About the mean an offset and the size are told apart.
+            return scaled_term(p, size, HAND_SCALE.name, term, about_mean=offset is not None)
+
+        return offset_term(points_m.unflatten(1, (2, HAND_POINTS)), offset, HAND_OFFSET.name, scaled)
 
 
 class HandLift(_OnHands):
@@ -132,8 +138,13 @@ class HandPoints(_OnHands):
         assert parts is not None
         assert parts.hands_points_m is not None
         assert parts.hands_points_weight is not None
-        weight = _UNIT_CM / _MEASURED_NOISE_CM * parts.hands_points_weight
-        return distance(points_m, parts.hands_points_m, weight, _MEASURED_SIGMA_CM)
+        target, weight = parts.hands_points_m, _UNIT_CM / _MEASURED_NOISE_CM * parts.hands_points_weight
+
+        def term(p: Tensor) -> PointTerm:
+            return distance(p.flatten(1, 2), target, weight, _MEASURED_SIGMA_CM)
+
+        p = points_m.unflatten(1, (2, HAND_POINTS))
+        return offset_term(p, variables.get(HAND_OFFSET.name), HAND_OFFSET.name, term)
 
 
 class ScalePrior(VariableResidual):
