@@ -105,9 +105,9 @@ def _unconfirmed_arms(proposal: Proposal) -> list[int]:
     """The landmarks of elbows, and of wrists with their hands, that a proposal does not see."""
     rows = []
     for side in ("left", "right"):
-        elbow, wrist = (proposal.xyc[_COCO.index(f"{side}_{joint}"), 2] < UNSEEN for joint in ("elbow", "wrist"))
-        rows += [_LANDMARKS.index(f"{side}_elbow")] * elbow
-        rows += [_LANDMARKS.index(f"{side}_{part}") for part in _BEYOND["wrist"]] * wrist
+        parts = {"elbow": ["elbow"], "wrist": _BEYOND["wrist"]}
+        unconfirmed = [joint for joint in parts if proposal.xyc[_COCO.index(f"{side}_{joint}"), 2] < UNSEEN]
+        rows += [_LANDMARKS.index(f"{side}_{part}") for joint in unconfirmed for part in parts[joint]]
     return rows
 
 
