@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -36,6 +37,15 @@ class MassTerm(VariableResidual):
     name, group, weight, blocks = "mass", "seen", 2.0, ("betas",)
 
     def __init__(self, model: BodyModel) -> None:
+        self.model = model
+
+    @cached_property
+    def coefficients(self) -> Float[Tensor, "S1 S1 S1"]:
+        """K above, symmetric, in kilograms: computed when a mass is first asked for, as it costs more than a fit.
+
+        Raises `OptionError` for a model of too many betas.
+        """
+        model = self.model
         n_s = model.num_betas
         if n_s > _MOST_BETAS:
             raise OptionError(f"a known mass takes models of up to {_MOST_BETAS} betas, this one has {n_s}: load fewer")
@@ -50,7 +60,7 @@ class MassTerm(VariableResidual):
         K = (K + K.transpose(1, 2, 0) + K.transpose(2, 0, 1)) / 3
         K = (K + K.transpose(0, 2, 1)) / 2
         outward = -1.0 if K[0, 0, 0] < 0 else 1.0
-        self.coefficients = torch.from_numpy(outward * K).to(model.v_template)
+        return torch.from_numpy(outward * K).to(model.v_template)
 
     @classmethod
     def of(cls, setup: Setup) -> MassTerm:
