@@ -188,7 +188,7 @@ from bodyfit.runtime.compiled import only_compiled
 
 commands = (
     "fit {SAMPLE} -o out",
-    "fit {SAMPLE} -o x --model open-x --detector mediapipe",
+    "fit {SAMPLE} -o x --model open-x",
     "render out -o pictures --view overlay,side,top,turn,sheet --maps depth,parts --skeleton",
     "convert out/walking/person0.npz person.glb",
     "report out -o report.html",

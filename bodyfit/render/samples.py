@@ -352,8 +352,12 @@ def visibility_from(points, faces, queries, normals, off_mesh, basis, low, per_m
 
 
 @jit
-def composite_over(rgba, touched, opacity, picture):
-    """Composite premultiplied `rgba` (h, w, 4), where touched, over a picture of bytes (h, w, 3), in place."""
+def composite_over(rgba, touched, opacity, picture, top, left):
+    """Composite premultiplied `rgba` (h, w, 4), where touched, over a picture of bytes (H, W, 3), in place.
+
+    top, left: the row and column of the picture that `rgba` begins at. A view of a part of the picture would be of
+    another type than the whole, and compile anew.
+    """
     for row in range(rgba.shape[0]):
         for column in range(rgba.shape[1]):
             if not touched[row, column // BLOCK]:
@@ -361,8 +365,8 @@ def composite_over(rgba, touched, opacity, picture):
             under = 1 - opacity * rgba[row, column, 3]
             if under < 1:
                 for k in range(3):
-                    value = under * picture[row, column, k] + 255 * opacity * rgba[row, column, k]
-                    picture[row, column, k] = np.uint8(min(max(value, 0.0), 255.0) + 0.5)
+                    value = under * picture[top + row, left + column, k] + 255 * opacity * rgba[row, column, k]
+                    picture[top + row, left + column, k] = np.uint8(min(max(value, 0.0), 255.0) + 0.5)
 
 
 @jit

@@ -154,10 +154,10 @@ def draw_scene(
     """Composite a lit scene over a picture of bytes, in place."""
     from bodyfit.render.samples import composite_over
 
-    x0, y0, x1, _ = box
+    x0, y0, _, _ = box
 
     def lay(band: Float[np.ndarray, "h w 4"], touched: Bool[np.ndarray, "h b"], top: int) -> None:
-        composite_over(band, touched, opacity, picture[y0 + top : y0 + top + len(band), x0:x1])
+        composite_over(band, touched, opacity, picture, y0 + top, x0)
 
     _draw(scene, points, box, light, lay, closed)
 
