@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import roma
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -26,7 +25,7 @@ from bodyfit.fit.residuals.parts.face import FACE_SCALE
 from bodyfit.fit.residuals.parts.hands import HAND_SCALE, hand_noise_scale
 from bodyfit.fit.residuals.parts.offsets import FACE_OFFSET, HAND_OFFSET
 from bodyfit.fit.variables import Variables
-from bodyfit.geometry.rotation import so3_exp
+from bodyfit.geometry.rotation import so3_exp, so3_log
 from bodyfit.skeleton import hand_entries, layout_names
 from bodyfit.solve import LMConfig, LMSummary, minimize
 
@@ -133,8 +132,8 @@ class WholeBody:
         share = (elbow_share * twist).clamp(-_ELBOW_MOST, _ELBOW_MOST)
         shared = so3_exp(share[:, None] * axis)
         local = layout.rotvecs(x)
-        local[:, elbow] = _log(so3_exp(local[:, elbow]) @ shared)
-        local[:, wrist] = _log(shared.mT @ D)
+        local[:, elbow] = so3_log(so3_exp(local[:, elbow]) @ shared)
+        local[:, wrist] = so3_log(shared.mT @ D)
         local[:, self.finger_joints(side)] = hand[:, 6:].unflatten(1, (-1, 3))
         return layout.put_rotvecs(x, local)
 
@@ -201,12 +200,6 @@ class WholeBody:
         objective = StageObjective(self.terms, self.stage, seen)
         x, summary = minimize(objective, x, self.stage.lm, eliminate=self.layout.eliminated)
         return x, summary, objective
-
-
-def _log(R: Float[Tensor, "N 3 3"]) -> Float[Tensor, "N 3"]:
-    found = roma.rotmat_to_rotvec(R)
-    assert isinstance(found, Tensor)
-    return found
 
 
 def _is_of_hand(name: str, side: str) -> bool:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["exp_and_left_jacobian", "hat", "inverse_left_jacobian", "so3_exp", "unit"]
+__all__ = ["exp_and_left_jacobian", "hat", "inverse_left_jacobian", "so3_exp", "so3_log", "unit"]
 
 
 @lru_cache(maxsize=16)
@@ -62,6 +63,13 @@ def so3_exp(rotvec: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
     return torch.addcmul(torch.addcmul(unit(3, rotvec.dtype, rotvec.device), s, K), c, K @ K)
 
 
+def so3_log(R: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3"]:
+    """Convert rotation matrices to axis-angle vectors, radians (roma)."""
+    rotvec = roma.rotmat_to_rotvec(R)
+    assert isinstance(rotvec, Tensor)
+    return rotvec
+
+
 def exp_and_left_jacobian(
     rotvec: Float[Tensor, "*B 3"],
 ) -> tuple[Float[Tensor, "*B 3 3"], Float[Tensor, "*B 3 3"]]:
@@ -84,5 +92,4 @@ def inverse_left_jacobian(rotvec: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 
     half = safe2.sqrt() / 2
     e = torch.where(small, (1 + a2 / 60 * (1 + a2 / 42)) / 12, (1 - half / half.tan()) / safe2)
     K = hat(rotvec)
-    eye = torch.eye(3, dtype=rotvec.dtype, device=rotvec.device)
-    return eye - K / 2 + e[..., None, None] * (K @ K)
+    return unit(3, rotvec.dtype, rotvec.device) - K / 2 + e[..., None, None] * (K @ K)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.base import Quadratic, VariableResidual, Vector
-from bodyfit.fit.setup import Setup
+from bodyfit.fit.residuals.base import Vector
+from bodyfit.fit.residuals.common.normal import NormalPrior
 from bodyfit.fit.variables import Block
 
 __all__ = ["FOCAL", "FocalPrior"]
@@ -19,20 +19,10 @@ FOCAL = Block("focal", 1, shared=True)
 """Logarithm of the ratio of the focal length to that of the observations."""
 
 
-class FocalPrior(VariableResidual):
+class FocalPrior(NormalPrior):
     """Logarithm of the ratio as a residual; its weight is the root of the precision."""
 
     name, group, blocks = "focal", "seen", (FOCAL.name,)
-
-    @classmethod
-    def of(cls, setup: Setup) -> FocalPrior:
-        """Make the residual, which is the same for every setup."""
-        return cls()
-
-    def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
-        """Compute the unweighted quadratic model."""
-        phi = variables[FOCAL.name]
-        return Quadratic(phi.square().sum(1), phi, torch.ones_like(phi))
 
     def vector(
         self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig, *, derive: bool = True

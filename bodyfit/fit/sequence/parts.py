@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import distance_transform_edt, label
@@ -27,7 +26,7 @@ from bodyfit.fit.sequence.continuity import between, unwrapped
 from bodyfit.fit.sequence.part_objective import PartColumns, PartMotion, PartObjective
 from bodyfit.fit.variables import Variables
 from bodyfit.fit.whole import WholeBody
-from bodyfit.geometry.rotation import so3_exp
+from bodyfit.geometry.rotation import so3_exp, so3_log
 from bodyfit.solve import minimize_chain
 
 __all__ = ["PartTrack", "relaxed_share"]
@@ -177,8 +176,8 @@ class PartTrack:
         """Return the variables with a joint turned back by a share to where the body's track has it."""
         columns, x = self.whole.layout.columns_of_joint(joint), x.clone()
         R = so3_exp(x[:, columns])
-        R = R @ so3_exp(share[:, None] * _log(R.mT @ so3_exp(target[:, columns])))
-        x[:, columns] = unwrapped(_log(R)[:, None])[:, 0]
+        R = R @ so3_exp(share[:, None] * so3_log(R.mT @ so3_exp(target[:, columns])))
+        x[:, columns] = unwrapped(so3_log(R)[:, None])[:, 0]
         return x
 
     def _relaxed_hand(
@@ -198,11 +197,5 @@ class PartTrack:
         turn = so3_exp(_ELBOW_SHARE * more.sin()[:, None] * axis)
         changed = [(at_elbow, so3_exp(resting[:, at_elbow]) @ turn), (at_wrist, turn.mT @ wrists)]
         for columns, R in changed:
-            x[:, columns] = unwrapped(_log(R)[:, None])[:, 0]
+            x[:, columns] = unwrapped(so3_log(R)[:, None])[:, 0]
         return x
-
-
-def _log(R: Float[Tensor, "T 3 3"]) -> Float[Tensor, "T 3"]:
-    found = roma.rotmat_to_rotvec(R)
-    assert isinstance(found, Tensor)
-    return found

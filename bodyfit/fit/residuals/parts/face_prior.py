@@ -11,6 +11,7 @@ from torch import Tensor
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import Quadratic, VariableResidual
+from bodyfit.fit.residuals.common.normal import NormalPrior
 from bodyfit.fit.setup import Setup
 
 __all__ = ["ExpressionPrior", "FacePrior", "JawLimits"]
@@ -52,21 +53,11 @@ class FacePrior(VariableResidual):
         return Quadratic((v * pulled).sum(1), pulled, self.precision.expand(len(v), -1, -1))
 
 
-class ExpressionPrior(VariableResidual):
+class ExpressionPrior(NormalPrior):
     """The square of the expression: its coefficients are deviations of what a model's makers had of expressions."""
 
     name, group, blocks = "expression", "pose", ("expression",)
     weight = 2.0
-
-    @classmethod
-    def of(cls, setup: Setup) -> ExpressionPrior:
-        """Make the prior, which is the same for every model."""
-        return cls()
-
-    def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
-        """The term; its Hessian is diagonal."""
-        v = variables["expression"]
-        return Quadratic(v.square().sum(1), v, torch.ones_like(v))
 
 
 class JawLimits(VariableResidual):

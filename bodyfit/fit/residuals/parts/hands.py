@@ -12,7 +12,8 @@ from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.parts import HAND_POINTS, PartObservations
-from bodyfit.fit.residuals.base import BlockTerm, PointResidual, PointTerm, Quadratic, VariableResidual
+from bodyfit.fit.residuals.base import BlockTerm, PointResidual, PointTerm
+from bodyfit.fit.residuals.common.normal import NormalPrior
 from bodyfit.fit.residuals.lift import centred_distance
 from bodyfit.fit.residuals.measured import distance
 from bodyfit.fit.residuals.parts.offsets import HAND_OFFSET, offset_term
@@ -147,22 +148,12 @@ class HandPoints(_OnHands):
         return offset_term(p, variables.get(HAND_OFFSET.name), HAND_OFFSET.name, term)
 
 
-class ScalePrior(VariableResidual):
+class ScalePrior(NormalPrior):
     """How far hands differ from what the body's shape says of them, in deviations."""
 
     name, group, blocks = "hand_scale", "shape", (HAND_SCALE.name,)
     weight = 2.0
     deviation = 0.05
-
-    @classmethod
-    def of(cls, setup: Setup) -> ScalePrior:
-        """Build it; no model changes it."""
-        return cls()
-
-    def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
-        """The term."""
-        r = variables[self.blocks[0]] / self.deviation
-        return Quadratic(r.square().sum(1), r / self.deviation, torch.full_like(r, self.deviation**-2))
 
 
 def hand_noise_scale(parts: PartObservations) -> Float[Tensor, "B CH"]:

@@ -6,17 +6,15 @@ points of a part together, metres in camera axes, before they are compared with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bodyfit.fit.config import StageConfig
-from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.base import BlockTerm, PointTerm, Quadratic, VariableResidual
-from bodyfit.fit.setup import Setup
+from bodyfit.fit.residuals.base import BlockTerm, PointTerm
+from bodyfit.fit.residuals.common.normal import NormalPrior
 from bodyfit.fit.variables import Block
 
 __all__ = ["FACE_OFFSET", "HAND_OFFSET", "FaceOffsetPrior", "HandOffsetPrior", "offset_term"]
@@ -48,22 +46,12 @@ def offset_term(
     return replace(found, blocks={**found.blocks, name: block})
 
 
-class HandOffsetPrior(VariableResidual):
-    """Squared offsets of hands, in standard deviations."""
+class HandOffsetPrior(NormalPrior):
+    """Squared offsets of hands, in standard deviations; metres."""
 
     name, group, blocks = "hand_offset", "pose", (HAND_OFFSET.name,)
     weight = 2.0
-    deviation_m = 0.03
-
-    @classmethod
-    def of(cls, setup: Setup) -> HandOffsetPrior:
-        """Build it; no model changes it."""
-        return cls()
-
-    def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
-        """Evaluate the term; its Hessian is diagonal."""
-        r = variables[self.blocks[0]] / self.deviation_m
-        return Quadratic(r.square().sum(1), r / self.deviation_m, torch.full_like(r, self.deviation_m**-2))
+    deviation = 0.03
 
 
 class FaceOffsetPrior(HandOffsetPrior):
