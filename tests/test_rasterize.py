@@ -29,8 +29,8 @@ from pytorch3d.utils import ico_sphere
 from torch import Tensor
 
 from bodyfit.errors import OptionError
+from bodyfit.raster.zbuffer import pixel_centres
 from bodyfit.render import MeshRasterizer
-from bodyfit.render.zbuffer import pixel_centres
 
 SIZE = (20, 27)
 SCREEN: dict[str, Any] = {"in_ndc": False, "image_size": (SIZE,), "principal_point": ((15.1, 8.7),)}

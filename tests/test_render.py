@@ -14,13 +14,13 @@ from pytorch3d.utils import ico_sphere
 
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.geometry.camera import Camera, to_pytorch3d_axes
+from bodyfit.raster import bands
 from bodyfit.render import (
     MeshRasterizer,
     RasterizationSettings,
     Stage,
     StudioLights,
     Texture,
-    bands,
     contact_sheet,
     draw_maps,
     normal_colors,

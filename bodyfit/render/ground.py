@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from bodyfit.geometry.camera import Camera
-from bodyfit.render.bands import by_bands
+from bodyfit.raster.bands import by_bands
 from bodyfit.render.color import Color, to_linear, to_srgb
 
 __all__ = ["Floor", "paint_ground"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.geometry.camera import Camera
-from bodyfit.render.bands import by_bands
+from bodyfit.raster.bands import by_bands
 from bodyfit.render.scene import Paint, gather
 from bodyfit.render.shade import box_px
 
@@ -96,7 +96,8 @@ def _fill(
     parts: Float[np.ndarray, "P J"],
 ) -> None:
     """Fill the arrays of `Maps`, in the order of its fields, a band of rows at a time."""
-    from bodyfit.render.samples import CENTRE, band_maps, clear_buffers, cover
+    from bodyfit.raster.coverage import CENTRE, clear_buffers, cover
+    from bodyfit.render.samples import band_maps
 
     x0, y0, x1, y1 = box
     points = points - np.array((x0, y0, 0), np.float32)

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.geometry.camera import Camera, flip_yz
+from bodyfit.raster.depth import NEAR_M
 from bodyfit.render.color import person_color
 from bodyfit.render.hatch import hatch_bodies
 from bodyfit.render.lines import draw_keypoints, draw_skeleton
-from bodyfit.render.scene import NEAR_M, Paint
+from bodyfit.render.scene import Paint
 from bodyfit.render.shade import draw_over
 from bodyfit.render.stage import VIEWS, Stage
 

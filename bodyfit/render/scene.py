@@ -12,12 +12,10 @@ from torch import Tensor
 
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.geometry.camera import Camera
+from bodyfit.raster.depth import NEAR_M
 from bodyfit.render.color import Color, to_linear
 
-__all__ = ["NEAR_M", "Paint", "SceneMesh", "Texture", "gather", "undrawn"]
-
-NEAR_M = 0.1
-"""Faces with a corner nearer than this are not drawn."""
+__all__ = ["Paint", "SceneMesh", "Texture", "gather", "undrawn"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +107,7 @@ def gather(
     A body that is not finite (a failed fit) is left out. Raises `ShapeError` and `OptionError`, also for a mesh
     without faces.
     """
-    from bodyfit.render.samples import normals_of
+    from bodyfit.raster.coverage import normals_of
 
     check_shape("faces", faces, (None, 3))
     if len(faces) == 0:

@@ -14,7 +14,7 @@ from pytorch3d.renderer import PerspectiveCameras
 from torch import Tensor
 
 from bodyfit.geometry.camera import Camera
-from bodyfit.render.bands import by_bands
+from bodyfit.raster.bands import by_bands
 from bodyfit.render.light import light_of_vertices, openness
 from bodyfit.render.scene import Paint, SceneMesh, gather
 
@@ -174,7 +174,8 @@ def _draw(
 
     `touched` marks the blocks of pixels that hold anything; `top` is the band's first row.
     """
-    from bodyfit.render.samples import EIGHT, band_picture, blocks, cover
+    from bodyfit.raster.coverage import EIGHT, blocks, cover
+    from bodyfit.render.samples import band_picture
 
     x0, y0, x1, y1 = box
     width = x1 - x0
@@ -196,7 +197,7 @@ def box_px(
     points: Float[np.ndarray, "U 3"], faces: Int[np.ndarray, "G 3"], size: tuple[int, int]
 ) -> tuple[int, int, int, int] | None:
     """Return the bounding box x0, y0, x1, y1 of the faces in whole pixels, within the picture; None where empty."""
-    from bodyfit.render.samples import extent
+    from bodyfit.raster.coverage import extent
 
     if len(faces) == 0:
         return None

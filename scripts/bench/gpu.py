@@ -119,7 +119,7 @@ def raster_ms(model: bodyfit.BodyModel, params: bodyfit.BodyParams, device: torc
     from pytorch3d.renderer import PerspectiveCameras
     from pytorch3d.structures import Meshes
 
-    from bodyfit.render.rasterize import MeshRasterizer, RasterizationSettings
+    from bodyfit.raster.rasterize import MeshRasterizer, RasterizationSettings
 
     n = min(8, params.batch)
     with torch.no_grad():

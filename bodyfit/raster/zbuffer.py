@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int64
 
-from bodyfit.render import zbuffer_loops as loops
+from bodyfit.raster import zbuffer_loops as loops
 
 __all__ = ["Rules", "fill", "pixel_centres", "pull_back"]
 

@@ -79,7 +79,7 @@ class MeshRasterizer(_PyTorch3DRasterizer):
 
     def _rows(self, meshes: Any, top: int, bottom: int, **kwargs: Any) -> Fragments:
         """Rasterise the rows from `top` to `bottom` (excluded) of meshes in NDC."""
-        from bodyfit.render.zbuffer import Rules, pixel_centres
+        from bodyfit.raster.zbuffer import Rules, pixel_centres
 
         settings: RasterizationSettings = kwargs.get("raster_settings", self.raster_settings)
         cameras: Any = kwargs.get("cameras", self.cameras)
@@ -171,7 +171,7 @@ class _Fragments(torch.autograd.Function):
         k: int,
         rules: Any,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        from bodyfit.render.zbuffer import fill
+        from bodyfit.raster.zbuffer import fill
 
         face_verts = face_verts.detach().contiguous()
         shape = (len(first), len(centres[1]), len(centres[0]), k)
@@ -187,7 +187,7 @@ class _Fragments(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        from bodyfit.render.zbuffer import pull_back
+        from bodyfit.raster.zbuffer import pull_back
 
         face_verts, pix = ctx.saved_tensors
         (xs, ys), (zbuf, bary, dists) = ctx.centres, (g.contiguous().numpy() for g in grads[1:])
