@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from bodyfit import detect, evaluate, render, skeleton
     from bodyfit.app.markers import fit_points3d
     from bodyfit.app.pipeline import fit_frames, fit_image
+    from bodyfit.app.shape import ShapeResult, fit_shape
     from bodyfit.app.video import fit_video
+    from bodyfit.body.anthropometry.intervals import Interval
     from bodyfit.body.contact.interpenetration import Interpenetration, interpenetration
     from bodyfit.body.model import BodyModel, BodyOutput, BodyParams, load_model
     from bodyfit.body.pose_prior import PosePrior, load_pose_prior
@@ -56,6 +58,7 @@ _HOME = {
     "Fitter": "fit.fitter",
     "Frame": "images.frame",
     "Interpenetration": "body.contact.interpenetration",
+    "Interval": "body.anthropometry.intervals",
     "Keypoints2D": "keypoints",
     "LMConfig": "solve",
     "Motion": "io.motions",
@@ -64,6 +67,7 @@ _HOME = {
     "SequenceCalibration": "fit.config",
     "SequenceConfig": "fit.config",
     "SequenceFitter": "fit.sequence.fitter",
+    "ShapeResult": "app.shape",
     "StageConfig": "fit.config",
     "Track": "fit.sequence.track",
     "convert_keypoints": "keypoints",
@@ -76,6 +80,7 @@ _HOME = {
     "fit_keypoints": "fit.fitter",
     "fit_points3d": "app.markers",
     "fit_sequence": "fit.sequence.fitter",
+    "fit_shape": "app.shape",
     "fit_video": "app.video",
     "interpenetration": "body.contact.interpenetration",
     "load_amass": "io.amass",
@@ -114,6 +119,7 @@ __all__ = [
     "Fitter",
     "Frame",
     "Interpenetration",
+    "Interval",
     "Keypoints2D",
     "LMConfig",
     "Motion",
@@ -122,6 +128,7 @@ __all__ = [
     "SequenceCalibration",
     "SequenceConfig",
     "SequenceFitter",
+    "ShapeResult",
     "StageConfig",
     "Track",
     "__version__",
@@ -135,6 +142,7 @@ __all__ = [
     "fit_keypoints",
     "fit_points3d",
     "fit_sequence",
+    "fit_shape",
     "fit_video",
     "interpenetration",
     "load_amass",

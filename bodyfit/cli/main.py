@@ -23,6 +23,7 @@ from bodyfit.cli.info import info
 from bodyfit.cli.random import random
 from bodyfit.cli.render import render
 from bodyfit.cli.report import report
+from bodyfit.cli.shape import shape
 from bodyfit.cli.support import common, interrupt
 from bodyfit.cli.video import video
 from bodyfit.cli.view import view
@@ -41,6 +42,7 @@ app.command("fit", help=common.as_help(fit))(fit)
 app.command("video", help=common.as_help(video))(video)
 app.command("batch", help=common.as_help(batch))(batch)
 app.command("render", help=common.as_help(render))(render)
+app.command("shape", help=common.as_help(shape))(shape)
 app.command("random", help=common.as_help(random))(random)
 app.command("convert", help=common.as_help(convert))(convert)
 app.command("info", help=common.as_help(info))(info)

@@ -23,6 +23,7 @@ from bodyfit.images.frame import IMAGE_SUFFIXES, read_image
 from bodyfit.io import write_atomically
 from bodyfit.render import person_color
 from bodyfit.report.pack import deflate, jpeg_within, pack_integers, pack_points
+from bodyfit.report.shape import measurement_table, read_measurements
 from bodyfit.report.words import card, failures, overview
 from bodyfit.runtime.file_names import as_text
 from bodyfit.runtime.json_text import json_text
@@ -46,7 +47,7 @@ _POLICY = (
 def write_page(results: Results, path: str | Path, *, title: str | None = None, models: Models | None = None) -> int:
     """Write the page and return its size in bytes.
 
-    Raises `OutputError`, and `AssetError` where a body model that results name is missing.
+    Raises `OutputError`, and `AssetError` where a body model that results name is missing or measurements are damaged.
     """
     text = as_text(page(results, title=title, models=models)).encode()
     with write_atomically(path) as temporary:
@@ -92,7 +93,7 @@ def page(results: Results, *, title: str | None = None, models: Models | None = 
 <p class="meta">{escape(_about(results))}</p>
 <p class="note" id="no-3d"><noscript>Without JavaScript the bodies stand still; the numbers are all here.</noscript></p>
 </header>
-{overview(results, figures)}
+{_shape(results, pictures)}{overview(results, figures)}
 {"".join(sections)}
 {failures(results.failures)}
 <footer class="note">Made by bodyfit {bodyfit.__version__} on {datetime.now():%Y-%m-%d %H:%M}. A height
@@ -202,6 +203,23 @@ class _Pictures:
         except ImageError as fault:
             notes.append(str(fault))
             return None
+
+
+def _shape(results: Results, pictures: _Pictures) -> str:
+    """Make the section of the shape that all pictures share, where `bodyfit shape` measured one."""
+    record = read_measurements(results.folder)
+    if record is None:
+        return ""
+    path = results.folder / "body.png"
+    body = pictures.read(path, []) if path.is_file() else None
+    figure = ""
+    if body is not None:
+        source = pictures.jpeg(body, 0.2)
+        figure = (
+            f'<figure><img {_size_attributes(body)} alt="The body in A-pose, front and side" src="{source}"></figure>'
+        )
+    table = f"<div>{measurement_table(record)}</div>"
+    return f'<section id="shape"><h2>Shape</h2><div class="shape">{figure}{table}</div></section>\n'
 
 
 def _section(name: str, scene: ResultScene, people: tuple[PersonFigures, ...], pictures: _Pictures) -> str:

@@ -66,6 +66,8 @@ class Measurements:
     """From the hip joint by the knee joint to the ankle joint; the mean of left and right."""
     inseam: Float[Tensor, " B"]
     """Crotch height above the soles."""
+    shoulder_breadth: Float[Tensor, " B"]
+    """Distance between the centres of the shoulder joints; the biacromial breadth of ISO 8559 is 3 to 4 cm more."""
 
     @property
     def bmi(self) -> Float[Tensor, " B"]:
@@ -311,6 +313,9 @@ _MEASURES: dict[str, Callable[[_Bodies], Float[np.ndarray, " B"]]] = {
     "arm_length": _arm_length,
     "leg_length": lambda bodies: _chain(bodies, "hip", "knee", "ankle"),
     "inseam": lambda bodies: bodies.crotch - bodies.soles,
+    "shoulder_breadth": lambda bodies: np.linalg.norm(
+        bodies.joint("left_shoulder") - bodies.joint("right_shoulder"), axis=1
+    ),
 }
 
 

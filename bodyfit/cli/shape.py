@@ -1,0 +1,128 @@
+"""`bodyfit shape`: pictures of one person in, one measured body out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bodyfit.cli.support import common, finding, interrupt
+from bodyfit.cli.support.runs import failed, finish
+from bodyfit.cli.support.wording import in_options
+from bodyfit.errors import BodyfitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bodyfit.detect import Detector
+    from bodyfit.images.frame import Frame
+    from bodyfit.keypoints import Keypoints2D
+
+__all__ = ["shape"]
+
+
+def shape(
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Pictures of one person, folders of them, or a clip of the person turning.")
+    ],
+    out: common.OutOption,
+    height: Annotated[
+        float | None, typer.Option("--height", help="The person's height, metres; without it sizes are a guess.")
+    ] = None,
+    mass: Annotated[float | None, typer.Option("--mass", help="The person's mass, kilograms.")] = None,
+    focal_px: finding.FocalPxOption = None,
+    focal_mm: finding.FocalMmOption = None,
+    sensor_mm: finding.SensorMmOption = None,
+    fov_deg: finding.FovOption = None,
+    model: common.ModelOption = "open",
+    gender: common.GenderOption = common.Gender.NEUTRAL,
+    detector: finding.DetectorOption = finding.DETECTOR,
+    tta: finding.TtaOption = False,
+    device: common.DeviceOption = "cpu",
+    as_json: common.JsonOption = False,
+    verbose: common.VerboseOption = False,
+) -> int:
+    """Measure one person in several pictures: one shape for all, a pose and a camera for each.
+
+    Pictures may be of any size and from any side; front and side of a standing person, arms a little away from the
+    body, in tight clothes or none, tell most. In each picture the largest person is taken. A picture that shows nobody,
+    or in which the fit is poor, is left out, with a word.
+
+    In OUT: measurements.json and measurements.csv (each measurement with the interval that holds the truth in nine of
+    ten people), body.obj and body.glb (the body in A-pose), body.npz (its parameters), report.html, and for each
+    picture a folder with the overlay and the fit.
+
+    Examples:
+        bodyfit shape front.jpg side.jpg --height 1.75 -o out
+        bodyfit shape turning.mp4 --height 1.68 --mass 61 -o out
+        bodyfit shape front.jpg --height 1.75 --gender female --json -o out
+
+    Exit code: 0 all pictures take part, 1 some do not, or none, or the shape is poor, 2 wrong use.
+    """
+    lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
+    by = finding.Finding(detector=detector, tta=tta, hands=False, face=False)
+    with interrupt.at_once():
+        from bodyfit.app.shape import check_numbers
+    check_numbers(height, mass)
+    entries: list[dict[str, Any]] = []
+    start = time.perf_counter()
+    frames = _frames(inputs, entries)
+    if not frames:
+        return common.WRONG_USE
+    common.output_folder(out)
+    with common.progress_bar() as advance:
+        advance("loading", 0, len(frames))
+        with interrupt.at_once():
+            from bodyfit.app.pipeline import Lens
+            from bodyfit.app.shape import fit_shape_of
+            from bodyfit.cli.shape_files import ShapeFiles
+
+        body = common.chosen_model(model, gender, device)
+        people = _detected(by.load_detector(body), frames, advance)
+        advance("fitting", len(frames), len(frames))
+        found = fit_shape_of(frames, people, height_m=height, mass_kg=mass, model=body, lens=Lens(**lens))
+        files = ShapeFiles(out, found, by.name)
+        entries += files.write_pictures()
+        files.write_body()
+    summary = files.summary(entries, seconds=time.perf_counter() - start)
+    code = finish(summary, out, as_json)
+    files.write_report()
+    for note in found.notes:
+        common.error(note, label="note")
+    if not as_json:
+        files.say()
+    if not found.status.ok or found.reason is not None:
+        common.error(f"{'the shape is not to be relied on' if found.status.ok else 'no shape'}: {found.reason}")
+        return common.SOME_FAILED
+    return code
+
+
+def _frames(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[Frame]:
+    """Read all pictures; one that cannot be read is told of and entered as failed."""
+    with interrupt.at_once():
+        from bodyfit.app.shape import frames_of
+        from bodyfit.images.files import find_images
+
+    def tried(read: Callable[[Path], list[Any]], path: Path) -> list[Any]:
+        try:
+            return read(path)
+        except BodyfitError as fault:
+            common.error(str(fault))
+            entries.append(failed(path, "error", in_options(str(fault))))
+            return []
+
+    pictures = [picture for path in inputs for picture in tried(lambda one: find_images([one]), path)]
+    return [frame for picture in pictures for frame in tried(frames_of, picture)]
+
+
+def _detected(
+    detector: Detector, frames: Sequence[Frame], advance: Callable[[str, int, int | None], None]
+) -> list[list[Keypoints2D]]:
+    """Detect the people of each picture."""
+    people = []
+    for done, frame in enumerate(frames):
+        advance("detecting", done, len(frames))
+        people += detector.detect([frame])
+    return people
