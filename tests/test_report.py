@@ -25,6 +25,7 @@ from bodyfit.geometry.camera import flip_yz
 from bodyfit.io import save, save_model
 from bodyfit.report.pack import jpeg_within, pack_integers, pack_points, unpack_integers
 from bodyfit.report.page import page, write_page
+from bodyfit.skeleton import SMPL
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +166,17 @@ def test_a_failed_fit_has_numbers_and_no_body(model, tmp_path):
     assert text.count('"points":') == 1
     words = re.sub(r'base64,[^"]*', "", text.partition('<script type="application/json"')[0])
     assert "nan" not in words.lower()  # the JSON after it cannot hold one
+
+
+def test_legs_that_nobody_sees_are_said_to_be_at_rest(model, tmp_path):
+    write_picture(tmp_path / "out", model, people=2)
+    shown = result_of(model, standing(model, torch.zeros(1, 10), torch.zeros(1, 69)))
+    upper = torch.tensor([not any(part in name for part in ("knee", "ankle", "foot")) for name in SMPL.names])
+    for number, observed in ((0, torch.ones(24, dtype=torch.bool)), (1, upper)):
+        save(replace(shown, observed_joints=observed[None]), tmp_path / "out" / "photo" / f"person{number}.npz")
+    cards = page(read_results(tmp_path / "out")).split('<article class="card">')[1:]
+    said = "<dt>legs</dt><dd>at rest<small>not visible</small></dd>"
+    assert [said in card for card in cards] == [False, True]
 
 
 def test_a_picture_that_is_none_is_said(model, tmp_path):

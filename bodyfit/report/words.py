@@ -110,6 +110,9 @@ def _figures(one: PersonFigures) -> str:
         middle = sorted(n.joints_sd_m.values())[len(n.joints_sd_m) // 2]
         more = f"least sure: {_plain(worst)}, &#177;{number(1000 * n.joints_sd_m[worst], 0, 'mm')}"
         rows.append(("joints", f"&#177;{number(1000 * middle, 0, 'mm')}", more))
+    if resting := int(person.result.legs_at_rest.sum()):
+        frames = f", in {resting} of {len(person.frames)} frames" if person.fps else ""
+        rows.append(("legs", "at rest", f"not visible{frames}"))
     if person.fps:
         gaps = int((~person.seen).sum())
         more = f"{person.frames[0]} to {person.frames[-1]}" + (f", {gaps} filled" if gaps else "")
