@@ -11,7 +11,7 @@ from bodyfit.errors import OptionError
 from bodyfit.fit.variables import Block
 from bodyfit.solve import LMConfig
 
-__all__ = ["Calibration", "FitConfig", "SequenceCalibration", "SequenceConfig", "StageConfig"]
+__all__ = ["Calibration", "FitConfig", "SequenceCalibration", "SequenceConfig", "SilhouetteConfig", "StageConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +117,38 @@ class Calibration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SilhouetteConfig:
+    """Settings of silhouettes, for people who have a mask (`Evidence.masks`)."""
+
+    weight: float = 1.0
+    """Weight of the distances between the body's contour and the mask's edge, squared in the objective: at 1, ten
+    centimetres of contour that are a centimetre off cost as much as a keypoint's error of 1 cm. 0 leaves masks out."""
+    clothing_cm: float = 2.0
+    """How far the body may lie inside of the mask at no cost, for what clothes take; 0 for bare or tight."""
+    hair_cm: float = 4.0
+    """The same of the head; 0 for none."""
+    sigma_cm: float = 6.0
+    """Scale of the robustifier (Geman-McClure) of these distances: skirts and bags are farther off."""
+    points: int = 256
+    """Most pairs of points for each camera."""
+    rounds: int = 4
+    """How often the pairs are found anew."""
+    lm: LMConfig = field(default_factory=lambda: LMConfig(max_iterations=4, cost_tolerance=1e-3))
+    """Stopping criteria of each round."""
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "clothing_cm", "hair_cm"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise OptionError(f"{name} must be a finite number of at least 0, got {value}")
+        for name in ("points", "rounds"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.sigma_cm > 0:
+            raise OptionError(f"sigma_cm must be positive, got {self.sigma_cm}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitConfig:
     """Settings of `fit_keypoints`."""
 
@@ -158,6 +190,8 @@ class FitConfig:
     """Fit fingers, if the evidence includes hands and the model has fingers."""
     face: bool = True
     """Fit jaw, eyes and expression, if the evidence includes a face and the model has them."""
+    silhouette: SilhouetteConfig = field(default_factory=SilhouetteConfig)
+    """Settings of silhouettes, for people who have a mask."""
     batch_size: int = 256
     """People optimised at once: larger batches are split, which bounds memory."""
 

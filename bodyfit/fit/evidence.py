@@ -19,6 +19,7 @@ from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
 from bodyfit.errors import OptionError, ShapeError, check_shape
 from bodyfit.fit.parts import PartEvidence, PartInput, check_parts
+from bodyfit.fit.silhouette.masks import MaskEvidence, MaskInput, check_masks
 from bodyfit.geometry.camera import CalibratedCamera, Camera
 from bodyfit.skeleton import layout_names
 
@@ -116,6 +117,10 @@ class Evidence:
     face: Array | None = None
     """(B, F, 3): x px, y px and confidence of the points of a face: MediaPipe's 468, or 478 with irises, iBUG's 68, or
     70 with pupils. Of C calibrated cameras (B, C, F, 3). The model must have a jaw, eyes and expression."""
+    masks: Array | Sequence[MaskInput] | Sequence[Sequence[MaskInput]] | None = None
+    """(B, H, W): whether each pixel is the person's, as truth values, bytes or numbers from 0 to 1, NaN where it is
+    unknown, such as where somebody else is before the person; or a list of one for each person: whole, cropped
+    (`SoftMask`), an `Outline`, or None. Of C calibrated cameras a list of C for each."""
     more: Mapping[str, Array] = field(default_factory=dict)
     """(B, ...) by name: inputs of the user's own residuals (`Observations.more`)."""
 
@@ -161,6 +166,8 @@ class Evidence:
         some: dict[str, Any] = {name: values[name][rows] for name in values if name in _PER_PERSON and self._each(name)}
         if self.previous is not None:
             some["previous"] = self.previous.select(rows)
+        if self.masks is not None:
+            some["masks"] = _rows_of(self.masks, rows)
         some["more"] = {name: value[rows] for name, value in self.more.items()}
         return Evidence(**values | some)
 
@@ -183,6 +190,8 @@ class Evidence:
                 values[name] = BodyParams(**{k: torch.cat([v[k] for v in several]) for k in first.previous or ()})
             elif name in _PER_PERSON:
                 values[name] = torch.cat([part._rows(name) for part in parts])
+            elif name == "masks":
+                values[name] = [mask for part in parts for mask in part.masks or ()]
             elif name == "cameras":
                 if any([id(camera) for camera in v] != [id(camera) for camera in several[0]] for v in several):
                     raise OptionError("cameras differ: put people together that the same cameras see")
@@ -204,6 +213,13 @@ class Evidence:
         if self._each(name):
             return value
         return value.expand(len(self), *value.shape)
+
+
+def _rows_of(masks: Any, rows: Tensor | slice | list[int]) -> Any:
+    """Select the masks of some people, of an array or of a list."""
+    if isinstance(rows, slice):
+        return masks[rows]
+    return [masks[i] for i in (rows.tolist() if isinstance(rows, Tensor) else rows)]
 
 
 _PARTS = tuple(f.name for f in fields(PartInput))
@@ -242,6 +258,8 @@ class CheckedEvidence:
     """Inputs of the user's own residuals, by name."""
     parts: PartEvidence | None = None
     """Evidence of hands and face."""
+    masks: MaskEvidence | None = None
+    """Outlines of masks."""
 
     def __len__(self) -> int:
         return len(self.xyc)
@@ -266,6 +284,7 @@ class CheckedEvidence:
             None if self.previous is None else self.previous.select(rows),
             {name: value[rows] for name, value in self.more.items()},
             None if self.parts is None else self.parts.select(rows),
+            None if self.masks is None else self.masks.select(rows),
         )
 
     @classmethod
@@ -350,8 +369,11 @@ def check_evidence(evidence: Evidence, model: BodyModel, layout: str, n_points3d
     parts, part_input = None, evidence.parts.with_layout(evidence.keypoints, layout, model)
     if part_input.is_present:
         parts = check_parts(part_input, checked.camera, evidence.cameras, batch, checked.xyc)
+    masks = None
+    if evidence.masks is not None:
+        masks = check_masks(evidence.masks, checked.camera, evidence.cameras, checked.xyc)
     found = {"lift_m": lift, "points_m": points, "betas": betas, "height_m": height, "mass_kg": mass}
-    return replace(checked, **found, previous=previous, more=own, parts=parts)
+    return replace(checked, **found, previous=previous, more=own, parts=parts, masks=masks)
 
 
 def _checked_keypoints(evidence: Evidence, model: BodyModel, layout: str) -> CheckedEvidence:

@@ -26,6 +26,8 @@ from bodyfit.fit.quality.status import Quality
 from bodyfit.fit.quality.sufficient import FAR, LOST, Shortcomings, too_far
 from bodyfit.fit.quality.uncertainty import Spread, spread
 from bodyfit.fit.result import FitResult, FitTrace, statuses_of
+from bodyfit.fit.silhouette.masks import MaskInput
+from bodyfit.fit.silhouette.stage import SilhouetteStage
 from bodyfit.fit.whole import WholeBody
 from bodyfit.geometry.camera import CalibratedCamera
 from bodyfit.runtime.parallel import loops_alone
@@ -137,6 +139,7 @@ class Fitter:
         self.exchanges = exchanges(layout).to(self.model.device)
         observe = self.observer.observations, self.observer.partial.shows_trunk
         self._whole: dict[int, WholeBody] = {}
+        self._silhouette: SilhouetteStage | None = None
         self.exchanged = Exchanged(self.terms, self.config, self.observer.trust, self.exchanges, *observe)
 
     def __call__(
@@ -156,6 +159,7 @@ class Fitter:
         hands: Array | None = None,
         hands_lift: Array | None = None,
         face: Array | None = None,
+        masks: Sequence[MaskInput] | None = None,
         more: Mapping[str, Array] | None = None,
         picture_px: Float[Tensor, "B 2"] | None = None,
     ) -> FitResult:
@@ -179,6 +183,7 @@ class Fitter:
             hands=hands,
             hands_lift=hands_lift,
             face=face,
+            masks=masks,
             more=more or {},
         )
         return self.fit_checked(*self.checked(evidence), picture_px)
@@ -221,12 +226,17 @@ class Fitter:
         able = ~lacking.any()
         whole = None if evidence.parts is None else self.whole(evidence.parts.face_points)
         variables = self.variables if whole is None else whole.layout
-        schedule = self.config.stages if whole is None else (*self.config.stages, whole.stage)
+        schedule = (*self.config.stages, *(self.silhouette.stages if evidence.masks is not None else ()))
+        schedule = schedule if whole is None else (*schedule, whole.stage)
         stages = [i for i, stage in enumerate(schedule) for _ in range(stage.lm.max_iterations + 1)]
         solved, far = Solved.nobody(evidence.xyc, variables.size, len(stages)), torch.zeros_like(able)
         parts, backend = [], ""
+        notes: list[str | None] = [None] * len(able)
+        notes = notes if evidence.masks is None else list(evidence.masks.notes)
         for rows in able.nonzero()[:, 0].split(self.config.batch_size):
-            some, spread_out, backend = self._solve(evidence.select(rows), present[rows], joints[rows])
+            some, spread_out, backend, found = self._solve(evidence.select(rows), present[rows], joints[rows])
+            for row, note in zip(rows.tolist(), found, strict=True):
+                notes[row] = note
             good = torch.isfinite(some.cost) & torch.isfinite(some.x).all(1)
             far[rows] = good & too_far(some.x[:, self.variables["transl"]])
             good &= ~far[rows]
@@ -253,16 +263,16 @@ class Fitter:
             Spread.of_parts(solved.x, spread_over, parts) if self.config.uncertainty else None,
         )
         swaps = tuple(None if i < 0 else SWAPS[i] for i in solved.swapped.tolist())
-        result = replace(result, reason=lacking.reasons(), backend=backend, swapped=swaps)
+        result = replace(result, reason=lacking.reasons(), backend=backend, swapped=swaps, mask_notes=tuple(notes))
         return self.quality(result, points, evidence, present) if self.config.quality else result
 
     @loops_alone()
     def _solve(
         self, evidence: CheckedEvidence, present: Bool[Tensor, "B N"], joints: Bool[Tensor, "B J"]
-    ) -> tuple[Solved, Spread | None, str]:
+    ) -> tuple[Solved, Spread | None, str, Sequence[str | None]]:
         """Fit one batch: the first stage from several starts, the other stages from the best; then other starts.
 
-        Returns the fits, their uncertainty and the backend of the last stage.
+        Returns the fits, their uncertainty, the backend of the last stage, and why masks were not used.
         """
         x, usable, observed = self.starts(evidence, self.observer.observations(evidence, present))
         first_stage = begin(self.terms, self.config.stages[0], x, usable, observed)
@@ -274,6 +284,9 @@ class Fitter:
             doubtful = misfit(solved.cost, observed.weight) > self.config.doubtful_components
             who = (doubtful & (solved.swapped < 0)).nonzero()[:, 0]
             solved = from_components(self.terms, self.config.stages, solved, first_stage, half.cost, observed, who)
+        notes: Sequence[str | None] = [None] * len(x)
+        if evidence.masks is not None:
+            solved, observed, notes = self.silhouette.refine(solved, observed, evidence.masks, joints)
         joints_of, last = self.joints, StageObjective(self.terms, self.config.stages[-1], observed)
         if evidence.parts is not None:
             solved, last = self._with_parts(solved, evidence, last)
@@ -283,7 +296,14 @@ class Fitter:
             cost = solved.cost.index_copy(0, rows, last.select(rows).normal(x[rows]).cost)
             solved = replace(solved, x=x, cost=cost)
         spreads = spread(last, solved.x, joints_of, self.config) if self.config.uncertainty else None
-        return solved, spreads, last.backend(solved.x)
+        return solved, spreads, last.backend(solved.x), notes
+
+    @property
+    def silhouette(self) -> SilhouetteStage:
+        """The stage of people who have masks, which is made when there are some."""
+        if self._silhouette is None:
+            self._silhouette = SilhouetteStage.of(self.terms, self.config)
+        return self._silhouette
 
     def whole(self, face_points: int = 0) -> WholeBody:
         """Return the fitter of hands and of a face of `face_points` points, which is made at the first call.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bodyfit.fit.evidence import Extrinsics
 from bodyfit.fit.parts import PartObservations
+from bodyfit.fit.silhouette.pairs import ContourPairs
 
 __all__ = ["Observations"]
 
@@ -45,6 +46,8 @@ class Observations:
     """Body pose of the previous frame, axis-angles, radians."""
     parts: PartObservations | None = None
     """Observations of hands and faces."""
+    contour: ContourPairs | None = None
+    """Points of the body's contour and of its mask's edge, paired at a pose (`fit/silhouette`)."""
     fixed: tuple[str, ...] = ()
     """Blocks of variables that keep their initial values: the betas of a known shape."""
     more: Mapping[str, Float[Tensor, "B ..."]] = field(default_factory=dict)
@@ -54,7 +57,7 @@ class Observations:
         """Select people by index or mask."""
 
         def some(value: Any) -> Any:
-            if isinstance(value, PartObservations):
+            if isinstance(value, PartObservations | ContourPairs):
                 return value.select(index)
             return value[index] if isinstance(value, Tensor) else value
 
@@ -69,6 +72,8 @@ class Observations:
 
         def together(name: str) -> Any:
             value = getattr(first, name)
+            if isinstance(value, ContourPairs):
+                return ContourPairs.cat([getattr(part, name) for part in parts])
             return torch.cat([getattr(part, name) for part in parts]) if isinstance(value, Tensor) else value
 
         values: dict[str, Any] = {f.name: together(f.name) for f in fields(cls)}

@@ -113,10 +113,13 @@ class FitResult(ByValue):
     such as legs outside the image."""
     reason: tuple[str | None, ...] = ()
     """Why a fit failed or is unreliable, in words; None for good fits."""
+    mask_notes: tuple[str | None, ...] = ()
+    """Why a person's mask was not used, in words; None where it was, or where there was none. Not saved in files."""
 
     def __post_init__(self) -> None:
-        if not self.reason:
-            object.__setattr__(self, "reason", (None,) * len(self.status))
+        for name in ("reason", "mask_notes"):
+            if not getattr(self, name):
+                object.__setattr__(self, name, (None,) * len(self.status))
 
     def __len__(self) -> int:
         return len(self.status)
@@ -174,6 +177,7 @@ def take(result: FitResult, rows: slice | list[int]) -> FitResult:
         joints_sd_rel_m=None if result.joints_sd_rel_m is None else result.joints_sd_rel_m[rows],
         observed_joints=None if result.observed_joints is None else result.observed_joints[rows],
         reason=of(result.reason),
+        mask_notes=of(result.mask_notes),
     )
 
 
@@ -195,7 +199,7 @@ def join(results: Sequence[FitResult]) -> FitResult:
         trace=None,
         others={name: torch.cat([result.others[name] for result in results]) for name in first.others},
         **{name: together(name) for name in (*names, "covariance", "joints_sd_m", "joints_sd_rel_m")},
-        **{name: together(name) for name in ("observed_joints", "reason")},
+        **{name: together(name) for name in ("observed_joints", "reason", "mask_notes")},
     )
 
 

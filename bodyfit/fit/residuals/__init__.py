@@ -33,6 +33,7 @@ from bodyfit.fit.residuals.parts.offsets import FaceOffsetPrior, HandOffsetPrior
 from bodyfit.fit.residuals.previous import PreviousPose
 from bodyfit.fit.residuals.reprojection import Reprojection
 from bodyfit.fit.residuals.shape import ShapePrior
+from bodyfit.fit.residuals.silhouette import SilhouetteTerm
 from bodyfit.fit.residuals.spheres import SphereOverlap
 from bodyfit.fit.residuals.stature import HeightTerm
 
@@ -65,6 +66,7 @@ RESIDUALS: dict[str, type[Residual]] = {
         HeightTerm,
         MassTerm,
         FocalPrior,
+        SilhouetteTerm,
         HandReprojection,
         HandLift,
         HandPoints,
