@@ -58,7 +58,8 @@ class BodyTerms:
         extra = [block for block in self.layout.blocks if block.name not in Variables.of(self.model, whole=whole)]
         more = {"blocks": (*extra, *blocks), "backend": self.backend, "hands": setup.hands, "face": setup.face}
         terms = BodyTerms(self.model, self.points, setup.prior, setup.points3d, **more)
-        terms._residuals = self._residuals
+        if not whole:  # those of hands and faces have tables of columns
+            terms._residuals = self._residuals
         return terms
 
     def applies(self, name: str, seen: Observations) -> bool:

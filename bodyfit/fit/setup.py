@@ -29,3 +29,8 @@ class Setup:
     """The 21 points of the left hand, then of the right, if fingers are variables."""
     face: Points | None = None
     """Points of the face, if jaw, eyes and expression are variables."""
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether fingers are variables, and jaw, eyes and expression of models that have them."""
+        return self.hands is not None or self.face is not None

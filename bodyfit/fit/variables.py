@@ -182,6 +182,12 @@ class Variables:
         return torch.cat([betas, x[:, self["expression"]]], 1) if "expression" in self else betas
 
     @cached_property
+    def coefficient_columns(self) -> tuple[int, ...]:
+        """Columns of `coefficients`."""
+        names = [name for name in ("betas", "expression") if name in self]
+        return tuple(c for name in names for c in range(*self[name].indices(self.size)))
+
+    @cached_property
     def fixed(self) -> tuple[slice, ...]:
         """Columns of the blocks that keep their initial values."""
         return tuple(self[block.name] for block in self.blocks if not block.free)

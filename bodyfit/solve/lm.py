@@ -144,26 +144,38 @@ def minimize(
 
 def _step(problem: Problem, state: _State, config: LMConfig, eliminate: Sequence[slice] = ()) -> None:
     """Try one step for every item and accept it where the objective decreases."""
-    if state.x.is_cpu and state.x.dtype in (torch.float32, torch.float64) and not eliminate:
-        _step_by_loops(problem, state, config)
+    if state.x.is_cpu and state.x.dtype in (torch.float32, torch.float64):
+        _step_by_loops(problem, state, config, eliminate)
     else:
         _step_by_tensors(problem, state, config, eliminate)
 
 
-def _step_by_loops(problem: Problem, state: _State, config: LMConfig) -> None:
+def _step_by_loops(problem: Problem, state: _State, config: LMConfig, eliminate: Sequence[slice] = ()) -> None:
     """Step by compiled loops on a CPU, where the overhead of calls and copies exceeds that of the arithmetic."""
-    from bodyfit.solve.lm_loops import judge, propose
+    from bodyfit.solve.lm_loops import judge, propose, propose_eliminated
 
     x, at = state.x, state.at
     current = (x, at.cost, at.gradient, at.hessian, state.damping, state.finished, state.iterations)
     arrays = tuple(t.numpy() for t in current)
     trial_x, predicted = torch.empty_like(x), np.empty(len(x))
     tiny = torch.finfo(x.dtype).tiny
-    run(propose, len(x), arrays[0], *arrays[2:6], tiny, trial_x.numpy(), predicted, grain=_GRAIN)
+    step = trial_x.numpy(), predicted
+    if eliminate:
+        order = _elimination_order(x.shape[1], tuple((block.start, block.stop) for block in eliminate))
+        run(propose_eliminated, len(x), arrays[0], *arrays[2:6], tiny, order, *step, grain=_GRAIN)
+    else:
+        run(propose, len(x), arrays[0], *arrays[2:6], tiny, *step, grain=_GRAIN)
     trial = problem.normal(trial_x)
     new = (t.contiguous().numpy() for t in (trial_x, trial.cost, trial.gradient, trial.hessian))
     rules = float(config.cost_tolerance), float(config.damping_down), float(config.damping_up)
     run(judge, len(x), *new, predicted, *rules, float(config.damping_max), *arrays, grain=16 * _GRAIN)
+
+
+@lru_cache(maxsize=16)
+def _elimination_order(size: int, blocks: tuple[tuple[int, int], ...]) -> Int[np.ndarray, "D"]:
+    """List the variables with those of blocks first."""
+    first = [column for start, stop in blocks for column in range(start, stop)]
+    return np.array([*first, *sorted(set(range(size)) - set(first))], dtype=np.int64)
 
 
 @lru_cache(maxsize=16)

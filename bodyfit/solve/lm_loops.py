@@ -16,7 +16,7 @@ import numpy as np
 
 from bodyfit.runtime.compiled import loose
 
-__all__ = ["damping_factor", "judge", "propose"]
+__all__ = ["damping_factor", "judge", "propose", "propose_eliminated"]
 
 
 @loose
@@ -107,6 +107,80 @@ def propose(first, stop, x, gradient, hessian, damping, finished, tiny, trial_x,
         predicted[b] = gain
         for i in range(n):
             trial_x[b, i] -= y[i]
+
+
+@loose
+def _factor_sparse(U):
+    """Factor A = U^T U in place as `_factor` does, and pass over rows whose entry in a column is 0.
+
+    With the columns of uncoupled blocks first, most rows of these blocks have few entries.
+    """
+    n, width = U.shape
+    for i in range(n):
+        begin = i // 16 * 16
+        for k in range(i):
+            a = U[k, i]
+            if a == 0:
+                continue
+            for j in range(begin, width):
+                U[i, j] -= a * U[k, j]
+        pivot = np.float64(U[i, i])
+        if not pivot > 0 or pivot == np.inf:
+            return False
+        root = math.sqrt(pivot)
+        for j in range(begin, i):
+            U[i, j] = 0
+        U[i, i] = root
+        inverse = 1 / U[i, i]
+        for j in range(i + 1, width):
+            U[i, j] *= inverse
+    return True
+
+
+@loose
+def propose_eliminated(first, stop, x, gradient, hessian, damping, finished, tiny, order, trial_x, predicted):
+    """Do as `propose`, eliminating the variables in `order` (D,), uncoupled blocks first."""
+    n = x.shape[1]
+    width = (n + 15) // 16 * 16
+    U, y, damping_term = np.zeros((n, width), x.dtype), np.empty(width, x.dtype), np.empty(n, x.dtype)
+    for b in range(first, stop):
+        predicted[b] = np.nan
+        for i in range(n):
+            trial_x[b, i] = x[b, i]
+        if finished[b]:
+            continue
+        largest = hessian[b, 0, 0]
+        for i in range(n):
+            largest = max(largest, hessian[b, i, i])
+        for i in range(n):
+            row = order[i]
+            for j in range(i // 16 * 16, i):
+                U[i, j] = 0
+            for j in range(i, n):
+                U[i, j] = hessian[b, row, order[j]]
+            damping_term[i] = 1e-9 * largest + tiny + damping[b] * hessian[b, row, row]
+            U[i, i] += damping_term[i]
+            y[i] = gradient[b, row]
+        if not _factor_sparse(U):
+            continue
+        for i in range(n):
+            y[i] /= U[i, i]
+            by = y[i]
+            for j in range(i + 1, n):
+                y[j] -= by * U[i, j]
+        for i in range(n - 1, -1, -1):
+            total = y[i] * 0
+            for j in range(i + 1, n):
+                total += U[i, j] * y[j]
+            y[i] = (y[i] - total) / U[i, i]
+        gain = 0.0
+        for i in range(n):
+            gain += y[i] * (gradient[b, order[i]] + np.float64(damping_term[i]) * y[i])
+        if not abs(gain) < np.inf:
+            continue
+        predicted[b] = gain
+        for i in range(n):
+            trial_x[b, order[i]] -= y[i]
 
 
 @loose

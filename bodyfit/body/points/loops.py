@@ -32,7 +32,8 @@ def tree_room(n_j, n_s, n_f):
 
     In order: local and world rotations (J, 9), left_jacobian Jacobians (J, 9), joint positions (J, 3), axes (J, 9)
     (columns are the world rotations that a unit change of each axis-angle component makes), derivatives of the joints
-    by betas (J, 3, S), pose features (J, C) and their derivatives by the joint's axis-angle (J, C, 3).
+    by the coefficients of the shape (J, 3, S), pose features (J, C), their derivatives by the joint's axis-angle
+    (J, C, 3), and the coefficients of the shape (S,).
     """
     return (
         np.empty((n_j, 9)),
@@ -43,6 +44,7 @@ def tree_room(n_j, n_s, n_f):
         np.empty((n_j, 3, n_s)),
         np.empty((n_j, n_f)),
         np.empty((n_j, n_f, 3)),
+        np.empty(n_s),
     )
 
 
@@ -51,19 +53,21 @@ def pose(x, b, tree, posed):
     """Compute forward kinematics of the body with variables x[b] into `posed`."""
     bones, bones_shape, parents, order, n_f = tree.bones, tree.bones_shape, tree.parents, tree.order, tree.features
     column = tree.column
-    local, world, left_jacobian, joints, axes, joints_shape, features, features_dpose = posed
-    n_s, end = bones_shape.shape[2], tree.betas
+    local, world, left_jacobian, joints, axes, joints_shape, features, features_dpose, shape = posed
+    n_s, about = bones_shape.shape[2], tree.about
+    for s in range(n_s):
+        shape[s] = x[b, tree.shape[s]]
     bone = np.empty(3)
     for i in range(len(order)):
         j = int(order[i])
         p = int(parents[j])
         at = column[j]
-        u, v, w = np.float64(x[b, at]), np.float64(x[b, at + 1]), np.float64(x[b, at + 2])
+        u, v, w = x[b, at] + about[j, 0], x[b, at + 1] + about[j, 1], x[b, at + 2] + about[j, 2]
         exponential(u, v, w, local, left_jacobian, j, True)
         for r in range(3):
             total = np.float64(bones[j, r])
             for s in range(n_s):
-                total += np.float64(bones_shape[j, r, s]) * x[b, end + s]
+                total += np.float64(bones_shape[j, r, s]) * shape[s]
             bone[r] = total
         for r in range(3):
             if p < 0:
@@ -115,8 +119,8 @@ def pose(x, b, tree, posed):
 def place(x, b, tree, points, posed, pieces, positions):
     """Write the points' `positions` (K, 3), without `transl`, and their `pieces`, metres."""
     piece_ptr, bone, weight, offset, offset_shape, response_ptr, joint, response, _, _ = points
-    _, world, _, joints, _, _, features, _ = posed
-    n_s, n_f, end = offset_shape.shape[2], response.shape[2], tree.betas
+    _, world, _, joints, _, _, features, _, shape = posed
+    n_s, n_f = offset_shape.shape[2], response.shape[2]
     at = np.empty(3)
     for k in range(len(piece_ptr) - 1):
         for r in range(3):
@@ -126,7 +130,7 @@ def place(x, b, tree, points, posed, pieces, positions):
             for r in range(3):
                 total = np.float64(offset[q, r])
                 for s in range(n_s):
-                    total += np.float64(offset_shape[q, r, s]) * x[b, end + s]
+                    total += np.float64(offset_shape[q, r, s]) * shape[s]
                 for n in range(response_ptr[q], response_ptr[q + 1]):
                     for f in range(n_f):
                         total += np.float64(response[n, r, f]) * features[joint[n], f]
@@ -145,7 +149,7 @@ def point_rows(k, points, tree, posed, pieces, lever, rows):
     """
     piece_ptr, bone, weight, _, offset_shape, response_ptr, joint, response, mover_ptr, mover = points
     parents, column, end = tree.parents, tree.column, tree.betas
-    _, world, _, joints, axes, joints_shape, _, features_dpose = posed
+    _, world, _, joints, axes, joints_shape, _, features_dpose, _ = posed
     n_s, n_f = offset_shape.shape[2], response.shape[2]
     for r in range(3):
         for s in range(n_s):

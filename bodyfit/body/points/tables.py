@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +12,12 @@ __all__ = ["PointTables", "TreeTables"]
 
 
 class TreeTables(NamedTuple):
-    """The kinematic tree of a model's body joints; a named tuple, which numba accepts as an argument."""
+    """A kinematic tree and the columns of its variables; a named tuple, which numba accepts as an argument."""
 
     bones: Float[np.ndarray, "J 3"]
     """Rest bone vectors, from the parent's joint to the joint; the root's is its position."""
     bones_shape: Float[np.ndarray, "J 3 S"]
-    """Derivatives of the bone vectors by betas."""
+    """Derivatives of the bone vectors by the coefficients of the shape."""
     parents: Int[np.ndarray, "J"]
     """Parent of each joint, -1 for the root."""
     order: Int[np.ndarray, "J"]
@@ -29,6 +30,10 @@ class TreeTables(NamedTuple):
     """First column of each joint's axis-angle in the solver's vector."""
     betas: int
     """First column of the betas in the solver's vector."""
+    shape: Int[np.ndarray, "S"]
+    """Columns of the shape's coefficients in the solver's vector: betas, then the expression if it is a variable."""
+    about: Float[np.ndarray, "J 3"]
+    """Axis-angles to which the variables are added."""
 
     @classmethod
     def of(
@@ -40,9 +45,11 @@ class TreeTables(NamedTuple):
         *,
         transl: int,
         columns: tuple[int, ...],
-        betas: int,
+        shape: Sequence[int],
+        about: np.ndarray | None = None,
     ) -> TreeTables:
-        """Make the tables from rest joints (J, 3), their derivatives by betas (J, 3, S), and the variables' columns."""
+        """Make the tables from rest joints (J, 3), their derivatives by S coefficients (J, 3, S), and the variables'
+        columns."""
         above = np.array(parents, dtype=np.int64)
         rest = np.concatenate([joints[..., None], joints_shape], 2)
         bones = rest - np.where((above < 0)[:, None, None], 0, rest[above])
@@ -54,7 +61,9 @@ class TreeTables(NamedTuple):
             features,
             transl,
             np.array(columns, dtype=np.int64),
-            betas,
+            shape[0],
+            np.array(shape, dtype=np.int64),
+            np.zeros((len(parents), 3)) if about is None else np.array(about, dtype=np.float64),
         )
 
 
@@ -113,6 +122,26 @@ class PointTables(NamedTuple):
             response_ptr=np.searchsorted([q for q, _ in responses], np.arange(len(pieces) + 1)),
             joint=np.array([m + 1 for _, m in responses], dtype=np.int64),
             response=numbers(response, 3, n_f),
+            mover_ptr=np.cumsum([0, *map(len, movers)]),
+            mover=np.concatenate([*movers, np.zeros(0, np.int64)]),
+        )
+
+    def rows(self, points: Sequence[int]) -> PointTables:
+        """Select some of the points."""
+        pieces = [np.arange(self.piece_ptr[k], self.piece_ptr[k + 1]) for k in points]
+        chosen = np.concatenate([*pieces, np.zeros(0, np.int64)])
+        responses = [np.arange(self.response_ptr[q], self.response_ptr[q + 1]) for q in chosen]
+        response = np.concatenate([*responses, np.zeros(0, np.int64)])
+        movers = [self.mover[self.mover_ptr[k] : self.mover_ptr[k + 1]] for k in points]
+        return PointTables(
+            piece_ptr=np.cumsum([0, *map(len, pieces)]),
+            bone=self.bone[chosen],
+            weight=self.weight[chosen],
+            offset=self.offset[chosen],
+            offset_shape=self.offset_shape[chosen],
+            response_ptr=np.cumsum([0, *map(len, responses)]),
+            joint=self.joint[response],
+            response=self.response[response],
             mover_ptr=np.cumsum([0, *map(len, movers)]),
             mover=np.concatenate([*movers, np.zeros(0, np.int64)]),
         )

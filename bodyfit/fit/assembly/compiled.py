@@ -63,17 +63,18 @@ class Loops:
         """Collect the weighted records of all residuals that have a loop.
 
         Residuals without a weight are included, so that the types, and with them the compiled loop, are always the
-        same. `residual` returns the residual of a name.
+        same; those of hands and faces only where these are fitted. `residual` returns the residual of a name.
         """
         places: dict[str, list[Any]] = {place: [] for place in CompiledTerms._fields}
         for name, kind in RESIDUALS.items():
-            if kind.loop is None:
+            if kind.loop is None or (kind.loop.whole and not self.setup.whole):
                 continue
             weight = float(weights.get(name, 0.0))
             record = None if weight > 0 else kind.blank(self.setup)
             record = residual(name).arrays(seen, stage, weight) if record is None else record
             if issubclass(kind, VariableResidual):
-                columns = self.setup.layout[kind.blocks[0]]
+                layout, block = self.setup.layout, kind.blocks[0]
+                columns = layout[block] if block in layout else slice(0, 0)
                 record = columns.start, columns.stop - columns.start, record
             places[kind.loop.place.replace(" ", "_")].append(record)
         return CompiledTerms(*(tuple(records) for records in places.values()))
@@ -94,13 +95,14 @@ class Loops:
     @cached_property
     def _tree(self) -> TreeTables:
         model, layout = self.setup.model, self.setup.layout
-        n = model.body_joints
+        n, shape = len(layout.joint_columns), layout.coefficient_columns
         return TreeTables.of(
             model.joints_template[:n].numpy(),
-            model.joints_shapedirs[:n, :, : model.num_betas].numpy(),
+            model.joints_shapedirs[:n, :, : len(shape)].numpy(),
             tuple(model.parents[:n]),
             model.feature_columns,
             transl=layout["transl"].start,
-            columns=layout.joint_columns[:n],
-            betas=layout["betas"].start,
+            columns=layout.joint_columns,
+            shape=shape,
+            about=layout.about,
         )

@@ -119,7 +119,9 @@ class Loop:
     kernel: str
     """module:function, compiled by `runtime.compiled.loose`; imported when loops first run, as numba takes a while."""
     arrays: type[tuple]
-    """`NamedTuple` of the kernel's inputs, one type per residual; its field `weight` is the weight."""
+    """`NamedTuple` of the kernel's inputs, which determines the kernel; its field `weight` is the weight."""
+    whole: bool = False
+    """Whether it is of hands or a face: left out of the loop over people whose bodies alone are fitted."""
 
 
 class Residual(ABC):
@@ -145,7 +147,7 @@ class Residual(ABC):
 
     def has_loops(self, setup: Setup) -> bool:
         """Tell whether the compiled version can be used for this setup."""
-        return self.loop is not None
+        return self.loop is not None and (setup.whole or not self.loop.whole)
 
     @classmethod
     def blank(cls, setup: Setup) -> Any:

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bodyfit.body.points.face import EYES
+from bodyfit.body.points.parts import PartTables
 from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.base import PointResidual, PointTerm
+from bodyfit.fit.residuals.base import Loop, PointResidual, PointTerm
+from bodyfit.fit.residuals.parts.arrays import (
+    GazeArrays,
+    PartReprojectionArrays,
+    blank_reprojection,
+    empty_tables,
+    in_picture,
+    numpy_type,
+    part_tables,
+    plain,
+)
 from bodyfit.fit.residuals.parts.hands import ScalePrior, part_scale, scaled_term
 from bodyfit.fit.residuals.parts.offsets import FACE_OFFSET, offset_term
 from bodyfit.fit.residuals.reprojection import in_views, projected, slopes
@@ -27,6 +40,8 @@ FACE_SCALE = Block("face_scale", 1, shared=True)
 _NOISE_CM, _SHARED_CM, _SIGMA_CM = 0.3, 0.045, 3.0
 """How well a point of a face marks its place, by itself and by what all of them err together: nobody's face is the
 model's, and so many points say no more of it for being many (their variances add up by the root of their count)."""
+_SATURATED = _SIGMA_CM * 2.0 / _NOISE_CM
+"""Where the residual saturates, in its units."""
 _GAZE_CM = 0.1
 """How well an iris is known between the corners of its eye: 1 mm are 5 degrees."""
 _UNIT_CM = 2.0
@@ -37,14 +52,14 @@ class _OnFace(PointResidual):
 
     group, weight, feels_shape = "seen", 1.0, False
 
-    def __init__(self, own: Points | None) -> None:
-        self.count = 0 if own is None else len(own)
-        self.own = own
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.own = setup, setup.face
+        self.count = 0 if setup.face is None else len(setup.face)
 
     @classmethod
     def of(cls, setup: Setup):
         """Make the residual on the points of the setup's face, if it has one."""
-        return cls(setup.face)
+        return cls(setup)
 
     def points(self, setup: Setup) -> Points:
         """Those of the face."""
@@ -60,6 +75,7 @@ class FaceReprojection(_OnFace):
     """Robust distances of a face's points in the picture of each camera; irises are left to `Gaze`."""
 
     name = "face"
+    loop = Loop("own points", "bodyfit.fit.residuals.loops.parts:reproject_parts", PartReprojectionArrays, whole=True)
 
     @cached_property
     def used(self) -> Float[Tensor, "K"]:
@@ -85,10 +101,9 @@ class FaceReprojection(_OnFace):
         assert weight is not None
         weight = weight * self.used.repeat(weight.shape[1] // len(self.used))
         scale = part_scale(parts.depth_cm, parts.face_focal_px, parts.noise_px, self.noise_cm)
-        sigma = _SIGMA_CM * _UNIT_CM / _NOISE_CM
 
         def term(points: Tensor) -> PointTerm:
-            return in_views(points, target, weight, scale, sigma, seen.rig)
+            return in_views(points, target, weight, scale, _SATURATED, seen.rig)
 
         size = variables.get(FACE_SCALE.name)
 
@@ -97,11 +112,32 @@ class FaceReprojection(_OnFace):
 
         return offset_term(points_m[:, None], variables.get(FACE_OFFSET.name), FACE_OFFSET.name, scaled)
 
+    @cached_property
+    def tables(self) -> PartTables:
+        """The face's points for the loops."""
+        return part_tables(self.setup, self.points(self.setup), 1, FACE_SCALE.name, FACE_OFFSET.name)
+
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> PartReprojectionArrays:
+        """Make the inputs of the compiled kernel."""
+        parts = seen.parts
+        assert parts is not None
+        assert parts.face_weight is not None
+        confidence = parts.face_weight * self.used.repeat(parts.face_weight.shape[1] // len(self.used))
+        scale = part_scale(parts.depth_cm, parts.face_focal_px, parts.noise_px, self.noise_cm)
+        picture = in_picture(seen, weight, _SATURATED, parts.face_target, confidence, scale)
+        return PartReprojectionArrays(weight, self.tables, True, picture)
+
+    @classmethod
+    def blank(cls, setup: Setup) -> Any:
+        """Make empty inputs of weight 0."""
+        return blank_reprojection(setup)
+
 
 class Gaze(_OnFace):
     """Where each iris is in the picture beside the middle of its eye's corners, of the first camera."""
 
     name = "gaze"
+    loop = Loop("own points", "bodyfit.fit.residuals.loops.parts:gaze", GazeArrays, whole=True)
 
     def applies(self, seen: Observations) -> bool:
         """Whether a face was looked at, with irises."""
@@ -114,12 +150,8 @@ class Gaze(_OnFace):
         parts, n = seen.parts, self.count
         assert parts is not None
         assert parts.face_target is not None
-        assert parts.face_weight is not None
-        assert parts.face_focal_px is not None
-        rows = torch.tensor(EYES[n], device=points_m.device)  # (2, 3)
+        rows, weight = torch.tensor(EYES[n], device=points_m.device), self._scale(seen)  # (2, 3), (B, 2)
         mean = points_m.new_tensor([1.0, -0.5, -0.5])
-        scale = part_scale(parts.depth_cm, parts.face_focal_px, parts.noise_px, _GAZE_CM)[:, rows]  # (B, 2, 3)
-        weight = parts.face_weight[:, rows].amin(2) * scale[..., 0]  # (B, 2)
         uv, inverse = projected(points_m[:, rows])
         off = ((uv - parts.face_target[:, rows]) * mean[:, None]).sum(2)  # (B, 2, 2)
         by_own = slopes(uv, inverse) * (mean * weight[..., None])[..., None, None]  # (B, 2, 3, 2, 3)
@@ -127,6 +159,35 @@ class Gaze(_OnFace):
         for eye, three in enumerate(EYES[n]):
             by_points[:, eye, :, list(three)] = by_own[:, eye].transpose(1, 2)
         return PointTerm.of_rows((weight[..., None] * off).flatten(1), by_points.flatten(1, 2))
+
+    def _scale(self, seen: Observations) -> Float[Tensor, "B 2"]:
+        """Return what turns normalised coordinates into the residual of each eye, 0 for one that is not visible."""
+        parts = seen.parts
+        assert parts is not None
+        assert parts.face_weight is not None
+        rows = torch.tensor(EYES[self.count], device=parts.face_weight.device)  # (2, 3)
+        scale = part_scale(parts.depth_cm, parts.face_focal_px, parts.noise_px, _GAZE_CM)[:, rows[:, 0]]
+        return parts.face_weight[:, rows].amin(2) * scale
+
+    @cached_property
+    def tables(self) -> PartTables:
+        """The irises and the corners of the eyes for the loops."""
+        rows = [row for eye in EYES[self.count] for row in eye]
+        return part_tables(self.setup, self.points(self.setup), 1, "", "", rows)
+
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> GazeArrays:
+        """Make the inputs of the compiled kernel."""
+        parts = seen.parts
+        assert parts is not None
+        assert parts.face_target is not None
+        rows = [row for eye in EYES[self.count] for row in eye]
+        return GazeArrays(weight, self.tables, plain(parts.face_target[:, rows], seen), plain(self._scale(seen), seen))
+
+    @classmethod
+    def blank(cls, setup: Setup) -> GazeArrays:
+        """Make empty inputs of weight 0."""
+        kind = numpy_type(setup)
+        return GazeArrays(0.0, empty_tables(setup), np.zeros((0, 0, 2), kind), np.zeros((0, 0), kind))
 
 
 class FaceScalePrior(ScalePrior):

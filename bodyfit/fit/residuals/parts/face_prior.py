@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.base import Quadratic, VariableResidual
+from bodyfit.fit.residuals.base import Loop, Quadratic, VariableResidual
 from bodyfit.fit.residuals.common.normal import NormalPrior
+from bodyfit.fit.residuals.parts.arrays import FacePriorArrays, JawArrays, numpy_type
 from bodyfit.fit.setup import Setup
 
 __all__ = ["ExpressionPrior", "FacePrior", "JawLimits"]
@@ -31,9 +33,10 @@ class FacePrior(VariableResidual):
 
     name, group, blocks = "jaw_and_eyes", "pose", ("jaw_pose", "leye_pose", "reye_pose")
     weight = 2.0
+    loop = Loop("variables", "bodyfit.fit.residuals.loops.part_priors:face", FacePriorArrays, whole=True)
 
-    def __init__(self, precision: Float[Tensor, "9 9"]) -> None:
-        self.precision = precision
+    def __init__(self, precision: Float[Tensor, "9 9"], column: list[int]) -> None:
+        self.precision, self.column = precision, np.array(column)
 
     @classmethod
     def of(cls, setup: Setup) -> FacePrior:
@@ -44,13 +47,23 @@ class FacePrior(VariableResidual):
         # The mean of both eyes and their difference are independent.
         P[3:6, 3:6] = P[6:9, 6:9] = (gaze / 4 + apart).diag()
         P[3:6, 6:9] = P[6:9, 3:6] = (gaze / 4 - apart).diag()
-        return cls(P)
+        layout = setup.layout
+        return cls(P, [c for name in cls.blocks for c in range(*layout[name].indices(layout.size))])
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
         """The term."""
         v = torch.cat([variables[name] for name in self.blocks], 1)
         pulled = v @ self.precision
         return Quadratic((v * pulled).sum(1), pulled, self.precision.expand(len(v), -1, -1))
+
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> FacePriorArrays:
+        """Make the inputs of the compiled kernel."""
+        return FacePriorArrays(weight, self.column, self.precision.numpy())
+
+    @classmethod
+    def blank(cls, setup: Setup) -> FacePriorArrays:
+        """Make empty inputs of weight 0: bodies may have no jaw."""
+        return FacePriorArrays(0.0, np.zeros(0, np.int64), np.zeros((0, 0), numpy_type(setup)))
 
 
 class ExpressionPrior(NormalPrior):
@@ -65,6 +78,7 @@ class JawLimits(VariableResidual):
 
     name, group, blocks = "jaw_limits", "contact", ("jaw_pose",)
     weight = 50.0
+    loop = Loop("variables", "bodyfit.fit.residuals.loops.part_priors:jaw", JawArrays, whole=True)
 
     @classmethod
     def of(cls, setup: Setup) -> JawLimits:
@@ -76,3 +90,7 @@ class JawLimits(VariableResidual):
         opening = variables["jaw_pose"] * variables["jaw_pose"].new_tensor([1.0, 0.0, 0.0])
         beyond = opening - opening.clamp(*_JAW_RANGE)
         return Quadratic(beyond.square().sum(1), beyond, (beyond != 0).to(beyond.dtype))
+
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> JawArrays:
+        """Make the inputs of the compiled kernel."""
+        return JawArrays(weight, *_JAW_RANGE)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,11 +16,13 @@ from torch import Tensor
 from bodyfit.body.hand_prior import HandPrior, load_hand_prior
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.base import Quadratic, VariableResidual
+from bodyfit.fit.residuals.base import Loop, Quadratic, VariableResidual
 from bodyfit.fit.residuals.mixture import MixturePrior
+from bodyfit.fit.residuals.parts.arrays import HandLimitArrays, HandPriorArrays
 
 if TYPE_CHECKING:
     from bodyfit.fit.setup import Setup
+    from bodyfit.fit.variables import Variables
 
 __all__ = ["HAND_BLOCKS", "HandLimits", "HandPosePrior", "hand_limits"]
 
@@ -42,8 +46,10 @@ class HandPosePrior(VariableResidual):
 
     name, group, blocks = "hand_pose", "pose", HAND_BLOCKS
     weight, variance = 2.0, 0.5
+    loop = Loop("variables", "bodyfit.fit.residuals.loops.part_priors:hands", HandPriorArrays, whole=True)
 
-    def __init__(self, priors: tuple[HandPrior, HandPrior], means: Float[Tensor, "2 45"]) -> None:
+    def __init__(self, priors: tuple[HandPrior, HandPrior], means: Float[Tensor, "2 45"], layout: Variables) -> None:
+        self.first = np.array([layout[name].start for name in self.blocks])
         # Variables are about the model's mean hand, the prior is about the flat one.
         self.mixtures = [
             MixturePrior(replace(p, means=p.means - about), dtype=means.dtype, device=means.device)
@@ -53,11 +59,17 @@ class HandPosePrior(VariableResidual):
     @classmethod
     def of(cls, setup: Setup) -> HandPosePrior:
         """Build it from the shipped hand prior; the model gives the mean hand poses only."""
-        return cls(load_hand_prior(), setup.model.hand_means)
+        return cls(load_hand_prior(), setup.model.hand_means, setup.layout)
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
         """The term of both hands."""
         return _of_both([mixture(variables[name]) for mixture, name in zip(self.mixtures, HAND_BLOCKS, strict=True)])
+
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> HandPriorArrays:
+        """Make the inputs of the compiled kernel; the mixtures have no heavy tails."""
+        plain = replace(stage, pose_tail=math.inf)
+        left, right = (mixture.arrays(seen, plain, weight) for mixture in self.mixtures)
+        return HandPriorArrays(weight, self.first, left, right)
 
 
 class HandLimits(VariableResidual):
@@ -65,9 +77,10 @@ class HandLimits(VariableResidual):
 
     name, group, blocks = "hand_limits", "contact", HAND_BLOCKS
     weight = 50.0
+    loop = Loop("variables", "bodyfit.fit.residuals.loops.part_priors:hand_limits", HandLimitArrays, whole=True)
 
-    def __init__(self, priors: tuple[HandPrior, HandPrior], means: Float[Tensor, "2 45"]) -> None:
-        self.means = means
+    def __init__(self, priors: tuple[HandPrior, HandPrior], means: Float[Tensor, "2 45"], layout: Variables) -> None:
+        self.means, self.first = means, np.array([layout[name].start for name in self.blocks])
 
         def tensor(arrays: list[np.ndarray]) -> Tensor:
             return torch.as_tensor(np.stack(arrays), dtype=means.dtype, device=means.device)
@@ -78,12 +91,20 @@ class HandLimits(VariableResidual):
     @classmethod
     def of(cls, setup: Setup) -> HandLimits:
         """Build it from the joint limits of the shipped hand prior; the model gives the mean hand poses only."""
-        return cls(load_hand_prior(), setup.model.hand_means)
+        return cls(load_hand_prior(), setup.model.hand_means, setup.layout)
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
         """The term of both hands."""
         rows = zip(HAND_BLOCKS, self.means, self.axes, self.limits, strict=True)
         return _of_both([hand_limits(variables[name] + mean, axes, limits) for name, mean, axes, limits in rows])
+
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> HandLimitArrays:
+        """Make the inputs of the compiled kernel."""
+        return HandLimitArrays(weight, self.first, *self._tables)
+
+    @cached_property
+    def _tables(self) -> tuple[np.ndarray, ...]:
+        return tuple(v.contiguous().numpy() for v in (self.means, self.axes, self.limits))
 
 
 def hand_limits(

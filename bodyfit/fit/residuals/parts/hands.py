@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bodyfit.body.points.parts import PartTables
 from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.parts import HAND_POINTS, PartObservations
-from bodyfit.fit.residuals.base import BlockTerm, PointResidual, PointTerm
+from bodyfit.fit.residuals.base import BlockTerm, Loop, PointResidual, PointTerm
 from bodyfit.fit.residuals.common.normal import NormalPrior
-from bodyfit.fit.residuals.lift import centred_distance
-from bodyfit.fit.residuals.measured import distance
+from bodyfit.fit.residuals.lift import LiftArrays, centred_distance
+from bodyfit.fit.residuals.measured import MeasuredArrays, distance
+from bodyfit.fit.residuals.parts.arrays import (
+    HandLiftArrays,
+    PartMeasuredArrays,
+    PartReprojectionArrays,
+    blank_reprojection,
+    empty_tables,
+    in_picture,
+    numpy_type,
+    part_tables,
+    plain,
+)
 from bodyfit.fit.residuals.parts.offsets import HAND_OFFSET, offset_term
 from bodyfit.fit.residuals.reprojection import in_views
 from bodyfit.fit.setup import Setup
@@ -37,6 +52,8 @@ HAND_SCALE = Block("hand_scale", 2, shared=True)
 picture must not be taken for its distance."""
 _NOISE_CM, _SIGMA_CM = 0.4, 4.0
 """How well a point of a hand marks its place, and where its residual saturates."""
+_SATURATED = _SIGMA_CM * 2.0 / _NOISE_CM
+"""The same in the residual's units."""
 _LIFT_NOISE_CM, _LIFT_SIGMA_CM = 1.2, 6.0
 _MEASURED_NOISE_CM, _MEASURED_SIGMA_CM = 0.5, 8.0
 _UNIT_CM = 2.0
@@ -48,10 +65,18 @@ class _OnHands(PointResidual):
 
     group, weight, feels_shape = "seen", 1.0, False
 
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+
     @classmethod
     def of(cls, setup: Setup):
-        """Nothing of its own."""
-        return cls()
+        """Make the residual for the points of the setup's hands."""
+        return cls(setup)
+
+    @cached_property
+    def tables(self) -> PartTables:
+        """Both hands' points for the loops."""
+        return part_tables(self.setup, self.points(self.setup), 2, HAND_SCALE.name, HAND_OFFSET.name)
 
     def points(self, setup: Setup) -> Points:
         """Those of both hands."""
@@ -63,6 +88,7 @@ class HandReprojection(_OnHands):
     """Robust distances of hand points in the picture of each camera."""
 
     name = "hands"
+    loop = Loop("own points", "bodyfit.fit.residuals.loops.parts:reproject_parts", PartReprojectionArrays, whole=True)
 
     def applies(self, seen: Observations) -> bool:
         """Whether there are any."""
@@ -77,10 +103,9 @@ class HandReprojection(_OnHands):
         target, weight, scale = parts.hands_target, parts.hands_weight, hand_noise_scale(parts)
         assert target is not None
         assert weight is not None
-        sigma = _SIGMA_CM * _UNIT_CM / _NOISE_CM
 
         def term(points: Tensor) -> PointTerm:
-            return in_views(points, target, weight, scale, sigma, seen.rig)
+            return in_views(points, target, weight, scale, _SATURATED, seen.rig)
 
         offset, size = variables.get(HAND_OFFSET.name), variables.get(HAND_SCALE.name)
 
@@ -90,11 +115,24 @@ class HandReprojection(_OnHands):
 
         return offset_term(points_m.unflatten(1, (2, HAND_POINTS)), offset, HAND_OFFSET.name, scaled)
 
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> PartReprojectionArrays:
+        """Make the inputs of the compiled kernel."""
+        parts, about_mean = seen.parts, HAND_OFFSET.name in self.setup.layout
+        assert parts is not None
+        own = parts.hands_target, parts.hands_weight, hand_noise_scale(parts)
+        return PartReprojectionArrays(weight, self.tables, about_mean, in_picture(seen, weight, _SATURATED, *own))
+
+    @classmethod
+    def blank(cls, setup: Setup) -> Any:
+        """Make empty inputs of weight 0."""
+        return blank_reprojection(setup)
+
 
 class HandLift(_OnHands):
     """Distances to the lift of each hand after both are centred and the lift is given the hand's size."""
 
     name, centred = "hands_lift", True
+    loop = Loop("own points", "bodyfit.fit.residuals.loops.parts:hands_lift", HandLiftArrays, whole=True)
 
     def applies(self, seen: Observations) -> bool:
         """Whether there is one."""
@@ -121,11 +159,33 @@ class HandLift(_OnHands):
         left, right = ((own * v.unflatten(0, (n, 2))[:, :, :, None]).flatten(3, 4).flatten(1, 2) for v in term.coupling)
         return PointTerm(w2 * term.cost.view(n, 2).sum(1), force, stiffness, coupling=(w2 * left, right))
 
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> HandLiftArrays:
+        """Make the inputs of the compiled kernel."""
+        parts, factor = seen.parts, weight * _UNIT_CM / _LIFT_NOISE_CM
+        assert parts is not None
+        assert parts.hands_lift_m is not None
+        assert parts.hands_lift_weight is not None
+
+        def of_hand(i: int) -> LiftArrays:
+            own = slice(HAND_POINTS * i, HAND_POINTS * (i + 1))
+            target, confidence = parts.hands_lift_m[:, own], parts.hands_lift_weight[:, own]
+            return LiftArrays(factor, plain(target, seen), plain(confidence, seen), _LIFT_SIGMA_CM)
+
+        return HandLiftArrays(weight, self.tables, of_hand(0), of_hand(1))
+
+    @classmethod
+    def blank(cls, setup: Setup) -> HandLiftArrays:
+        """Make empty inputs of weight 0."""
+        none = np.zeros((0, 0, 3), kind := numpy_type(setup)), np.zeros((0, 0), kind)
+        lift = LiftArrays(0.0, *none, _LIFT_SIGMA_CM)
+        return HandLiftArrays(0.0, empty_tables(setup), lift, lift)
+
 
 class HandPoints(_OnHands):
     """Distances to measured points of hands."""
 
     name = "hands_points"
+    loop = Loop("own points", "bodyfit.fit.residuals.loops.parts:measure_parts", PartMeasuredArrays, whole=True)
 
     def applies(self, seen: Observations) -> bool:
         """Whether there are any."""
@@ -146,6 +206,24 @@ class HandPoints(_OnHands):
 
         p = points_m.unflatten(1, (2, HAND_POINTS))
         return offset_term(p, variables.get(HAND_OFFSET.name), HAND_OFFSET.name, term)
+
+    @cached_property
+    def tables(self) -> PartTables:
+        """Both hands' points for the loops: measured hands are as large as the body's shape says."""
+        return part_tables(self.setup, self.points(self.setup), 2, "", HAND_OFFSET.name)
+
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> PartMeasuredArrays:
+        """Make the inputs of the compiled kernel."""
+        parts, factor = seen.parts, weight * _UNIT_CM / _MEASURED_NOISE_CM
+        assert parts is not None
+        own = plain(parts.hands_points_m, seen), plain(parts.hands_points_weight, seen)
+        return PartMeasuredArrays(weight, self.tables, MeasuredArrays(factor, *own, _MEASURED_SIGMA_CM))
+
+    @classmethod
+    def blank(cls, setup: Setup) -> PartMeasuredArrays:
+        """Make empty inputs of weight 0."""
+        none = np.zeros((0, 0, 3), kind := numpy_type(setup)), np.zeros((0, 0), kind)
+        return PartMeasuredArrays(0.0, empty_tables(setup), MeasuredArrays(0.0, *none, _MEASURED_SIGMA_CM))
 
 
 class ScalePrior(NormalPrior):
