@@ -26,7 +26,7 @@ from bodyfit.body.points.posed import PosedTree
 __all__ = ["PosedVertices", "Surface"]
 
 _AT_ONCE = 2048  # vertices whose dense pose blend shapes are looked through together
-_MADE: WeakKeyDictionary[BodyModel, tuple[tuple, Surface]] = WeakKeyDictionary()
+_SURFACES: WeakKeyDictionary[BodyModel, tuple[tuple, Surface]] = WeakKeyDictionary()
 
 
 class Surface:
@@ -50,9 +50,9 @@ class Surface:
     def of(cls, model: BodyModel) -> Surface:
         """Return the surface of a model, which is made once until its tensors change."""
         key = (model.v_template.data_ptr(), model.v_template._version, model.shapedirs.data_ptr(), model.dtype)
-        found = _MADE.get(model)
+        found = _SURFACES.get(model)
         if found is None or found[0] != key:
-            _MADE[model] = found = (key, cls(model))
+            _SURFACES[model] = found = (key, cls(model))
         return found[1]
 
     def place(self, tree: PosedTree, coefficients: Float[Tensor, "B S"], vertices: Int[Tensor, "B N"]) -> PosedVertices:
@@ -172,12 +172,12 @@ def _sparse_response(model: BodyModel) -> tuple[Int[Tensor, "V R"], Float[Tensor
         model.pose_response(rows).transpose(1, 2)  # (N, M, 3, C)
         for rows in torch.arange(n_v, device=model.device).split(_AT_ONCE)
     ]
-    felt = torch.cat([(block != 0).flatten(2).any(2) for block in blocks])  # (V, M)
-    most = int(felt.sum(1).max()) if felt.numel() else 0
-    order = felt.to(torch.int8).sort(dim=1, descending=True, stable=True).indices[:, :most]
+    affects = torch.cat([(block != 0).flatten(2).any(2) for block in blocks])  # (V, M)
+    most = int(affects.sum(1).max()) if affects.numel() else 0
+    order = affects.to(torch.int8).sort(dim=1, descending=True, stable=True).indices[:, :most]
     found = [
         block[torch.arange(len(block), device=model.device)[:, None], some]
         for block, some in zip(blocks, order.split(_AT_ONCE), strict=True)
     ]
-    there = felt.gather(1, order)
+    there = affects.gather(1, order)
     return torch.where(there, order, 0), torch.cat(found) * there[..., None, None]
