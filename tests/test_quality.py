@@ -18,6 +18,7 @@ from bodyfit.cli.main import main
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.fitter import Fitter
+from bodyfit.fit.initialise.left_right import SWAPS, exchanges
 from bodyfit.fit.quality.status import LANDMARKS, OTHERS
 from bodyfit.fit.result import FitStatus
 from bodyfit.fit.sequence.fitter import fit_sequence
@@ -87,6 +88,15 @@ def test_keypoints_of_two_people_are_poor(fitter, xyc):
     assert all(result.reason)
     assert all(status.ok for status in result.status)
     assert torch.isfinite(result.joints).all()
+
+
+def test_sides_that_the_fit_has_put_right_are_no_reason(fitter, xyc, fitted):
+    """A fit is judged by the keypoints as they were fitted, left for right where the fit exchanged them."""
+    order = exchanges("coco17")[SWAPS.index("legs")]
+    result = fitter(xyc[:, order], image_size=SIZE, focal_px=FOCAL)
+    mended = [i for i, swap in enumerate(result.swapped) if swap == "legs"]
+    assert len(mended) >= 3  # legs that are side by side look alike either way
+    assert [result.status[i] for i in mended] == [fitted.status[i] for i in mended]
 
 
 def test_noise_of_the_size_of_a_limb_is_poor(fitter, xyc):

@@ -264,7 +264,9 @@ class Fitter:
         )
         swaps = tuple(None if i < 0 else SWAPS[i] for i in solved.swapped.tolist())
         result = replace(result, reason=lacking.reasons(), backend=backend, swapped=swaps, mask_notes=tuple(notes))
-        return self.quality(result, points, evidence, present) if self.config.quality else result
+        if not self.config.quality:
+            return result
+        return self.quality(result, points, *self.exchanged.as_fitted(evidence, present, solved.swapped))
 
     @loops_alone()
     def _solve(

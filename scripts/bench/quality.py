@@ -30,6 +30,7 @@ import bodyfit
 from bodyfit.app.pipeline import lift_to_camera
 from bodyfit.evaluate import metrics
 from bodyfit.fit.fitter import Fitter
+from bodyfit.fit.initialise.left_right import SWAPS
 from bodyfit.fit.quality.status import Features
 from bodyfit.fit.result import FitStatus
 from bodyfit.geometry.camera import Camera, default_focal_px
@@ -71,26 +72,27 @@ class Sighting:
     betas: np.ndarray
 
 
-def look(motions: list[Motion], skins: Path | None, out: Path, pictures: int, *, natural: bool) -> None:
-    """Draw pictures, look at them, and write who was found; as many of each kind, or as people have them."""
+def look(motions: list[Motion], skins: Path | None, out: Path, pictures: int, kinds: tuple[str, ...] | None) -> None:
+    """Draw pictures, look at them, and write who was found; as many of each kind, or (None) as people have them."""
     from bodyfit.detect import DEFAULT, load_detector
 
     studio, detector = Studio(motions, skins), load_detector(DEFAULT)
     halves = [[m for m in motions if is_held_out(m.name) == held] for held in (False, True)]
     out.mkdir(parents=True, exist_ok=True)
     for shard in range(-(-pictures // _SHARD)):
-        path = out / f"{'everyday' if natural else 'pictures'}_{shard:04}.npz"
+        path = out / f"{'pictures' if kinds else 'everyday'}_{shard:04}.npz"
         if path.exists():
             continue
         rows = []
         for k in range(_SHARD):
             number = shard * _SHARD + k
-            kind, held = KINDS[number % len(KINDS)], (number // len(KINDS)) % 2
-            clips = halves[held]
-            if natural:
+            if kinds:
+                kind, held = kinds[number % len(kinds)], (number // len(kinds)) % 2
+                clips = halves[held]
+            else:
                 held = number % 2
                 kind, clips = everyday(np.random.default_rng((7, number)), halves[held])
-            picture = studio.draw(number + (1 << 20) * natural, kind, clips)
+            picture = studio.draw(number + (0 if kinds else 1 << 20), kind, clips)
             found = detector.detect([Frame(picture.image)])[0]
             rows += [_row(number, k, kind, held, picture, person) for k, person in enumerate(found)]
         temporary = path.with_suffix(".tmp.npz")
@@ -254,6 +256,8 @@ def fitted(
             result = fitter(xyc, **given)
             known, _, present = fitter.checked(bodyfit.Evidence(keypoints=xyc, layout=layout, **given))
             known, present = fitter.observer.partial.without_guesses(known, present)
+            swapped = torch.tensor([-1 if swap is None else SWAPS.index(swap) for swap in result.swapped or ()])
+            known, present = fitter.exchanged.as_fitted(known, present, swapped)
             points = fitter.outcome.points(fitter.variables.pack(result.params))
             columns = fitter.quality.features(result, points, known, present).columns().double().numpy()
             for i, (kind, held, _, _, _, truth, visible) in enumerate(some):
@@ -381,6 +385,7 @@ def main() -> None:
     parser.add_argument("-o", "--data", type=Path, required=True, help="folder of what `look` finds")
     parser.add_argument("--skins", type=Path, help="textures of skins for the body")
     parser.add_argument("--pictures", type=int, default=1500, help="as many of each kind")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of these kinds")
     parser.add_argument("--everyday", type=int, default=1000, help="of the kinds that people have")
     parser.add_argument("--people", type=int, default=60, help="composites for each mistake and layout")
     parser.add_argument("--split", choices=["held-out", "calibration"], default="held-out")
@@ -388,8 +393,8 @@ def main() -> None:
     args = parser.parse_args()
     motions = read_motions(args.clips)
     if args.what == "look":
-        look(motions, args.skins, args.data, args.pictures, natural=False)
-        look(motions, args.skins, args.data, args.everyday, natural=True)
+        look(motions, args.skins, args.data, args.pictures, tuple(args.kinds))
+        look(motions, args.skins, args.data, args.everyday, None)
         return
     held = args.what == "judge" and args.split == "held-out"
     cases = everyone(args.data, motions, args.people, held)

@@ -128,14 +128,8 @@ class Exchanged:
             who = (doubtful & self._possible(name, seen)).nonzero()[:, 0]
             if len(who) == 0:
                 continue
-            order, start = self.orders[swap], first_stage.select(who)
-            other, visible = known.select(who), present[who][:, order]
-            other = replace(other, xyc=other.xyc[:, order], target=other.target[:, order])
-            if other.lift_m is not None:
-                lift = agreeing_lift(
-                    other.lift_m, torch.where(visible[..., None], other.target, 0.0), visible * self.trust, order
-                )
-                other = replace(other, lift_m=lift)
+            other, visible = self.evidence(known.select(who), present[who], self.orders[swap])
+            start = first_stage.select(who)
             # At the same scale, for costs to compare.
             now = replace(self.observe(other, visible), scale_cm=seen.scale_cm[who])
             if name == "body":
@@ -148,6 +142,35 @@ class Exchanged:
             solved = solved.replace_rows(who[better], ended.select(better))
             seen = seen.replace_rows(who[better], now.select(rows[better]))
         return solved, seen
+
+    def evidence(
+        self, known: CheckedEvidence, present: Bool[Tensor, "B K"], order: Int[Tensor, "K"]
+    ) -> tuple[CheckedEvidence, Bool[Tensor, "B K"]]:
+        """Return the evidence of one camera, and which keypoints are present, with the keypoints in another order; the
+        lift as it looks more like them."""
+        other, present = replace(known, xyc=known.xyc[:, order], target=known.target[:, order]), present[:, order]
+        if other.lift_m is not None:
+            seen = torch.where(present[..., None], other.target, 0.0)
+            other = replace(other, lift_m=agreeing_lift(other.lift_m, seen, present * self.trust, order))
+        return other, present
+
+    def as_fitted(
+        self, known: CheckedEvidence, present: Bool[Tensor, "B K"], swapped: Int[Tensor, "B"]
+    ) -> tuple[CheckedEvidence, Bool[Tensor, "B K"]]:
+        """Return the evidence as fitted: with the exchanges of `SWAPS` that the fits made (-1 for none)."""
+        for swap, order in enumerate(self.orders):
+            rows = (swapped == swap).nonzero()[:, 0]
+            if len(rows) == 0:
+                continue
+            other, visible = self.evidence(known.select(rows), present[rows], order)
+            present = present.index_copy(0, rows, visible)
+            xyc, target = (
+                getattr(known, name).index_copy(0, rows, getattr(other, name)) for name in ("xyc", "target")
+            )
+            known = replace(known, xyc=xyc, target=target)
+            if known.lift_m is not None and other.lift_m is not None:
+                known = replace(known, lift_m=known.lift_m.index_copy(0, rows, other.lift_m))
+        return known, present
 
     def _possible(self, name: str, seen: Observations) -> Bool[Tensor, "B"]:
         """Whether people can be tried so: without a lift, or of a face, backs hardly pass for fronts."""

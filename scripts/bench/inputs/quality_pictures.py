@@ -20,15 +20,17 @@ import torch
 import bodyfit
 from bodyfit import render
 from bodyfit.geometry.camera import Camera
+from scripts.bench.inputs.quality_covers import WORDS, bent_back, covers, hidden, is_bent_back, seated
 from scripts.build.pose_prior import canonical, read_clip
 
 KINDS = (
     *("whole", "tilted", "odd", "half", "head", "face", "legs", "cut", "boxed", "crowd", "far", "dark"),
-    "empty",
+    *("seated", "behind", "bent", "empty"),
 )
 """whole: one person, all in the picture. tilted: seen from above or below, rolled. odd: any way up. half, head, face,
 legs: what the picture shows. cut: a border through the person. boxed: a box before them. crowd: two to four who hide
-each other. far: 30 to 80 px high. dark: little light, noise, blur. empty: nobody, whatever is found is a ghost."""
+each other. far: 30 to 80 px high. dark: little light, noise, blur. seated: on a chair, behind a desk, in a wheelchair.
+behind: a balloon or a wall before half of the body. bent: backwards. empty: nobody, whatever is found is a ghost."""
 NATURAL = {
     **{"whole": 0.40, "half": 0.20, "head": 0.08, "face": 0.02, "legs": 0.01, "cut": 0.06, "boxed": 0.08},
     **{"crowd": 0.08, "far": 0.03, "dark": 0.02, "tilted": 0.015, "odd": 0.005},
@@ -191,12 +193,13 @@ class Studio:
             bodies = [(v, self._paint(rng)) for v in vertices]
             image = render.overlay(image, bodies, self.model.faces, camera, opacity=1.0)
             visible = self._visible(vertices, joints, camera)
-        boxes = self._boxes(rng, kind, joints, camera)
-        for x0, y0, x1, y1 in boxes:
-            image[y0:y1, x0:x1] = (_texture(rng, x1 - x0, y1 - y0)[..., None] * rng.uniform(20, 230, 3)).clip(0, 255)
+        places = [camera.project(j[None])[0].numpy() for j in joints]
+        scale = [float(camera.focal_px[0] / j[0, 2]) for j in joints]
+        for mask in covers(rng, kind, places[0], scale[0], (width, height)) if count else ():
+            paint = (_texture(rng, width, height)[..., None] * rng.uniform(20, 230, 3)).clip(0, 255)
+            image = np.where(mask[..., None], paint, image).astype(np.uint8)
             for p in range(count):
-                xy = camera.project(joints[p][None])[0].numpy()
-                visible[p] &= ~((xy[:, 0] >= x0) & (xy[:, 0] < x1) & (xy[:, 1] >= y0) & (xy[:, 1] < y1))
+                visible[p] &= ~hidden(mask, places[p])
         image = _developed(rng, image, kind)
         stacked = np.stack([j.numpy() for j in joints]) if count else np.zeros((0, 24, 3))
         return Picture(image, float(focal), stacked, visible, np.array(betas).reshape(count, 10))
@@ -205,8 +208,8 @@ class Studio:
         self, rng: np.random.Generator, kind: str, motions: list[Motion], camera: Camera, shape: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
         """Vertices and joints, camera axes, of somebody who stands where the kind wants them."""
-        motion = motions[rng.integers(len(motions))]
-        row = rng.integers(len(motion.pose))
+        motion, row = _pose_of(rng, kind, motions)
+        pose = {"seated": seated, "bent": bent_back}.get(kind, lambda _, pose: pose)(rng, motion.pose[row])
         betas = rng.standard_normal(10).clip(-2.5, 2.5)
         pitch, roll = rng.normal(0, 8), rng.normal(0, 3)
         if kind == "tilted":
@@ -222,7 +225,7 @@ class Studio:
             R = roma.rotvec_to_rotmat(torch.tensor(rng.standard_normal(3) * 1.6))
         params = self.model.params(
             betas=torch.tensor(betas[None]),
-            body_pose=torch.tensor(motion.pose[row].reshape(1, -1)),
+            body_pose=torch.tensor(pose.reshape(1, -1)),
             global_orient=roma.rotmat_to_rotvec(R)[None],
             transl=torch.zeros(1, 3),
         )
@@ -272,22 +275,16 @@ class Studio:
             visible.append(inside)
         return np.array(visible)
 
-    def _boxes(
-        self, rng: np.random.Generator, kind: str, joints: list[torch.Tensor], camera: Camera
-    ) -> list[tuple[int, int, int, int]]:
-        """What stands before people."""
-        if kind != "boxed" or not joints:
-            return []
-        xy = camera.project(joints[0][None])[0].numpy()
-        low, high = xy.min(0), xy.max(0)
-        boxes = []
-        for _ in range(rng.integers(1, 3)):
-            size = rng.uniform(0.25, 0.7, 2) * (high - low + 20)
-            corner = low + rng.uniform(-0.15, 0.9, 2) * (high - low)
-            ends = np.concatenate([corner, corner + size]).clip(0, [*camera.image_size] * 2).astype(int)
-            if (ends[2:] - ends[:2] > 4).all():
-                boxes.append(tuple(ends.tolist()))
-        return boxes
+
+def _pose_of(rng: np.random.Generator, kind: str, motions: list[Motion]) -> tuple[Motion, int]:
+    """A clip and a row of it, of those that a kind of picture takes poses from."""
+    if kind in WORDS:
+        motions = [m for m in motions if re.search(WORDS[kind], m.name)] or motions
+    if kind == "bent":
+        rows = [(m, row) for m in motions for row in np.flatnonzero(is_bent_back(m.pose, m.root))]
+        return rows[rng.integers(len(rows))]
+    motion = motions[rng.integers(len(motions))]
+    return motion, int(rng.integers(len(motion.pose)))
 
 
 def _together(
