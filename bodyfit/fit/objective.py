@@ -188,6 +188,10 @@ class StageObjective:
     def _weighted(self, names: Iterable[str]) -> list[Weighted]:
         return [Weighted(self.terms.residual(name), self.weights[name]) for name in names]
 
+    def add_hessian(self, hessian: Float[Tensor, "B D D"], name: str, factor: float, x: Float[Tensor, "B D"]) -> None:
+        """Add the unweighted J^T J of one residual at x, times a factor of any sign, in place."""
+        tensors.add_hessian(hessian, self.terms.setup, self.terms.residual(name), factor, x, self.seen, self.stage)
+
     def hessian_of(self, name: str, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
         """Compute the weighted J^T J of one residual at x."""
         return tensors.normal(self.terms.setup, self._weighted([name]), x, self.seen, self.stage).hessian

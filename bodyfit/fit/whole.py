@@ -16,7 +16,7 @@ from bodyfit.body.points.face import face_entries
 from bodyfit.body.points.posed import Points, PosedTree, pose_tree
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig, StageConfig
-from bodyfit.fit.initialise.hands import HandObservations, HandStarts, swing_twist
+from bodyfit.fit.initialise.hands import HandObservations, HandStarts, mirrored_hands, swing_twist
 from bodyfit.fit.objective import BodyTerms, StageObjective
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.outcome import Outcome
@@ -65,7 +65,7 @@ class WholeBody:
         self.model, self.config = model, config
         self.stage: StageConfig = replace(config.stages[-1], lm=LMConfig(max_iterations=10, cost_tolerance=2e-3))
         self.joints = Points(model, [{name: 1.0} for name in model.skeleton.names], whole=True)
-        self.starts = [HandStarts(side, model.dtype, model.device) for side in range(2)]
+        self.starts = HandStarts(model.dtype, model.device)
         names = layout_names(layout)
         self.of_hand = torch.tensor(
             [[_is_of_hand(name, side) for name in names] for side in _SIDES], device=model.device
@@ -100,41 +100,46 @@ class WholeBody:
         """Initialise all variables from those of the body's fit and from fits of each hand."""
         assert seen.parts is not None
         layout, parts = self.layout, seen.parts
-        relaxed = {name: starts.templates[:1] for name, starts in zip(_SIDES, self.starts, strict=True)}
-        means = {side: self.model.hand_means[i] for i, side in enumerate(_SIDES)}
-        x = layout.pack(
-            {**variables.unpack(body)}
-            | {f"{s}_hand_pose": (relaxed[s] - means[s]).expand(len(body), -1) for s in _SIDES}
-        )
-        visible = parts.largest_hand_weight() > 0
-        for i in range(len(_SIDES)):
-            rows = visible[:, i].nonzero()[:, 0]
-            if len(rows):
-                x[rows] = self.with_hand(x[rows], i, seen.select(rows))
-        return x
+        relaxed = {
+            f"{side}_hand_pose": (self.starts.relaxed(i) - self.model.hand_means[i]).expand(len(body), -1)
+            for i, side in enumerate(_SIDES)
+        }
+        x = layout.pack({**variables.unpack(body), **relaxed})
+        return self.with_hands(x, parts.largest_hand_weight() > 0, seen)
 
-    def with_hand(
-        self, x: Float[Tensor, "N D"], i: int, seen: Observations, *, elbow_share: float = _ELBOW_SHARE
+    def with_hands(
+        self,
+        x: Float[Tensor, "N D"],
+        visible: Bool[Tensor, "N 2"],
+        seen: Observations,
+        *,
+        elbow_share: float = _ELBOW_SHARE,
     ) -> Float[Tensor, "N D"]:
-        """Return the variables with one hand, its wrist and its elbow's twist from a fit of the hand alone.
+        """Return the variables with visible hands, their wrists and their elbows' twists from fits of the hands alone.
 
-        The elbow takes `elbow_share` of the hand's twist about the forearm.
+        An elbow takes `elbow_share` of the hand's twist about the forearm.
         """
-        side, layout, skeleton = _SIDES[i], self.layout, self.model.skeleton
-        elbow, wrist = skeleton.index(f"{side}_elbow"), skeleton.index(f"{side}_wrist")
-        stage = StageObjective(self.terms, self.stage, seen)
-        tree = stage.tree(x)
-        R_elbow = tree.R_world[:, elbow]
-        hand, _ = self.starts[i](self._hand_observations(x, i, seen, tree))
-        D = R_elbow.mT @ so3_exp(hand[:, 3:6])
-        axis = self.starts[i].forearm
-        _, twist = swing_twist(D, axis)
-        share = (elbow_share * twist).clamp(-_ELBOW_MOST, _ELBOW_MOST)
-        shared = so3_exp(share[:, None] * axis)
+        rows = [visible[:, i].nonzero()[:, 0] for i in range(2)]
+        if not sum(map(len, rows)):
+            return x
+        layout, skeleton = self.layout, self.model.skeleton
+        tree = StageObjective(self.terms, self.stage, seen).tree(x)
+        left, right = self._hand_observations(x, seen, tree)
+        hands, _ = self.starts(HandObservations.cat([left.select(rows[0]), right.mirrored().select(rows[1])]))
         local = layout.rotvecs(x)
-        local[:, elbow] = so3_log(so3_exp(local[:, elbow]) @ shared)
-        local[:, wrist] = so3_log(shared.mT @ D)
-        local[:, self.finger_joints(side)] = hand[:, 6:].unflatten(1, (-1, 3))
+        for i, hand in enumerate(hands.split([len(rows[0]), len(rows[1])])):
+            hand = mirrored_hands(hand) if i else hand
+            side, axis, own = _SIDES[i], self.starts.forearm * (1 - 2 * i), rows[i]
+            elbow, wrist = skeleton.index(f"{side}_elbow"), skeleton.index(f"{side}_wrist")
+            D = tree.R_world[own, elbow].mT @ so3_exp(hand[:, 3:6])
+            _, twist = swing_twist(D, axis)
+            share = (elbow_share * twist).clamp(-_ELBOW_MOST, _ELBOW_MOST)
+            shared = so3_exp(share[:, None] * axis)
+            local[own, elbow] = so3_log(so3_exp(local[own, elbow]) @ shared)
+            local[own, wrist] = so3_log(shared.mT @ D)
+            local[own[:, None], torch.tensor(self.finger_joints(side), device=x.device)] = hand[:, 6:].unflatten(
+                1, (-1, 3)
+            )
         return layout.put_rotvecs(x, local)
 
     def finger_joints(self, side: str) -> list[int]:
@@ -142,42 +147,39 @@ class WholeBody:
         return list(self.layout.block(f"{side}_hand_pose").joints)
 
     def _hand_observations(
-        self,
-        x: Float[Tensor, "N D"],
-        i: int,
-        seen: Observations,
-        tree: PosedTree,
-    ) -> HandObservations:
-        """Collect the observations of one hand by the first camera, and the pose of its forearm."""
+        self, x: Float[Tensor, "N D"], seen: Observations, tree: PosedTree
+    ) -> tuple[HandObservations, HandObservations]:
+        """Collect the observations of left and right hands by the first camera, and the poses of their forearms."""
         parts, hands, n = seen.parts, self.terms.setup.hands, len(x)
         assert parts is not None
         assert hands is not None
-        own = slice(HAND_POINTS * i, HAND_POINTS * (i + 1))
         coefficients = self.layout.coefficients(x)
         still = pose_tree(self.model, coefficients, 0 * self.layout.rotvecs(x))
-        rest = hands.place(still, coefficients).positions[:, own]
-        elbow, wrist = (self.model.skeleton.index(f"{_SIDES[i]}_{joint}") for joint in ("elbow", "wrist"))
+        rest = hands.place(still, coefficients).positions
+        scale = x.new_ones(n, 2 * HAND_POINTS) if parts.hands_target is None else hand_noise_scale(parts)
 
-        def of_hand(value: Tensor | None, *columns: int) -> Tensor:
-            if value is None:
-                return x.new_zeros(n, HAND_POINTS, *columns)
-            return value[:, own]
+        def of_side(i: int) -> HandObservations:
+            own = slice(HAND_POINTS * i, HAND_POINTS * (i + 1))
+            elbow, wrist = (self.model.skeleton.index(f"{_SIDES[i]}_{joint}") for joint in ("elbow", "wrist"))
 
-        target, weight = of_hand(parts.hands_target, 2), of_hand(parts.hands_weight)
-        scale = x.new_ones(n, HAND_POINTS) if parts.hands_target is None else hand_noise_scale(parts)[:, own]
-        return HandObservations(
-            rest=rest,
-            target=target,
-            weight=weight,
-            scale=scale,
-            lift_m=of_hand(parts.hands_lift_m, 3),
-            lift_weight=of_hand(parts.hands_lift_weight),
-            points_m=of_hand(parts.hands_points_m, 3),
-            points_weight=of_hand(parts.hands_points_weight),
-            wrist=tree.joints[:, wrist] + x[:, self.layout["transl"]],
-            R_forearm=tree.R_world[:, elbow],
-            R_wrist=tree.R_world[:, wrist],
-        )
+            def of_hand(value: Tensor | None, *columns: int) -> Tensor:
+                return x.new_zeros(n, HAND_POINTS, *columns) if value is None else value[:, own]
+
+            return HandObservations(
+                rest=rest[:, own],
+                target=of_hand(parts.hands_target, 2),
+                weight=of_hand(parts.hands_weight),
+                scale=scale[:, own],
+                lift_m=of_hand(parts.hands_lift_m, 3),
+                lift_weight=of_hand(parts.hands_lift_weight),
+                points_m=of_hand(parts.hands_points_m, 3),
+                points_weight=of_hand(parts.hands_points_weight),
+                wrist=tree.joints[:, wrist] + x[:, self.layout["transl"]],
+                R_forearm=tree.R_world[:, elbow],
+                R_wrist=tree.R_world[:, wrist],
+            )
+
+        return of_side(0), of_side(1)
 
     def observed(self, seen: Bool[Tensor, "B J"], parts: PartEvidence) -> Bool[Tensor, "B N"]:
         """Determine which of all joints the evidence constrains; `seen` are those of the body."""

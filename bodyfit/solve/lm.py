@@ -152,19 +152,15 @@ def _step(problem: Problem, state: _State, config: LMConfig, eliminate: Sequence
 
 def _step_by_loops(problem: Problem, state: _State, config: LMConfig, eliminate: Sequence[slice] = ()) -> None:
     """Step by compiled loops on a CPU, where the overhead of calls and copies exceeds that of the arithmetic."""
-    from bodyfit.solve.lm_loops import judge, propose, propose_eliminated
+    from bodyfit.solve.lm_loops import judge, propose
 
     x, at = state.x, state.at
     current = (x, at.cost, at.gradient, at.hessian, state.damping, state.finished, state.iterations)
     arrays = tuple(t.numpy() for t in current)
     trial_x, predicted = torch.empty_like(x), np.empty(len(x))
     tiny = torch.finfo(x.dtype).tiny
-    step = trial_x.numpy(), predicted
-    if eliminate:
-        order = _elimination_order(x.shape[1], tuple((block.start, block.stop) for block in eliminate))
-        run(propose_eliminated, len(x), arrays[0], *arrays[2:6], tiny, order, *step, grain=_GRAIN)
-    else:
-        run(propose, len(x), arrays[0], *arrays[2:6], tiny, *step, grain=_GRAIN)
+    order = _elimination_order(x.shape[1], tuple((block.start, block.stop) for block in eliminate))
+    run(propose, len(x), arrays[0], *arrays[2:6], tiny, order, trial_x.numpy(), predicted, grain=_GRAIN)
     trial = problem.normal(trial_x)
     new = (t.contiguous().numpy() for t in (trial_x, trial.cost, trial.gradient, trial.hessian))
     rules = float(config.cost_tolerance), float(config.damping_down), float(config.damping_up)
@@ -173,7 +169,9 @@ def _step_by_loops(problem: Problem, state: _State, config: LMConfig, eliminate:
 
 @lru_cache(maxsize=16)
 def _elimination_order(size: int, blocks: tuple[tuple[int, int], ...]) -> Int[np.ndarray, "D"]:
-    """List the variables with those of blocks first."""
+    """List the variables with those of blocks first; nothing without blocks."""
+    if not blocks:
+        return np.zeros(0, np.int64)
     first = [column for start, stop in blocks for column in range(start, stop)]
     return np.array([*first, *sorted(set(range(size)) - set(first))], dtype=np.int64)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from bodyfit.runtime.compiled import loose
 
-__all__ = ["damping_factor", "judge", "propose", "propose_eliminated"]
+__all__ = ["damping_factor", "judge", "propose"]
 
 
 @loose
@@ -29,9 +29,10 @@ def damping_factor(reduction, predicted, down, up):
 
 
 @loose
-def _factor(U):
+def _factor(U, sparse):
     """Factor A = U^T U in place in A's upper triangle; return whether A is positive definite.
 
+    `sparse`: whether to pass over rows that are 0 in a column, as most of uncoupled blocks are if these come first.
     U: (D, W), W a multiple of 16. Rows are processed from a multiple of 16 on, so that loops fill vectors; the entries
     that this writes left of the diagonal are zeroed again.
     """
@@ -40,8 +41,9 @@ def _factor(U):
         begin, k = i // 16 * 16, 0
         while k + 4 <= i:
             a, b, c, d = U[k, i], U[k + 1, i], U[k + 2, i], U[k + 3, i]
-            for j in range(begin, width):
-                U[i, j] -= a * U[k, j] + b * U[k + 1, j] + c * U[k + 2, j] + d * U[k + 3, j]
+            if not sparse or a != 0 or b != 0 or c != 0 or d != 0:
+                for j in range(begin, width):
+                    U[i, j] -= a * U[k, j] + b * U[k + 1, j] + c * U[k + 2, j] + d * U[k + 3, j]
             k += 4
         while k < i:
             a = U[k, i]
@@ -62,14 +64,16 @@ def _factor(U):
 
 
 @loose
-def propose(first, stop, x, gradient, hessian, damping, finished, tiny, trial_x, predicted):
+def propose(first, stop, x, gradient, hessian, damping, finished, tiny, order, trial_x, predicted):
     """Write `trial_x`, x minus a damped step, and the predicted reduction for items first to stop - 1.
 
-    tiny: least damping. An item that is finished or whose matrix is not positive definite keeps x, with NaN predicted.
+    tiny: least damping. order: (D,), the order in which variables are eliminated, uncoupled blocks first; or (0,).
+    An item that is finished or whose matrix is not positive definite keeps x, with NaN predicted.
     """
     n = x.shape[1]
     width = (n + 15) // 16 * 16
     U, y, damping_term = np.zeros((n, width), x.dtype), np.empty(width, x.dtype), np.empty(n, x.dtype)
+    sorted_first = len(order) > 0
     for b in range(first, stop):
         predicted[b] = np.nan
         for i in range(n):
@@ -82,86 +86,17 @@ def propose(first, stop, x, gradient, hessian, damping, finished, tiny, trial_x,
         for i in range(n):
             for j in range(i // 16 * 16, i):
                 U[i, j] = 0
-            for j in range(i, n):
-                U[i, j] = hessian[b, i, j]
-            damping_term[i] = 1e-9 * largest + tiny + damping[b] * hessian[b, i, i]
-            U[i, i] += damping_term[i]
-            y[i] = gradient[b, i]
-        if not _factor(U):
-            continue
-        for i in range(n):
-            y[i] /= U[i, i]
-            by = y[i]
-            for j in range(i + 1, n):
-                y[j] -= by * U[i, j]
-        for i in range(n - 1, -1, -1):
-            total = y[i] * 0
-            for j in range(i + 1, n):
-                total += U[i, j] * y[j]
-            y[i] = (y[i] - total) / U[i, i]
-        gain = 0.0
-        for i in range(n):
-            gain += y[i] * (gradient[b, i] + np.float64(damping_term[i]) * y[i])
-        if not abs(gain) < np.inf:
-            continue
-        predicted[b] = gain
-        for i in range(n):
-            trial_x[b, i] -= y[i]
-
-
-@loose
-def _factor_sparse(U):
-    """Factor A = U^T U in place as `_factor` does, and pass over rows whose entry in a column is 0.
-
-    With the columns of uncoupled blocks first, most rows of these blocks have few entries.
-    """
-    n, width = U.shape
-    for i in range(n):
-        begin = i // 16 * 16
-        for k in range(i):
-            a = U[k, i]
-            if a == 0:
-                continue
-            for j in range(begin, width):
-                U[i, j] -= a * U[k, j]
-        pivot = np.float64(U[i, i])
-        if not pivot > 0 or pivot == np.inf:
-            return False
-        root = math.sqrt(pivot)
-        for j in range(begin, i):
-            U[i, j] = 0
-        U[i, i] = root
-        inverse = 1 / U[i, i]
-        for j in range(i + 1, width):
-            U[i, j] *= inverse
-    return True
-
-
-@loose
-def propose_eliminated(first, stop, x, gradient, hessian, damping, finished, tiny, order, trial_x, predicted):
-    """Do as `propose`, eliminating the variables in `order` (D,), uncoupled blocks first."""
-    n = x.shape[1]
-    width = (n + 15) // 16 * 16
-    U, y, damping_term = np.zeros((n, width), x.dtype), np.empty(width, x.dtype), np.empty(n, x.dtype)
-    for b in range(first, stop):
-        predicted[b] = np.nan
-        for i in range(n):
-            trial_x[b, i] = x[b, i]
-        if finished[b]:
-            continue
-        largest = hessian[b, 0, 0]
-        for i in range(n):
-            largest = max(largest, hessian[b, i, i])
-        for i in range(n):
-            row = order[i]
-            for j in range(i // 16 * 16, i):
-                U[i, j] = 0
-            for j in range(i, n):
-                U[i, j] = hessian[b, row, order[j]]
+            row = order[i] if sorted_first else i
+            if sorted_first:
+                for j in range(i, n):
+                    U[i, j] = hessian[b, row, order[j]]
+            else:
+                for j in range(i, n):
+                    U[i, j] = hessian[b, i, j]
             damping_term[i] = 1e-9 * largest + tiny + damping[b] * hessian[b, row, row]
             U[i, i] += damping_term[i]
             y[i] = gradient[b, row]
-        if not _factor_sparse(U):
+        if not _factor(U, sorted_first):
             continue
         for i in range(n):
             y[i] /= U[i, i]
@@ -175,12 +110,13 @@ def propose_eliminated(first, stop, x, gradient, hessian, damping, finished, tin
             y[i] = (y[i] - total) / U[i, i]
         gain = 0.0
         for i in range(n):
-            gain += y[i] * (gradient[b, order[i]] + np.float64(damping_term[i]) * y[i])
+            row = order[i] if sorted_first else i
+            gain += y[i] * (gradient[b, row] + np.float64(damping_term[i]) * y[i])
         if not abs(gain) < np.inf:
             continue
         predicted[b] = gain
         for i in range(n):
-            trial_x[b, order[i]] -= y[i]
+            trial_x[b, order[i] if sorted_first else i] -= y[i]
 
 
 @loose

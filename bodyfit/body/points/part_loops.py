@@ -3,7 +3,7 @@
 Imported where it is used, because numba takes a while to load. Arguments that several loops share (K points, W reduced
 columns, D variables):
     parts: `PartTables`; p: the part; k: the point. tree, posed, pieces, lever: as in `loops`. centre: (3,), the posed
-    anchor. rows: (3, W), the reduced Jacobian of a point. H_part (W, W), lower triangle, and g_part (W,): half the
+    anchor. rows: (N, W), the reduced Jacobian of points. H_part (W, W), lower triangle, and g_part (W,): half the
     Hessian and half the gradient by the reduced columns. H (D, D), lower triangle, and g (D,): by the variables.
 """
 
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from bodyfit.body.points.parts import BLOCK, SIZE
 from bodyfit.runtime.compiled import loose
 
-__all__ = ["anchored", "part_rows", "scatter", "stamp_part"]
+__all__ = ["anchored", "part_rows", "scatter", "stamp_block"]
 
 
 @loose
@@ -25,27 +26,35 @@ def anchored(p, parts, posed, centre):
 
 
 @loose
-def part_rows(k, p, parts, tree, posed, pieces, at, centre, lever, rows):
-    """Write the derivatives of point k at `at` (3,), without the translation, into its columns of `rows`.
+def part_rows(k, p, parts, tree, posed, pieces, at, centre, lever, rows, first):
+    """Write the derivatives of point k at `at` (3,), without the translation, to its columns of three of `rows`.
 
-    Those by the part's size are left at 0. lever: (J, 4), 0 before and after.
+    These are rows `first` to `first` + 2, and columns of other points are not set. Those by the part's size are left
+    at 0. lever: (J, 4), 0 before and after.
     """
     piece_ptr, bone, weight, _, offset_shape, response_ptr, _, response, _, _ = parts.points
     _, world, _, joints, axes, joints_shape, _, features_dpose, _ = posed
     parents, n_f, n_e = tree.parents, response.shape[2], parts.coefficients
+    i0, i1, i2 = first, first + 1, first + 2
     for n in range(parts.column_ptr[k], parts.column_ptr[k + 1]):
         a = parts.column[n]
-        rows[0, a] = rows[1, a] = rows[2, a] = 0
-    rows[0, 0] = rows[1, 1] = rows[2, 2] = 1
+        rows[i0, a] = rows[i1, a] = rows[i2, a] = 0
+    rows[i0, 0] = rows[i1, 1] = rows[i2, 2] = 1
     u, v, z = at[0] - centre[0], at[1] - centre[1], at[2] - centre[2]
-    rows[1, 3], rows[2, 3] = -z, v
-    rows[0, 4], rows[2, 4] = z, -u
-    rows[0, 5], rows[1, 5] = -v, u
+    rows[i1, 3], rows[i2, 3] = -z, v
+    rows[i0, 4], rows[i2, 4] = z, -u
+    rows[i0, 5], rows[i1, 5] = -v, u
+    last = joints_shape.shape[2] - n_e
     for q in range(piece_ptr[k], piece_ptr[k + 1]):
         i = bone[q]
         for r in range(3):
             lever[i, r] += pieces[q, r]
         lever[i, 3] += weight[q]
+        for s in range(n_e):
+            e0, e1, e2 = offset_shape[q, 0, last + s], offset_shape[q, 1, last + s], offset_shape[q, 2, last + s]
+            for r in range(3):
+                moved = world[i, 3 * r] * e0 + world[i, 3 * r + 1] * e1 + world[i, 3 * r + 2] * e2
+                rows[first + r, SIZE + 1 + s] += weight[q] * joints_shape[i, r, last + s] + moved
     for n in range(parts.mover_ptr[k], parts.mover_ptr[k + 1]):
         i, column = parts.mover[n], parts.mover_column[n]
         above = parents[i]
@@ -53,28 +62,16 @@ def part_rows(k, p, parts, tree, posed, pieces, at, centre, lever, rows):
         u, v, z = lever[i, 0] - w * joints[i, 0], lever[i, 1] - w * joints[i, 1], lever[i, 2] - w * joints[i, 2]
         for c in range(3):  # axis x lever
             a, d, e = axes[i, c], axes[i, 3 + c], axes[i, 6 + c]
-            rows[0, column + c] = d * z - e * v
-            rows[1, column + c] = e * u - a * z
-            rows[2, column + c] = a * v - d * u
+            rows[i0, column + c] = d * z - e * v
+            rows[i1, column + c] = e * u - a * z
+            rows[i2, column + c] = a * v - d * u
         for r in range(4):
             lever[above, r] += lever[i, r]
             lever[i, r] = 0
     for r in range(4):
         lever[parts.anchor[p], r] = 0
-    first = parts.count[p] - 1 - n_e
-    last = joints_shape.shape[2] - n_e
     for q in range(piece_ptr[k], piece_ptr[k + 1]):
-        i, w = bone[q], np.float64(weight[q])
-        for r in range(3):
-            if n_e:
-                a, d, e = world[i, 3 * r], world[i, 3 * r + 1], world[i, 3 * r + 2]
-                for s in range(n_e):
-                    rows[r, first + s] += (
-                        w * joints_shape[i, r, last + s]
-                        + a * offset_shape[q, 0, last + s]
-                        + d * offset_shape[q, 1, last + s]
-                        + e * offset_shape[q, 2, last + s]
-                    )
+        i = bone[q]
         for n in range(response_ptr[q], response_ptr[q + 1]):
             column, j = parts.response_column[n], parts.points.joint[n]
             for c in range(3):
@@ -85,24 +82,50 @@ def part_rows(k, p, parts, tree, posed, pieces, at, centre, lever, rows):
                     v += response[n, 1, f] * by
                     z += response[n, 2, f] * by
                 for r in range(3):
-                    rows[r, column + c] += world[i, 3 * r] * u + world[i, 3 * r + 1] * v + world[i, 3 * r + 2] * z
+                    rows[first + r, column + c] += (
+                        world[i, 3 * r] * u + world[i, 3 * r + 1] * v + world[i, 3 * r + 2] * z
+                    )
 
 
 @loose
-def stamp_part(k, parts, rows, force, stiffness, H_part, g_part):
-    """Add rows^T stiffness rows and rows^T force of point k; force (K, 3), stiffness (K, 6: xx xy xz yy yz zz)."""
-    f0, f1, f2 = force[k, 0], force[k, 1], force[k, 2]
-    xx, xy, xz = stiffness[k, 0], stiffness[k, 1], stiffness[k, 2]
-    yy, yz, zz = stiffness[k, 3], stiffness[k, 4], stiffness[k, 5]
-    t = np.empty(3, rows.dtype)
-    for n in range(parts.column_ptr[k], parts.column_ptr[k + 1]):
-        a = parts.column[n]
-        u, v, z = np.float64(rows[0, a]), np.float64(rows[1, a]), np.float64(rows[2, a])
-        g_part[a] += u * f0 + v * f1 + z * f2
-        t[0], t[1], t[2] = u * xx + v * xy + z * xz, u * xy + v * yy + z * yz, u * xz + v * yz + z * zz
-        t0, t1, t2 = t[0], t[1], t[2]
-        for i in range(a // 16 * 16 + 16):
-            H_part[a, i] += t0 * rows[0, i] + t1 * rows[1, i] + t2 * rows[2, i]
+def stamp_block(n, parts, rows, force, stiffness, H_part, g_part):
+    """Add rows^T stiffness rows and rows^T force of the points of block n; force (K, 3), stiffness (K, 6: xx xy xz yy
+    yz zz). Three of `rows` (3 `BLOCK`, W) are of each point; those of missing points are 0.
+    """
+    t = np.zeros(3 * BLOCK, rows.dtype)
+    first, stop = parts.block_ptr[n], parts.block_ptr[n + 1]
+    k = parts.block[first]
+    for m in range(parts.column_ptr[k], parts.column_ptr[k + 1]):
+        a = parts.column[m]
+        for i in range(first, stop):
+            k, at = parts.block[i], 3 * (i - first)
+            u, v, z = np.float64(rows[at, a]), np.float64(rows[at + 1, a]), np.float64(rows[at + 2, a])
+            g_part[a] += u * force[k, 0] + v * force[k, 1] + z * force[k, 2]
+            t[at] = u * stiffness[k, 0] + v * stiffness[k, 1] + z * stiffness[k, 2]
+            t[at + 1] = u * stiffness[k, 1] + v * stiffness[k, 3] + z * stiffness[k, 4]
+            t[at + 2] = u * stiffness[k, 2] + v * stiffness[k, 4] + z * stiffness[k, 5]
+        width = a // 16 * 16 + 16
+        t0, t1, t2, t3, t4, t5 = t[0], t[1], t[2], t[3], t[4], t[5]
+        t6, t7, t8, t9, t10, t11 = t[6], t[7], t[8], t[9], t[10], t[11]
+        if stop - first > 1:
+            for i in range(width):
+                H_part[a, i] += (
+                    t0 * rows[0, i]
+                    + t1 * rows[1, i]
+                    + t2 * rows[2, i]
+                    + t3 * rows[3, i]
+                    + t4 * rows[4, i]
+                    + t5 * rows[5, i]
+                    + t6 * rows[6, i]
+                    + t7 * rows[7, i]
+                    + t8 * rows[8, i]
+                    + t9 * rows[9, i]
+                    + t10 * rows[10, i]
+                    + t11 * rows[11, i]
+                )
+        else:
+            for i in range(width):
+                H_part[a, i] += t0 * rows[0, i] + t1 * rows[1, i] + t2 * rows[2, i]
 
 
 @loose
@@ -124,7 +147,7 @@ def scatter(p, parts, tree, posed, centre, centred, H_part, g_part, H, g):
     in float32 sums that cancel would have rounding errors for a stiffness.
     """
     joints, axes = posed[3], posed[4]
-    n, full, offset = parts.count[p], parts.full[p], parts.offset[p]
+    n, full, offset = parts.reduced[p], parts.full[p], parts.offset[p]
     T, column = np.zeros((6, 6 + 3 * len(tree.parents))), np.empty(6 + 3 * len(tree.parents), np.int64)
     m = 0
     if not centred:
@@ -166,7 +189,7 @@ def scatter(p, parts, tree, posed, centre, centred, H_part, g_part, H, g):
             continue
         g[full[a]] += g_part[a]
         for s in range(m):
-            if a == n - 1 and 0 <= offset <= column[s] < offset + 3:
+            if a == SIZE and 0 <= offset <= column[s] < offset + 3:
                 continue  # offsets and sizes are taken to be independent
             total = 0.0
             for i in range(6):

@@ -8,6 +8,7 @@ joints that move some of a point, and pose blend shapes have columns of their ow
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,16 +18,19 @@ from jaxtyping import Int
 from bodyfit.body.points.posed import Points
 from bodyfit.body.points.tables import PointTables
 
-__all__ = ["PartTables"]
+__all__ = ["BLOCK", "SIZE", "PartTables"]
 
-_TWIST = 6
+SIZE = 6
+"""The reduced column of the logarithm of a part's size, after those of the twist."""
+BLOCK = 4
+"""Points whose sums are added up at once."""
 
 
 class PartTables(NamedTuple):
     """Parts of the body by their points; a named tuple, which numba accepts as an argument.
 
-    The reduced columns of a part: the twist's translation (3) and rotation (3), the axis-angles of its joints, the last
-    coefficients of the shape (the expression), the logarithm of its size.
+    The reduced columns of a part: the twist's translation (3) and rotation (3), the logarithm of its size, the last
+    coefficients of the shape (the expression), the axis-angles of its joints, those that move most points first.
     """
 
     points: PointTables
@@ -46,13 +50,18 @@ class PartTables(NamedTuple):
     """First reduced column of the joint of each pose blend shape."""
     column_ptr: Int[np.ndarray, "K1"]
     column: Int[np.ndarray, "C"]
-    """Reduced columns in which the point's derivatives may differ from 0, ascending; the size is the last."""
+    """Reduced columns in which the point's derivatives may differ from 0, ascending."""
+    block_ptr: Int[np.ndarray, "N1"]
+    """Block n has the points block[block_ptr[n]] to block[block_ptr[n + 1] - 1], which have the same columns."""
+    block: Int[np.ndarray, "K"]
+    part_block: Int[np.ndarray, "P1"]
+    """Part p has the blocks part_block[p] to part_block[p + 1] - 1."""
     coefficients: int
     """How many of the last shape coefficients have columns."""
-    count: Int[np.ndarray, "P"]
+    reduced: Int[np.ndarray, "P"]
     """Number of reduced columns of each part."""
     full: Int[np.ndarray, "P W"]
-    """The solver's column of each reduced column from the seventh on; -1 for none."""
+    """The solver's column of each reduced column from the seventh (`SIZE`) on; -1 for none."""
     offset: Int[np.ndarray, "P"]
     """First of the solver's columns of each part's offset; -1 for none."""
 
@@ -96,24 +105,25 @@ class PartTables(NamedTuple):
             for k in range(start[p], start[p + 1]):
                 some = set().union(*(above[bone] for bone in bones[k])) - whole if known[k] else set()
                 movers.append(sorted(some, key=lambda joint: -len(above[joint])))
-            turned = {j for k in own for j in (*movers[k], *responses[k].tolist())}
-            joints.append(sorted(turned))
-        count = np.array([_TWIST + 3 * len(own) + expressive + 1 for own in joints])
+            turned = Counter(j for k in own for j in {*movers[k], *responses[k].tolist()})
+            joints.append([joint for joint, _ in turned.most_common()])
+        count = np.array([SIZE + 1 + expressive + 3 * len(own) for own in joints])
         width = int(-(-count.max() // 16) * 16)
         full = np.full((parts, width), -1, dtype=np.int64)
         used, mover_column, response_column = [], [], np.zeros(len(tables.joint), np.int64)
         for p in range(parts):
-            place = {joint: _TWIST + 3 * i for i, joint in enumerate(joints[p])}
+            place = {joint: SIZE + 1 + expressive + 3 * i for i, joint in enumerate(joints[p])}
             for joint, at in place.items():
                 full[p, at : at + 3] = columns[joint] + np.arange(3)
-            full[p, count[p] - 1 - expressive : count[p] - 1] = list(expression)[len(expression) - expressive :]
-            full[p, count[p] - 1] = size[p]
+            full[p, SIZE] = size[p]
+            full[p, SIZE + 1 : SIZE + 1 + expressive] = list(expression)[len(expression) - expressive :]
             for k in range(start[p], start[p + 1]):
                 mover_column += [place[j] for j in movers[k]]
                 first = tables.response_ptr[tables.piece_ptr[k]]
                 response_column[first : first + len(responses[k])] = [place.get(j, 0) for j in responses[k].tolist()]
                 own = {place[j] + c for j in (*movers[k], *responses[k].tolist()) if known[k] for c in range(3)}
-                used.append([*range(_TWIST), *sorted(own), *range(count[p] - 1 - expressive, count[p])])
+                used.append([*range(SIZE + 1 + expressive), *sorted(own)])
+        blocks, part_block = _blocks(used, start)
         return cls(
             tables,
             start,
@@ -126,11 +136,26 @@ class PartTables(NamedTuple):
             response_column,
             np.cumsum([0, *map(len, used)]),
             np.array([c for own in used for c in own], np.int64),
+            np.cumsum([0, *map(len, blocks)]),
+            np.array([k for block in blocks for k in block], np.int64),
+            part_block,
             expressive,
             count,
             full,
             np.array(offset, np.int64),
         )
+
+
+def _blocks(used: list[list[int]], start: np.ndarray) -> tuple[list[list[int]], Int[np.ndarray, "P1"]]:
+    """Group the points of each part by their columns, at most `BLOCK` in a group."""
+    blocks, first = [], [0]
+    for p in range(len(start) - 1):
+        by_columns: dict[tuple[int, ...], list[int]] = {}
+        for k in range(start[p], start[p + 1]):
+            by_columns.setdefault(tuple(used[k]), []).append(k)
+        blocks += [own[i : i + BLOCK] for own in by_columns.values() for i in range(0, len(own), BLOCK)]
+        first.append(len(blocks))
+    return blocks, np.array(first, np.int64)
 
 
 def _chain(parents: Sequence[int], joint: int) -> list[int]:

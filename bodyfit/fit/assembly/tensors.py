@@ -22,7 +22,7 @@ from bodyfit.fit.setup import Setup
 from bodyfit.fit.variables import Variables
 from bodyfit.solve import Normal
 
-__all__ = ["Weighted", "add_to", "normal", "posed", "vector"]
+__all__ = ["Weighted", "add_hessian", "add_to", "normal", "posed", "vector"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,23 @@ def add_to(
     return Normal(cost, normal.gradient, normal.hessian)
 
 
+def add_hessian(
+    hessian: Float[Tensor, "B D D"],
+    setup: Setup,
+    residual: Residual,
+    factor: float,
+    x: Float[Tensor, "B D"],
+    seen: Observations,
+    stage: StageConfig,
+) -> None:
+    """Add a residual's unweighted half Hessian times a factor of any sign, in place."""
+    if not isinstance(residual, VariableResidual):
+        hessian.add_(normal(setup, [Weighted(residual, 1.0)], x, seen, stage).hessian, alpha=factor)
+        return
+    term, layout = residual.at(setup.layout.unpack(x), seen, stage), setup.layout
+    _add_hessian(hessian, term, factor, [layout[name] for name in residual.blocks])
+
+
 def vector(
     setup: Setup, weighted: Weighted, x: Float[Tensor, "B D"], seen: Observations, stage: StageConfig
 ) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R D"]]:
@@ -118,13 +135,22 @@ def _add_quadratic(normal: Normal, term: Quadratic, w2: float, where: list[slice
     for rows in where:
         own = slice(start, start + rows.stop - rows.start)
         normal.gradient[:, rows].add_(term.gradient[:, own], alpha=w2)
+        start = own.stop
+    _add_hessian(normal.hessian, term, w2, where)
+
+
+def _add_hessian(hessian: Float[Tensor, "B D D"], term: Quadratic, factor: float, where: list[slice]) -> None:
+    """Add the Hessian of a quadratic model on blocks of variables, in place."""
+    start = 0
+    for rows in where:
+        own = slice(start, start + rows.stop - rows.start)
         if term.hessian.ndim == 2:
-            normal.hessian[:, rows, rows].diagonal(dim1=1, dim2=2).add_(term.hessian[:, own], alpha=w2)
+            hessian[:, rows, rows].diagonal(dim1=1, dim2=2).add_(term.hessian[:, own], alpha=factor)
         else:
             other = 0
             for columns in where:
                 across = slice(other, other + columns.stop - columns.start)
-                normal.hessian[:, rows, columns].add_(term.hessian[:, own, across], alpha=w2)
+                hessian[:, rows, columns].add_(term.hessian[:, own, across], alpha=factor)
                 other = across.stop
         start = own.stop
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from bodyfit.geometry.rotation import exp_and_left_jacobian
 
-__all__ = ["HAND_SIZE", "PosedHand", "pose_hand"]
+__all__ = ["FINGER_BLOCK", "HAND_SIZE", "PosedHand", "pose_hand"]
 
 HAND_SIZE = 6 + 45
 """Variables of a hand: the wrist's place and axis-angle, then the fingers' axis-angles, from the flat hand."""
-_BLOCK = (4, 0, 1, 3, 2)
+FINGER_BLOCK = (4, 0, 1, 3, 2)
 """Where the joints of thumb, index, middle, ring and little finger, the order of the points, stand in a hand's pose."""
 
 
@@ -36,7 +36,7 @@ class PosedHand:
         J[..., :3] = torch.eye(3, dtype=p.dtype, device=p.device)
         J[..., 3:6] = _turned(self.left[:, None], p - p[:, :1])
         fingers = p[:, 1:].unflatten(1, (5, 4))
-        for finger, block in enumerate(_BLOCK):
+        for finger, block in enumerate(FINGER_BLOCK):
             for joint in range(3):
                 arm = fingers[:, finger, joint + 1 :] - fingers[:, finger, joint, None]
                 first, at = 1 + 4 * finger + joint + 1, 6 + 9 * block + 3 * joint
@@ -52,7 +52,7 @@ def _turned(axes: Float[Tensor, "N #K 3 3"], arm: Float[Tensor, "N K 3"]) -> Flo
 def pose_hand(rest: Float[Tensor, "N 21 3"], x: Float[Tensor, "N 51"]) -> PosedHand:
     """The points of hands with variables x; `rest` are those of the flat hand in the body's T-pose, metres."""
     R, left = exp_and_left_jacobian(x[:, 3:6])
-    turns, lefts = exp_and_left_jacobian(x[:, 6:].view(-1, 5, 3, 3)[:, list(_BLOCK)])
+    turns, lefts = exp_and_left_jacobian(x[:, 6:].view(-1, 5, 3, 3)[:, list(FINGER_BLOCK)])
     bones = torch.cat([rest[:, 1:].unflatten(1, (5, 4))[:, :, :1] - rest[:, None, :1], _bones(rest)], 2)
     at, world = x[:, None, :3] + (R[:, None] @ bones[:, :, 0, :, None])[..., 0], R[:, None]
     points, axes = [at], []

@@ -8,24 +8,30 @@ way that brings it nearest to the points, by a lift (Kabsch) or, without one, by
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import NamedTuple
 
+import numpy as np
 import roma
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bodyfit.body.hand_prior import load_hand_prior
-from bodyfit.fit.initialise.hand_tree import HAND_SIZE, pose_hand
+from bodyfit.fit.initialise.hand_tree import FINGER_BLOCK, HAND_SIZE, pose_hand
 from bodyfit.fit.parts import HAND_POINTS
-from bodyfit.fit.residuals.lift import centred_distance
-from bodyfit.fit.residuals.measured import distance
-from bodyfit.fit.residuals.mixture import MixturePrior
+from bodyfit.fit.residuals.lift import LiftArrays, centred_distance
+from bodyfit.fit.residuals.measured import MeasuredArrays, distance
+from bodyfit.fit.residuals.mixture import MixtureArrays, MixturePrior
 from bodyfit.fit.residuals.parts.hand_prior import HandLimits, HandPosePrior, hand_limits
-from bodyfit.fit.residuals.reprojection import reprojected
+from bodyfit.fit.residuals.reprojection import ReprojectionArrays, reprojected
+from bodyfit.runtime.parallel import run
 from bodyfit.solve import LMConfig, Normal, minimize
 
-__all__ = ["HandObservations", "HandStarts"]
+__all__ = ["HandObservations", "HandStarts", "mirrored_hands", "swing_twist"]
 
 _STEPS = LMConfig(max_iterations=10, cost_tolerance=3e-3)
 _TURN_DEG = 45.0
@@ -35,11 +41,18 @@ _TWIST_DEG = 80.0
 _PLACE_CM = 15.0
 """How far a wrist is from where the body's keypoints put it."""
 _UNIT_CM = 2.0
+_STIFF = (100 * _UNIT_CM / _PLACE_CM) ** 2
+"""Weight of a wrist's squared distance from there, square metres."""
+_SIGMA, _LIFT_SIGMA_CM, _MEASURED_SIGMA_CM = 20.0, 6.0, 8.0
+_LIFT_WEIGHT, _MEASURED_WEIGHT = _UNIT_CM / 1.2, 4.0
+"""Weights, to be squared, and saturation of the residuals, as those of the fit of the whole body."""
+_GRAIN = 4
+"""Minimum number of hands per thread."""
 
 
 @dataclass(frozen=True)
 class HandObservations:
-    """What is seen of N hands of one side, and where the body puts them."""
+    """What is seen of N left hands, and where the body puts them; right ones are mirrored."""
 
     rest: Float[Tensor, "N 21 3"]
     """Points of the flat hand in the body's T-pose, metres."""
@@ -61,7 +74,41 @@ class HandObservations:
 
     def select(self, rows: Tensor) -> HandObservations:
         """Some of the hands."""
-        return HandObservations(**{name: value[rows] for name, value in self.__dict__.items()})
+        return HandObservations(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    @classmethod
+    def cat(cls, several: Sequence[HandObservations]) -> HandObservations:
+        """Concatenate the hands of several records."""
+        return cls(**{f.name: torch.cat([getattr(one, f.name) for one in several]) for f in fields(cls)})
+
+    def mirrored(self) -> HandObservations:
+        """Mirror left to right: x changes its sign in places and in the picture."""
+        flip = self.rest.new_tensor([-1.0, 1.0, 1.0])
+        changed = {name: getattr(self, name) * flip for name in ("rest", "lift_m", "points_m", "wrist")}
+        changed |= {name: flip[:, None] * getattr(self, name) * flip for name in ("R_forearm", "R_wrist")}
+        return replace(self, target=self.target * flip[:2], **changed)
+
+
+def mirrored_hands(x: Float[Tensor, "N 51"]) -> Float[Tensor, "N 51"]:
+    """Return the variables of the mirror images of hands."""
+    place = x.new_tensor([-1.0, 1.0, 1.0])
+    return torch.cat([x[:, :3] * place, x[:, 3:] * (-place).repeat(x.shape[1] // 3 - 1)], 1)
+
+
+class HandArrays(NamedTuple):
+    """What the loops read of hands without a body."""
+
+    rest: np.ndarray
+    wrist: np.ndarray
+    picture: ReprojectionArrays
+    lift: LiftArrays
+    measured: MeasuredArrays
+    prior: MixtureArrays
+    limit_weight: float
+    axes: np.ndarray
+    limits: np.ndarray
+    finger_joint: np.ndarray
+    stiff: float
 
 
 @dataclass(frozen=True)
@@ -77,21 +124,62 @@ class _HandObjective:
         return _HandObjective(self.seen.select(index), self.mixture, self.axes, self.limits)
 
     def normal(self, x: Float[Tensor, "N 51"]) -> Normal:
+        if not x.is_cpu or torch.is_grad_enabled():
+            return self.reference(x)
+        from bodyfit.fit.initialise.hand_loops import hand_normal
+
+        kind, n = str(x.dtype).removeprefix("torch."), len(x)
+        cost, gradient, hessian = (
+            np.empty(n, kind),
+            np.empty((n, HAND_SIZE), kind),
+            np.empty((n, *2 * [HAND_SIZE]), kind),
+        )
+        run(hand_normal, n, x.contiguous().numpy(), self._arrays, cost, gradient, hessian, grain=_GRAIN)
+        return Normal(torch.from_numpy(cost), torch.from_numpy(gradient), torch.from_numpy(hessian))
+
+    @cached_property
+    def _arrays(self) -> HandArrays:
+        seen = {f.name: getattr(self.seen, f.name).contiguous().numpy() for f in fields(self.seen)}
+        kind = seen["rest"].dtype
+        picture = seen["target"], seen["weight"], seen["scale"], np.eye(3, dtype=kind)[None], np.zeros((1, 3), kind)
+        lift, measured = (seen[name] for name in ("lift_weight", "points_weight"))
+        means, root, precision, constant = self.mixture.tables
+        return HandArrays(
+            seen["rest"],
+            seen["wrist"],
+            ReprojectionArrays(1.0, *picture, _SIGMA),
+            LiftArrays(_LIFT_WEIGHT if (lift > 0).any() else 0.0, seen["lift_m"], lift, _LIFT_SIGMA_CM),
+            MeasuredArrays(
+                _MEASURED_WEIGHT if (measured > 0).any() else 0.0, seen["points_m"], measured, _MEASURED_SIGMA_CM
+            ),
+            MixtureArrays(HandPosePrior.weight, math.inf, means, root, precision, constant),
+            HandLimits.weight,
+            self.axes.numpy(),
+            self.limits.numpy(),
+            np.array(FINGER_BLOCK),
+            _STIFF,
+        )
+
+    def reference(self, x: Float[Tensor, "N 51"]) -> Normal:
+        """Compute `normal` by torch alone, on any device."""
         hand, seen = pose_hand(self.seen.rest, x), self.seen
         J = hand.jacobian().flatten(1, 2)
-        term = reprojected(hand.points, seen.target, seen.weight, seen.scale, 20.0)
+        term = reprojected(hand.points, seen.target, seen.weight, seen.scale, _SIGMA)
         cost, force, stiffness = term.cost, term.force, term.stiffness
         assert stiffness is not None
         if bool((seen.points_weight > 0).any()):
-            measured, w2 = distance(hand.points, seen.points_m, seen.points_weight, 8.0), 16.0
+            measured, w2 = (
+                distance(hand.points, seen.points_m, seen.points_weight, _MEASURED_SIGMA_CM),
+                _MEASURED_WEIGHT**2,
+            )
             assert measured.stiffness is not None
             cost, force = cost + w2 * measured.cost, force + w2 * measured.force
             stiffness = stiffness + w2 * measured.stiffness
         gradient = (force.flatten(1)[:, None] @ J)[:, 0]
         H = J.mT @ (stiffness @ J.unflatten(1, (-1, 3))).flatten(1, 2)
         if bool((seen.lift_weight > 0).any()):
-            lift = centred_distance(hand.points, seen.lift_m, seen.lift_weight, 6.0)
-            w2 = (_UNIT_CM / 1.2) ** 2
+            lift = centred_distance(hand.points, seen.lift_m, seen.lift_weight, _LIFT_SIGMA_CM)
+            w2 = _LIFT_WEIGHT**2
             assert lift.stiffness is not None
             assert lift.coupling is not None
             left, right = (v.flatten(2) @ J for v in lift.coupling)
@@ -106,26 +194,30 @@ class _HandObjective:
             cost = cost + w2 * term.cost
             gradient[:, 6:] += w2 * term.gradient
             H[:, 6:, 6:] += w2 * term.hessian
-        stiff = (100 * _UNIT_CM / _PLACE_CM) ** 2
         off = x[:, :3] - seen.wrist
-        gradient[:, :3] += stiff * off
-        H[:, :3, :3].diagonal(dim1=1, dim2=2).add_(stiff)
-        return Normal(cost + stiff * off.square().sum(1), gradient, H)
+        gradient[:, :3] += _STIFF * off
+        H[:, :3, :3].diagonal(dim1=1, dim2=2).add_(_STIFF)
+        return Normal(cost + _STIFF * off.square().sum(1), gradient, H)
 
 
 class HandStarts:
-    """Starts of the left (0) or the right (1) hand, for one model's type and device."""
+    """Starts of left hands, for one model's type and device; those of right ones are of their mirror images."""
 
-    def __init__(self, side: int, dtype: torch.dtype, device: torch.device) -> None:
-        prior = load_hand_prior()[side]
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        prior = load_hand_prior()[0]
         self.mixture = MixturePrior(prior, dtype=dtype, device=device)
         self.axes, self.limits = (
             torch.as_tensor(value, dtype=dtype, device=device) for value in (prior.axes, prior.limits)
         )
         relaxed = torch.as_tensor(prior.relaxed, dtype=dtype, device=device)
         self.templates = torch.cat([relaxed[None], self.mixture.means])
-        self.forearm = torch.tensor([1.0 if side == 0 else -1.0, 0.0, 0.0], dtype=dtype, device=device)
+        self.forearm = torch.tensor([1.0, 0.0, 0.0], dtype=dtype, device=device)
         """The way from the elbow to the wrist in the T-pose."""
+
+    def relaxed(self, side: int) -> Float[Tensor, "45"]:
+        """Return the relaxed pose of the left (0) or the right (1) hand, from the flat hand."""
+        flip = self.templates.new_tensor([1.0, -1.0, -1.0]).repeat(15)
+        return self.templates[0] * flip if side else self.templates[0]
 
     def __call__(self, seen: HandObservations) -> tuple[Float[Tensor, "N 51"], Float[Tensor, "N"]]:
         """The variables of each hand and their cost."""

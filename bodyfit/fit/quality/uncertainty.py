@@ -31,8 +31,12 @@ from torch import Tensor
 from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.objective import StageObjective
+from bodyfit.runtime.parallel import run
 
 __all__ = ["Spread", "covariance", "joint_deviations", "spread"]
+
+_GRAIN = 16
+"""Minimum number of people per thread."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,8 @@ class Spread:
         return Spread(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
-def _halves(
-    objective: StageObjective, x: Float[Tensor, "B D"], config: FitConfig
-) -> tuple[Float[Tensor, "B D D"], Float[Tensor, "B D D"]]:
-    """W and M of C = W^T M W: W = L^-1 with H = L L^T, and M between the least and the largest s."""
+def covariance(objective: StageObjective, x: Float[Tensor, "B D"], config: FitConfig) -> Float[Tensor, "B D D"]:
+    """The covariance of the variables at solutions of a stage; a shape that is known has none."""
     s_evidence = config.calibration.seen * config.noise_cm**2
     H = objective.normal(x).hessian
     # Those of the priors, as what they are more than s_seen H.
@@ -75,7 +77,7 @@ def _halves(
         residual = objective.terms.residual(name)
         if residual.group in ("pose", "shape"):
             s = residual.variance * getattr(config.calibration, residual.group) * weight**2
-            more += (s - s_evidence) * objective.hessian_of(name, x)
+            objective.add_hessian(more, name, (s - s_evidence) * weight**2, x)
     # The solver's own floor: a direction that nothing tells of has a large variance and not an infinite one.
     H = H.double()
     diagonal = H.diagonal(dim1=1, dim2=2)
@@ -85,31 +87,36 @@ def _halves(
     W = torch.linalg.solve_triangular(L, unit.expand_as(L), upper=False).to(x.dtype)
     for columns in objective.fixed:
         W[:, :, columns] = 0
-    M = W @ more @ W.mT
-    M.diagonal(dim1=1, dim2=2).add_(s_evidence)
-    return W, M
-
-
-def covariance(objective: StageObjective, x: Float[Tensor, "B D"], config: FitConfig) -> Float[Tensor, "B D D"]:
-    """The covariance of the variables at solutions of a stage; a shape that is known has none."""
-    W, M = _halves(objective, x, config)
-    return W.mT @ M @ W
+    inverse = W.mT @ W
+    return torch.add(inverse @ more @ inverse, inverse, alpha=s_evidence)
 
 
 def spread(objective: StageObjective, x: Float[Tensor, "B D"], joints: Points, config: FitConfig) -> Spread:
     """The covariance and each joint's deviation at solutions of a stage; `joints` are the body's, the root first."""
-    W, M = _halves(objective, x, config)
-    tree, layout = objective.tree(x), objective.terms.layout
-    J = joints.place(tree, layout.coefficients(x)).jacobian()
-    columns = layout.point_columns(joints.joints, joints.coefficients)
-    rows = (J.flatten(1, 2) @ W[:, :, list(columns)].mT).unflatten(1, (-1, 3))
-    by_M = (rows.flatten(1, 2) @ M).unflatten(1, (-1, 3))
+    if not x.is_cpu or torch.get_num_threads() > 1 or torch.is_grad_enabled():
+        return _spread(objective, x, joints, config)
+    out, batch = Spread.of_parts(x, len(joints), ()), len(x)
+    inference = torch.is_inference_mode_enabled()
 
-    def deviation(rows: Float[Tensor, "B J 3 D"], by_M: Float[Tensor, "B J 3 D"]) -> Float[Tensor, "B J"]:
-        return (rows * by_M).sum((2, 3)).clamp_min(0).sqrt()
+    def work(first: int, stop: int) -> None:
+        torch.set_num_threads(1)  # each thread has its own count
+        rows = torch.arange(first, stop)
+        with torch.inference_mode(inference), torch.no_grad():
+            part = _spread(objective.select(rows), x[rows], joints, config)
+            for f in fields(Spread):
+                getattr(out, f.name)[first:stop] = getattr(part, f.name)
 
-    about_root = deviation(rows - rows[:, :1], by_M - by_M[:, :1])
-    return Spread(W.mT @ M @ W, deviation(rows, by_M), about_root)
+    # torch's own threads are at rest (`loops_alone`): people are divided instead.
+    run(work, batch, grain=_GRAIN)
+    return out
+
+
+def _spread(objective: StageObjective, x: Float[Tensor, "B D"], joints: Points, config: FitConfig) -> Spread:
+    """Compute `spread` of all people at once."""
+    C, layout = covariance(objective, x, config), objective.terms.layout
+    J = joints.place(objective.tree(x), layout.coefficients(x)).jacobian()
+    columns = list(layout.point_columns(joints.joints, joints.coefficients))
+    return Spread(C, *joint_deviations(J, C[:, columns][:, :, columns]))
 
 
 def joint_deviations(
@@ -117,9 +124,10 @@ def joint_deviations(
 ) -> tuple[Float[Tensor, "B J"], Float[Tensor, "B J"]]:
     """Root of the expected square of each joint's error, in space and about the first joint, by the joints' derivative
     and the covariance of what they move with."""
+    by_covariance = (jacobian.flatten(1, 2) @ covariance).view_as(jacobian)
 
-    def deviation(rows: Float[Tensor, "B J 3 D"]) -> Float[Tensor, "B J"]:
-        by_covariance = (rows.flatten(1, 2) @ covariance).view_as(rows)
-        return (rows * by_covariance).sum((2, 3)).clamp_min(0).sqrt()
+    def deviation(rows: Float[Tensor, "B J 3 D"], by: Float[Tensor, "B J 3 D"]) -> Float[Tensor, "B J"]:
+        return (rows * by).sum((2, 3)).clamp_min(0).sqrt()
 
-    return deviation(jacobian), deviation(jacobian - jacobian[:, :1])
+    about_root = deviation(jacobian - jacobian[:, :1], by_covariance - by_covariance[:, :1])
+    return deviation(jacobian, by_covariance), about_root

@@ -110,10 +110,11 @@ class MixturePrior(VariableResidual):
 
     def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> MixtureArrays:
         """Make the inputs of the compiled kernel."""
-        return MixtureArrays(weight, float(stage.pose_tail), *self._tables)
+        return MixtureArrays(weight, float(stage.pose_tail), *self.tables)
 
     @cached_property
-    def _tables(self) -> tuple[np.ndarray, ...]:
+    def tables(self) -> tuple[np.ndarray, ...]:
+        """Means, roots, precisions and constants for the loops."""
         n_m, n = self.means.shape
         root = self.root.unflatten(1, (n_m, n)).transpose(0, 1)
         root = torch.nn.functional.pad(root, (0, -n % 16)).contiguous()

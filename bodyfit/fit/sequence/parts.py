@@ -102,7 +102,7 @@ class PartTrack:
         """Return the variables with relaxed hands."""
         rest = {}
         for i, side in enumerate(_SIDES):
-            template = self.whole.starts[i].templates[0] - self.whole.model.hand_means[i]
+            template = self.whole.starts.relaxed(i) - self.whole.model.hand_means[i]
             rest[f"{side}_hand_pose"] = template.expand(len(base), -1)
         return self.whole.layout.put(base, **rest)
 
@@ -119,7 +119,9 @@ class PartTrack:
         if not len(keys):
             return x
         layout, (_, wrist) = self.whole.layout, self._wrist(i)
-        found = self.whole.with_hand(x[keys], i, observed.select(keys), elbow_share=0.0)
+        own = torch.zeros(len(keys), 2, dtype=torch.bool, device=x.device)
+        own[:, i] = True
+        found = self.whole.with_hands(x[keys], own, observed.select(keys), elbow_share=0.0)
         spread = between(found, keys, torch.arange(len(x), device=x.device), layout)
         x = x.clone()
         columns = layout.columns_of_joint(wrist)

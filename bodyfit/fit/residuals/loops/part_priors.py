@@ -13,7 +13,7 @@ import numpy as np
 from bodyfit.fit.residuals.loops.mixture import mixture
 from bodyfit.runtime.compiled import loose
 
-__all__ = ["face", "hand_limits", "hands", "jaw", "normal"]
+__all__ = ["face", "hand_limits", "hands", "jaw", "limit_hand", "normal"]
 
 
 @loose
@@ -36,24 +36,36 @@ def hands(x, b, first, size, prior, room, t, H, g):
 
 
 @loose
+def limit_hand(x, b, first, weight, about, axes, limits, H, g):
+    """Add the limits of one hand's joints along their axes (15, 3, 3), and return their cost.
+
+    first: the first column of the hand's pose, which is about `about` (45,). limits: (15, 3, 2).
+    """
+    cost, w2 = 0.0, weight * weight
+    for j in range(len(axes)):
+        at = first + 3 * j
+        for axis in range(3):
+            along = 0.0
+            for c in range(3):
+                along += axes[j, axis, c] * (np.float64(x[b, at + c]) + about[3 * j + c])
+            beyond = along - min(max(along, limits[j, axis, 0]), limits[j, axis, 1])
+            if beyond == 0:
+                continue
+            cost += w2 * beyond * beyond
+            for c in range(3):
+                g[at + c] += w2 * beyond * axes[j, axis, c]
+                for e in range(c + 1):
+                    H[at + c, at + e] += w2 * axes[j, axis, c] * axes[j, axis, e]
+    return cost
+
+
+@loose
 def hand_limits(x, b, first, size, prior, room, t, H, g):
     """Add the limits of finger joints along their axes (`HandLimits`)."""
-    cost, w2 = 0.0, prior.weight * prior.weight
+    cost = 0.0
     for i in range(2):
-        for j in range(prior.axes.shape[1]):
-            at = prior.first[i] + 3 * j
-            for axis in range(3):
-                along = 0.0
-                for c in range(3):
-                    along += prior.axes[i, j, axis, c] * (np.float64(x[b, at + c]) + prior.about[i, 3 * j + c])
-                beyond = along - min(max(along, prior.limits[i, j, axis, 0]), prior.limits[i, j, axis, 1])
-                if beyond == 0:
-                    continue
-                cost += w2 * beyond * beyond
-                for c in range(3):
-                    g[at + c] += w2 * beyond * prior.axes[i, j, axis, c]
-                    for e in range(c + 1):
-                        H[at + c, at + e] += w2 * prior.axes[i, j, axis, c] * prior.axes[i, j, axis, e]
+        own = prior.about[i], prior.axes[i], prior.limits[i]
+        cost += limit_hand(x, b, prior.first[i], prior.weight, own[0], own[1], own[2], H, g)
     return cost
 
 

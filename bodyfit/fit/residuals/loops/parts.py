@@ -12,7 +12,8 @@ import math
 import numpy as np
 
 from bodyfit.body.points.loops import place
-from bodyfit.body.points.part_loops import anchored, part_rows, scatter, stamp_part
+from bodyfit.body.points.part_loops import anchored, part_rows, scatter, stamp_block
+from bodyfit.body.points.parts import BLOCK, SIZE
 from bodyfit.fit.residuals.loops.lift import lift
 from bodyfit.fit.residuals.loops.measured import measure
 from bodyfit.fit.residuals.loops.reprojection import reproject
@@ -31,7 +32,7 @@ def _room(parts, like):
         np.empty((n_k, 3)),
         np.zeros((n_k, 3)),
         np.zeros((n_k, 6)),
-        np.zeros((3, width), like.dtype),
+        np.zeros((3 * BLOCK, width), like.dtype),
         np.zeros((width, width), like.dtype),
         np.zeros(width),
     )
@@ -54,7 +55,7 @@ def _moved(x, b, p, parts, about_mean, positions, origin, moved):
     Sets origin (3,): what the part is scaled about, its first point or the mean of its points.
     """
     first, stop = parts.start[p], parts.start[p + 1]
-    size, offset = parts.full[p, parts.count[p] - 1], parts.offset[p]
+    size, offset = parts.full[p, SIZE], parts.offset[p]
     scale = math.exp(x[b, size]) if size >= 0 else 1.0
     for r in range(3):
         origin[r] = positions[first, r]
@@ -99,25 +100,40 @@ def _of_unscaled(p, parts, about_mean, scale, origin, positions, force, stiffnes
 
 
 @loose
+def _is_idle(k, force, stiffness):
+    """Tell whether point k adds nothing."""
+    still = stiffness[k, 0] == 0 and stiffness[k, 3] == 0 and stiffness[k, 5] == 0
+    return still and force[k, 0] == 0 and force[k, 1] == 0 and force[k, 2] == 0
+
+
+@loose
 def _stamp(p, parts, tree, posed, pieces, positions, origin, force, stiffness, by_size, lever, rows, sums, H, g):
     """Add forces and stiffnesses of the points of part p to H and g; `sums` are `H_part` and `g_part`."""
-    centre, n, (H_part, g_part) = np.empty(3), parts.count[p], sums
+    centre, n, (H_part, g_part) = np.empty(3), parts.reduced[p], sums
     anchored(p, parts, posed, centre)
     _clear(n, rows, H_part, g_part)
-    sized = parts.full[p, n - 1] >= 0
-    for k in range(parts.start[p], parts.start[p + 1]):
-        if force[k, 0] == 0 and force[k, 1] == 0 and force[k, 2] == 0 and stiffness[k, 0] == 0 and stiffness[k, 3] == 0:
+    sized = parts.full[p, SIZE] >= 0
+    for block in range(parts.part_block[p], parts.part_block[p + 1]):
+        first, idle = parts.block_ptr[block], True
+        for i in range(first, parts.block_ptr[block + 1]):
+            k = parts.block[i]
+            if _is_idle(k, force, stiffness):
+                continue
+            idle = False
+            part_rows(k, p, parts, tree, posed, pieces, positions[k], centre, lever, rows, 3 * (i - first))
+            if sized:
+                for r in range(3):
+                    rows[3 * (i - first) + r, SIZE] = positions[k, r] - origin[r]
+        if idle:
             continue
-        part_rows(k, p, parts, tree, posed, pieces, positions[k], centre, lever, rows)
-        if sized:
-            for r in range(3):
-                rows[r, n - 1] = positions[k, r] - origin[r]
-        stamp_part(k, parts, rows, force, stiffness, H_part, g_part)
+        stamp_block(block, parts, rows, force, stiffness, H_part, g_part)
+        k = parts.block[first]
         for i in range(parts.column_ptr[k], parts.column_ptr[k + 1]):
             a = parts.column[i]
-            rows[0, a] = rows[1, a] = rows[2, a] = 0
+            for r in range(3 * BLOCK):
+                rows[r, a] = 0
     if sized:
-        g_part[n - 1] = by_size
+        g_part[SIZE] = by_size
     scatter(p, parts, tree, posed, centre, False, H_part, g_part, H, g)
 
 
@@ -168,28 +184,31 @@ def hands_lift(x, b, arrays, tree, posed, lever, rows, room, t, H, g):
     shared, total = np.empty((8, rows.shape[1])), 0.0
     place(x, b, tree, parts.points, posed, pieces, positions)
     for p in range(2):
-        first, n = parts.start[p], parts.count[p]
+        first, n = parts.start[p], parts.reduced[p]
         record = arrays.left if p == 0 else arrays.right
         own = slice(first, first + n_k)
         total += lift(b, positions[own], record, force[own], stiffness[own], lifted, gram, drag)
         _clear(n, rows, H_part, g_part)
         shared[:] = 0
         anchored(p, parts, posed, centre)
-        for k in range(first, first + n_k):
-            if stiffness[k, 0] == 0:
-                continue
-            part_rows(k, p, parts, tree, posed, pieces, positions[k], centre, lever, rows)
-            stamp_part(k, parts, rows, force, stiffness, H_part, g_part)
-            i = k - first
-            for m in range(parts.column_ptr[k], parts.column_ptr[k + 1]):
-                a = parts.column[m]
-                for r in range(3):
-                    v = np.float64(rows[r, a])
-                    shared[r, a] += lifted[i, 0] * v
-                    shared[3, a] += lifted[i, 1 + r] * v
-                    shared[4 + r, a] += lifted[i, 4 + r] * v
-                    shared[7, a] += lifted[i, 7 + r] * v
-                    rows[r, a] = 0
+        for block in range(parts.part_block[p], parts.part_block[p + 1]):
+            start, stop = parts.block_ptr[block], parts.block_ptr[block + 1]
+            for j in range(start, stop):
+                k, at = parts.block[j], 3 * (j - start)
+                if stiffness[k, 0] == 0:
+                    continue
+                part_rows(k, p, parts, tree, posed, pieces, positions[k], centre, lever, rows, at)
+                i = k - first
+                for m in range(parts.column_ptr[k], parts.column_ptr[k + 1]):
+                    a = parts.column[m]
+                    for r in range(3):
+                        v = np.float64(rows[at + r, a])
+                        shared[r, a] += lifted[i, 0] * v
+                        shared[3, a] += lifted[i, 1 + r] * v
+                        shared[4 + r, a] += lifted[i, 4 + r] * v
+                        shared[7, a] += lifted[i, 7 + r] * v
+            stamp_block(block, parts, rows, force, stiffness, H_part, g_part)
+            rows[:] = 0
         for c in range(4):
             for e in range(4):
                 for i in range(n):
@@ -211,7 +230,7 @@ def gaze(x, b, arrays, tree, posed, lever, rows, room, t, H, g):
     """
     parts = arrays.parts
     pieces, positions, _, _, rows, H_part, g_part = _room(parts, x)
-    centre, n, total = np.empty(3), parts.count[0], 0.0
+    centre, n, total = np.empty(3), parts.reduced[0], 0.0
     both, off = np.empty((2, rows.shape[1]), rows.dtype), np.empty(2)
     place(x, b, tree, parts.points, posed, pieces, positions)
     anchored(0, parts, posed, centre)
@@ -225,7 +244,7 @@ def gaze(x, b, arrays, tree, posed, lever, rows, room, t, H, g):
         for m in range(3):
             k, share = 3 * eye + m, 1.0 if m == 0 else -0.5
             z = max(positions[k, 2] + x[b, tree.transl + 2], NEAR_M)
-            part_rows(k, 0, parts, tree, posed, pieces, positions[k], centre, lever, rows)
+            part_rows(k, 0, parts, tree, posed, pieces, positions[k], centre, lever, rows, 0)
             for axis in range(2):
                 uv = (positions[k, axis] + x[b, tree.transl + axis]) / z
                 off[axis] += share * (uv - arrays.target[b, k, axis])

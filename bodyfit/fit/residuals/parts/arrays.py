@@ -132,7 +132,7 @@ def empty_tables(setup: Setup) -> PartTables:
     """Make tables that are not read, of a residual of weight 0."""
     none = np.zeros(0, np.int64)
     tables = setup.points.tables
-    return PartTables(tables, none, none, none, none, none, none, none, none, none, none, 0, none, none[None], none)
+    return PartTables._make([tables, *13 * [none], 0, none, none[None], none])
 
 
 def plain(value: Tensor | None, seen: Observations) -> np.ndarray:

@@ -166,12 +166,13 @@ class HandLift(_OnHands):
         assert parts.hands_lift_m is not None
         assert parts.hands_lift_weight is not None
 
-        def of_hand(i: int) -> LiftArrays:
-            own = slice(HAND_POINTS * i, HAND_POINTS * (i + 1))
-            target, confidence = parts.hands_lift_m[:, own], parts.hands_lift_weight[:, own]
-            return LiftArrays(factor, plain(target, seen), plain(confidence, seen), _LIFT_SIGMA_CM)
-
-        return HandLiftArrays(weight, self.tables, of_hand(0), of_hand(1))
+        left, right = (
+            LiftArrays(factor, plain(target, seen), plain(confidence, seen), _LIFT_SIGMA_CM)
+            for target, confidence in zip(
+                parts.hands_lift_m.split(HAND_POINTS, 1), parts.hands_lift_weight.split(HAND_POINTS, 1), strict=True
+            )
+        )
+        return HandLiftArrays(weight, self.tables, left, right)
 
     @classmethod
     def blank(cls, setup: Setup) -> HandLiftArrays:
