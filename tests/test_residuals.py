@@ -17,6 +17,7 @@ from bodyfit.fit.residuals import RESIDUALS, PointResidual, VariableResidual, re
 from bodyfit.fit.residuals.base import Residual, Vector
 from bodyfit.fit.residuals.focal import FOCAL
 from bodyfit.fit.residuals.lift import Lift
+from bodyfit.fit.silhouette.pairs import ContourPairs
 from bodyfit.fit.variables import Block, Variables
 
 F64 = torch.float64
@@ -43,6 +44,7 @@ def alone(name: str, terms: BodyTerms, generator, *, cameras: int = 1, points3d:
         "height_m": torch.full((batch,), 1.7, dtype=F64),
         "mass_kg": torch.full((batch,), 60.0, dtype=F64),
         "previous_pose": torch.randn(batch, n_pose, generator=generator, dtype=F64),
+        "contour": contour_pairs(terms.model, generator, batch, cameras),
     }
     weights = {"reprojection": 0.0} | ({} if name in StageConfig.__dataclass_fields__ else {name: 1.3})
     named = {name: 1.3} if name in StageConfig.__dataclass_fields__ else {}
@@ -50,6 +52,22 @@ def alone(name: str, terms: BodyTerms, generator, *, cameras: int = 1, points3d:
     objective = StageObjective(terms, stage, type(seen)(**{**vars(seen), **more}))
     assert list(objective.weights) == [name]
     return objective
+
+
+def contour_pairs(model: BodyModel, generator, batch: int, cameras: int) -> ContourPairs:
+    """Pairs of any vertices with any lines in the picture, on both sides of them, some of weight 0."""
+    count = 12
+    normal = torch.nn.functional.normalize(torch.randn(batch, count, 2, generator=generator, dtype=F64), dim=2)
+    return ContourPairs(
+        vertices=torch.randint(len(model.v_template), (batch, count), generator=generator),
+        view=torch.randint(cameras, (batch, count), generator=generator),
+        target=0.1 * torch.randn(batch, count, 2, generator=generator, dtype=F64),
+        normal=normal,
+        weight=torch.arange(count, dtype=F64).expand(batch, -1) % 3,
+        scale_cm=torch.full((batch, count), 400.0, dtype=F64),
+        slack_cm=torch.full((batch, count), 2.0, dtype=F64),
+        sigma_cm=30.0,
+    )
 
 
 def bent(x: torch.Tensor, layout: Variables) -> torch.Tensor:

@@ -120,9 +120,9 @@ class Calibration:
 class SilhouetteConfig:
     """Settings of silhouettes, for people who have a mask (`Evidence.masks`)."""
 
-    weight: float = 1.0
-    """Weight of the distances between the body's contour and the mask's edge, squared in the objective: at 1, ten
-    centimetres of contour that are a centimetre off cost as much as a keypoint's error of 1 cm. 0 leaves masks out."""
+    weight: float = 3.0
+    """Weight of the distances between the body's contour and the mask's edge, squared in the objective: ten centimetres
+    of contour that are a centimetre off cost as much as a keypoint's error of 3 cm. 0 leaves masks out."""
     clothing_cm: float = 2.0
     """How far the body may lie inside of the mask at no cost, for what clothes take; 0 for bare or tight."""
     hair_cm: float = 4.0

@@ -117,7 +117,7 @@ class Evidence:
     face: Array | None = None
     """(B, F, 3): x px, y px and confidence of the points of a face: MediaPipe's 468, or 478 with irises, iBUG's 68, or
     70 with pupils. Of C calibrated cameras (B, C, F, 3). The model must have a jaw, eyes and expression."""
-    masks: Array | Sequence[MaskInput] | Sequence[Sequence[MaskInput]] | None = None
+    masks: Tensor | np.ndarray | Sequence[MaskInput | Sequence[MaskInput]] | None = None
     """(B, H, W): whether each pixel is the person's, as truth values, bytes or numbers from 0 to 1, NaN where it is
     unknown, such as where somebody else is before the person; or a list of one for each person: whole, cropped
     (`SoftMask`), an `Outline`, or None. Of C calibrated cameras a list of C for each."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
-__all__ = ["Outline", "trace"]
+__all__ = ["PER_STEP", "Outline", "crossings", "trace"]
 
+PER_STEP = 4 / np.pi
+"""Mean number of points of an outline for each step of its grid along it, over all directions."""
 _MOST_PX = 400
 """A longer mask is reduced: an outline to a quarter of a per cent of the height is finer than any network's."""
 _SMOOTH_PX = 0.8
 """Deviation of the smoothing that rounds the steps of a mask that is black and white."""
+_SLOPE_PX = 1.6
+"""Deviation of the smoothing for the directions out of the mask."""
 _BORDER = 2.0
 """Edges within so many (reduced) pixels of the picture's border or of unknown pixels may be theirs."""
 
@@ -52,11 +56,12 @@ def trace(
         return Outline(nothing, nothing, np.zeros(0, bool), 1.0)
     step = max(1, -(-int(np.ptp(inside, 0).max() + 1) // _MOST_PX))
     margin = 3 * step
-    (top, left), (bottom, right) = inside.min(0) - margin, inside.max(0) + 1 + margin
+    top, left = (inside.min(0) - margin).tolist()
+    bottom, right = (inside.max(0) + 1 + margin).tolist()
     height, width = -(-(bottom - top) // step), -(-(right - left) // step)
     values = _reduced(_window(alpha, top, left, height * step, width * step), step) / 255
     values = cv2.GaussianBlur(values, (0, 0), _SMOOTH_PX, borderType=cv2.BORDER_REPLICATE)
-    (xy, normal) = _crossings(values - 0.5)
+    xy, normal = crossings(np.asarray(values, np.float32) - np.float32(0.5))
     origin = np.array((left + corner_px[0], top + corner_px[1]), float)
     xy_px = origin + step * xy
     reach = _BORDER * step
@@ -85,9 +90,13 @@ def _reduced(values: np.ndarray, step: int) -> Float[np.ndarray, "h w"]:
     return values.reshape(h // step, step, w // step, step).mean((1, 3), dtype=np.float32)
 
 
-def _crossings(values: Float[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "E 2"], Float[np.ndarray, "E 2"]]:
-    """Find where values change sign between neighbours, and the direction in which they fall."""
-    down, right = np.gradient(values.astype(np.float64))
+def crossings(values: Float32[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "E 2"], Float[np.ndarray, "E 2"]]:
+    """Find where values change sign between neighbours, pixels, and the unit direction in which they fall."""
+    import cv2
+
+    # The steps of a mask that is black and white turn the slope of what shows where it ends.
+    smooth = cv2.GaussianBlur(values, (0, 0), _SLOPE_PX, borderType=cv2.BORDER_REPLICATE)
+    down, right = np.gradient(np.asarray(smooth, np.float64))
     found, slopes = [], []
     for axis in (0, 1):
         a, b = (values[:-1], values[1:]) if axis == 0 else (values[:, :-1], values[:, 1:])

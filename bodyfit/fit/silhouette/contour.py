@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.spatial import KDTree
 
 from bodyfit.body.model import BodyModel
 from bodyfit.raster.depth import NEAR_M, nearest_faces
+from bodyfit.raster.outline import PER_STEP, crossings
 
 __all__ = ["Contour", "ContourFinder"]
 
@@ -16,8 +18,9 @@ _PER_CM = 2.0
 """Pixels of the drawing for a centimetre at the person."""
 _MOST_PX = 640
 """Of the drawing's longer side."""
-_ASIDE_PX = 1.5
-"""How far beside the rim the background has to be."""
+_NEAR_PX, _BESIDE = 5.0, 4.0
+"""How far from the outline a vertex of the rim may lie along it, and how much more a distance across it counts."""
+_NEAREST = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +49,6 @@ class ContourFinder:
 
         A body with a vertex behind the near plane has none.
         """
-        from bodyfit.raster.coverage import normals_of
-
         z = vertices_cam_m[:, 2]
         if not (np.isfinite(vertices_cam_m).all() and (z > NEAR_M).all()):
             none = np.zeros((0, 2))
@@ -55,49 +56,45 @@ class ContourFinder:
         uv = vertices_cam_m[:, :2] / z[:, None]
         a, b, c = uv[self.faces[:, 0]], uv[self.faces[:, 1]], uv[self.faces[:, 2]]
         front = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0]) < 0
-        rim = self.edges[front[self.sides[:, 0]] != front[self.sides[:, 1]]]
-        normals = normals_of(np.ascontiguousarray(vertices_cam_m, np.float32), self.faces)[:, :2].astype(np.float64)
-        across = np.linalg.norm(normals, axis=1)
-        rim = rim[(across[rim] > 0.1).all(1)]
-        normals = normals / np.maximum(across, 1e-9)[:, None]
-        rim = rim[self._before_background(uv, z, rim, normals, scale_cm)]
-        return _collected(rim, uv, normals, scale_cm)
-
-    def _before_background(
-        self,
-        uv: Float[np.ndarray, "V 2"],
-        z: Float[np.ndarray, "V"],
-        rim: Int[np.ndarray, "R 2"],
-        normals: Float[np.ndarray, "V 2"],
-        scale_cm: float,
-    ) -> Bool[np.ndarray, "R"]:
-        """Tell which edges have the body on one side, no farther than they, and nothing on the other."""
+        rim = np.unique(self.edges[front[self.sides[:, 0]] != front[self.sides[:, 1]]])
         low, high = uv.min(0), uv.max(0)
         per_unit = min(_PER_CM * scale_cm, (_MOST_PX - 8) / float((high - low).max()))
         xy = (uv - low) * per_unit + 4
         width, height = (np.ceil(xy.max(0)) + 4).astype(int).tolist()
-        found, nearness = nearest_faces(np.concatenate([xy, 1 / z[:, None]], 1), self.faces, (width, height))
-        middle, out = xy[rim].mean(1), normals[rim].mean(1)
-        depth = z[rim].mean(1)
-
-        def at(where: Float[np.ndarray, "R 2"]) -> tuple[np.ndarray, np.ndarray]:
-            column, row = np.clip(where.astype(int), 0, (width - 1, height - 1)).T
-            return found[row, column] >= 0, nearness[row, column]
-
-        beside, _ = at(middle + _ASIDE_PX * out)
-        within, near = at(middle - _ASIDE_PX * out)
-        # What is behind the surface by more than a limb is the rim of something hidden.
-        return ~beside & (~within | (depth < 1 / np.maximum(near, 1e-6) + 0.12))
+        drawn, _ = nearest_faces(np.concatenate([xy, 1 / z[:, None]], 1), self.faces, (width, height))
+        outline, out = outline_of_drawing(drawn >= 0)
+        to, good = _nearest(xy[rim], outline, out)
+        found, place = np.unique(to[good], return_inverse=True)
+        count = np.bincount(place, minlength=len(found))
+        normal = np.stack([np.bincount(place, weights=out[good, k], minlength=len(found)) for k in (0, 1)], 1)
+        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+        vertices = rim[found]
+        return Contour(vertices.astype(np.int64), uv[vertices], normal, count * (scale_cm / per_unit / PER_STEP))
 
 
-def _collected(
-    rim: Int[np.ndarray, "R 2"], uv: Float[np.ndarray, "V 2"], normals: Float[np.ndarray, "V 2"], scale_cm: float
-) -> Contour:
-    """Give each vertex of the rim half of the lengths of its edges."""
-    length = scale_cm * np.linalg.norm(uv[rim[:, 0]] - uv[rim[:, 1]], axis=1)
-    vertices, place = np.unique(rim, return_inverse=True)
-    total = np.bincount(place.reshape(-1), weights=np.repeat(length, 2) / 2, minlength=len(vertices))
-    return Contour(vertices.astype(np.int64), uv[vertices], normals[vertices], total)
+def outline_of_drawing(
+    covered: Bool[np.ndarray, "H W"],
+) -> tuple[Float[np.ndarray, "E 2"], Float[np.ndarray, "E 2"]]:
+    """Find where a drawing ends, and the directions out of it."""
+    import cv2
+
+    values = cv2.GaussianBlur(covered.astype(np.float32), (0, 0), 0.8, borderType=cv2.BORDER_REPLICATE)
+    return crossings(np.asarray(values, np.float32) - np.float32(0.5))
+
+
+def _nearest(
+    rim: Float[np.ndarray, "R 2"], outline: Float[np.ndarray, "E 2"], out: Float[np.ndarray, "E 2"]
+) -> tuple[Int[np.ndarray, "E"], Bool[np.ndarray, "E"]]:
+    """Give each point of the outline the vertex of the rim that is nearest, across it above all; and whether it is."""
+    few = min(_NEAREST, len(rim))
+    _, near = KDTree(rim).query(outline, k=few)
+    near = np.asarray(near).reshape(len(outline), few)
+    apart = rim[near] - outline[:, None]
+    across = (apart * out[:, None]).sum(2)
+    cost = (apart**2).sum(2) + (_BESIDE**2 - 1) * across**2
+    best = cost.argmin(1)
+    rows = np.arange(len(outline))
+    return near[rows, best], (cost[rows, best] < _NEAR_PX**2) & (np.abs(across[rows, best]) < _NEAR_PX / _BESIDE)
 
 
 def _edges(faces: Int[np.ndarray, "F 3"]) -> tuple[Int[np.ndarray, "N 2"], Int[np.ndarray, "N 2"]]:

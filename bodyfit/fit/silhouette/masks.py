@@ -8,14 +8,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.fit.silhouette.match import Edge
 from bodyfit.geometry.camera import CalibratedCamera, Camera
 from bodyfit.keypoints import SoftMask
-from bodyfit.raster.outline import Outline, trace
+from bodyfit.raster.outline import PER_STEP, Outline, trace
 
 __all__ = ["MaskEvidence", "MaskInput", "check_masks", "outline_of"]
 
@@ -31,10 +31,10 @@ OTHERS = "the mask is of more than this person, or of another"
 
 _LEAST_PX = 40
 """Pixels of the smallest mask that is used."""
+_NEAR = 0.03
+"""How far outside a mask keypoints of its person may be, in parts of their extent."""
 _SURE = 0.3
 """Confidence from which on keypoints tell whether a mask is the person's."""
-_PER_STEP = 1.27
-"""Mean number of points of an outline for each step of its grid along it."""
 
 
 def outline_of(
@@ -62,10 +62,11 @@ def outline_of(
         within = ((np.floor(sure) >= 0) & (np.floor(sure) < picture_px)).all(1)  # of the picture
         at = at[within]
         if len(at) >= 4:
-            share = _share_on(inside, at)
-            if share < 0.5:
-                border = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
-                return None, INVERTED if whole and border.mean() > 0.5 else ELSEWHERE
+            border = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
+            if whole and border.mean() > 0.5 and _share_on(inside, at, 0) < 0.5:
+                return None, INVERTED
+            if _share_on(inside, at, round(_NEAR * float(np.ptp(at, 0).max()))) < 0.5:
+                return None, ELSEWHERE
         if len(at):
             alpha = np.where(_own_parts(inside, at), alpha, 0).astype(np.uint8)
     blocked = None
@@ -75,17 +76,18 @@ def outline_of(
     return (outline, None) if outline.certain.any() else (None, EMPTY)
 
 
-def _share_on(inside: Bool[np.ndarray, "h w"], at: np.ndarray) -> float:
-    """Compute the share of pixels that lie on a mask or within a fiftieth of its size of it."""
+def _share_on(inside: Bool[np.ndarray, "h w"], at: Int[np.ndarray, "N 2"], reach: int) -> float:
+    """Compute the share of pixels that lie on a mask or within `reach` pixels of it."""
     import cv2
 
-    size = 2 * max(1, round(0.02 * float(np.sqrt(inside.sum())))) + 1
-    near = cv2.dilate(inside.astype(np.uint8), np.ones((size, size), np.uint8)) > 0
+    near = inside
+    if reach > 0:
+        near = np.asarray(cv2.dilate(inside.astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8))) > 0
     good = ((at >= 0) & (at < inside.shape[::-1])).all(1)
     return float(near[at[good, 1], at[good, 0]].sum() / len(at))
 
 
-def _own_parts(inside: Bool[np.ndarray, "h w"], at: np.ndarray) -> Bool[np.ndarray, "h w"]:
+def _own_parts(inside: Bool[np.ndarray, "h w"], at: Int[np.ndarray, "N 2"]) -> Bool[np.ndarray, "h w"]:
     """Select the parts of a mask that keypoints lie on, without specks; all where there is one part."""
     import cv2
 
@@ -204,4 +206,4 @@ def _edge(outline: Outline, camera: Camera, person: int, calibrated: CalibratedC
         focal = float(camera.focal_px[person])
         centre = camera.principal_point_px[person].cpu().double().numpy()
         uv, normal = (outline.xy_px - centre) / focal, outline.normal
-    return Edge(uv, normal, outline.certain, outline.step_px / _PER_STEP / focal, 1 / focal)
+    return Edge(uv, normal, outline.certain, outline.step_px / PER_STEP / focal, 1 / focal)

@@ -19,7 +19,7 @@ from bodyfit.fit.silhouette.contour import Contour
 
 __all__ = ["Edge", "Pairs", "match"]
 
-_NORMAL_CM = 8.0
+_NORMAL_CM = 1.0
 """What opposite normals count as half of, in the distance of a pair."""
 _ALIKE = 0.3
 """Least cosine between the normals of a pair."""
