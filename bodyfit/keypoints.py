@@ -14,7 +14,16 @@ from jaxtyping import Float, UInt8
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.skeleton import LAYOUTS, correspondence, layout_names
 
-__all__ = ["FACE_IBUG68", "KeypointRows", "Keypoints2D", "Part", "SoftMask", "closeness", "convert_keypoints"]
+__all__ = [
+    "FACE_IBUG68",
+    "KeypointRows",
+    "Keypoints2D",
+    "Part",
+    "SoftMask",
+    "closeness",
+    "convert_keypoints",
+    "hand_joints_of_mediapipe",
+]
 
 FACE_IBUG68: tuple[int, ...] = (
     *(162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389),  # the jaw, 0 to 16
@@ -27,6 +36,28 @@ FACE_IBUG68: tuple[int, ...] = (
 """Of MediaPipe's 468 points of a face those nearest to iBUG's 68, in iBUG's order: right and left are the person's as
 there. SMPL-X takes the 51 from the eyebrows on, then the 17 of the jaw. Nearest, not the same: the two were drawn
 apart, and the jaw of iBUG is an outline in the picture, that of the mesh a line on the face."""
+
+_TIPS, _WRIST, _MIDDLE_KNUCKLE = (4, 8, 12, 16, 20), 0, 9
+_THUMB_BASE = {0: 0.70, 2: -0.15, 5: 0.41, 17: -0.21}
+_THUMB_KNUCKLE = {1: 0.18, 3: -0.14}
+
+
+def hand_joints_of_mediapipe(points: Float[np.ndarray, "*B 21 C"]) -> Float[np.ndarray, "*B 21 C"]:
+    """Move the 21 points of a hand from where MediaPipe's network marks them to the model's joints and fingertips.
+
+    The network's fingertips lie under the nails, its wrist nearer to the fingers, and the base of its thumb on the
+    outer side of the palm. Each point is a sum of points, in a picture (pixels) as in a lift (metres). The
+    coefficients are least squares over rendered hands (`scripts/bench/hands_face.py`); points in a picture come out
+    half as far off.
+    """
+    sums = np.eye(points.shape[-2])
+    moved = {tip: {tip - 1: -0.4} for tip in _TIPS}
+    moved |= {_WRIST: {_MIDDLE_KNUCKLE: -0.10}, 1: _THUMB_BASE, 2: _THUMB_KNUCKLE}
+    for point, shares in moved.items():
+        for other, share in shares.items():
+            sums[point, other] += share
+            sums[point, point] -= share
+    return (sums @ points).astype(points.dtype)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from conftest import tiny_assets
 
 import bodyfit
+from bodyfit.app.parts import part_arrays
 from bodyfit.body.hand_prior import load_hand_prior
 from bodyfit.body.model import BodyModel
 from bodyfit.body.points.face import face_entries
@@ -25,11 +26,11 @@ from bodyfit.fit.parts import PartObservations
 from bodyfit.fit.variables import Variables
 from bodyfit.fit.whole import WholeBody
 from bodyfit.geometry.camera import Camera
-from bodyfit.keypoints import Keypoints2D, Part
+from bodyfit.keypoints import Keypoints2D, Part, hand_joints_of_mediapipe
 from bodyfit.skeleton import hand_entries, layout_names, mirrored_rows
 
 F64 = torch.float64
-FACE = ("face", "gaze", "jaw_and_eyes", "expression", "jaw_limits", "face_scale", "face_offset")
+FACE = ("face", "openings", "gaze", "jaw_and_eyes", "expression", "jaw_limits", "face_scale", "face_offset")
 HANDS = ("hands", "hands_lift", "hands_points", "hand_pose", "hand_limits", "hand_scale", "hand_offset")
 ON_PARTS = (*HANDS, *FACE)
 """The residuals about hands and faces."""
@@ -154,7 +155,7 @@ def test_the_gradient_is_that_of_the_cost(name, tiny, open_x64):
         x = layout.put(x, **{f"{side}_hand_pose": 8 * x[:, layout[f"{side}_hand_pose"]] for side in ("left", "right")})
     every = objective.select(torch.zeros(2 * layout.size, dtype=torch.int64))
     normal, want = objective.reference(x), differences(lambda x: every.reference(x).cost, x)
-    if name in ("hands", "hands_lift", "hands_points", "face", "gaze"):  # whose betas do not answer
+    if name in ("hands", "hands_lift", "hands_points", "face", "openings", "gaze"):  # whose betas do not answer
         want[:, layout["betas"]] = 0
     assert want.abs().max() > 0
     torch.testing.assert_close(2 * normal.gradient, want, atol=1e-6 * float(want.abs().max()), rtol=0)
@@ -392,6 +393,30 @@ def test_keypoints_of_the_whole_body_bring_hands_and_face(open_x, posed):
     assert not still.observed_joints[0, 25:].any()
     neither = bodyfit.fit(given, model=open_x, config=bodyfit.FitConfig(hands=False, face=False))
     assert neither.backend == "loops"
+
+
+def test_mediapipes_points_of_a_hand_become_the_models():
+    """A similarity moves both alike, fingertips go outwards along the last bone, the wrist away from the fingers."""
+    points = np.random.default_rng(0).standard_normal((2, 21, 3))
+    moved = hand_joints_of_mediapipe(points)
+    R = roma.random_rotmat(dtype=torch.float64).numpy()
+    np.testing.assert_allclose(hand_joints_of_mediapipe(2.5 * points @ R.T + 3.0), 2.5 * moved @ R.T + 3.0)
+    for tip in (4, 8, 12, 16, 20):
+        np.testing.assert_allclose(moved[:, tip] - points[:, tip], 0.4 * (points[:, tip] - points[:, tip - 1]))
+    np.testing.assert_allclose(moved[:, 0] - points[:, 0], 0.1 * (points[:, 0] - points[:, 9]))
+    same = [i for i in range(21) if i not in (0, 1, 2, 4, 8, 12, 16, 20)]
+    assert (moved[:, same] == points[:, same]).all()
+
+
+def test_hands_of_mediapipes_layout_alone_are_moved(open_x):
+    hand = np.random.default_rng(1).uniform(0, 100, (21, 3)).astype(np.float32)
+    for layout, moved in (("mediapipe33", True), ("openpose25", False)):
+        body = np.ones((len(layout_names(layout)), 3), np.float32)
+        person = Keypoints2D(layout, body, hands={"left": Part(hand)})
+        found = part_arrays([person], [500.0], [(100, 100)], open_x)["hands"][0, 0]
+        assert (found[:, 2] == hand[:, 2]).all()
+        expected = hand_joints_of_mediapipe(hand[:, :2]) if moved else hand[:, :2]
+        np.testing.assert_array_equal(found[:, :2], expected)
 
 
 def test_pictures_bring_what_a_detector_sees(open_x, posed):

@@ -14,12 +14,13 @@ from bodyfit.body.model import BodyModel
 from bodyfit.detect import Detector, load_detector, sees_parts
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig
-from bodyfit.keypoints import Keypoints2D, Part
+from bodyfit.keypoints import Keypoints2D, Part, hand_joints_of_mediapipe
 
 __all__ = ["detector_of_parts", "part_arrays", "parts_to_fit", "without_parts"]
 
 _HAND, _MESH, _WITH_IRISES = 21, 468, 478
 _IRISES = {"right": slice(468, 473), "left": slice(473, 478)}
+_MEDIAPIPE = "mediapipe33"
 _LEAST_SCORE = 0.3
 """Hands of a lower detection score are ignored: their points are unreliable."""
 
@@ -63,7 +64,8 @@ def part_arrays(
     """Collect the fields `hands`, `hands_lift` and `face` of `Evidence` from P people.
 
     Fields that nobody has or the model lacks are left out; people without a part are NaN. `focals_px` and `sizes`
-    (width, height) are of each person's image. Lifts are rotated to the axes of its camera, metres.
+    (width, height) are of each person's image. Lifts are rotated to the axes of its camera, metres. Hands of people in
+    MediaPipe's layout are moved from its points to the model's (`hand_joints_of_mediapipe`).
     """
     parts, found = parts_to_fit(model, None, None), {}
     if parts["hands"] and any(person.hands for person in people):
@@ -75,6 +77,8 @@ def part_arrays(
                 if part is None or part.score < _LEAST_SCORE:
                     continue
                 hands[row, i] = part.xyc
+                if person.layout == _MEDIAPIPE:
+                    hands[row, i, :, :2] = hand_joints_of_mediapipe(part.xyc[:, :2])
                 if part.lift_m is not None:
                     lift[row, i] = part.lift_m @ _turn(part, focal, size).T
         found["hands"] = hands

@@ -22,6 +22,7 @@ from bodyfit.fit.observations import Observations
 from bodyfit.fit.outcome import Outcome
 from bodyfit.fit.parts import HAND_POINTS, PartEvidence
 from bodyfit.fit.residuals.parts.face import FACE_SCALE
+from bodyfit.fit.residuals.parts.hand_prior import HandPosePrior
 from bodyfit.fit.residuals.parts.hands import HAND_SCALE, hand_noise_scale
 from bodyfit.fit.residuals.parts.offsets import FACE_OFFSET, HAND_OFFSET
 from bodyfit.fit.variables import Variables
@@ -32,6 +33,8 @@ from bodyfit.solve import LMConfig, LMSummary, minimize
 __all__ = ["WholeBody"]
 
 _SIDES = ("left", "right")
+_CLIP_HAND_POSE = 2.0
+"""Weight of the hand pose prior in clips: neighbouring frames tell more than in a single frame it has to."""
 _ELBOW_SHARE, _ELBOW_MOST = 0.5, 0.8
 """Share of the twist of a hand about its forearm that the elbow takes, and its limit, radians."""
 
@@ -64,6 +67,9 @@ class WholeBody:
         self.outcome = Outcome(self.terms, layout)
         self.model, self.config = model, config
         self.stage: StageConfig = replace(config.stages[-1], lm=LMConfig(max_iterations=10, cost_tolerance=2e-3))
+        if offsets and HandPosePrior.name not in self.stage.weights:
+            weights = {**self.stage.weights, HandPosePrior.name: _CLIP_HAND_POSE}
+            self.stage = replace(self.stage, weights=weights)
         self.joints = Points(model, [{name: 1.0} for name in model.skeleton.names], whole=True)
         self.starts = HandStarts(model.dtype, model.device)
         names = layout_names(layout)

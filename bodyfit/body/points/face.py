@@ -48,8 +48,8 @@ def face_entries(model: BodyModel, count: int) -> list[VertexSum | dict[str, flo
         entries = [*outline, *marks]
     if count in EYES:
         entries += [{} for _ in range(count - len(entries))]
-        for side, (iris, *_) in zip(("right", "left"), EYES[count], strict=True):
-            entries[iris] = _iris(model, side)
+        for i, (side, (iris, *_)) in enumerate(zip(("right", "left"), EYES[count], strict=True)):
+            entries[iris] = _iris(model, side) if mesh is None else mesh[468 + i]
     return entries
 
 

@@ -44,7 +44,7 @@ _UNIT_CM = 2.0
 _STIFF = (100 * _UNIT_CM / _PLACE_CM) ** 2
 """Weight of a wrist's squared distance from there, square metres."""
 _SIGMA, _LIFT_SIGMA_CM, _MEASURED_SIGMA_CM = 20.0, 6.0, 8.0
-_LIFT_WEIGHT, _MEASURED_WEIGHT = _UNIT_CM / 1.2, 4.0
+_LIFT_WEIGHT, _MEASURED_WEIGHT = _UNIT_CM / 3.0, 4.0
 """Weights, to be squared, and saturation of the residuals, as those of the fit of the whole body."""
 _GRAIN = 4
 """Minimum number of hands per thread."""

@@ -25,7 +25,7 @@ from bodyfit.fit.residuals.limits import LimitPrior
 from bodyfit.fit.residuals.mass import MassTerm
 from bodyfit.fit.residuals.measured import MeasuredPoints
 from bodyfit.fit.residuals.mixture import MixturePrior
-from bodyfit.fit.residuals.parts.face import FaceReprojection, FaceScalePrior, Gaze
+from bodyfit.fit.residuals.parts.face import FaceReprojection, FaceScalePrior, Gaze, Openings
 from bodyfit.fit.residuals.parts.face_prior import ExpressionPrior, FacePrior, JawLimits
 from bodyfit.fit.residuals.parts.hand_prior import HandLimits, HandPosePrior
 from bodyfit.fit.residuals.parts.hands import HandLift, HandPoints, HandReprojection, ScalePrior
@@ -75,6 +75,7 @@ RESIDUALS: dict[str, type[Residual]] = {
         ScalePrior,
         FaceReprojection,
         Gaze,
+        Openings,
         FacePrior,
         ExpressionPrior,
         JawLimits,

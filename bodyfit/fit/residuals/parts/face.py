@@ -33,7 +33,7 @@ from bodyfit.fit.residuals.reprojection import in_views, projected, slopes
 from bodyfit.fit.setup import Setup
 from bodyfit.fit.variables import Block
 
-__all__ = ["FACE_SCALE", "FaceReprojection", "FaceScalePrior", "Gaze"]
+__all__ = ["FACE_OUTLINE", "FACE_SCALE", "FaceReprojection", "FaceScalePrior", "Gaze", "Openings"]
 
 FACE_SCALE = Block("face_scale", 1, shared=True)
 """The logarithm of how much larger the face is than the body's shape says; as `HAND_SCALE`."""
@@ -42,6 +42,22 @@ _NOISE_CM, _SHARED_CM, _SIGMA_CM = 0.3, 0.045, 3.0
 model's, and so many points say no more of it for being many (their variances add up by the root of their count)."""
 _SATURATED = _SIGMA_CM * 2.0 / _NOISE_CM
 """Where the residual saturates, in its units."""
+FACE_OUTLINE = frozenset(
+    (
+        *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
+        *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
+    )
+)
+"""MediaPipe's outline of a face: on one that is turned a line in the picture, two centimetres off the mesh's."""
+_MEDIAPIPE = (468, 478)
+_LIDS = ((159, 145), (158, 153), (160, 144), (386, 374), (385, 380), (387, 373))
+_LIPS = ((13, 14), (82, 87), (312, 317))
+_LIDS_IBUG = ((37, 41), (38, 40), (43, 47), (44, 46))
+_LIPS_IBUG = ((61, 67), (62, 66), (63, 65))
+_OPENINGS = {468: (_LIDS, _LIPS), 478: (_LIDS, _LIPS), 68: (_LIDS_IBUG, _LIPS_IBUG), 70: (_LIDS_IBUG, _LIPS_IBUG)}
+"""By the count of points: pairs of the upper and the lower lid, and of both lips."""
+_LIDS_CM, _LIPS_CM = 0.1, 0.3
+"""How well the way between lids, and between lips, is known."""
 _GAZE_CM = 0.1
 """How well an iris is known between the corners of its eye: 1 mm are 5 degrees."""
 _UNIT_CM = 2.0
@@ -83,6 +99,8 @@ class FaceReprojection(_OnFace):
         assert self.own is not None
         used = self.own.weight.new_tensor([float(known) for known in self.own.known])
         used[[iris for iris, *_ in EYES.get(self.count, ())]] = 0
+        if self.count in _MEDIAPIPE:
+            used[sorted(FACE_OUTLINE)] = 0
         return used
 
     @cached_property
@@ -131,6 +149,53 @@ class FaceReprojection(_OnFace):
     def blank(cls, setup: Setup) -> Any:
         """Make empty inputs of weight 0."""
         return blank_reprojection(setup)
+
+
+class Openings(_OnFace):
+    """Ways in the picture between upper and lower lids and between lips, of the first camera.
+
+    Faces differ from the model's by centimetres, and alike at both lids: what a lid or a lip is off by says little, how
+    far two are apart says much.
+    """
+
+    name = "openings"
+
+    def applies(self, seen: Observations) -> bool:
+        """Whether a face was looked at, by points that show openings on the model."""
+        return super().applies(seen) and len(self.pairs[0]) > 0
+
+    @cached_property
+    def pairs(self) -> tuple[list[tuple[int, int]], list[float]]:
+        """Pairs of points that both have a place on the model, and how well the way between them is known, cm."""
+        assert self.own is not None
+        found = zip(_OPENINGS[self.count], (_LIDS_CM, _LIPS_CM), strict=True)
+        known = [(pair, cm) for pairs, cm in found for pair in pairs if all(self.own.known[i] for i in pair)]
+        return [pair for pair, _ in known], [cm for _, cm in known]
+
+    def at(
+        self, points_m: Float[Tensor, "B K 3"], variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig
+    ) -> PointTerm:
+        """The term: two plain residuals a pair."""
+        parts, n = seen.parts, self.count
+        assert parts is not None
+        assert parts.face_target is not None
+        assert parts.face_weight is not None
+        assert parts.face_focal_px is not None
+        pairs, noise = self.pairs
+        rows = torch.tensor(pairs, device=points_m.device)  # (P, 2)
+        scales = [
+            part_scale(parts.depth_cm, parts.face_focal_px, parts.noise_px, cm)[:, pair[0]]
+            for pair, cm in zip(pairs, noise, strict=True)
+        ]
+        weight = parts.face_weight[:, rows].amin(2) * torch.stack(scales, 1)  # (B, P)
+        sign = points_m.new_tensor([1.0, -1.0])
+        uv, inverse = projected(points_m[:, rows])
+        off = ((uv - parts.face_target[:, rows]) * sign[:, None]).sum(2)  # (B, P, 2)
+        by_own = slopes(uv, inverse) * (sign * weight[..., None])[..., None, None]  # (B, P, 2, 2, 3)
+        by_points = points_m.new_zeros(len(points_m), len(pairs), 2, n, 3)
+        for pair, both in enumerate(pairs):
+            by_points[:, pair, :, list(both)] = by_own[:, pair].transpose(1, 2)
+        return PointTerm.of_rows((weight[..., None] * off).flatten(1), by_points.flatten(1, 2))
 
 
 class Gaze(_OnFace):

@@ -45,7 +45,7 @@ class HandPosePrior(VariableResidual):
     """Half the Mahalanobis distance of each hand's pose from the nearest component of the hand prior."""
 
     name, group, blocks = "hand_pose", "pose", HAND_BLOCKS
-    weight, variance = 2.0, 0.5
+    weight, variance = 3.0, 0.5
     loop = Loop("variables", "bodyfit.fit.residuals.loops.part_priors:hands", HandPriorArrays, whole=True)
 
     def __init__(self, priors: tuple[HandPrior, HandPrior], means: Float[Tensor, "2 45"], layout: Variables) -> None:
