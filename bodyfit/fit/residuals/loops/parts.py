@@ -20,7 +20,7 @@ from bodyfit.fit.residuals.loops.reprojection import reproject
 from bodyfit.fit.residuals.reprojection import NEAR_M
 from bodyfit.runtime.compiled import loose
 
-__all__ = ["gaze", "hands_lift", "measure_parts", "reproject_parts"]
+__all__ = ["apart", "hands_lift", "measure_parts", "reproject_parts"]
 
 
 @loose
@@ -223,10 +223,10 @@ def hands_lift(x, b, arrays, tree, posed, lever, rows, room, t, H, g):
 
 
 @loose
-def gaze(x, b, arrays, tree, posed, lever, rows, room, t, H, g):
-    """Add what the irises are off between the corners of their eyes; `arrays` are `GazeArrays`.
+def apart(x, b, arrays, tree, posed, lever, rows, room, t, H, g):
+    """Add what sums of points whose shares add up to 0 are off in the picture; `arrays` are `ApartArrays`.
 
-    The points of `arrays.parts` are, for each eye, the iris and two corners.
+    The points of `arrays.parts` are those of one sum after the other.
     """
     parts = arrays.parts
     pieces, positions, _, _, rows, H_part, g_part = _room(parts, x)
@@ -235,14 +235,14 @@ def gaze(x, b, arrays, tree, posed, lever, rows, room, t, H, g):
     place(x, b, tree, parts.points, posed, pieces, positions)
     anchored(0, parts, posed, centre)
     _clear(n, rows, H_part, g_part)
-    for eye in range(2):
-        scale = arrays.weight * arrays.scale[b, eye]
+    for row in range(arrays.scale.shape[1]):
+        scale = arrays.weight * arrays.scale[b, row]
         if scale == 0:
             continue
         both[:] = 0
         off[:] = 0
-        for m in range(3):
-            k, share = 3 * eye + m, 1.0 if m == 0 else -0.5
+        for m in range(len(arrays.shares)):
+            k, share = len(arrays.shares) * row + m, arrays.shares[m]
             z = max(positions[k, 2] + x[b, tree.transl + 2], NEAR_M)
             part_rows(k, 0, parts, tree, posed, pieces, positions[k], centre, lever, rows, 0)
             for axis in range(2):

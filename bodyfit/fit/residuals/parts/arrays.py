@@ -19,8 +19,8 @@ from bodyfit.fit.residuals.reprojection import ReprojectionArrays
 from bodyfit.fit.setup import Setup
 
 __all__ = [
+    "ApartArrays",
     "FacePriorArrays",
-    "GazeArrays",
     "HandLiftArrays",
     "HandLimitArrays",
     "HandPriorArrays",
@@ -63,15 +63,17 @@ class HandLiftArrays(NamedTuple):
     right: LiftArrays
 
 
-class GazeArrays(NamedTuple):
-    """Those of `Gaze`."""
+class ApartArrays(NamedTuple):
+    """Those of `Gaze` and `Openings`."""
 
     weight: float
     parts: PartTables
+    shares: np.ndarray
+    """(M,): weights of the points of a row, which add up to 0."""
     target: np.ndarray
-    """(B, 6, 2): normalised coordinates of each eye's iris and corners."""
+    """(B, E M, 2): normalised coordinates of the points of each row."""
     scale: np.ndarray
-    """(B, 2): units of the residual of each eye, 0 for one that is not visible."""
+    """(B, E): units of the residual of each row, 0 for one that is not visible."""
 
 
 class HandPriorArrays(NamedTuple):

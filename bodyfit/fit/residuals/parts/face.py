@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import Loop, PointResidual, PointTerm
 from bodyfit.fit.residuals.parts.arrays import (
-    GazeArrays,
+    ApartArrays,
     PartReprojectionArrays,
     blank_reprojection,
     empty_tables,
@@ -151,108 +151,107 @@ class FaceReprojection(_OnFace):
         return blank_reprojection(setup)
 
 
-class Openings(_OnFace):
-    """Ways in the picture between upper and lower lids and between lips, of the first camera.
+class _Apart(_OnFace):
+    """A residual on sums of points of weights that add up to 0, in the picture of the first camera.
+
+    It does not feel what all of these points are off by alike.
+    """
+
+    loop = Loop("own points", "bodyfit.fit.residuals.loops.parts:apart", ApartArrays, whole=True)
+    shares: ClassVar[tuple[float, ...]]
+    """The weights of the M points of a row."""
+
+    @cached_property
+    def rows(self) -> list[tuple[tuple[int, ...], float]]:
+        """The points of each of E rows, and how well their sum is known, centimetres."""
+        raise NotImplementedError
+
+    @cached_property
+    def places(self) -> list[tuple[int, ...]]:
+        """The points of each row."""
+        return [points for points, _ in self.rows]
+
+    def applies(self, seen: Observations) -> bool:
+        """Whether a face was looked at, by points that the model has."""
+        return super().applies(seen) and len(self.rows) > 0
+
+    def at(
+        self, points_m: Float[Tensor, "B K 3"], variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig
+    ) -> PointTerm:
+        """The term: two plain residuals a row."""
+        parts, n = seen.parts, self.count
+        assert parts is not None
+        assert parts.face_target is not None
+        rows, weight = torch.tensor(self.places, device=points_m.device), self._scale(seen)  # (E, M), (B, E)
+        shares = points_m.new_tensor(self.shares)
+        uv, inverse = projected(points_m[:, rows])
+        off = ((uv - parts.face_target[:, rows]) * shares[:, None]).sum(2)  # (B, E, 2)
+        by_own = slopes(uv, inverse) * (shares * weight[..., None])[..., None, None]  # (B, E, M, 2, 3)
+        by_points = points_m.new_zeros(len(points_m), len(rows), 2, n, 3)
+        for row, points in enumerate(self.places):
+            by_points[:, row, :, list(points)] = by_own[:, row].transpose(1, 2)
+        return PointTerm.of_rows((weight[..., None] * off).flatten(1), by_points.flatten(1, 2))
+
+    def _scale(self, seen: Observations) -> Float[Tensor, "B E"]:
+        """Return what turns normalised coordinates into the residual of each row, 0 for one that is not visible."""
+        parts = seen.parts
+        assert parts is not None
+        assert parts.face_weight is not None
+        scales = [
+            part_scale(parts.depth_cm, parts.face_focal_px, parts.noise_px, cm)[:, points[0]]
+            for points, cm in self.rows
+        ]
+        return parts.face_weight[:, torch.tensor(self.places)].amin(2) * torch.stack(scales, 1)
+
+    @cached_property
+    def tables(self) -> PartTables:
+        """The points of all rows for the loops."""
+        every = [point for points in self.places for point in points]
+        return part_tables(self.setup, self.points(self.setup), 1, "", "", every)
+
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> ApartArrays:
+        """Make the inputs of the compiled kernel."""
+        parts = seen.parts
+        assert parts is not None
+        assert parts.face_target is not None
+        every = [point for points in self.places for point in points]
+        target, scale = (plain(value, seen) for value in (parts.face_target[:, every], self._scale(seen)))
+        return ApartArrays(weight, self.tables, np.array(self.shares), target, scale)
+
+    @classmethod
+    def blank(cls, setup: Setup) -> ApartArrays:
+        """Make empty inputs of weight 0."""
+        kind = numpy_type(setup)
+        nothing = np.zeros((0, 0, 2), kind), np.zeros((0, 0), kind)
+        return ApartArrays(0.0, empty_tables(setup), np.zeros(0), *nothing)
+
+
+class Openings(_Apart):
+    """Ways in the picture between upper and lower lids and between lips.
 
     Faces differ from the model's by centimetres, and alike at both lids: what a lid or a lip is off by says little, how
     far two are apart says much.
     """
 
-    name = "openings"
-
-    def applies(self, seen: Observations) -> bool:
-        """Whether a face was looked at, by points that show openings on the model."""
-        return super().applies(seen) and len(self.pairs[0]) > 0
+    name, shares = "openings", (1.0, -1.0)
 
     @cached_property
-    def pairs(self) -> tuple[list[tuple[int, int]], list[float]]:
-        """Pairs of points that both have a place on the model, and how well the way between them is known, cm."""
+    def rows(self) -> list[tuple[tuple[int, ...], float]]:
+        """Pairs of points that both have a place on the model, and how well the way between them is known."""
         assert self.own is not None
         found = zip(_OPENINGS[self.count], (_LIDS_CM, _LIPS_CM), strict=True)
-        known = [(pair, cm) for pairs, cm in found for pair in pairs if all(self.own.known[i] for i in pair)]
-        return [pair for pair, _ in known], [cm for _, cm in known]
-
-    def at(
-        self, points_m: Float[Tensor, "B K 3"], variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig
-    ) -> PointTerm:
-        """The term: two plain residuals a pair."""
-        parts, n = seen.parts, self.count
-        assert parts is not None
-        assert parts.face_target is not None
-        assert parts.face_weight is not None
-        assert parts.face_focal_px is not None
-        pairs, noise = self.pairs
-        rows = torch.tensor(pairs, device=points_m.device)  # (P, 2)
-        scales = [
-            part_scale(parts.depth_cm, parts.face_focal_px, parts.noise_px, cm)[:, pair[0]]
-            for pair, cm in zip(pairs, noise, strict=True)
-        ]
-        weight = parts.face_weight[:, rows].amin(2) * torch.stack(scales, 1)  # (B, P)
-        sign = points_m.new_tensor([1.0, -1.0])
-        uv, inverse = projected(points_m[:, rows])
-        off = ((uv - parts.face_target[:, rows]) * sign[:, None]).sum(2)  # (B, P, 2)
-        by_own = slopes(uv, inverse) * (sign * weight[..., None])[..., None, None]  # (B, P, 2, 2, 3)
-        by_points = points_m.new_zeros(len(points_m), len(pairs), 2, n, 3)
-        for pair, both in enumerate(pairs):
-            by_points[:, pair, :, list(both)] = by_own[:, pair].transpose(1, 2)
-        return PointTerm.of_rows((weight[..., None] * off).flatten(1), by_points.flatten(1, 2))
+        return [(pair, cm) for pairs, cm in found for pair in pairs if all(self.own.known[i] for i in pair)]
 
 
-class Gaze(_OnFace):
-    """Where each iris is in the picture beside the middle of its eye's corners, of the first camera."""
+class Gaze(_Apart):
+    """Where each iris is in the picture beside the middle of its eye's corners."""
 
-    name = "gaze"
-    loop = Loop("own points", "bodyfit.fit.residuals.loops.parts:gaze", GazeArrays, whole=True)
-
-    def applies(self, seen: Observations) -> bool:
-        """Whether a face was looked at, with irises."""
-        return super().applies(seen) and self.count in EYES
-
-    def at(
-        self, points_m: Float[Tensor, "B K 3"], variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig
-    ) -> PointTerm:
-        """The term: four plain residuals."""
-        parts, n = seen.parts, self.count
-        assert parts is not None
-        assert parts.face_target is not None
-        rows, weight = torch.tensor(EYES[n], device=points_m.device), self._scale(seen)  # (2, 3), (B, 2)
-        mean = points_m.new_tensor([1.0, -0.5, -0.5])
-        uv, inverse = projected(points_m[:, rows])
-        off = ((uv - parts.face_target[:, rows]) * mean[:, None]).sum(2)  # (B, 2, 2)
-        by_own = slopes(uv, inverse) * (mean * weight[..., None])[..., None, None]  # (B, 2, 3, 2, 3)
-        by_points = points_m.new_zeros(len(points_m), 2, 2, n, 3)
-        for eye, three in enumerate(EYES[n]):
-            by_points[:, eye, :, list(three)] = by_own[:, eye].transpose(1, 2)
-        return PointTerm.of_rows((weight[..., None] * off).flatten(1), by_points.flatten(1, 2))
-
-    def _scale(self, seen: Observations) -> Float[Tensor, "B 2"]:
-        """Return what turns normalised coordinates into the residual of each eye, 0 for one that is not visible."""
-        parts = seen.parts
-        assert parts is not None
-        assert parts.face_weight is not None
-        rows = torch.tensor(EYES[self.count], device=parts.face_weight.device)  # (2, 3)
-        scale = part_scale(parts.depth_cm, parts.face_focal_px, parts.noise_px, _GAZE_CM)[:, rows[:, 0]]
-        return parts.face_weight[:, rows].amin(2) * scale
+    name, shares = "gaze", (1.0, -0.5, -0.5)
 
     @cached_property
-    def tables(self) -> PartTables:
-        """The irises and the corners of the eyes for the loops."""
-        rows = [row for eye in EYES[self.count] for row in eye]
-        return part_tables(self.setup, self.points(self.setup), 1, "", "", rows)
-
-    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> GazeArrays:
-        """Make the inputs of the compiled kernel."""
-        parts = seen.parts
-        assert parts is not None
-        assert parts.face_target is not None
-        rows = [row for eye in EYES[self.count] for row in eye]
-        return GazeArrays(weight, self.tables, plain(parts.face_target[:, rows], seen), plain(self._scale(seen), seen))
-
-    @classmethod
-    def blank(cls, setup: Setup) -> GazeArrays:
-        """Make empty inputs of weight 0."""
-        kind = numpy_type(setup)
-        return GazeArrays(0.0, empty_tables(setup), np.zeros((0, 0, 2), kind), np.zeros((0, 0), kind))
+    def rows(self) -> list[tuple[tuple[int, ...], float]]:
+        """The iris and both corners of each eye."""
+        return [(eye, _GAZE_CM) for eye in EYES.get(self.count, ())]
 
 
 class FaceScalePrior(ScalePrior):
