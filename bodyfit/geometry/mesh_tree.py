@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from bodyfit.errors import ShapeError
 from bodyfit.runtime.parallel import run
 
-__all__ = ["MeshTree", "NearestPoints", "face_normals"]
+__all__ = ["MeshTree", "NearestPoints", "face_normals", "vertex_normals"]
 
 _LEAF = 4
 """Most faces in a leaf."""
@@ -45,6 +45,13 @@ def face_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3
     """Compute normals of length twice the area, outwards where faces are counter-clockwise from outside."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     return np.cross(b - a, c - a)
+
+
+def vertex_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:
+    """Compute unit normals of vertices, the means of their faces' by area; 0 for a vertex without area about it."""
+    normals = face_normals(vertices, faces)
+    total = np.stack([np.bincount(faces.ravel(), np.repeat(normals[:, k], 3), len(vertices)) for k in range(3)], 1)
+    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-30)
 
 
 class MeshTree:

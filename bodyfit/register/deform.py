@@ -24,7 +24,7 @@ from scipy.sparse import csc_array, csr_array
 from scipy.sparse.linalg import splu
 from scipy.spatial import KDTree
 
-from bodyfit.geometry.mesh_tree import MeshTree, face_normals
+from bodyfit.geometry.mesh_tree import MeshTree, face_normals, vertex_normals
 from bodyfit.register.guard import Guard
 from bodyfit.register.smoothness import Smoothness, vertex_areas
 
@@ -154,7 +154,7 @@ def _scan_to_mesh(tree: MeshTree, scan: ScanTarget, rows: Int[np.ndarray, " M"],
 def _mesh_to_scan(tree: MeshTree, scan: ScanTarget, stage: DeformStage) -> _Rows:
     """Match vertices of the mesh to the scan; none beside its holes, of which the partner lies at the rim."""
     vertices = tree.vertices
-    normal = _vertex_normals(vertices, tree.faces)
+    normal = vertex_normals(vertices, tree.faces)
     distance, row = (np.asarray(x) for x in scan.tree.query(vertices, distance_upper_bound=stage.reach_m))
     found = np.flatnonzero(np.isfinite(distance))
     row = row[found]
@@ -172,13 +172,6 @@ def _mesh_to_scan(tree: MeshTree, scan: ScanTarget, stage: DeformStage) -> _Rows
         (scan.normals[row] * scan.points[row]).sum(1),
         weights,
     )
-
-
-def _vertex_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:
-    """Compute unit normals of vertices, the mean of their faces' by area."""
-    normals = face_normals(vertices, faces)
-    total = np.stack([np.bincount(faces.ravel(), np.repeat(normals[:, k], 3), len(vertices)) for k in range(3)], 1)
-    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-30)
 
 
 def _solve(

@@ -57,6 +57,10 @@ class BinaryChunk:
         accessor["sparse"]["values"] = {"bufferView": self._view(values, None)}
         return self._done(accessor, array)
 
+    def add_bytes(self, data: bytes) -> int:
+        """A file as it is, such as a picture; returns the number of its view."""
+        return self._view(np.frombuffer(data, np.uint8), None)
+
     def _view(self, array: np.ndarray, target: int | None) -> int:
         self._data += bytes(-len(self._data) % 4)  # components stand on multiples of their size
         view = {"buffer": 0, "byteOffset": len(self._data), "byteLength": array.nbytes}

@@ -1,0 +1,175 @@
+"""Bake a scan's colours into a body's texture, and show distances as colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from scipy.ndimage import distance_transform_edt
+from scipy.sparse import csc_array
+from scipy.sparse.linalg import splu
+from scipy.spatial import KDTree
+
+from bodyfit.errors import OptionError, check_shape
+from bodyfit.geometry.mesh_tree import MeshTree, vertex_normals
+from bodyfit.register.smoothness import Smoothness
+
+__all__ = ["ColoredScan", "bake_texture", "distance_colors"]
+
+_NEIGHBOURS = 8
+"""Points of a scan of which the nearest ones of agreeing normals give a colour."""
+_BLENDED = 3
+_MIN_COSINE = 0.2
+_STOPS = np.array([[0.19, 0.21, 0.58], [0.27, 0.68, 0.83], [0.99, 0.96, 0.70], [0.96, 0.43, 0.26], [0.65, 0.0, 0.15]])
+"""Blue to red, readable without red or green: sRGB at 0, 1/4, ... of the range."""
+
+
+@dataclass(frozen=True, eq=False)
+class ColoredScan:
+    """The colours of a scan: of its points, or of a mesh with a texture."""
+
+    points: Float[np.ndarray, "N 3"]
+    """Points, or vertices of the mesh, metres."""
+    normals: Float[np.ndarray, "N 3"] | None = None
+    """Outward unit normals of the points."""
+    colors: Float[np.ndarray, "N 3"] | None = None
+    """sRGB in [0, 1] of the points."""
+    faces: Int[np.ndarray, "F 3"] | None = None
+    """Faces of the mesh."""
+    uv: Float[np.ndarray, "T 2"] | None = None
+    """Texture coordinates, the origin at the picture's lower left."""
+    uv_faces: Int[np.ndarray, "F 3"] | None = None
+    """Rows of `uv` at each face's corners."""
+    image: UInt8[np.ndarray, "H W 3"] | None = None
+    """The texture."""
+
+    def __post_init__(self) -> None:
+        textured = [x is not None for x in (self.faces, self.uv, self.uv_faces, self.image)]
+        if self.colors is None and not all(textured):
+            raise OptionError("a coloured scan needs colors, or faces with uv, uv_faces and an image")
+
+    def at(
+        self, places: Float[np.ndarray, "M 3"], normals: Float[np.ndarray, "M 3"], within_m: float
+    ) -> tuple[Float[np.ndarray, "M 3"], Bool[np.ndarray, " M"]]:
+        """Look up colours (sRGB in [0, 1]) at the nearest places of agreeing normals, and tell where there are any."""
+        if self.faces is not None:
+            return self._on_mesh(places, normals, within_m)
+        assert self.colors is not None
+        k = min(_NEIGHBOURS, len(self.points))
+        distance, near = KDTree(self.points).query(places, k=k, distance_upper_bound=within_m)
+        distance, near = distance.reshape(len(places), k), near.reshape(len(places), k)
+        fits = np.isfinite(distance)
+        near = np.where(fits, near, 0)
+        if self.normals is not None:
+            fits &= np.einsum("mkc,mc->mk", self.normals[near], normals) > _MIN_COSINE
+        fits &= np.cumsum(fits, 1) <= _BLENDED
+        weights = fits / np.maximum(distance, 1e-4) ** 2
+        weights = np.where(fits, weights, 0)
+        total = weights.sum(1, keepdims=True)
+        mixed = np.einsum("mk,mkc->mc", weights, self.colors[near]) / np.where(total > 0, total, 1)
+        return mixed, fits.any(1)
+
+    def _on_mesh(
+        self, places: Float[np.ndarray, "M 3"], normals: Float[np.ndarray, "M 3"], within_m: float
+    ) -> tuple[Float[np.ndarray, "M 3"], Bool[np.ndarray, " M"]]:
+        assert self.faces is not None
+        tree = MeshTree(self.points, self.faces)
+        near = tree.nearest(places, normals=normals, min_cosine=_MIN_COSINE, within=within_m)
+        if self.image is None or self.uv is None or self.uv_faces is None:
+            assert self.colors is not None
+            return np.einsum("mk,mkc->mc", near.weights, self.colors[self.faces[near.face]]), near.found
+        place = np.einsum("mk,mkc->mc", near.weights, self.uv[self.uv_faces[near.face]])
+        return _sample(self.image, place), near.found
+
+
+def bake_texture(
+    vertices: Float[np.ndarray, "V 3"],
+    faces: Int[np.ndarray, "F 3"],
+    uv: Float[np.ndarray, "T 2"],
+    uv_faces: Int[np.ndarray, "F 3"],
+    scan: ColoredScan,
+    *,
+    size: int = 1024,
+    within_m: float = 0.02,
+) -> UInt8[np.ndarray, "S S 3"]:
+    """Bake the colours of a scan into the texture of a surface that lies on it; RGB, the first row on top (v = 1).
+
+    A texel takes the colour of the scan's nearest place of agreeing normal. Where there is none within `within_m`, the
+    colours of around continue smoothly over the surface, and outside the charts those of the nearest texel, so that
+    seams do not show. Raises `OptionError` where nothing of the scan is near.
+    """
+    if not 16 <= size <= 8192:
+        raise OptionError(f"size of a texture must lie in 16 to 8192 pixels, got {size}")
+    check_shape("uv_faces", uv_faces, (len(faces), 3), hint="one row a face")
+    face, weights = _texels(uv, uv_faces, size)
+    inside = face >= 0
+    corners, mix = faces[face[inside]], weights[inside]
+    normals = vertex_normals(vertices, faces)
+    places = np.einsum("mk,mkc->mc", mix, vertices[corners])
+    tilt = np.einsum("mk,mkc->mc", mix, normals[corners])
+    colors, found = scan.at(places, tilt, within_m)
+    if not found.any():
+        raise OptionError(f"no part of the scan lies within {1000 * within_m:g} mm of the surface; register it first")
+    if not found.all():
+        base = _continued(vertices, faces, *scan.at(vertices, normals, within_m), colors[found].mean(0))
+        colors = np.where(found[:, None], colors, np.einsum("mk,mkc->mc", mix, base[corners]))
+    image = np.zeros((size, size, 3))
+    image[inside] = colors
+    rows, columns = np.asarray(distance_transform_edt(~inside, return_distances=False, return_indices=True))
+    return np.rint(255 * np.clip(image[rows, columns], 0, 1)).astype(np.uint8)
+
+
+def distance_colors(distance_m: Float[np.ndarray, " N"], *, most_m: float = 0.02) -> Float[np.ndarray, "N 3"]:
+    """Show distances as colours, sRGB in [0, 1]: from blue at 0 to red at `most_m` and above; grey for NaN."""
+    if not most_m > 0:
+        raise OptionError(f"most_m must be a positive distance, got {most_m:g}")
+    part = np.clip(np.nan_to_num(np.abs(distance_m) / most_m, nan=0.0), 0, 1)
+    stops = np.linspace(0, 1, len(_STOPS))
+    colors = np.stack([np.interp(part, stops, channel) for channel in _STOPS.T], 1)
+    return np.where(np.isnan(distance_m)[:, None], 0.6, colors)
+
+
+def _texels(
+    uv: Float[np.ndarray, "T 2"], uv_faces: Int[np.ndarray, "F 3"], size: int
+) -> tuple[Int[np.ndarray, "S S"], Float[np.ndarray, "S S 3"]]:
+    """Find each texel's face (-1 outside the charts) and barycentric coordinates on it."""
+    from bodyfit.register.colors_loops import texels
+
+    at = np.stack([uv[:, 0] * size, (1 - uv[:, 1]) * size], 1).astype(np.float64)
+    face, weights = np.full((size, size), -1, np.int64), np.zeros((size, size, 3))
+    texels(at, np.ascontiguousarray(uv_faces, np.int64), face, weights)
+    return face, weights
+
+
+def _continued(
+    vertices: Float[np.ndarray, "V 3"],
+    faces: Int[np.ndarray, "F 3"],
+    colors: Float[np.ndarray, "V 3"],
+    found: Bool[np.ndarray, " V"],
+    mean: Float[np.ndarray, "3"],
+) -> Float[np.ndarray, "V 3"]:
+    """Continue the colours of vertices to those without one, as a membrane does; to pieces without any, their mean."""
+    form = Smoothness(vertices, faces).membrane
+    missing = np.flatnonzero(~found)
+    if len(missing) == 0:
+        return colors
+    rows = form[missing]
+    known = np.where(found[:, None], colors - mean, 0)
+    system = csc_array(rows[:, missing])
+    system.setdiag(system.diagonal() + 1e-6 * max(system.diagonal().mean(), 1e-12))
+    filled = known + mean
+    filled[missing] = mean + splu(system).solve(-(rows @ known))
+    return filled
+
+
+def _sample(image: UInt8[np.ndarray, "H W 3"], uv: Float[np.ndarray, "M 2"]) -> Float[np.ndarray, "M 3"]:
+    """Sample a texture by bilinear interpolation; it repeats beyond [0, 1]."""
+    height, width, _ = image.shape
+    x, y = (uv[:, 0] % 1) * width - 0.5, (1 - uv[:, 1] % 1) * height - 0.5
+    x0, y0 = np.floor(x).astype(int), np.floor(y).astype(int)
+    fx, fy = (x - x0)[:, None], (y - y0)[:, None]
+    rows, columns = (y0 % height, (y0 + 1) % height), (x0 % width, (x0 + 1) % width)
+    top = (1 - fx) * image[rows[0], columns[0]] + fx * image[rows[0], columns[1]]
+    bottom = (1 - fx) * image[rows[1], columns[0]] + fx * image[rows[1], columns[1]]
+    return ((1 - fy) * top + fy * bottom) / 255
