@@ -164,9 +164,7 @@ class Exchanged:
                 continue
             other, visible = self.evidence(known.select(rows), present[rows], order)
             present = present.index_copy(0, rows, visible)
-            xyc, target = (
-                getattr(known, name).index_copy(0, rows, getattr(other, name)) for name in ("xyc", "target")
-            )
+            xyc, target = (getattr(known, name).index_copy(0, rows, getattr(other, name)) for name in ("xyc", "target"))
             known = replace(known, xyc=xyc, target=target)
             if known.lift_m is not None and other.lift_m is not None:
                 known = replace(known, lift_m=known.lift_m.index_copy(0, rows, other.lift_m))
