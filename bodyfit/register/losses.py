@@ -66,5 +66,5 @@ def _nearest(a: Float[Tensor, "P 3"], b: Float[Tensor, "Q 3"]) -> Int[Tensor, " 
 
 
 def _trimmed_mean(squares: Float[Tensor, " N"], trim: float) -> Float[Tensor, ""]:
-    kept = len(squares) - int(trim * len(squares))
-    return (squares.sort()[0][:kept] if trim > 0 else squares).mean()
+    count = len(squares) - int(trim * len(squares))
+    return (squares.sort()[0][:count] if trim > 0 else squares).mean()
