@@ -160,6 +160,7 @@ def test_mass_is_that_of_the_mesh(model):
     term, betas = MassTerm(model), bodyfit.random_bodies(4, model=model, seed=3).betas.to(F64)
     mass, slope = term.mass(betas)
     torch.testing.assert_close(mass, model.measure(betas).mass, rtol=1e-9, atol=0)
+    assert MassTerm(model).coefficients is term.coefficients  # made once for a model
     step = 1e-5 * torch.eye(betas.shape[1], dtype=F64)
     for i, unit in enumerate(step):
         difference = (term.mass(betas + unit)[0] - term.mass(betas - unit)[0]) / 2e-5

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import roma
 import torch
 from conftest import tiny_assets
+from test_fused import agree
 
 import bodyfit
 from bodyfit.app.parts import part_arrays
@@ -20,9 +21,11 @@ from bodyfit.errors import OptionError, ShapeError
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.initialise.hand_tree import HAND_SIZE, pose_hand
+from bodyfit.fit.initialise.hands import HandObservations, _HandObjective, mirrored_hands
 from bodyfit.fit.objective import StageObjective
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.parts import PartObservations
+from bodyfit.fit.residuals.parts.hand_overlap import HandOverlap
 from bodyfit.fit.variables import Variables
 from bodyfit.fit.whole import WholeBody
 from bodyfit.geometry.camera import Camera
@@ -31,7 +34,7 @@ from bodyfit.skeleton import hand_entries, layout_names, mirrored_rows
 
 F64 = torch.float64
 FACE = ("face", "openings", "gaze", "jaw_and_eyes", "expression", "jaw_limits", "face_scale", "face_offset")
-HANDS = ("hands", "hands_lift", "hands_points", "hand_pose", "hand_limits", "hand_scale", "hand_offset")
+HANDS = ("hands", "hands_lift", "hands_points", "hand_pose", "hand_limits", "hand_overlap", "hand_scale", "hand_offset")
 ON_PARTS = (*HANDS, *FACE)
 """The residuals about hands and faces."""
 SIZE, FOCAL_PX = (1000, 1000), 1000.0
@@ -148,19 +151,106 @@ def objective_of(tiny: BodyModel, name: str, face_points: int = 0) -> tuple[Stag
 
 @pytest.mark.parametrize("name", ON_PARTS)
 def test_the_gradient_is_that_of_the_cost(name, tiny, open_x64):
-    objective, x = objective_of(open_x64, name, 70) if name in FACE else objective_of(tiny, name)
+    with_skin = name in FACE or name == "hand_overlap"
+    objective, x = objective_of(open_x64, name, 70) if with_skin else objective_of(tiny, name)
     assert list(objective.weights) == [name]
     layout = objective.terms.layout
-    if name == "hand_limits":  # beyond them
+    if name in ("hand_limits", "hand_overlap"):  # beyond them; fingers among each other
         x = layout.put(x, **{f"{side}_hand_pose": 8 * x[:, layout[f"{side}_hand_pose"]] for side in ("left", "right")})
     every = objective.select(torch.zeros(2 * layout.size, dtype=torch.int64))
     normal, want = objective.reference(x), differences(lambda x: every.reference(x).cost, x)
-    if name in ("hands", "hands_lift", "hands_points", "face", "openings", "gaze"):  # whose betas do not answer
+    if name in ("hands", "hands_lift", "hands_points", "hand_overlap", "face", "openings", "gaze"):  # whose betas do not answer
         want[:, layout["betas"]] = 0
     assert want.abs().max() > 0
     torch.testing.assert_close(2 * normal.gradient, want, atol=1e-6 * float(want.abs().max()), rtol=0)
     eigenvalues = torch.linalg.eigvalsh(normal.hessian)
     assert (eigenvalues.amin(1) > -1e-8 * eigenvalues.amax(1)).all()
+
+
+def in_float32(record):
+    """A record of tensors, and of such records, in float32."""
+    values = {f.name: getattr(record, f.name) for f in fields(record)}
+    changed = {k: v.float() if isinstance(v, torch.Tensor) else v for k, v in values.items()}
+    parts = changed.get("parts")
+    return replace(record, **changed | ({} if parts is None else {"parts": in_float32(parts)}))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("offsets", [False, True])
+def test_the_loops_are_the_equations(offsets, open_x, open_x64):
+    """All residuals together; float32, for each type of loops compiles for a minute."""
+    made, x = objective_of(open_x64, "hand_offset" if offsets else "hands", 478)
+    fitter = Fitter(model=open_x, layout="coco17")
+    whole = WholeBody(fitter.terms, "coco17", fitter.config, 478, offsets=offsets)
+    objective = StageObjective(whole.terms, whole.stage, in_float32(made.seen))
+    x = x.repeat(3, 1)
+    bent = [whole.layout[f"{side}_hand_pose"] for side in ("left", "right")]
+    x[1, bent[0]], x[2, bent[1]] = 5 * x[1, bent[0]], 5 * x[2, bent[1]]  # fingers among each other, beyond limits
+    objective = objective.select(torch.zeros(3, dtype=torch.int64))
+    assert {*HANDS, *FACE} - set(objective.weights) == (set() if offsets else {"hand_offset", "face_offset"})
+    assert objective.backend(x.float()) == "loops"
+    agree(objective, x.float(), 3e-4)  # sums of 478 points, some of them seen from the side
+    for name in objective.weights:
+        alone = replace(objective, stage=replace(whole.stage, weights={}))
+        alone.__dict__["weights"] = {name: objective.weights[name]}
+        got, want = alone.normal(x.float()), alone.reference(x.float())
+        torch.testing.assert_close(got.cost, want.cost, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_hands_by_themselves_are_fitted_by_the_same_equations(open_x):
+    """The loop's normal equations are those of the tensors, of left hands and of mirrored right ones."""
+    whole = Fitter(model=open_x, layout="openpose25").whole()
+    _, points = person(open_x, flexed(70, 0), FLIP * flexed(70, 3))
+    seen = []
+    for side in range(2):
+        at = points[:, side]
+        one = HandObservations(
+            rest=at - at[:, :1],
+            target=at[..., :2] / at[..., 2:] + 0.01,
+            weight=torch.linspace(0, 1, 21)[None],
+            scale=torch.full((1, 21), 400.0),
+            lift_m=1.1 * at + 0.02 * torch.randn(at.shape, generator=generator()),
+            lift_weight=torch.linspace(1, 0, 21)[None],
+            points_m=at + 0.01,
+            points_weight=torch.ones(1, 21),
+            wrist=at[:, 0] + 0.02,
+            R_forearm=torch.eye(3)[None],
+            R_wrist=torch.eye(3)[None],
+        )
+        seen.append(one.mirrored() if side else one)
+    starts = whole.starts
+    objective = _HandObjective(HandObservations.cat(seen), starts.mixture, starts.axes, starts.limits)
+    x = 0.4 * torch.randn(2, HAND_SIZE, generator=generator())
+    x[:, :3] += objective.seen.wrist
+    with torch.no_grad():
+        got, want = objective.normal(x), objective.reference(x)
+    torch.testing.assert_close(got.cost, want.cost, rtol=1e-4, atol=0)
+    for a, b in ((got.gradient, want.gradient), (got.hessian, want.hessian)):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4 * float(b.abs().max()))
+
+
+def test_the_mirror_image_of_a_hand_has_mirrored_variables():
+    rest = 0.1 * torch.randn(1, 21, 3, generator=generator(), dtype=F64)
+    x, flip = torch.randn(1, HAND_SIZE, generator=generator(), dtype=F64), torch.tensor([-1.0, 1.0, 1.0], dtype=F64)
+    torch.testing.assert_close(pose_hand(flip * rest, mirrored_hands(x)).points, flip * pose_hand(rest, x).points)
+
+
+def test_fingers_overlap_where_they_cross_and_nowhere_else(open_x):
+    """Hands of the prior do not; of a middle finger that is turned into the index finger the two do."""
+    overlap, prior = HandOverlap(open_x), load_hand_prior()[0]
+    poses = torch.tensor(np.concatenate([prior.relaxed[None], prior.means]), dtype=open_x.dtype)
+    crossings = []
+    for turn in (1.0, -1.0):  # one of the two ways is towards the index finger
+        crossed = poses[:1].clone()
+        crossed[:, 9:12] += turn * 0.6 * torch.tensor(prior.axes[3, 1], dtype=open_x.dtype)
+        crossings.append(crossed)
+    poses = torch.cat([poses, *crossings])
+    params = open_x.params(left_hand_pose=poses - open_x.hand_means[0], betas=torch.zeros(len(poses), 10))
+    coefficients = open_x.coefficients(params)
+    tree = pose_tree(open_x, coefficients, open_x.full_pose(params))
+    cost = overlap(overlap.own_points.place(tree, coefficients).positions, params.betas).cost
+    assert (cost[: 1 + len(prior.means)] < 1e-3).all()
+    assert cost[1 + len(prior.means) :].max() > 0.05
 
 
 def test_a_hand_by_itself_is_that_of_the_body(tiny):
@@ -255,7 +345,7 @@ def test_fingers_are_found(open_x, posed):
     pose = (result.params.left_hand_pose[0] + open_x.hand_means[0]).double().numpy()
     bent = np.abs(pose - load_hand_prior()[0].relaxed).reshape(5, 3, 3)[:4].sum((1, 2))
     assert bent.argmax() == 0
-    assert "tensors" in result.backend
+    assert result.backend == "loops"
     sd = result.joints_sd_rel_m[0]
     assert sd.shape == (55,)
     assert torch.isfinite(sd).all()

@@ -112,32 +112,44 @@ class PartEvidence:
 
         Points of a confidence below `least` are left out. `depth_cm` stays None: it follows from the body's fit.
         """
-        seen = PartObservations(noise_px=noise_px)
-        if self.hands is not None and self.hands_target is not None:
-            weight = _weight(self.hands, least)
-            each = weight.unflatten(1, (-1, HAND_POINTS)), self.hands[..., :2].unflatten(1, (-1, HAND_POINTS))
-            weight = (each[0] * _large_enough(*each)[..., None]).flatten(1)
-            target = torch.where(weight[..., None] > 0, self.hands_target, 0.0)
-            seen = seen.with_(hands_target=target, hands_weight=weight, hands_focal_px=self.hands_focal_px)
-        for name in ("hands_lift_m", "hands_points_m"):
-            value = getattr(self, name)
-            if value is not None:
-                known = torch.isfinite(value).all(2)
-                if name == "hands_lift_m" and seen.hands_weight is not None:
-                    # A lift is as sure as the points in the picture that it comes with.
-                    known = known * seen.hands_weight.unflatten(1, (cameras, -1)).amax(1)
-                value = torch.where(known[..., None] > 0, value, 0.0)
-                weight_name = name.removesuffix("_m") + "_weight"
-                seen = seen.with_(**{name: value, weight_name: known.to(value.dtype)})
-        if self.face is not None and self.face_target is not None:
-            weight = _weight(self.face, least).unflatten(1, (cameras, -1))
-            y = torch.where(weight > 0, self.face[..., 1].unflatten(1, (cameras, -1)), torch.nan)
-            height = _spread(y)
-            sure = ((height - _REST_FACE_PX) / (_SURE_FACE_PX - _REST_FACE_PX)).clamp(0, 1)
-            weight = (weight * sure[..., None]).flatten(1)
-            target = torch.where(weight[..., None] > 0, self.face_target, 0.0)
-            seen = seen.with_(face_target=target, face_weight=weight, face_focal_px=self.face_focal_px)
+        seen = self._with_hands(PartObservations(noise_px=noise_px), least)
+        return self._with_face(self._with_places(seen, cameras), cameras, least)
+
+    def _with_hands(self, seen: PartObservations, least: float) -> PartObservations:
+        """Add hands in the picture, with less weight where they are small."""
+        if self.hands is None or self.hands_target is None:
+            return seen
+        weight = _weight(self.hands, least)
+        each = weight.unflatten(1, (-1, HAND_POINTS)), self.hands[..., :2].unflatten(1, (-1, HAND_POINTS))
+        weight = (each[0] * _large_enough(*each)[..., None]).flatten(1)
+        target = torch.where(weight[..., None] > 0, self.hands_target, 0.0)
+        return seen.with_(hands_target=target, hands_weight=weight, hands_focal_px=self.hands_focal_px)
+
+    def _with_places(self, seen: PartObservations, cameras: int) -> PartObservations:
+        """Add lifts and measured points of hands."""
+        if self.hands_lift_m is not None:
+            weight = torch.isfinite(self.hands_lift_m).all(2).to(self.hands_lift_m.dtype)
+            if seen.hands_weight is not None:
+                # A lift is as sure as the points in the picture that it comes with.
+                weight = weight * seen.hands_weight.unflatten(1, (cameras, -1)).amax(1)
+            value = torch.where(weight[..., None] > 0, self.hands_lift_m, 0.0)
+            seen = seen.with_(hands_lift_m=value, hands_lift_weight=weight)
+        if self.hands_points_m is not None:
+            known = torch.isfinite(self.hands_points_m).all(2)
+            value = torch.where(known[..., None], self.hands_points_m, 0.0)
+            seen = seen.with_(hands_points_m=value, hands_points_weight=known.to(value.dtype))
         return seen
+
+    def _with_face(self, seen: PartObservations, cameras: int, least: float) -> PartObservations:
+        """Add a face in the picture, with less weight where it is small."""
+        if self.face is None or self.face_target is None:
+            return seen
+        weight = _weight(self.face, least).unflatten(1, (cameras, -1))
+        y = torch.where(weight > 0, self.face[..., 1].unflatten(1, (cameras, -1)), torch.nan)
+        sure = ((_spread(y) - _REST_FACE_PX) / (_SURE_FACE_PX - _REST_FACE_PX)).clamp(0, 1)
+        weight = (weight * sure[..., None]).flatten(1)
+        target = torch.where(weight[..., None] > 0, self.face_target, 0.0)
+        return seen.with_(face_target=target, face_weight=weight, face_focal_px=self.face_focal_px)
 
 
 @dataclass(frozen=True)

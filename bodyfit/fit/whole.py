@@ -66,7 +66,7 @@ class WholeBody:
         self.terms = BodyTerms(model, setup.points, setup.prior, setup.points3d, hands=hands, face=face, **more)
         self.outcome = Outcome(self.terms, layout)
         self.model, self.config = model, config
-        self.stage: StageConfig = replace(config.stages[-1], lm=LMConfig(max_iterations=10, cost_tolerance=2e-3))
+        self.stage: StageConfig = replace(config.stages[-1], lm=LMConfig(max_iterations=8, cost_tolerance=5e-3))
         if offsets and HandPosePrior.name not in self.stage.weights:
             weights = {**self.stage.weights, HandPosePrior.name: _CLIP_HAND_POSE}
             self.stage = replace(self.stage, weights=weights)

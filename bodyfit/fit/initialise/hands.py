@@ -33,7 +33,8 @@ from bodyfit.solve import LMConfig, Normal, minimize
 
 __all__ = ["HandObservations", "HandStarts", "mirrored_hands", "swing_twist"]
 
-_STEPS = LMConfig(max_iterations=10, cost_tolerance=3e-3)
+_STEPS = LMConfig(max_iterations=4, cost_tolerance=3e-3)
+"""Steps from every start; the best of each hand goes on with the rest of the body."""
 _TURN_DEG = 45.0
 """How far a hand is turned from where the forearm points, but for the turn about that, as a deviation."""
 _TWIST_DEG = 80.0
@@ -253,16 +254,17 @@ class HandStarts:
         solid_weight = torch.where(measured[:, None], seen.points_weight, seen.lift_weight)
         R_lift, off = _kabsch(models, solid, solid_weight)
         by_lift = _best(R_lift, off, 1)
-        R_flat, off = self._orthographic(seen, models)
         visible = (seen.weight > 0).sum(1) >= 4
-        by_picture = _best(R_flat.flatten(1, 2), off.repeat_interleave(2, 1), 3)
-        as_is = seen.R_wrist[:, None], torch.zeros(n, 1, dtype=torch.int64, device=flat.device)
-        R = torch.cat([as_is[0], by_lift[0], by_picture[0]], 1)
-        template = torch.cat([as_is[1], by_lift[1], by_picture[1] // 2], 1)
         solid_visible = lifted | measured
-        usable = torch.stack(
-            [visible | solid_visible, solid_visible, visible, visible & ~solid_visible, visible & ~solid_visible], 1
-        )
+        as_is = seen.R_wrist[:, None], torch.zeros(n, 1, dtype=torch.int64, device=flat.device)
+        R, template = torch.cat([as_is[0], by_lift[0]], 1), torch.cat([as_is[1], by_lift[1]], 1)
+        usable = torch.stack([visible | solid_visible, solid_visible], 1)
+        flat_only = visible & ~solid_visible
+        if flat_only.any():  # what is known in three dimensions needs no guess from the picture
+            R_flat, off = self._orthographic(seen, models)
+            by_picture = _best(R_flat.flatten(1, 2), off.repeat_interleave(2, 1), 3)
+            R, template = torch.cat([R, by_picture[0]], 1), torch.cat([template, by_picture[1] // 2], 1)
+            usable = torch.cat([usable, flat_only[:, None].expand(-1, 3)], 1)
         usable[:, 0] |= ~usable.any(1)
         x = flat.new_zeros(n, R.shape[1], HAND_SIZE)
         x[..., 3:6] = roma.rotmat_to_rotvec(R)

@@ -82,12 +82,10 @@ def covariance(objective: StageObjective, x: Float[Tensor, "B D"], config: FitCo
     H = H.double()
     diagonal = H.diagonal(dim1=1, dim2=2)
     diagonal.add_(1e-9 * diagonal.amax(1, keepdim=True))
-    L = torch.linalg.cholesky_ex(H)[0]
-    unit = torch.eye(L.shape[1], dtype=L.dtype, device=L.device)
-    W = torch.linalg.solve_triangular(L, unit.expand_as(L), upper=False).to(x.dtype)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(H)[0]).to(x.dtype)
     for columns in objective.fixed:
-        W[:, :, columns] = 0
-    inverse = W.mT @ W
+        inverse[:, columns] = 0
+        inverse[:, :, columns] = 0
     return torch.add(inverse @ more @ inverse, inverse, alpha=s_evidence)
 
 

@@ -27,6 +27,7 @@ from bodyfit.fit.residuals.measured import MeasuredPoints
 from bodyfit.fit.residuals.mixture import MixturePrior
 from bodyfit.fit.residuals.parts.face import FaceReprojection, FaceScalePrior, Gaze, Openings
 from bodyfit.fit.residuals.parts.face_prior import ExpressionPrior, FacePrior, JawLimits
+from bodyfit.fit.residuals.parts.hand_overlap import HandOverlap
 from bodyfit.fit.residuals.parts.hand_prior import HandLimits, HandPosePrior
 from bodyfit.fit.residuals.parts.hands import HandLift, HandPoints, HandReprojection, ScalePrior
 from bodyfit.fit.residuals.parts.offsets import FaceOffsetPrior, HandOffsetPrior
@@ -72,6 +73,7 @@ RESIDUALS: dict[str, type[Residual]] = {
         HandPoints,
         HandPosePrior,
         HandLimits,
+        HandOverlap,
         ScalePrior,
         FaceReprojection,
         Gaze,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ __all__ = ["MassTerm"]
 _MOST_BETAS = 64
 """Largest number of betas: the volume has a coefficient for every three of them."""
 _FACES_AT_ONCE = 2048
+_POLYNOMIALS: WeakKeyDictionary[BodyModel, tuple[tuple[int, ...], Float[Tensor, "S1 S1 S1"]]] = WeakKeyDictionary()
+"""The polynomial of each model that is alive, and the state of the tensors that it was made from."""
 
 
 class MassTerm(VariableResidual):
@@ -39,12 +41,22 @@ class MassTerm(VariableResidual):
     def __init__(self, model: BodyModel) -> None:
         self.model = model
 
-    @cached_property
+    @property
     def coefficients(self) -> Float[Tensor, "S1 S1 S1"]:
         """K above, symmetric, in kilograms: computed when a mass is first asked for, as it costs more than a fit.
 
-        Raises `OptionError` for a model of too many betas.
+        Made once for a model, until its tensors change. Raises `OptionError` for a model of too many betas.
         """
+        model = self.model
+        sources = model.v_template, model.shapedirs
+        state = tuple(number for tensor in sources for number in (tensor.data_ptr(), tensor._version))
+        made_from, found = _POLYNOMIALS.get(model, ((), None))
+        if found is None or made_from != state:
+            found = self._coefficients()
+            _POLYNOMIALS[model] = state, found
+        return found
+
+    def _coefficients(self) -> Float[Tensor, "S1 S1 S1"]:
         model = self.model
         n_s = model.num_betas
         if n_s > _MOST_BETAS:
@@ -74,8 +86,9 @@ class MassTerm(VariableResidual):
     def mass(self, betas: Float[Tensor, "B S"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B S"]]:
         """Compute the mass (kilograms) and its derivative by betas."""
         b = torch.nn.functional.pad(betas, (1, 0), value=1.0)
-        n = len(self.coefficients)
-        by_two = (b @ self.coefficients.reshape(n, n * n)).view(-1, n, n)
+        coefficients = self.coefficients
+        n = len(coefficients)
+        by_two = (b @ coefficients.reshape(n, n * n)).view(-1, n, n)
         by_one = (by_two @ b[..., None])[..., 0]
         return (by_one * b).sum(1), 3 * by_one[:, 1:]
 

@@ -67,7 +67,11 @@ class FacePrior(VariableResidual):
 
 
 class ExpressionPrior(NormalPrior):
-    """The square of the expression: its coefficients are deviations of what a model's makers had of expressions."""
+    """The square of the expression: its coefficients are deviations of what a model's makers had of expressions.
+
+    Those of the open face are the principal components, about the neutral face, of thousands of plausible activations
+    of the CC0 face units (`scripts/build/open_body/face.py`), so that their covariance is the identity.
+    """
 
     name, group, blocks = "expression", "pose", ("expression",)
     weight = 2.0
