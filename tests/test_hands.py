@@ -159,7 +159,15 @@ def test_the_gradient_is_that_of_the_cost(name, tiny, open_x64):
         x = layout.put(x, **{f"{side}_hand_pose": 8 * x[:, layout[f"{side}_hand_pose"]] for side in ("left", "right")})
     every = objective.select(torch.zeros(2 * layout.size, dtype=torch.int64))
     normal, want = objective.reference(x), differences(lambda x: every.reference(x).cost, x)
-    if name in ("hands", "hands_lift", "hands_points", "hand_overlap", "face", "openings", "gaze"):  # whose betas do not answer
+    if name in (
+        "hands",
+        "hands_lift",
+        "hands_points",
+        "hand_overlap",
+        "face",
+        "openings",
+        "gaze",
+    ):  # whose betas do not answer
         want[:, layout["betas"]] = 0
     assert want.abs().max() > 0
     torch.testing.assert_close(2 * normal.gradient, want, atol=1e-6 * float(want.abs().max()), rtol=0)
