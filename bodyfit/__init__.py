@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bodyfit.app.pipeline import fit_frames, fit_image
     from bodyfit.app.shape import ShapeResult, fit_shape
     from bodyfit.app.video import fit_video
+    from bodyfit.appearance import Dressed, Dye, Outfit, dress, random_outfits
     from bodyfit.body.anthropometry.intervals import Interval
     from bodyfit.body.contact.interpenetration import Interpenetration, interpenetration
     from bodyfit.body.model import BodyModel, BodyOutput, BodyParams, load_model
@@ -50,6 +51,8 @@ _HOME = {
     "CalibratedCamera": "geometry.camera",
     "Calibration": "fit.config",
     "Camera": "geometry.camera",
+    "Dressed": "appearance",
+    "Dye": "appearance",
     "Evidence": "fit.evidence",
     "FitConfig": "fit.config",
     "FitResult": "fit.result",
@@ -63,6 +66,7 @@ _HOME = {
     "LMConfig": "solve",
     "Motion": "io.motions",
     "Points3D": "io.points3d",
+    "Outfit": "appearance",
     "PosePrior": "body.pose_prior",
     "SequenceCalibration": "fit.config",
     "SequenceConfig": "fit.config",
@@ -72,6 +76,7 @@ _HOME = {
     "Track": "fit.sequence.track",
     "convert_keypoints": "keypoints",
     "detect": "detect",
+    "dress": "appearance",
     "evaluate": "evaluate",
     "export": "io.export.formats",
     "fit": "fit",
@@ -94,6 +99,7 @@ _HOME = {
     "load_result": "io.results.params",
     "load_track": "io.results.track",
     "random_bodies": "body.sample",
+    "random_outfits": "appearance",
     "read_image": "images.frame",
     "render": "render",
     "save": "io.results.params",
@@ -111,6 +117,8 @@ __all__ = [
     "CalibratedCamera",
     "Calibration",
     "Camera",
+    "Dressed",
+    "Dye",
     "Evidence",
     "FitConfig",
     "FitResult",
@@ -123,6 +131,7 @@ __all__ = [
     "Keypoints2D",
     "LMConfig",
     "Motion",
+    "Outfit",
     "Points3D",
     "PosePrior",
     "SequenceCalibration",
@@ -134,6 +143,7 @@ __all__ = [
     "__version__",
     "convert_keypoints",
     "detect",
+    "dress",
     "evaluate",
     "export",
     "fit",
@@ -156,6 +166,7 @@ __all__ = [
     "load_result",
     "load_track",
     "random_bodies",
+    "random_outfits",
     "read_image",
     "render",
     "save",

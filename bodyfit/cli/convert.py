@@ -17,6 +17,7 @@ from bodyfit.cli.support.marker_source import bodies_of_markers
 from bodyfit.errors import BodyfitError, OptionError
 
 if TYPE_CHECKING:
+    from bodyfit.appearance import Outfit
     from bodyfit.body.record import BodyAssets
     from bodyfit.io import Bodies
     from bodyfit.io.motions.recording import MotionFile
@@ -117,6 +118,19 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    dress: Annotated[
+        bool,
+        typer.Option("--dress", help="Of .glb: with clothes, hair and skin, textured, for the open bodies."),
+    ] = False,
+    outfit: Annotated[
+        str | None,
+        typer.Option(
+            "--outfit", help="What --dress puts on, in place of what --seed draws: upper=jacket, lower=skirt, hat=none."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Draws what --dress puts on; 0 if left out.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -166,6 +180,7 @@ def convert(
         bodyfit convert out/clip/person0.npz dance.glb
         bodyfit convert out/clip/person0.npz face.csv
         bodyfit convert out/clip/person0.npz talk.glb --arkit
+        bodyfit convert out/photo/person0.npz person.glb --dress --outfit "upper=jacket, hat=fedora"
         bodyfit convert walk_poses.npz walk.bvh --model open-h
         bodyfit convert markers.trc walk.bvh
         bodyfit convert wham_output.pkl dance.glb --fps 30
@@ -181,7 +196,9 @@ def convert(
     of_bodies = {"--frame": frame, "--fps": fps, "--model": model, "--axes": axes}
     of_bodies |= {"--person": person, "--trajectory": trajectory}
     of_files = {"--up": up, "--unit": unit, "--pose-shapes": pose_shapes, "--tolerance-mm": tolerance_mm}
-    of_files |= {"--arkit": arkit}
+    of_files |= {"--arkit": arkit, "--dress": dress or None}
+    if not dress:
+        _refuse({"--outfit": outfit, "--seed": seed}, "it is for --dress")
     content = what_is(source)
     if content is BODY_MODEL:
         if new.suffix.lower() in EXPORTS and new.suffix.lower() != ".npz":
@@ -195,7 +212,20 @@ def convert(
         people = _people(source, content, model, axes, person, trajectory, fps, gender)
     targets = _targets(new, people)
     options = (frame, up, unit, pose_shapes, tolerance_mm, bool(arkit))
-    return _export_all(source, people, targets, as_json, lambda bodies, target: _export(bodies, target, *options))
+    clothes = _clothes(people, outfit, seed) if dress else [None] * len(people)
+    worn = dict(zip(targets, clothes, strict=True))
+    return _export_all(
+        source, people, targets, as_json, lambda bodies, target: _export(bodies, target, *options, worn[target])
+    )
+
+
+def _clothes(people: list[Bodies], changes: str | None, seed: int | None) -> list[Outfit]:
+    """An outfit for each person: drawn for their body's gender, and changed as asked. Raises `OptionError`."""
+    from bodyfit.appearance import random_outfits
+
+    genders = [one.model.gender for one in people]
+    drawn = [random_outfits(i + 1, seed or 0, gender=gender)[i] for i, gender in enumerate(genders)]
+    return [one.changed(changes or "") for one in drawn]
 
 
 def _targets(new: Path, people: list[Bodies]) -> list[Path]:
@@ -302,6 +332,7 @@ def _export(
     pose_shapes: PoseShapes | None,
     tolerance_mm: float | None,
     arkit: bool,
+    outfit: Outfit | None,
 ) -> dict[str, Any]:
     from bodyfit.io import Placing, export
     from bodyfit.io.export.formats import time_note
@@ -321,6 +352,7 @@ def _export(
         pose_shapes=pose_shapes and pose_shapes.value,
         tolerance_m=None if tolerance_mm is None else tolerance_mm / 1000,
         arkit=arkit,
+        outfit=outfit,
     )
     count = 1 if frame is not None else bodies.params.batch
     is_up = up.value if up else ("z" if new.suffix.lower() == ".npz" else "y")

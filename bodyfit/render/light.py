@@ -20,6 +20,8 @@ __all__ = [
     "key_directions",
     "light_of_vertices",
     "openness",
+    "openness_of_ground",
+    "openness_past",
     "sky_directions",
     "visibility",
 ]
@@ -177,15 +179,60 @@ def openness(
     queries = np.concatenate([points, ground])
     towards = np.concatenate([normals, np.broadcast_to(np.array((0, -1, 0), np.float32), ground.shape)])
     off_mesh = np.arange(len(queries)) >= len(points)
+    parts = _openness(points, faces, queries, towards, off_mesh, sky, key)
+    on_mesh = smooth_over_faces(parts[~off_mesh], faces, 2)  # hide the noise of few directions
+    return Openness(*on_mesh.T), Openness(*parts[off_mesh].T)
+
+
+def openness_past(
+    occluder: Float[np.ndarray, "N 3"],
+    occluder_faces: Int[np.ndarray, "K 3"],
+    points: Float[np.ndarray, "V 3"],
+    normals: Float[np.ndarray, "V 3"],
+    faces: Int[np.ndarray, "F 3"],
+    *,
+    sky: int,
+    key: int,
+) -> Openness:
+    """Estimate the light that reaches the vertices of a mesh past another, coarser one of the same shape."""
+    from bodyfit.render.samples import smooth_over_faces
+
+    off_mesh = np.zeros(len(points), bool)
+    parts = _openness(occluder, occluder_faces, points, normals, off_mesh, sky, key)
+    return Openness(*smooth_over_faces(parts, faces, 2).T)
+
+
+def openness_of_ground(
+    points: Float[np.ndarray, "V 3"],
+    faces: Int[np.ndarray, "F 3"],
+    ground: Float[np.ndarray, "N 3"],
+    *,
+    sky: int,
+    key: int,
+) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """Estimate the visible parts of the sky and of the key light, 0 to 1, at points of a ground below a mesh."""
+    up = np.broadcast_to(np.array((0, -1, 0), np.float32), ground.shape)
+    parts = _openness(points, faces, ground, np.ascontiguousarray(up), np.ones(len(ground), bool), sky, key)
+    return parts[:, 0], parts[:, 2]
+
+
+def _openness(
+    points: Float[np.ndarray, "V 3"],
+    faces: Int[np.ndarray, "F 3"],
+    queries: Float[np.ndarray, "Q 3"],
+    towards: Float[np.ndarray, "Q 3"],
+    off_mesh: Bool[np.ndarray, " Q"],
+    sky: int,
+    key: int,
+) -> Float[np.ndarray, "Q 3"]:
+    """Return sky, ambience and key (`Openness`) of queries with normals `towards`."""
     directions = np.concatenate([sky_directions(sky), key_directions(key)])
     visible = visibility(points, faces, queries, towards, off_mesh, directions)
     weight = np.maximum(towards @ directions[:sky].T, 0)
     total = np.maximum(weight.sum(1), 1e-6)
     weight *= visible[:sky].T
     bright = 0.72 - 0.28 * directions[:sky, 1]
-    parts = np.stack([weight.sum(1) / total, weight @ bright / total, visible[sky:].mean(0)], 1).astype(np.float32)
-    on_mesh = smooth_over_faces(parts[~off_mesh], faces, 2)  # hide the noise of few directions
-    return Openness(*on_mesh.T), Openness(*parts[off_mesh].T)
+    return np.stack([weight.sum(1) / total, weight @ bright / total, visible[sky:].mean(0)], 1).astype(np.float32)
 
 
 def _basis(towards: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:

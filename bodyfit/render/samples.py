@@ -21,8 +21,8 @@ __all__ = [
     "visibility_from",
 ]
 
-_SRGB = to_srgb(np.linspace(0, 1, 4097)).astype(np.float32)  # sRGB of linear light in steps of 1/4096
-_LIGHT = to_linear(np.arange(256) / 255).astype(np.float32)  # linear light of sRGB bytes
+SRGB_OF_LINEAR = to_srgb(np.linspace(0, 1, 4097)).astype(np.float32)  # sRGB of linear light in steps of 1/4096
+LINEAR_OF_BYTE = to_linear(np.arange(256) / 255).astype(np.float32)  # linear light of sRGB bytes
 
 
 @jit
@@ -106,7 +106,7 @@ def band_picture(points, faces, top, samples, touched, face_ids, light, albedo, 
                     u = weight[0] * uv[f, 0, 0] + weight[1] * uv[f, 1, 0] + weight[2] * uv[f, 2, 0]
                     v = weight[0] * uv[f, 0, 1] + weight[1] * uv[f, 1, 1] + weight[2] * uv[f, 2, 1]
                     first_texel, high, wide = sheets[texture_ids[f]]
-                    _texel(texels, first_texel, high, wide, u, v, _LIGHT, texel)
+                    _texel(texels, first_texel, high, wide, u, v, LINEAR_OF_BYTE, texel)
                 for k in range(3):
                     value = 0.0
                     for corner in range(3):
@@ -116,7 +116,7 @@ def band_picture(points, faces, top, samples, touched, face_ids, light, albedo, 
                     colour[k] += count * value
             for k in range(3):
                 level = min(max(colour[k] / max(covered, 1), 0.0), 1.0)
-                rgba[row, column, k] = _SRGB[int(level * 4096 + 0.5)] * covered / n
+                rgba[row, column, k] = SRGB_OF_LINEAR[int(level * 4096 + 0.5)] * covered / n
             rgba[row, column, 3] = covered / n
 
 

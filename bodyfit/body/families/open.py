@@ -15,7 +15,7 @@ from bodyfit.body.families.kinds import FAMILIES, ModelFamily
 from bodyfit.body.files.archive import asset_path, read_archive
 from bodyfit.body.record import BodyAssets, FaceLandmarks, HandSpace, PoseBlocks
 
-__all__ = ["OPEN_FAMILIES", "is_open", "open_body"]
+__all__ = ["OPEN_FAMILIES", "is_open", "merge_weights", "open_body"]
 
 OPEN_FAMILIES = {"open": "smpl", "open-h": "smplh", "open-x": "smplx"}
 """Model families of the open bodies, by their names in `load_model`."""
@@ -49,7 +49,7 @@ def open_body(name: str, gender: str) -> BodyAssets:
         shapedirs=np.asarray(shape["shapedirs"], np.float64),
         posedirs=_pose_blocks(shared, joints, rows),
         J_regressor=regressor[rows],
-        weights=_merge_weights(np.asarray(shared["weights"], np.float64), joints, kind),
+        weights=merge_weights(np.asarray(shared["weights"], np.float64), joints, kind),
         faces=np.asarray(shared["f"], np.int64),
         exprdirs=np.asarray(shared["exprdirs"], np.float64) if whole else None,
         hands=_hands(shared) if kind.name != "smpl" else {},
@@ -60,7 +60,7 @@ def open_body(name: str, gender: str) -> BodyAssets:
     )
 
 
-def _merge_weights(weights: np.ndarray, joints: list[str], kind: ModelFamily) -> np.ndarray:
+def merge_weights(weights: np.ndarray, joints: list[str], kind: ModelFamily) -> np.ndarray:
     """Sum the skinning weights of the 55 joints into those of a layout, (V, J)."""
     sums = np.zeros((len(weights), len(kind.skeleton)))
     for joint, column in zip(

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from bodyfit.appearance.outfit import Outfit
 from bodyfit.body.model import BodyModel, BodyParams
 from bodyfit.errors import OptionError
 from bodyfit.fit.result import FitResult, model_of
 from bodyfit.fit.sequence.track import Track
 from bodyfit.io.amass import save_amass
 from bodyfit.io.export.bvh import bvh_start_s, save_rig_bvh
+from bodyfit.io.export.dressed import save_dressed_glb
 from bodyfit.io.export.export_frame import Placing
 from bodyfit.io.export.gltf import save_rig_glb
 from bodyfit.io.export.live_link import save_live_link
@@ -45,12 +47,15 @@ def export(
     tolerance_m: float | int | None = None,
     color: tuple[float, float, float] = (0.55, 0.76, 0.94),
     arkit: bool = False,
+    outfit: Outfit | None = None,
 ) -> Path:
     """Write a body, or one person over time, for other programs; returns the path.
 
     The ending says the format: .glb (binary glTF: mesh, skeleton, skin, pose or animation), .usd, .usda, .usdc (the
     same), .bvh (skeleton and motion), .npz (AMASS), .obj and .ply (mesh of one body), .csv (face as Live Link Face
     records it).
+
+    outfit: what the body of a .glb wears, with textures (`bodyfit.random_outfits`); the open bodies only.
 
     model: what the bodies are of; a fit knows its own. frame: one of the bodies, from 0; all if left out. fps: of a
     clip. times_s: when each body of a clip is shown, seconds; a `Track` has its own, on the clock of all people of its
@@ -70,6 +75,8 @@ def export(
         raise OptionError(f"{path}: pose_shapes and tolerance_m are for .glb and .usd, {path.suffix} has no skin")
     if arkit and writer not in (_glb, _usd):
         raise OptionError(f"{path}: ARKit's shapes are for .glb and .usd; .csv has their weights without asking")
+    if outfit is not None and (writer is not _glb or arkit or pose_shapes == "none"):
+        raise OptionError(f"{path}: clothes are for .glb, with baked pose shapes and without ARKit's face")
     if writer is _live_link and (up, unit) != (None, "m"):
         raise OptionError(f"{path}: a face's weights and angles have no up and no unit of length")
     if isinstance(bodies, Track):
@@ -87,7 +94,8 @@ def export(
     placing = Placing(up or ("z" if writer is _amass else "y"), unit)
     tolerance_m = TOLERANCE_M if tolerance_m is None else tolerance_m
     pose_shapes = pose_shapes or "baked"
-    writer(_Job(path, model, bodies, fps, times_s, axes or "y_up", placing, pose_shapes, tolerance_m, color, arkit))
+    look = (color, arkit, outfit)
+    writer(_Job(path, model, bodies, fps, times_s, axes or "y_up", placing, pose_shapes, tolerance_m, *look))
     return path
 
 
@@ -118,6 +126,7 @@ class _Job:
     tolerance_m: float | int
     color: tuple[float, float, float]
     arkit: bool
+    outfit: Outfit | None
 
     def rig(self, *, pose_shapes: str, influences: int | None = None) -> Rig:
         return rig_of(
@@ -136,6 +145,11 @@ class _Job:
 
 def _glb(job: _Job) -> None:
     """Offsets make up for the weights left out where pose shapes are baked; else there are sets of weights for all."""
+    if job.outfit is not None:
+        clock = {"fps": job.fps, "times_s": job.times_s}
+        options = {"axes": job.axes, "placing": job.placing, "tolerance_m": job.tolerance_m}
+        save_dressed_glb(job.path, job.bodies, job.outfit, model=job.model, **clock, **options)
+        return
     influences = _GLTF_WEIGHTS if job.pose_shapes == "baked" else None
     save_rig_glb(job.path, job.rig(pose_shapes=job.pose_shapes, influences=influences), color=job.color)
 

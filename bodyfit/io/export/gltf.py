@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from roma import rotmat_to_unitquat
 from bodyfit.io.export.glb import VERTICES, BinaryChunk, material, write_glb
 from bodyfit.io.export.rig import Rig
 
-__all__ = ["continuous_quaternions", "save_rig_glb"]
+__all__ = ["continuous_quaternions", "save_rig_glb", "write_skinned"]
 
 _SET = 4
 """Joints and weights that one attribute holds."""
@@ -31,8 +32,17 @@ def save_rig_glb(path: str | Path, rig: Rig, *, color: tuple[float, float, float
     The first V vertices are the body's, in its order; after them come those that lie on a seam of the texture again.
     color: sRGB in [0, 1]. Raises `OutputError`.
     """
-    path = Path(path)
-    arrays, joints = BinaryChunk(), len(rig.names)
+    arrays = BinaryChunk()
+    write_skinned(Path(path), rig, arrays, {"materials": [material(color)]}, [slice(0, len(rig.faces))])
+
+
+def write_skinned(path: Path, rig: Rig, arrays: BinaryChunk, looks: dict[str, Any], parts: Sequence[slice]) -> None:
+    """Write a rig as binary glTF: skeleton, skinned mesh and, of a clip, its motion.
+
+    looks: what the document says of materials and textures, whose bytes are in `arrays`. parts: rows of the rig's
+    faces, the k-th of material k. Raises `OutputError`.
+    """
+    joints = len(rig.names)
     quaternions = continuous_quaternions(rig.rotations)
     nodes = _joint_nodes(rig, quaternions[0])
     nodes.append({"name": path.stem, "mesh": 0, "skin": 0})
@@ -43,10 +53,10 @@ def save_rig_glb(path: str | Path, rig: Rig, *, color: tuple[float, float, float
     document: dict[str, Any] = {
         "scenes": [{"nodes": [0, joints]}],
         "nodes": nodes,
-        "meshes": [_mesh(rig, arrays)],
+        "meshes": [_mesh(rig, arrays, parts)],
         "skins": [skin],
-        "materials": [material(color)],
     }
+    document |= looks
     if len(rig) > 1:
         document["animations"] = [_animation(rig, quaternions, arrays)]
     write_glb(path, document, arrays, rig.placing)
@@ -74,7 +84,7 @@ def _joint_nodes(rig: Rig, quaternions: Float[np.ndarray, "J 4"]) -> list[dict[s
     return nodes
 
 
-def _mesh(rig: Rig, arrays: BinaryChunk) -> dict[str, Any]:
+def _mesh(rig: Rig, arrays: BinaryChunk, parts: Sequence[slice]) -> dict[str, Any]:
     corners, rows, uv = _seams(rig)
     vertices = rig.vertices.astype(np.float32)[rows]
     normals = trimesh.Trimesh(rig.vertices, rig.faces, process=False).vertex_normals.astype(np.float32)[rows]
@@ -87,15 +97,18 @@ def _mesh(rig: Rig, arrays: BinaryChunk) -> dict[str, Any]:
     for i, (joints, weights) in enumerate(_influences(rig.weights)):
         attributes[f"JOINTS_{i}"] = arrays.add(joints[rows], target=VERTICES)
         attributes[f"WEIGHTS_{i}"] = arrays.add(weights[rows], target=VERTICES)
-    indices = arrays.add_triangles(corners, len(rows))
-    primitive: dict[str, Any] = {"attributes": attributes, "indices": indices, "material": 0}
-    mesh: dict[str, Any] = {"name": "body", "primitives": [primitive]}
+    targets: list[dict[str, int]] = []
+    mesh: dict[str, Any] = {"name": "body", "primitives": []}
     if (morphs := rig.morphs) is not None:
         still = np.linalg.norm(morphs.targets, axis=2) < _ROUNDED * morphs.error_m * rig.placing.per_metre
-        targets = np.where(still[..., None], 0, morphs.targets).astype(np.float32)[:, rows]
-        primitive["targets"] = [{"POSITION": arrays.add_sparse(target)} for target in targets]
+        offsets = np.where(still[..., None], 0, morphs.targets).astype(np.float32)[:, rows]
+        targets = [{"POSITION": arrays.add_sparse(offset)} for offset in offsets]
         mesh["weights"] = morphs.weights[0].tolist()
         mesh["extras"] = {"targetNames": list(morphs.names)}
+    for number, part in enumerate(parts):
+        indices = arrays.add_triangles(corners[part], len(rows))
+        primitive: dict[str, Any] = {"attributes": attributes, "indices": indices, "material": number}
+        mesh["primitives"].append(primitive | ({"targets": targets} if targets else {}))
     return mesh
 
 

@@ -57,6 +57,8 @@ class People:
     """(S, B, 3) bone heads, metres"""
     tails: np.ndarray
     """(S, B, 3) bone tails, metres"""
+    coefficients: torch.Tensor
+    """(S, K) of the rig's shape targets"""
 
 
 def load_source() -> Source:
@@ -106,7 +108,7 @@ def sample_people(source: Source, gender: str, count: int, seed: int) -> People:
     tails = _to_y_up(torch.cat([p["rest_bone_tails"] for p in parts]).numpy())
     other = _other_side(source.bones)
     heads, tails = (0.5 * (x + x[:, other] * [-1, 1, 1]) for x in (heads, tails))
-    return People(vertices[keep], heads[keep], tails[keep])
+    return People(vertices[keep], heads[keep], tails[keep], coefficients[torch.from_numpy(keep)])
 
 
 def volume(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
