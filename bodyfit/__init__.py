@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     from bodyfit.io.points3d import Points3D, load_points3d
     from bodyfit.io.results.params import load_result, save
     from bodyfit.io.results.track import load_track, save_track
+    from bodyfit.io.scans.load import Scan, load_scan
     from bodyfit.keypoints import Keypoints2D, convert_keypoints
+    from bodyfit.register.registration import Registration
+    from bodyfit.register.run import register
     from bodyfit.solve import LMConfig
 
 __version__ = "0.1.0"
@@ -68,6 +71,8 @@ _HOME = {
     "Points3D": "io.points3d",
     "Outfit": "appearance",
     "PosePrior": "body.pose_prior",
+    "Registration": "register.registration",
+    "Scan": "io.scans.load",
     "SequenceCalibration": "fit.config",
     "SequenceConfig": "fit.config",
     "SequenceFitter": "fit.sequence.fitter",
@@ -97,10 +102,12 @@ _HOME = {
     "load_points3d": "io.points3d",
     "load_pose_prior": "body.pose_prior",
     "load_result": "io.results.params",
+    "load_scan": "io.scans.load",
     "load_track": "io.results.track",
     "random_bodies": "body.sample",
     "random_outfits": "appearance",
     "read_image": "images.frame",
+    "register": "register",
     "render": "render",
     "save": "io.results.params",
     "save_amass": "io.amass",
@@ -134,6 +141,8 @@ __all__ = [
     "Outfit",
     "Points3D",
     "PosePrior",
+    "Registration",
+    "Scan",
     "SequenceCalibration",
     "SequenceConfig",
     "SequenceFitter",
@@ -164,10 +173,12 @@ __all__ = [
     "load_points3d",
     "load_pose_prior",
     "load_result",
+    "load_scan",
     "load_track",
     "random_bodies",
     "random_outfits",
     "read_image",
+    "register",
     "render",
     "save",
     "save_amass",

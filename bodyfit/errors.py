@@ -12,6 +12,7 @@ __all__ = [
     "KeypointFileError",
     "OptionError",
     "OutputError",
+    "ScanError",
     "ShapeError",
     "VideoError",
 ]
@@ -47,6 +48,10 @@ class DetectorError(BodyfitError):
 
 class KeypointFileError(BodyfitError):
     """A file of keypoints, or one person in it, cannot be used."""
+
+
+class ScanError(BodyfitError):
+    """A scan cannot be read."""
 
 
 class OutputError(BodyfitError):

@@ -21,6 +21,7 @@ from bodyfit.cli.evaluate import evaluate
 from bodyfit.cli.fit import fit
 from bodyfit.cli.info import info
 from bodyfit.cli.random import random
+from bodyfit.cli.register import register
 from bodyfit.cli.render import render
 from bodyfit.cli.report import report
 from bodyfit.cli.shape import shape
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command("fit", help=common.as_help(fit))(fit)
 app.command("video", help=common.as_help(video))(video)
 app.command("batch", help=common.as_help(batch))(batch)
+app.command("register", help=common.as_help(register))(register)
 app.command("render", help=common.as_help(render))(render)
 app.command("shape", help=common.as_help(shape))(shape)
 app.command("random", help=common.as_help(random))(random)

@@ -25,7 +25,7 @@ from bodyfit.fit.setup import Setup
 from bodyfit.fit.variables import Block, Variables
 from bodyfit.solve import Normal
 
-__all__ = ["BodyTerms", "Observations", "StageObjective"]
+__all__ = ["BodyTerms", "Observations", "StageObjective", "fix"]
 
 
 class BodyTerms:
@@ -138,12 +138,12 @@ class StageObjective:
         normal = self.terms.loops.normal(x, self._arrays)
         if self._without_loops:
             normal = tensors.add_to(normal, self.terms.setup, self._without_loops, x, self.seen, self.stage)
-        return _fix(normal, self.fixed)
+        return fix(normal, self.fixed)
 
     def reference(self, x: Float[Tensor, "B D"]) -> Normal:
         """Compute `normal` by torch alone, on any device."""
         residuals = self._weighted(self.weights)
-        return _fix(tensors.normal(self.terms.setup, residuals, x, self.seen, self.stage), self.fixed)
+        return fix(tensors.normal(self.terms.setup, residuals, x, self.seen, self.stage), self.fixed)
 
     def _by_loops(self, x: Float[Tensor, "B D"]) -> bool:
         backend = self.terms.backend
@@ -205,7 +205,7 @@ class StageObjective:
         return tensors.posed(self.terms.setup, x)
 
 
-def _fix(normal: Normal, where: Iterable[slice]) -> Normal:
+def fix(normal: Normal, where: Iterable[slice]) -> Normal:
     """Fix some variables at their values, in place: zero gradient and coupling, unit diagonal."""
     for columns in where:
         normal.gradient[:, columns] = 0

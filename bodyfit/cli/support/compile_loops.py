@@ -126,6 +126,13 @@ def _random_bodies(model: bodyfit.BodyModel) -> None:
     model.measure(bodies.betas)
 
 
+def _scans(model: bodyfit.BodyModel) -> None:
+    for one in (model, bodyfit.load_model("open-x")):
+        with torch.no_grad():
+            vertices = one(**one.params()).vertices[0].numpy()
+        bodyfit.register(vertices, model=one, faces=model.faces.numpy(), start=one.params(), unit="m", clothed=False)
+
+
 WORK: dict[str, Callable[[bodyfit.BodyModel], None]] = {
     "body models": _bodies,
     "fits": _fits,
@@ -134,5 +141,6 @@ WORK: dict[str, Callable[[bodyfit.BodyModel], None]] = {
     "clips": _clips,
     "drawing": _drawing,
     "random bodies": _random_bodies,
+    "scans": _scans,
 }
 """What is done, in this order."""

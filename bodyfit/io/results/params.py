@@ -27,6 +27,7 @@ from bodyfit.runtime.atomic import write_atomically
 __all__ = [
     "FORMAT_VERSION",
     "load_result",
+    "params_arrays",
     "read_arrays",
     "result_arrays",
     "result_from",
@@ -93,11 +94,14 @@ def save_params(
     root's rest position, about which a body turns, is unknown, and they stay y up, as `up_axis` says. Raises
     `OutputError`.
     """
-    pelvis = None if model is None else model.rest_joints(model.coefficients(params))[:, 0]
-    arrays = _amass(params, gender if model is None else model.gender, fps, "y_up", pelvis)
-    if model is not None:
-        arrays["model_name"] = np.array(model.name)
+    arrays = _amass(params, gender, fps, "y_up", None) if model is None else params_arrays(params, model, fps=fps)
     write_arrays(path, arrays)
+
+
+def params_arrays(params: BodyParams, model: BodyModel, *, fps: float = 0.0) -> dict[str, np.ndarray]:
+    """Return the arrays that `save_params` writes with a model, by key."""
+    pelvis = model.rest_joints(model.coefficients(params))[:, 0]
+    return _amass(params, model.gender, fps, "y_up", pelvis) | {"model_name": np.array(model.name)}
 
 
 def load_result(path: str | Path) -> FitResult:

@@ -1,0 +1,97 @@
+"""`bodyfit register`: a body under a scan."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bodyfit.cli.support import common
+
+__all__ = ["register"]
+
+
+class Unit(str, Enum):
+    """Unit of a scan's coordinates."""
+
+    M = "m"
+    CM = "cm"
+    MM = "mm"
+    IN = "in"
+    FT = "ft"
+
+
+class Start(str, Enum):
+    """Where a fit starts from."""
+
+    DETECTOR = "detector"
+    POSES = "poses"
+
+
+def register(
+    scan: Annotated[
+        Path, typer.Argument(help="A scan: .ply, .obj, .glb, .stl, .off, .xyz, .txt, .csv, .pts, .npz or .npy.")
+    ],
+    out: common.OutOption,
+    model: common.ModelOption = "open",
+    gender: common.GenderOption = common.Gender.NEUTRAL,
+    unit: Annotated[
+        Unit | None, typer.Option("--unit", help="Unit of the scan's coordinates; by default m, cm or mm by its size.")
+    ] = None,
+    clothed: Annotated[
+        bool | None,
+        typer.Option("--clothed/--unclothed", help="Whether skin may lie inside the scan; found out by default."),
+    ] = None,
+    start: Annotated[
+        Start,
+        typer.Option("--start", help="Find the person by the detector, or by typical poses in many orientations."),
+    ] = Start.DETECTOR,
+    as_json: common.JsonOption = False,
+    verbose: common.VerboseOption = False,
+) -> int:
+    """Fit a body to a 3D scan or point cloud of one person.
+
+    Any pose, orientation and unit, with or without normals and colours, of a whole person or a part; floors and
+    pedestals are left out. Writes body.npz (parameters), body.ply and body.obj (the body in the scan's own axes and
+    unit), body_distances.ply and scan_distances.ply (coloured by distance), views.png and registration.json (status,
+    distances, measurements).
+
+    Examples:
+        bodyfit register scan.ply -o out
+        bodyfit register scan.obj --clothed --model open-x -o out
+        bodyfit register points.xyz --unit mm -o out
+    """
+    from bodyfit.io.scans.load import load_scan
+    from bodyfit.register.run import register as register_scan
+
+    loaded = load_scan(scan)
+    common.output_folder(out)
+    body = common.chosen_model(model, gender, "cpu")
+    result = register_scan(
+        loaded.points,
+        model=body,
+        normals=loaded.normals,
+        faces=loaded.faces,
+        colors=loaded.colors,
+        unit=None if unit is None else unit.value,
+        clothed=clothed,
+        start=start.value,
+    )
+    from bodyfit.app.scan_files import write_registration
+
+    facts = write_registration(result, body, out)
+    if as_json:
+        common.say_json({"scan": str(scan), **facts})
+    elif result.errors is None:
+        common.error(f"{scan}: {result.reason}")
+    else:
+        height = facts["measurements"]["height_m"]
+        common.say(
+            f"{scan}: {result.status.value}, half of the points within {1000 * result.errors.median_m:.1f} mm, height"
+            f" {height:.2f} m -> {out}: {', '.join(facts['files'])}"
+        )
+        if result.reason is not None:
+            common.error(f"{scan}: poor, {result.reason}", label="note")
+    return common.OK if result.reason is None else common.SOME_FAILED

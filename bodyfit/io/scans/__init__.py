@@ -1,0 +1,1 @@
+"""Files of scans: meshes and point clouds."""

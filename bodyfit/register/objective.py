@@ -1,0 +1,52 @@
+"""The objective of a body's fit to a scan: the priors of a stage, and the distances of paired points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bodyfit.body.points.skin import PosedSkin, Skin
+from bodyfit.fit.objective import StageObjective, fix
+from bodyfit.fit.residuals.scan import ScanPairs, scan_normal
+from bodyfit.solve import Normal
+
+__all__ = ["ScanObjective", "posed"]
+
+
+def posed(surface: Skin, stage: StageObjective, x: Float[Tensor, "D"]) -> PosedSkin:
+    """Pose the skin at the solver's variables of one body; joints that are no variables keep the model's mean pose."""
+    layout, model = stage.terms.layout, surface.model
+    rotvecs = layout.rotvecs(x)
+    if len(rotvecs) < model.num_joints:
+        rest = model.full_pose(model.params())[0, len(rotvecs) :]
+        rotvecs = torch.cat([rotvecs, rest])
+    return surface.pose(layout.coefficients(x[None])[0], rotvecs, x[layout["transl"]])
+
+
+@dataclass(frozen=True)
+class ScanObjective:
+    """Weighted sum of squares of a stage and of each body's pairs; implements `solve.Problem`."""
+
+    stage: StageObjective
+    surface: Skin
+    pairs: tuple[ScanPairs, ...]
+    held: tuple[slice, ...] = ()
+    """Columns of variables that do not move."""
+
+    def select(self, index: Tensor) -> ScanObjective:
+        """Select bodies by index or mask."""
+        rows = torch.arange(len(self.pairs))[index].tolist()
+        return ScanObjective(self.stage.select(index), self.surface, tuple(self.pairs[row] for row in rows), self.held)
+
+    def normal(self, x: Float[Tensor, "B D"]) -> Normal:
+        """Compute the cost, J^T r and J^T J at x."""
+        normal, layout = self.stage.normal(x), self.stage.terms.layout
+        for row, pairs in enumerate(self.pairs):
+            cost, gradient, hessian = scan_normal(pairs, posed(self.surface, self.stage, x[row]), layout)
+            normal.cost[row] += cost
+            normal.gradient[row] += gradient
+            normal.hessian[row] += hessian
+        return fix(normal, self.held)

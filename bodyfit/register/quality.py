@@ -1,0 +1,66 @@
+"""How well a body explains a scan, and when it does not: distances, coverage, and the reasons of `poor`."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial import KDTree
+
+from bodyfit.body.model import BodyModel
+from bodyfit.body.params import BodyParams
+from bodyfit.register.cloud import PointCloud
+from bodyfit.register.nearest import MeshSearch
+from bodyfit.register.registration import Misfit
+
+__all__ = ["misfit", "shortcoming"]
+
+_REACH_M, _REACH_CLOTHED_M = 0.03, 0.08
+_NEAR_M = 0.03
+_LEAST_COVERED = 0.2
+_LEAST_EXPLAINED = 0.75
+_MOST_MEDIAN_M, _MOST_MEDIAN_CLOTHED_M = 0.012, 0.035
+_MOST_BETA = 6.0
+
+
+def misfit(
+    cloud: PointCloud, vertices: Float[np.ndarray, "V 3"], search: MeshSearch, *, clothed: bool = False
+) -> Misfit:
+    """Measure the distances between a cloud and a surface, metres."""
+    corners, weights, distance = search.nearest(vertices, cloud.points)
+    normals = search.normals(vertices)
+    facing = np.einsum("pk,pkc->pc", weights, normals[corners])
+    at = np.einsum("pk,pkc->pc", weights, vertices[corners])
+    signed = np.where(((cloud.points - at) * facing).sum(1) < 0, -distance, distance)
+    away, partner = KDTree(cloud.points).query(vertices)
+    reach = _REACH_CLOTHED_M if clothed else _REACH_M
+    near = away < (reach if clothed else _NEAR_M)
+    if cloud.normals is not None:
+        cosine = (cloud.normals[partner] * normals).sum(1)
+        near &= (cosine if cloud.oriented else np.abs(cosine)) > 0.3
+    return Misfit(
+        points_m=signed,
+        vertices_m=away,
+        median_m=float(np.median(distance)),
+        p95_m=float(np.quantile(distance, 0.95)),
+        explained=float((distance < reach).mean()),
+        covered=float(near.mean()),
+    )
+
+
+def shortcoming(errors: Misfit, params: BodyParams, model: BodyModel, *, clothed: bool) -> str | None:
+    """Tell in words why a body is not to be relied on; None if it is."""
+    reach = 100 * (_REACH_CLOTHED_M if clothed else _REACH_M)
+    if errors.covered < _LEAST_COVERED:
+        return (
+            f"the scan covers {100 * errors.covered:.0f} % of the body's surface, too little to know its shape and pose"
+        )
+    if errors.explained < _LEAST_EXPLAINED:
+        return (
+            f"{100 * (1 - errors.explained):.0f} % of the points lie more than {reach:.0f} cm from the body: the scan"
+            " may be of something else, of several people, or have a room about it"
+        )
+    if errors.median_m > (_MOST_MEDIAN_CLOTHED_M if clothed else _MOST_MEDIAN_M):
+        return f"half of the points lie more than {1000 * errors.median_m:.0f} mm from the body"
+    if float(params.betas.abs().max()) > _MOST_BETA:
+        return "the body's shape is far from that of any adult; are the units of the scan right?"
+    return None

@@ -1,0 +1,321 @@
+"""Bodies under scans: files, clouds, derivatives of the skin, and registrations of known bodies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from scipy.spatial.transform import Rotation
+
+import bodyfit
+from bodyfit.body.points.skin import Skin
+from bodyfit.errors import OptionError, ScanError, ShapeError
+from bodyfit.io.results.bodies import read_bodies
+from bodyfit.io.results.registration import save_registration, upright_turn
+from bodyfit.io.scans.load import load_scan
+from bodyfit.register.cloud import as_cloud, estimated_normals, sampled, thinned
+from bodyfit.register.nearest import MeshSearch, closest_on_triangles
+from bodyfit.register.orientation import oriented
+from bodyfit.register.surroundings import without_surroundings
+from bodyfit.register.units import plausible_units
+from bodyfit.register.views import camera_around, draw, visible_points
+
+
+@pytest.fixture(scope="module")
+def person():
+    """A body in a natural pose, y up: the model, its parameters and its mesh (float64)."""
+    model = bodyfit.load_model()
+    params = bodyfit.random_bodies(1, model=model, seed=7)
+    with torch.no_grad():
+        out = model(**params)
+    return model, params, out.vertices[0].double().numpy(), model.faces.numpy(), out.joints[0].double().numpy()
+
+
+def scan_of(person, count: int, *, noise_m: float = 1e-3, seed: int = 0):
+    cloud = sampled(person[2], person[3], count, seed=seed)
+    return cloud.points + noise_m * np.random.default_rng(seed).normal(size=cloud.points.shape), cloud.normals
+
+
+# Derivatives.
+
+
+@pytest.mark.parametrize("source", ["open", "open-x"])
+def test_rows_of_the_skin_agree_with_central_differences(source):
+    model = bodyfit.load_model(source, dtype=torch.float64)
+    surface = Skin(model, expression=True)
+    rng = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int):
+        return torch.randn(*shape, generator=rng, dtype=torch.float64)
+
+    c, r, t = normal(surface.shape.shape[2]), 0.5 * normal(model.num_joints, 3), normal(3)
+    corners = model.faces[torch.randint(len(model.faces), (100,), generator=rng)]
+    weights = torch.softmax(normal(100, 3), 1)
+    along = torch.nn.functional.normalize(normal(100, 3), dim=1)
+
+    def value(c, r):
+        return (surface.pose(c, r, t).at(corners, weights) * along).sum(1)
+
+    rows, h = surface.pose(c, r, t).rows(corners, weights, along), 1e-6
+    assert torch.equal(rows.by_transl, along)
+    for joint, axis in ((0, 0), (3, 1), (9, 2), (16, 0), (18, 1), (20, 2), (model.num_joints - 1, 1)):
+        step = torch.zeros_like(r)
+        step[joint, axis] = h
+        difference = (value(c, r + step) - value(c, r - step)) / (2 * h)
+        torch.testing.assert_close(rows.by_pose[:, joint, axis], difference, atol=1e-7, rtol=1e-6)
+    for column in (0, 4, len(c) - 1):
+        step = torch.zeros_like(c)
+        step[column] = h
+        difference = (value(c + step, r) - value(c - step, r)) / (2 * h)
+        torch.testing.assert_close(rows.by_coefficients[:, column], difference, atol=1e-7, rtol=1e-6)
+
+
+# Searches and clouds.
+
+
+def test_closest_points_of_triangles_agree_with_trimesh():
+    rng = np.random.default_rng(0)
+    triangles, points = rng.normal(size=(2000, 3, 3)), 2 * rng.normal(size=(2000, 3))
+    weights = closest_on_triangles(points, triangles[:, 0], triangles[:, 1], triangles[:, 2])
+    assert weights.min() > -1e-12
+    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-12)
+    found = np.einsum("nk,nkc->nc", weights, triangles)
+    expected = trimesh.triangles.closest_point(triangles, points)
+    np.testing.assert_allclose(
+        np.linalg.norm(found - points, axis=1), np.linalg.norm(expected - points, axis=1), atol=1e-12
+    )
+
+
+def test_points_on_a_mesh_are_nearest_to_themselves(person):
+    _, _, vertices, faces, _ = person
+    cloud = sampled(vertices, faces, 3000)
+    search = MeshSearch(faces)
+    corners, weights, distance = search.nearest(vertices, cloud.points)
+    assert np.quantile(distance, 0.99) < 1e-6
+    np.testing.assert_allclose(
+        np.einsum("nk,nkc->nc", weights, vertices[corners]), cloud.points, atol=float(distance.max()) + 1e-9
+    )
+
+
+def test_a_thinned_cloud_is_even():
+    points = np.random.default_rng(0).random((50_000, 3)) ** 3  # dense in a corner
+    rows = thinned(points, 2000)
+    assert 1500 < len(rows) < 2500
+    assert len(np.unique(rows)) == len(rows)
+    dense, sparse = ((points[rows] < 0.25).all(1).mean(), (points < 0.25).all(1).mean())
+    assert dense < 0.25 * sparse
+
+
+def test_estimated_normals_are_turned_outwards(person):
+    points, normals = scan_of(person, 30_000)
+    cloud = as_cloud(points)
+    assert not cloud.oriented
+    assert cloud.normals is not None
+    assert np.quantile(np.abs((cloud.normals * normals).sum(1)), 0.1) > 0.9
+    turned = oriented(cloud).normals
+    assert turned is not None
+    below = points[:, 1] < person[4][12, 1]  # the neck: there are eyeballs and a mouth in the head, which no one sees
+    assert ((turned * normals).sum(1) > 0)[below].mean() > 0.93
+
+
+def test_a_plane_has_its_normal():
+    points = np.random.default_rng(0).random((500, 3)) * (1, 1, 0)
+    np.testing.assert_allclose(np.abs(estimated_normals(points)[:, 2]), 1, atol=1e-9)
+
+
+def test_floor_and_pedestal_are_left_out_and_the_person_is_not(person):
+    points, _ = scan_of(person, 40_000)
+    rng, low, middle = np.random.default_rng(1), points[:, 1].min(), points.mean(0)
+    floor = np.stack([rng.uniform(-1.5, 1.5, 20_000), np.full(20_000, low - 0.3), rng.uniform(-1.5, 1.5, 20_000)], 1)
+    box = trimesh.creation.box((0.8, 0.3, 0.8))
+    box.apply_translation((middle[0], low - 0.15, middle[2]))
+    plate = sampled(np.asarray(box.vertices), np.asarray(box.faces), 15_000).points
+    others = np.concatenate([floor + np.array((middle[0], 0, middle[2])), plate])
+    R = Rotation.from_rotvec((0.5, 2.0, -1.0)).as_matrix()
+    cloud = as_cloud(np.concatenate([points, others + 1e-3 * rng.normal(size=others.shape)]) @ R.T)
+    keep = without_surroundings(cloud).keep
+    height = (cloud.points @ R)[:, 1] - low  # of the soles, and of the plate
+    assert keep[height > 0.03].mean() > 0.98
+    assert keep[height < -0.02].mean() < 0.01
+    assert without_surroundings(as_cloud(points)).keep.mean() > 0.999
+
+
+def test_a_view_hides_the_back(person):
+    points, normals = scan_of(person, 20_000)
+    camera = camera_around(points.mean(0), 1.2, np.eye(3)[1], np.eye(3)[2], yaw_deg=30, size_px=96)
+    away = -camera.R.T @ camera.t - points
+    rows = visible_points(points, camera, tolerance=0.03)
+    facing = (normals * away / np.linalg.norm(away, axis=1, keepdims=True)).sum(1)
+    assert 0.15 < len(rows) / len(points) < 0.6
+    assert (facing[rows] > -0.2).mean() > 0.94
+    image = draw(as_cloud(points, normals), camera).image
+    assert image.shape == (96, 96, 3)
+    assert 0.03 < (image[..., 0] != image[0, 0, 0]).mean() < 0.5
+    np.testing.assert_allclose(camera.project(points.mean(0)[None])[0], (48, 48), atol=1e-6)
+
+
+# Units and bad input.
+
+
+def test_units_are_told_by_size(person):
+    points, _ = scan_of(person, 2000)
+    for unit_m in (1.0, 0.01, 0.001):
+        assert plausible_units(points / unit_m) == [unit_m]
+    assert plausible_units(points / 0.0254, "in") == [0.0254]
+    with pytest.raises(OptionError, match="size of no person"):
+        plausible_units(points * 0.02)
+    with pytest.raises(OptionError, match="unit must be"):
+        plausible_units(points, "yard")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"points": np.zeros((0, 3))}, OptionError, "no points"),
+        ({"points": np.full((500, 3), np.nan)}, OptionError, "none of the 500 points is finite"),
+        ({"points": np.zeros((500, 2))}, ShapeError, "points must be"),
+        ({"points": np.random.default_rng(0).random((50, 3))}, OptionError, "too few"),
+        (
+            {"points": np.random.default_rng(0).random((500, 3)), "normals": np.zeros((3, 3))},
+            ShapeError,
+            "normals must",
+        ),
+        ({"points": np.random.default_rng(0).random((500, 3)), "faces": [[0, 1, 900]]}, OptionError, "faces name"),
+        ({"points": 1e5 * np.random.default_rng(0).random((500, 3))}, OptionError, "size of no person"),
+        ({"points": np.random.default_rng(0).random((500, 3)), "start": "guess"}, OptionError, "start must be"),
+    ],
+)
+def test_bad_scans_get_a_clear_word(arguments, error, words):
+    with pytest.raises(error, match=words):
+        bodyfit.register(**arguments)
+
+
+# Files.
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".obj", ".glb", ".stl", ".off"])
+def test_meshes_come_back(tmp_path, suffix):
+    box = trimesh.creation.box((1, 2, 3))
+    box.export(tmp_path / f"box{suffix}")
+    scan = load_scan(tmp_path / f"box{suffix}")
+    assert scan.faces is not None
+    np.testing.assert_allclose(np.ptp(scan.points, axis=0), (1, 2, 3), atol=1e-6)
+    area = sampled(scan.points, scan.faces, 2000)
+    assert (np.abs(np.abs(area.points) - (0.5, 1.0, 1.5)).min(1) < 1e-6).all()
+    assert ((area.points * area.normals).sum(1) > 0).all()
+
+
+def test_clouds_come_back(tmp_path):
+    rng = np.random.default_rng(0)
+    points, normals = rng.normal(size=(60, 3)), rng.normal(size=(60, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    colors = rng.integers(0, 256, (60, 3)).astype(float)
+    np.savetxt(tmp_path / "a.xyz", points)
+    np.savetxt(tmp_path / "b.txt", np.concatenate([points, normals], 1), header="x y z nx ny nz")
+    np.savetxt(
+        tmp_path / "c.csv", np.concatenate([points, colors], 1), delimiter=",", header="x,y,z,r,g,b", comments=""
+    )
+    np.savez(tmp_path / "d.npz", points=points, normals=normals, colors=colors)
+    np.save(tmp_path / "e.npy", points)
+    trimesh.PointCloud(points, colors.astype(np.uint8)).export(tmp_path / "f.ply")
+    for name in ("a.xyz", "b.txt", "c.csv", "d.npz", "e.npy", "f.ply"):
+        scan = load_scan(tmp_path / name)
+        np.testing.assert_allclose(scan.points, points, atol=1e-6)
+        assert scan.faces is None
+        if name[0] in "bd":
+            assert scan.normals is not None
+            np.testing.assert_allclose(scan.normals, normals, atol=1e-6)
+        if name[0] in "cdf":
+            assert scan.colors is not None
+            np.testing.assert_allclose(scan.colors, colors / 255, atol=1e-6)
+
+
+def test_bad_files_get_a_clear_word(tmp_path):
+    cases = {
+        "a.ply": b"not a ply",
+        "b.glb": b"glTF",
+        "c.xyz": b"hello\nworld\n",
+        "d.npz": b"PK\x03\x04",
+        "e.xyz": b"1 2 3\n4 5\n",
+        "f.docx": b"",
+        "g.obj": b"# nothing\n",
+    }
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ScanError, match=name):
+            load_scan(tmp_path / name)
+    with pytest.raises(ScanError, match="no such file"):
+        load_scan(tmp_path / "nobody.ply")
+
+
+# Registrations.
+
+
+@pytest.fixture(scope="module")
+def registered(person):
+    """The person scanned in millimetres, turned anyhow, without normals; and the scan's transform."""
+    model, _, vertices, _, joints = person
+    R, t = Rotation.from_rotvec((1.5, -1.0, 2.0)).as_matrix(), np.array((3.0, -1.0, 2.0))
+    points, _ = scan_of(person, 20_000)
+    result = bodyfit.register(1000 * (points @ R.T + t), model=model)
+    return model, result, vertices @ R.T + t, joints @ R.T + t
+
+
+def test_a_body_is_found_under_its_scan(registered):
+    _, result, vertices, joints = registered
+    assert result.status is bodyfit.FitStatus.CONVERGED
+    assert result.unit_m == 0.001
+    assert result.start == "detector"
+    assert not result.clothed
+    apart = np.linalg.norm(result.vertices.numpy() - vertices, axis=1)
+    assert apart.mean() < 2e-3  # a tenth of the noise of a scan of this density is left
+    assert np.linalg.norm(result.joints.numpy() - joints, axis=1).mean() < 2e-3
+    assert result.errors.median_m < 2e-3
+    assert result.errors.covered > 0.75  # nobody sees into a mouth, and one normal in twenty has the wrong sign
+
+
+def test_params_are_those_of_the_vertices(registered):
+    model, result, _, _ = registered
+    with torch.no_grad():
+        out = model(**result.params)
+    torch.testing.assert_close(out.vertices[0], result.vertices, atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.joints[0], result.joints, atol=1e-5, rtol=0)
+
+
+def test_a_saved_body_stands_upright_and_comes_back(registered, tmp_path):
+    model, result, _, _ = registered
+    save_registration(result, tmp_path / "body.npz", model)
+    bodies = read_bodies(tmp_path / "body.npz")
+    turn = upright_turn(result)
+    assert np.linalg.det(turn) == pytest.approx(1)
+    with torch.no_grad():
+        vertices = bodies.model(**bodies.params).vertices[0].numpy()
+    np.testing.assert_allclose(vertices @ turn, result.vertices.numpy(), atol=2e-5)
+    up = (result.joints[15] - 0.5 * (result.joints[10] + result.joints[11])).numpy() @ turn.T
+    assert up.argmax() == 1
+
+
+def test_the_upright_turn_of_every_axis(registered):
+    from dataclasses import replace
+
+    _, result, _, _ = registered
+    for axis in range(3):
+        for sign in (-1.0, 1.0):
+            joints = torch.zeros_like(result.joints)
+            joints[15, axis] = sign
+            turn = upright_turn(replace(result, joints=joints))
+            assert np.linalg.det(turn) == pytest.approx(1)
+            np.testing.assert_allclose(turn @ joints[15].numpy(), (0, 1, 0), atol=1e-12)
+
+
+def test_an_arm_alone_is_poor(person):
+    model, params, vertices, faces, _ = person
+    arm = np.isin(
+        model.weights.argmax(1).numpy(), [model.skeleton.index(f"left_{p}") for p in ("elbow", "wrist", "hand")]
+    )
+    own = faces[arm[faces].all(1)]
+    cloud = sampled(vertices, own, 5000)
+    result = bodyfit.register(cloud.points, model=model, normals=cloud.normals, start=params, unit="m")
+    assert result.status is bodyfit.FitStatus.POOR
+    assert "too little" in (result.reason or "")
