@@ -326,3 +326,35 @@ def test_pixels_that_are_unknown_pull_nothing(model, evidence, masks, within):
     result = bodyfit.fit(replace(evidence, masks=hidden), model=model, config=FitConfig(silhouette=BARE))
     assert result.mask_notes == (None,) * 4
     assert (result.joints - within.joints).norm(dim=2).median() < 0.03
+
+
+# Clips.
+
+
+def test_a_clip_has_one_shape_by_the_silhouettes_of_all_frames(model, people):
+    """A turning person, seen from more sides than one: girths are nearer than by keypoints, and poses are too."""
+    count, g = 8, torch.Generator().manual_seed(6)
+    half = torch.linspace(-0.8, 0.8, count)
+    orient = math.pi * torch.stack([half.cos(), 0 * half, half.sin()], 1)
+    one = people.select([3] * count)
+    pose = one.body_pose + 0.05 * torch.sin(torch.linspace(0, 3, count)[:, None] + 6 * torch.rand(1, 69, generator=g))
+    bodies = replace(one, body_pose=pose, global_orient=orient, transl=torch.zeros(count, 3))
+    bodies = replace(bodies, transl=torch.tensor([[0.05, 0.1, 4.0]]) - model.joints(bodies)[:, 0])
+    masks = [drawn(model, vertices) for vertices in model(**bodies).vertices.numpy()]
+    points = model.keypoints(bodies, "mediapipe33")
+    xy = Camera.make(count, SIZE, focal_px=FOCAL_PX).project(torch.nan_to_num(points))
+    xy = xy + 1.5 * torch.randn(xy.shape, generator=g)
+    xyc = torch.cat([xy, torch.isfinite(points).all(2, keepdim=True).float()], 2)
+    height = model.measure(one.betas).height
+    more = {"layout": "mediapipe33", "image_size": SIZE, "focal_px": FOCAL_PX, "height_m": height}
+    without = bodyfit.fit_sequence(bodyfit.Evidence(keypoints=xyc, **more), fps=10.0, model=model)
+    masks[2], masks[5] = None, np.zeros_like(masks[5])  # one is missing, one is empty
+    evidence = bodyfit.Evidence(keypoints=xyc, masks=masks, **more)
+    within = bodyfit.fit_sequence(evidence, fps=10.0, model=model, config=FitConfig(silhouette=BARE))
+    assert within.mask_notes == (None,) * 5 + (EMPTY, None, None)
+    assert (within.params.betas == within.params.betas[:1]).all()
+    truth = girths(model, one.betas[:1])
+    before, after = ((girths(model, r.params.betas[:1]) - truth).abs().mean() for r in (without, within))
+    assert after < 0.65 * before
+    poses = [pa_mpjpe(r.joints, model.joints(bodies)).mean for r in (without, within)]
+    assert poses[1] < poses[0]

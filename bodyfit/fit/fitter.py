@@ -209,6 +209,8 @@ class Fitter:
         checked = check_evidence(evidence, self.model, self.layout, len(self.terms.points3d))
         if checked.parts is not None and not (self.config.hands and self.config.face):
             checked = replace(checked, parts=checked.parts.only(hands=self.config.hands, face=self.config.face))
+        if self.config.silhouette.weight == 0:
+            checked = replace(checked, masks=None)
         return checked, *self.observer.visible(checked)
 
     @torch.no_grad()

@@ -139,7 +139,11 @@ class SharedShapeFitter:
             tuple(status),
             spreads=None if spread is None else Spread.of_parts(whole, self.model.body_joints, [(rows, spread)]),
         )
-        result = replace(result, reason=tuple(reason), swapped=tuple(swapped), backend=alone.backend)
+        notes = list(alone.mask_notes)
+        for row, note in zip(rows.tolist(), window.mask_notes, strict=True):
+            notes[row] = note
+        more = {"reason": tuple(reason), "swapped": tuple(swapped), "mask_notes": tuple(notes)}
+        result = replace(result, **more, backend=alone.backend)
         return frames.quality(result, points, known, present) if self.config.quality else result
 
 

@@ -192,7 +192,9 @@ class SequenceFitter:
         swapped = tuple(None if i < 0 else EXCHANGED[i] for i in found.exchanged.tolist())
         source = "found" if estimate_focal else "guess" if focal_px is None else "given"
         reasons = (None if s.ok else r or NOTHING for s, r in zip(found.status, lacking.reasons(), strict=True))
-        result = replace(result, swapped=swapped, focal_source=source, reason=tuple(reasons))
+        result = replace(
+            result, swapped=swapped, focal_source=source, reason=tuple(reasons), mask_notes=tuple(found.mask_notes)
+        )
         if not self.sequence.covariance:
             result = replace(result, covariance=None)
         if self.config.quality:
@@ -214,7 +216,8 @@ class SequenceFitter:
         some = parts.select(rows).without_hands(_has_exchanged_arms(found.exchanged[rows]))
         track = PartTrack(whole, self.frames.variables, self.sequence, fps)
         x = found.x.new_full((len(found.x), whole.layout.size), torch.nan)
-        x[rows] = track.fit(found.x[rows], Observations.cat(found.observations), some)
+        seen = replace(Observations.cat(found.observations), contour=None)  # the body stays as it is
+        x[rows] = track.fit(found.x[rows], seen, some)
         params = self.model.params(**whole.layout.params(x))
         return replace(body, params=params, joints=whole.outcome.joints(params), others=whole.layout.others(x))
 
@@ -302,7 +305,7 @@ class SequenceFitter:
 
     def _alone(self, known: CheckedEvidence, keys: Int[Tensor, "N"]) -> tuple[Float[Tensor, "M D"], Int[Tensor, "M"]]:
         """Fit the frames `keys` one by one; return the variables and indices of those that could be fitted."""
-        some = known.select(keys)
+        some = replace(known.select(keys), masks=None)
         alone = self.frames.fit_checked(some, *self.frames.observer.visible(some))
         x = self.frames.variables.pack({**alone.params, **alone.others})
         good = torch.isfinite(x).all(1)
@@ -411,6 +414,7 @@ class _Track:
     exchanged: Int[Tensor, "T"]
     flipped: Bool[Tensor, "T"]
     status: list[FitStatus]
+    mask_notes: list[str | None]
     observations: list[Observations] = field(default_factory=list)
     """Observations of the windows' frames, in order."""
 
@@ -421,7 +425,9 @@ class _Track:
         count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         nobody = torch.zeros_like(count, dtype=torch.bool)
         status = statuses_of(nobody, nobody, lacking)
-        return cls(x, x[:, 0].clone(), count, count - 1, nobody, list(status))
+        notes: list[str | None] = [None] * len(x)
+        notes = notes if known.masks is None else list(known.masks.notes)
+        return cls(x, x[:, 0].clone(), count, count - 1, nobody, list(status), notes)
 
     def put(
         self, rows: Int[Tensor, "R"], x: Float[Tensor, "R D"], window: Window, core: slice, summary: ChainSummary
@@ -433,5 +439,6 @@ class _Track:
         self.cost[rows], self.exchanged[rows] = window.costs(x, core), window.exchanged[core]
         ended = FitStatus.CONVERGED if summary.converged else FitStatus.MAX_STEPS
         observed = count_observations(window.known, window.present)[core] > 0
-        for row, there in zip(rows.tolist(), observed.tolist(), strict=True):
+        for row, there, note in zip(rows.tolist(), observed.tolist(), window.mask_notes[core], strict=True):
             self.status[row] = ended if there else FitStatus.FILLED
+            self.mask_notes[row] = note

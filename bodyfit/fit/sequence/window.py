@@ -18,6 +18,8 @@ from bodyfit.fit.residuals.reprojection import projected
 from bodyfit.fit.sequence.focal import Focal, refined
 from bodyfit.fit.sequence.left_right import centred_by, expected_sides, orders_of, reordered
 from bodyfit.fit.sequence.objective import SequenceObjective
+from bodyfit.fit.silhouette.masks import MaskEvidence
+from bodyfit.fit.silhouette.stage import agreeing
 from bodyfit.solve import ChainSummary, LMConfig, minimize_chain
 
 __all__ = ["SequenceObjective", "Window"]
@@ -58,6 +60,8 @@ class Window:
         self.exchanged = exchanged.clone()
         self.orders = orders_of(frames.exchanges)
         self.seen = self.frames.observer.observations(known, present)
+        self.mask_notes: list[str | None] = [None] * len(present)
+        """Why masks of frames are not used."""
 
     def solve(
         self, x: Float[Tensor, "T N"], z: Float[Tensor, "S"]
@@ -71,6 +75,27 @@ class Window:
             self._observe(x, z)
             x, z, summary = minimize_chain(self.objective(self.seen), x, z, lm)
             steps += summary.iterations
+        if self.known.masks is not None:
+            x, z, summary = self._with_silhouettes(x, z, self.known.masks)
+            steps += summary.iterations
+        return x, z, replace(summary, iterations=steps)
+
+    def _with_silhouettes(
+        self, x: Float[Tensor, "T N"], z: Float[Tensor, "S"], masks: MaskEvidence
+    ) -> tuple[Float[Tensor, "T N"], Float[Tensor, "S"], ChainSummary]:
+        """Optimise with silhouettes, whose contours are paired with masks a few times over."""
+        frames, settings, steps = self.frames, self.frames.config.silhouette, 0
+        used, summary = None, None
+        for _ in range(settings.rounds):
+            self._observe(x, z)
+            full, joints = frames.variables.join(x, z), frames.observer.joints(self.known, self.present)
+            pairs, explained = frames.silhouette.matcher(full, masks, self.known.rig, joints)
+            if used is None:
+                self.mask_notes, used = agreeing(masks, explained, full)
+            self.seen = replace(self.seen, contour=replace(pairs, weight=pairs.weight * used[:, None]))
+            x, z, summary = minimize_chain(self.objective(self.seen), x, z, settings.lm)
+            steps += summary.iterations
+        assert summary is not None
         return x, z, replace(summary, iterations=steps)
 
     def objective(self, seen: Observations) -> SequenceObjective:

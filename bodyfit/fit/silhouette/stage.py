@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +23,7 @@ from bodyfit.fit.silhouette.pairs import ContourPairs
 from bodyfit.fit.variables import Variables
 from bodyfit.solve import minimize
 
-__all__ = ["Matcher", "SilhouetteStage"]
+__all__ = ["Matcher", "SilhouetteStage", "agreeing"]
 
 _AT_ONCE = 64
 """Bodies whose vertices are in memory together."""
@@ -111,6 +112,18 @@ class Matcher:
         return ContourPairs(*index, *numbers, sigma_cm=self.config.sigma_cm)
 
 
+def agreeing(
+    masks: MaskEvidence, explained: Sequence[float], x: Float[Tensor, "B D"]
+) -> tuple[list[str | None], Bool[Tensor, "B"]]:
+    """Tell why masks are not used, and who has one that is: the body must have a contour beside most of it."""
+    notes = [
+        OTHERS if there and share < _EXPLAINED else note
+        for there, share, note in zip(masks.present, explained, masks.notes, strict=True)
+    ]
+    used = torch.tensor([m and n != OTHERS for m, n in zip(masks.present, notes, strict=True)], device=x.device)
+    return notes, used & torch.isfinite(x).all(1)
+
+
 @dataclass(frozen=True)
 class SilhouetteStage:
     """The stage, for one table of variables and configuration."""
@@ -139,17 +152,13 @@ class SilhouetteStage:
         those whose mask does not agree with the keypoints, stay where they are, and their trace goes on as it ended.
         """
         lm, rounds = self.config.silhouette.lm, self.config.silhouette.rounds
-        notes = list(masks.notes)
         x, iterations = solved.x.clone(), solved.iterations.clone()
         cost, converged = solved.cost.clone(), solved.converged.clone()
         columns = rounds * (lm.max_iterations + 1)
         trace = solved.cost[:, None].repeat(1, columns)
         pairs, explained = self.matcher(x, masks, seen.rig, joints)
-        for b, (there, share) in enumerate(zip(masks.present, explained, strict=True)):
-            if there and share < _EXPLAINED:
-                notes[b] = OTHERS
-        used = torch.tensor([m and n is None for m, n in zip(masks.present, notes, strict=True)], device=x.device)
-        used &= torch.isfinite(x).all(1) & torch.isfinite(cost)
+        notes, used = agreeing(masks, explained, x)
+        used &= torch.isfinite(cost)
         rows = used.nonzero()[:, 0]
         pairs = replace(pairs, weight=pairs.weight * used[:, None])
         if len(rows) == 0:
