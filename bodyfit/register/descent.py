@@ -88,7 +88,7 @@ class Part:
 
     vertices: Int[np.ndarray, "N"]
     """Its vertices."""
-    held: tuple[slice, ...]
+    constant: tuple[slice, ...]
     """Columns of the variables that do not move."""
 
 
@@ -135,7 +135,7 @@ class ScanFitter:
             stage = StageObjective(self.terms, level.stage(), seen)
             for _ in range(level.rounds):
                 pairs = tuple(self.pairs(row, some, tree, stage, level, slack, part) for row in x)
-                problem = ScanObjective(stage, self.surface, pairs, () if part is None else part.held)
+                problem = ScanObjective(stage, self.surface, pairs, () if part is None else part.constant)
                 new, summary = minimize(problem, x, level.stage().lm)
                 still = ((new - x).abs().amax(1) < 1e-3) & summary.converged
                 x, cost = new, summary.cost

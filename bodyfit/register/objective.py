@@ -33,13 +33,15 @@ class ScanObjective:
     stage: StageObjective
     surface: Skin
     pairs: tuple[ScanPairs, ...]
-    held: tuple[slice, ...] = ()
+    constant: tuple[slice, ...] = ()
     """Columns of variables that do not move."""
 
     def select(self, index: Tensor) -> ScanObjective:
         """Select bodies by index or mask."""
         rows = torch.arange(len(self.pairs))[index].tolist()
-        return ScanObjective(self.stage.select(index), self.surface, tuple(self.pairs[row] for row in rows), self.held)
+        return ScanObjective(
+            self.stage.select(index), self.surface, tuple(self.pairs[row] for row in rows), self.constant
+        )
 
     def normal(self, x: Float[Tensor, "B D"]) -> Normal:
         """Compute the cost, J^T r and J^T J at x."""
@@ -49,4 +51,4 @@ class ScanObjective:
             normal.cost[row] += cost
             normal.gradient[row] += gradient
             normal.hessian[row] += hessian
-        return fix(normal, self.held)
+        return fix(normal, self.constant)

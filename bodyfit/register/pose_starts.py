@@ -14,7 +14,7 @@ from bodyfit.register.cloud import PointCloud, thinned
 
 __all__ = ["PoseStarts"]
 
-_KEPT = 3
+_TRIALS = 3
 _POINTS = 1500
 _MOST_M = 0.3
 """Distances beyond this count as this."""
@@ -47,7 +47,7 @@ class PoseStarts:
         trials.sort(key=lambda trial: trial[0])
         starts = []
         root = model.rest_joints(torch.zeros(1, model.num_betas).to(poses))[0, 0].double().numpy()
-        for _, row, turn, shift in trials[:_KEPT]:
+        for _, row, turn, shift in trials[:_TRIALS]:
             orient = torch.as_tensor(turn.as_rotvec()[None]).to(poses)
             transl = torch.as_tensor((turn.apply(root) + shift - root)[None]).to(poses)
             starts.append(model.params(body_pose=poses[row : row + 1], global_orient=orient, transl=transl))

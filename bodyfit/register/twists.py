@@ -49,7 +49,7 @@ def with_best_twists(
     about = about.select(thinned(about.points, _LEVEL.points))
     angles = torch.deg2rad(torch.tensor(_TURNS_DEG)).to(x)
     trials = torch.stack([_turned(fitter, x, angle) for angle in angles])
-    part = Part(_arm_vertices(fitter), _held(fitter))
+    part = Part(_arm_vertices(fitter), _constant(fitter))
     trials, _ = fitter.descend(trials, about, [_LEVEL], slack=slack, part=part)
     rotvecs = layout.rotvecs(trials)
     best = rotvecs[0].clone()
@@ -88,7 +88,7 @@ def _arm_vertices(fitter: ScanFitter) -> np.ndarray:
     return vertices[thinned(model.v_template[vertices].double().numpy(), _LEVEL.points)]
 
 
-def _held(fitter: ScanFitter) -> tuple[slice, ...]:
+def _constant(fitter: ScanFitter) -> tuple[slice, ...]:
     """List the columns of all variables but the arms' rotations."""
     layout, names = fitter.layout, fitter.model.skeleton.names
     free = np.zeros(layout.size, bool)

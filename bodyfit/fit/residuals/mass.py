@@ -50,8 +50,8 @@ class MassTerm(VariableResidual):
         model = self.model
         sources = model.v_template, model.shapedirs
         state = tuple(number for tensor in sources for number in (tensor.data_ptr(), tensor._version))
-        made_from, found = _POLYNOMIALS.get(model, ((), None))
-        if found is None or made_from != state:
+        source, found = _POLYNOMIALS.get(model, ((), None))
+        if found is None or source != state:
             found = self._coefficients()
             _POLYNOMIALS[model] = state, found
         return found
