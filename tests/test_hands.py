@@ -196,13 +196,19 @@ def test_the_loops_are_the_equations(offsets, open_x, open_x64):
     x[1, bent[0]], x[2, bent[1]] = 5 * x[1, bent[0]], 5 * x[2, bent[1]]  # fingers among each other, beyond limits
     objective = objective.select(torch.zeros(3, dtype=torch.int64))
     assert {*HANDS, *FACE} - set(objective.weights) == (set() if offsets else {"hand_offset", "face_offset"})
+    weights = dict(objective.weights)
     assert objective.backend(x.float()) == "loops"
-    agree(objective, x.float(), 3e-4)  # sums of 478 points, some of them seen from the side
-    for name in objective.weights:
-        alone = replace(objective, stage=replace(whole.stage, weights={}))
-        alone.__dict__["weights"] = {name: objective.weights[name]}
+    # Where two axes are nearly parallel float32 does not tell which of their points are nearest.
+    most = replace(objective)
+    most.__dict__["weights"] = {name: weight for name, weight in weights.items() if name != "hand_overlap"}
+    agree(most, x.float(), 3e-4)  # sums of 478 points, some of them seen from the side
+    for name, weight in weights.items():
+        alone = replace(objective)
+        alone.__dict__["weights"] = {name: weight}
         got, want = alone.normal(x.float()), alone.reference(x.float())
         torch.testing.assert_close(got.cost, want.cost, rtol=1e-3, atol=1e-6, msg=name)
+        size = float(want.gradient.abs().max())
+        torch.testing.assert_close(got.gradient, want.gradient, rtol=0, atol=2e-3 * size + 1e-6, msg=name)
 
 
 def test_hands_by_themselves_are_fitted_by_the_same_equations(open_x):
