@@ -91,7 +91,8 @@ def covariance(objective: StageObjective, x: Float[Tensor, "B D"], config: FitCo
 
 def spread(objective: StageObjective, x: Float[Tensor, "B D"], joints: Points, config: FitConfig) -> Spread:
     """The covariance and each joint's deviation at solutions of a stage; `joints` are the body's, the root first."""
-    if not x.is_cpu or torch.get_num_threads() > 1 or torch.is_grad_enabled():
+    few = len(x) < 2 * _GRAIN
+    if few or not x.is_cpu or torch.get_num_threads() > 1 or torch.is_grad_enabled():
         return _spread(objective, x, joints, config)
     out, batch = Spread.of_parts(x, len(joints), ()), len(x)
     inference = torch.is_inference_mode_enabled()
