@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from bodyfit.errors import OptionError, check_shape
+from bodyfit.raster.outline import Outline
 from bodyfit.skeleton import LAYOUTS, correspondence, layout_names
 
 __all__ = [
@@ -112,8 +113,8 @@ class Keypoints2D:
     """How sure the detector is of the person, in [0, 1]."""
     box: tuple[float, float, float, float] | None = None
     """x0, y0, x1, y1 px of the whole person as the detector sees it, hidden parts and hair included."""
-    mask: SoftMask | None = None
-    """The person's silhouette."""
+    mask: SoftMask | Outline | None = None
+    """The person's silhouette, or, in a clip, its outline."""
     hands: Mapping[str, Part] | None = None
     """The hands that were seen, under "left" and "right" of the person; None where none was looked for."""
     face: Part | None = None
@@ -133,7 +134,7 @@ class Keypoints2D:
             check_shape("lift_m", self.lift_m, (k, 3))
 
     def scaled(self, scale: float) -> Keypoints2D:
-        """Return keypoints and parts for a picture resized by `scale`, without box and mask."""
+        """Return keypoints, parts and outline for a picture resized by `scale`, without box and mask of pixels."""
 
         def sided(parts: Mapping[str, Part] | None) -> Mapping[str, Part] | None:
             return None if parts is None else {side: part.scaled(scale) for side, part in parts.items()}
@@ -144,7 +145,7 @@ class Keypoints2D:
             xyc=_scaled(self.xyc, scale),
             lift_centre_px=None if centre is None else (scale * centre[0], scale * centre[1]),
             box=None,
-            mask=None,
+            mask=self.mask.scaled(scale) if isinstance(self.mask, Outline) else None,
             hands=sided(self.hands),
             face=None if self.face is None else self.face.scaled(scale),
             irises=sided(self.irises),
@@ -173,7 +174,7 @@ def _scaled(xyc: Float[np.ndarray, "K 3"], scale: float) -> Float[np.ndarray, "K
 
 class KeypointRows(Sequence[Keypoints2D]):
     """One person's keypoints through a clip, frame after frame, in few arrays: as objects those of an hour would take
-    three times the memory. Numbers are kept in float32; boxes and masks are not."""
+    three times the memory. Numbers are kept in float32, and outlines of masks; boxes and masks of pixels are not."""
 
     _ROWS = 128
     """Frames in one array."""
@@ -185,6 +186,7 @@ class KeypointRows(Sequence[Keypoints2D]):
         self._points: list[Float[np.ndarray, "R K 6"]] = []  # xyc and lift
         self._about: list[Float[np.ndarray, "R 3"]] = []  # lift_centre_px and score
         self._parts: dict[tuple[str, str], _PartRows] = {}
+        self._outlines: dict[int, Outline] = {}
         self._asked: dict[str, set[int]] = {"hands": set(), "irises": set()}  # frames in which they were looked for
 
     def append(self, person: Keypoints2D) -> None:
@@ -203,6 +205,8 @@ class KeypointRows(Sequence[Keypoints2D]):
         self._about[-1][row, 2] = person.score
         for (kind, side), part in _parts_of(person):
             self._parts.setdefault((kind, side), _PartRows(self._ROWS)).put(self._count, part)
+        if isinstance(person.mask, Outline):
+            self._outlines[self._count] = person.mask
         for kind, frames in self._asked.items():
             if getattr(person, kind) is not None:
                 frames.add(self._count)
@@ -229,7 +233,8 @@ class KeypointRows(Sequence[Keypoints2D]):
         }
         centre = None if math.isnan(x) else (x, y)
         person = Keypoints2D(self.layout, points[:, :3], lift, centre, score, face=parts.get(("face", "")))
-        return replace(person, hands=sided["hands"], irises=sided["irises"])
+        mask = self._outlines.get(number)
+        return replace(person, hands=sided["hands"], irises=sided["irises"], mask=mask)
 
 
 class _PartRows:

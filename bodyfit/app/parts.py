@@ -48,14 +48,16 @@ def without_parts(config: FitConfig | None, parts: Mapping[str, bool]) -> FitCon
     return replace(config, hands=config.hands and parts["hands"], face=config.face and parts["face"])
 
 
-def detector_of_parts(name: str, parts: Mapping[str, bool], *, tta: bool = False, insist: bool = False) -> Detector:
+def detector_of_parts(
+    name: str, parts: Mapping[str, bool], *, tta: bool = False, insist: bool = False, masks: bool = False
+) -> Detector:
     """Load a detector by name that detects hands and face too, if it can.
 
-    With `insist`, raises `OptionError` if it cannot.
+    With `insist`, raises `OptionError` if it cannot, and with `masks` if it has none.
     """
     if any(parts.values()) and (insist or sees_parts(name)):
-        return load_detector(name, tta=tta, **parts)
-    return load_detector(name, tta=tta)
+        return load_detector(name, tta=tta, masks=masks, **parts)
+    return load_detector(name, tta=tta, masks=masks)
 
 
 def part_arrays(

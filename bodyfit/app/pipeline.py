@@ -14,12 +14,14 @@ from jaxtyping import Float
 
 from bodyfit.app.parts import detector_of_parts, part_arrays, parts_to_fit, without_parts
 from bodyfit.app.rays import rotation_to_ray
+from bodyfit.app.silhouettes import masks_of
 from bodyfit.body.model import BodyModel
 from bodyfit.detect import DEFAULT, Detector
 from bodyfit.errors import ImageError
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.result import FitResult, split
+from bodyfit.fit.silhouette.masks import MaskInput
 from bodyfit.geometry.camera import focal_px_from
 from bodyfit.images.frame import Frame, read_image
 from bodyfit.keypoints import Keypoints2D
@@ -63,6 +65,7 @@ def fit_image(
     fov_deg: float | None = None,
     hands: bool | None = None,
     face: bool | None = None,
+    silhouette: bool = False,
     config: FitConfig | None = None,
     device: torch.device | str | None = None,
 ) -> list[FitResult]:
@@ -71,8 +74,9 @@ def fit_image(
     `image` is a path or (H, W, 3) uint8 RGB. The focal length may be given in pixels, in millimetres with the sensor's
     width along the longer side, or as the field of view along it; otherwise it is read from EXIF, or the default.
     hands, face: fit fingers, and jaw, eyes and expression; by default if the model has them and the detector detects
-    them. Returns results of batch 1, in camera axes and metres; check `status` before use. The list is empty if nobody
-    is detected. Raises `ImageError`, `OptionError` and `DetectorError`.
+    them. silhouette: fit shapes to the detector's masks, too (`FitConfig.silhouette`). Returns results of batch 1, in
+    camera axes and metres; check `status` before use. The list is empty if nobody is detected. Raises `ImageError`,
+    `OptionError` and `DetectorError`.
     """
     frame = as_frame(image)
     return fit_frames(
@@ -85,6 +89,7 @@ def fit_image(
         fov_deg=fov_deg,
         hands=hands,
         face=face,
+        silhouette=silhouette,
         config=config,
         device=device,
     )[0]
@@ -101,6 +106,7 @@ def fit_frames(
     fov_deg: float | None = None,
     hands: bool | None = None,
     face: bool | None = None,
+    silhouette: bool = False,
     config: FitConfig | None = None,
     device: torch.device | str | None = None,
 ) -> list[list[FitResult]]:
@@ -112,7 +118,9 @@ def fit_frames(
         return []
     wanted = parts_to_fit(model, hands, face)
     config = without_parts(config, wanted)
-    found = (detector_of_parts(detector, wanted) if isinstance(detector, str) else detector).detect(frames)
+    if isinstance(detector, str):
+        detector = detector_of_parts(detector, wanted, masks=silhouette)
+    found = detector.detect(frames)
     return fit_detections(frames, found, model=model, lens=lens, config=config, device=device)
 
 
@@ -128,7 +136,8 @@ def fit_detections(
 ) -> list[list[FitResult]]:
     """Fit bodies to detected people; return one list per frame, in the order of `people`.
 
-    People in images of any size are fitted together if their focal lengths are of one octave (factor of 2).
+    People in images of any size are fitted together if their focal lengths are of one octave (factor of 2). Masks are
+    used if people have some.
 
     `fitters` is filled with one fitter per layout: pass the same dict in further calls with the same model and settings
     to reuse them.
@@ -149,6 +158,7 @@ def fit_detections(
         lengths, sizes = [focals[i][0] for i, _ in members], [frames[i].size for i, _ in members]
         parts = any(person.hands or person.face for person in some)
         part_fields = part_arrays(some, lengths, sizes, fitter.model) if parts else {}
+        masks = [_mask(people[i], j, frames[i].size) for i, j in members]
         fitted = fitter(
             np.stack([people[i][j].xyc for i, j in members]),
             image_size=(2 ** max(0, octave), 2 ** max(0, octave)),  # for the fit's check of units alone; see below
@@ -156,12 +166,18 @@ def fit_detections(
             principal_point_px=torch.tensor([[n / 2 for n in size] for size in sizes]),
             joints3d=None if all(lift is None for lift in lifts) else _stack(lifts),
             picture_px=torch.tensor(sizes, dtype=torch.float32),
+            masks=masks if any(mask is not None for mask in masks) else None,
             **part_fields,
         )
         for (i, j), one in zip(members, split(fitted), strict=True):
             camera = replace(one.camera, image_size=frames[i].size)
             results[i, j] = replace(one, camera=camera, focal_source=focals[i][1])
     return [[results[i, j] for j in range(len(persons))] for i, persons in enumerate(people)]
+
+
+def _mask(people: Sequence[Keypoints2D], number: int, size: tuple[int, int]) -> MaskInput:
+    """Return the mask of one of the people of a picture; None without one."""
+    return None if people[number].mask is None else masks_of(people, size)[number]
 
 
 def as_frame(image: str | Path | np.ndarray | Frame) -> Frame:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from bodyfit.app.parts import detector_of_parts, part_arrays, parts_to_fit, without_parts
 from bodyfit.app.pipeline import Lens, lift_to_camera
+from bodyfit.app.silhouettes import with_outlines
 from bodyfit.body.model import BodyModel
 from bodyfit.detect import DEFAULT, Detector
 from bodyfit.detect.tracking.clip import watch
@@ -22,6 +23,7 @@ from bodyfit.fit.result import FitStatus, take
 from bodyfit.fit.sequence.fitter import SequenceFitter
 from bodyfit.fit.sequence.focal import Focal
 from bodyfit.fit.sequence.track import Track
+from bodyfit.fit.silhouette.masks import MaskInput
 from bodyfit.geometry.camera import focal_px_from
 from bodyfit.io import ClipKeypoints, KeypointFiles, VideoReader, load_keypoints
 from bodyfit.io.keypoints.clip import CLOCK_SIDE_PX
@@ -97,6 +99,7 @@ def fit_video(
     stride: int = 1,
     hands: bool | None = None,
     face: bool | None = None,
+    silhouette: bool = False,
     config: FitConfig | None = None,
     sequence: SequenceConfig | None = None,
     tracker: TrackerConfig | None = None,
@@ -111,7 +114,7 @@ def fit_video(
     `stride`-th frame from `start_s` to before `end_s` (seconds) is read. A person who is lost for up to
     `tracker.max_gap_s` keeps the same number, and the motion fills the gap (`Track.seen`). The clip is never in memory
     as a whole. hands, face: whether fingers, and jaw, eyes and expression, are fitted; by default if the model has them
-    and the detector finds them.
+    and the detector finds them. silhouette: whether the shape is fitted to the detector's masks, too.
 
     `keypoints`: files of other programs (`load_keypoints`) instead of a detector; `first_frame` is their number of the
     first frame (`ClipKeypoints`). Raises `VideoError`, `OptionError`, `DetectorError`,
@@ -133,7 +136,8 @@ def fit_video(
     reader = VideoReader(clip, **part, max_side_px=look_side_px(detector_or_files))
     focal_of(reader.full_size, lens)  # a wrong focal length is told before the slow part
     if detector_or_files is None:
-        detector_or_files = detector_of_parts(detector, wanted) if isinstance(detector, str) else detector
+        loaded = detector_of_parts(detector, wanted, masks=silhouette) if isinstance(detector, str) else detector
+        detector_or_files = loaded
     watched = watch_clip(reader, detector_or_files, tracker=tracker, progress=progress)
     config = without_parts(config, wanted)
     return fit_watched(
@@ -171,7 +175,8 @@ def watch_clip(
             times.append(sighting.time_s)
             if progress is not None:
                 progress("watching", len(frames), reader.expected)
-            yield replace(sighting, people=tuple(person.scaled(scale) for person in sighting.people))
+            people = with_outlines(sighting.people, reader.size)
+            yield replace(sighting, people=tuple(person.scaled(scale) for person in people))
 
     found = trails(counted(seen), tracker)
     if not frames:
@@ -246,7 +251,8 @@ def fit_trail(watched: Watched, trail: Trail, fitter: SequenceFitter, focal_px: 
     """Fit one person from their first frame to their last; None if nothing can be fitted."""
     seen = _clocked(watched, trail, focal_px)
     slots = seen.slots.tolist()
-    more = {"joints3d": seen.joints3d, **_clocked_parts(watched, trail, seen, fitter, focal_px)}
+    more = {"joints3d": seen.joints3d, "masks": _clocked_masks(trail, seen)}
+    more |= _clocked_parts(watched, trail, seen, fitter, focal_px)
     result = fitter(seen.xyc, image_size=watched.size, fps=seen.fps, focal_px=focal_px, **more)
     status = [result.status[slot] for slot in slots]
     usable = [i for i, s in enumerate(status) if s.ok]
@@ -312,6 +318,14 @@ def _clocked_parts(
         out[name] = np.full((len(seen.xyc), *values.shape[1:]), np.nan, np.float32)
         out[name][ticks] = values
     return out
+
+
+def _clocked_masks(trail: Trail, seen: _Clocked) -> list[MaskInput] | None:
+    """Arrange the outlines of a person's masks by tick; None without any."""
+    found: list[MaskInput] = [None] * len(seen.xyc)
+    for tick, person in zip(seen.slots[np.searchsorted(seen.frames, trail.frames)].tolist(), trail.people, strict=True):
+        found[tick] = person.mask
+    return found if any(mask is not None for mask in found) else None
 
 
 def even_slots(times_s: Float[np.ndarray, "T"], fps: float) -> tuple[Int[np.ndarray, "T"], float]:

@@ -56,6 +56,8 @@ def batch(
     face: finding.FaceOption = None,
     keypoints: finding.KeypointsOption = None,
     keypoint_layout: finding.KeypointLayoutOption = None,
+    silhouette: finding.SilhouetteOption = None,
+    masks: finding.MasksOption = None,
     keep_poor: common.KeepPoorOption = True,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
@@ -78,7 +80,14 @@ def batch(
     """
     lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
     by = finding.Finding(
-        detector=detector, tta=tta, keypoints=keypoints, layout=keypoint_layout, hands=hands, face=face
+        detector=detector,
+        tta=tta,
+        keypoints=keypoints,
+        layout=keypoint_layout,
+        hands=hands,
+        face=face,
+        silhouette=silhouette,
+        masks=masks,
     )
     by.check_name()
     with interrupt.at_once():
@@ -123,6 +132,8 @@ def batch(
                 hands=hands,
                 face=face,
                 keypoints=files,
+                silhouette=by.masks_wanted,
+                masks=by.mask_files(),
                 lens=Lens(**lens),
                 timeout_s=timeout_s,
                 keep_poor=keep_poor,

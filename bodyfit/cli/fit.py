@@ -36,6 +36,8 @@ def fit(
     face: finding.FaceOption = None,
     keypoints: finding.KeypointsOption = None,
     keypoint_layout: finding.KeypointLayoutOption = None,
+    silhouette: finding.SilhouetteOption = None,
+    masks: finding.MasksOption = None,
     keep_poor: common.KeepPoorOption = True,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
@@ -44,8 +46,8 @@ def fit(
     """Fit a 3D body to every person in photographs.
 
     For each picture a folder of its name is written in OUT: overlay.png, insets.png (hands and face from near, of a
-    model that has them), and for each person a view from the side, the mesh (obj, glb) and the parameters (npz).
-    OUT/summary.json tells how each input went.
+    model that has them), silhouettes.png (masks against bodies, with --silhouette), and for each person a view from the
+    side, the mesh (obj, glb) and the parameters (npz). OUT/summary.json tells how each input went.
 
     The focal length is read from EXIF; without that it is guessed, and distances with it. Give it if you know it.
 
@@ -55,6 +57,7 @@ def fit(
         bodyfit fit photo.jpg -o out --focal-mm 24 --sensor-mm 36 --json
         bodyfit fit photos/ --keypoints openpose_out/ -o out
         bodyfit fit photo.jpg --model open-x -o out
+        bodyfit fit photo.jpg --silhouette -o out
 
     With --model open-h fingers are fitted, with open-x jaw, eyes and expression too, where the hands and the face are
     large enough to be seen.
@@ -67,13 +70,21 @@ def fit(
     """
     lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
     by = finding.Finding(
-        detector=detector, tta=tta, keypoints=keypoints, layout=keypoint_layout, hands=hands, face=face
+        detector=detector,
+        tta=tta,
+        keypoints=keypoints,
+        layout=keypoint_layout,
+        hands=hands,
+        face=face,
+        silhouette=silhouette,
+        masks=masks,
     )
     entries: list[dict[str, Any]] = []
     pictures = _pictures(inputs, entries)
     if not pictures:
         return common.WRONG_USE
     files = None if keypoints is None else finding.matched(keypoints, keypoint_layout, pictures)
+    mask_files = by.mask_files()
     common.output_folder(out)
     start = time.perf_counter()
     with common.progress_bar() as advance:
@@ -89,6 +100,7 @@ def fit(
             model=body,
             parts=by.parts(body),
             detector_name=by.name,
+            masks=mask_files,
             lens=Lens(**lens),
             keep_poor=keep_poor,
         )
@@ -114,6 +126,9 @@ def _each(
             _tell_faults(entries[-1], worker.detector, picture)
             if entries[-1].get("note"):
                 common.error(entries[-1]["note"], label="note")
+            for person in entries[-1]["people"]:
+                if person.get("mask_note"):
+                    common.error(f"{picture}: person {person['person']}: {person['mask_note']}", label="note")
             if not quiet:
                 _tell(entries[-1], worker.out / folder)
             advance(picture.name, done + 1, len(pictures))

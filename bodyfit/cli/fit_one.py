@@ -14,6 +14,7 @@ from torch import Tensor
 from bodyfit import io, render
 from bodyfit.app.parts import without_parts
 from bodyfit.app.pipeline import Lens, fit_detections
+from bodyfit.app.silhouettes import with_masks
 from bodyfit.body.model import BodyModel
 from bodyfit.cli.support.common import DIGITS
 from bodyfit.cli.support.runs import emptied_folder, poor_words, run_summary, timed
@@ -22,12 +23,13 @@ from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.geometry.camera import Camera
 from bodyfit.images.frame import Frame, read_image
-from bodyfit.keypoints import Keypoints2D
+from bodyfit.io.masks import MaskFiles
+from bodyfit.keypoints import Keypoints2D, SoftMask
 from bodyfit.runtime.json_text import plain
 
 __all__ = ["Worker"]
 
-_OURS = re.compile(r"(overlay|insets)\.png|person\d+(_side\.png|\.obj|\.glb|\.npz)")
+_OURS = re.compile(r"(overlay|insets|silhouettes)\.png|person\d+(_side\.png|\.obj|\.glb|\.npz)")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Worker:
     """Whether poor bodies are drawn and written; without, they are only told of."""
     parts: Mapping[str, bool] = field(default_factory=dict)
     """Whether hands and face are fitted, where the model has them."""
+    masks: MaskFiles | None = None
+    """Files of masks, in the place of the detector's."""
     fitters: dict[str, Fitter] = field(default_factory=dict)
     """Made with the first picture, used again for the others."""
 
@@ -57,7 +61,7 @@ class Worker:
         with timed(seconds, "read"):
             frame = read_image(picture)
         with timed(seconds, "detect"):
-            people = self.detector.detect([frame])[0]
+            people = with_masks(self.detector.detect([frame])[0], frame, self.masks)
         with timed(seconds, "fit"):
             how = {"model": self.model, "lens": self.lens, "config": without_parts(None, self.parts)}
             results = fit_detections([frame], [people], fitters=self.fitters, **how)[0]
@@ -67,7 +71,7 @@ class Worker:
         if bodies:
             target = emptied_folder(self.out, folder, _OURS)
             with timed(seconds, "render"):
-                pictures = self._pictures(frame, results, bodies)
+                pictures = self._pictures(frame, people, results, bodies)
             with timed(seconds, "save"):
                 files = self._save(target, results, bodies, pictures)
         persons = [
@@ -95,7 +99,9 @@ class Worker:
         """What goes into summary.json."""
         return run_summary(self.model, self.detector_name, entries, seconds=seconds, interrupted=interrupted)
 
-    def _pictures(self, frame: Frame, results: list[FitResult], bodies: dict[int, Tensor]) -> dict[str, Any]:
+    def _pictures(
+        self, frame: Frame, people: list[Keypoints2D], results: list[FitResult], bodies: dict[int, Tensor]
+    ) -> dict[str, Any]:
         faces = self.model.faces
         good = [results[i] for i in bodies]
         cameras = Camera.cat([r.camera for r in good], frame.size)
@@ -116,6 +122,13 @@ class Worker:
         insets = render.draw_insets(frame.image, painted, faces, cameras, parts, poor=poor)
         if insets is not None:
             pictures["insets.png"] = insets
+        masks = {i: mask for i in bodies if isinstance(mask := people[i].mask, SoftMask)}
+        if masks:
+            of_masks = Camera.cat([results[i].camera for i in masks], frame.size)
+            some = [bodies[i] for i in masks]
+            pictures["silhouettes.png"] = render.draw_silhouettes(
+                frame.image, list(masks.values()), some, faces, of_masks
+            )
         for i, vertices in bodies.items():
             pictures[f"person{i}_side.png"] = render.side_view(
                 vertices, faces, color=render.person_color(i), poor=results[i].status[0] is FitStatus.POOR
@@ -149,6 +162,7 @@ def _person(
         "person": index,
         "status": result.status[0].value,
         "reason": result.reason[0],
+        **({} if result.mask_notes[0] is None else {"mask_note": result.mask_notes[0]}),
         "legs_at_rest": bool(result.legs_at_rest[0]),
         "reprojection_error_px": error,
         "reprojection_error_percent": 100 * error / height if height > 0 else float("nan"),

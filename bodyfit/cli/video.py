@@ -50,6 +50,7 @@ def video(
     tta: Annotated[bool, typer.Option("--tta", hidden=True)] = False,
     keypoints: finding.KeypointsOption = None,
     keypoint_layout: finding.KeypointLayoutOption = None,
+    silhouette: finding.SilhouetteOption = None,
     hands: finding.HandsOption = None,
     face: finding.FaceOption = None,
     first_frame: Annotated[
@@ -87,7 +88,14 @@ def video(
     read), 2 wrong use.
     """
     lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
-    by = finding.Finding(detector=detector, keypoints=keypoints, layout=keypoint_layout, hands=hands, face=face)
+    by = finding.Finding(
+        detector=detector,
+        keypoints=keypoints,
+        layout=keypoint_layout,
+        hands=hands,
+        face=face,
+        silhouette=silhouette,
+    )
     if tta:
         raise OptionError(
             "--tta is for pictures: in a clip everyone is looked at in every frame, and the motion averages over them"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
@@ -36,6 +36,16 @@ class Outline:
 
     def __len__(self) -> int:
         return len(self.xy_px)
+
+    def scaled(self, scale: float) -> Outline:
+        """Return the outline for a picture resized by `scale`."""
+        return replace(self, xy_px=scale * self.xy_px, step_px=scale * self.step_px)
+
+    def thinned(self, most: int) -> Outline:
+        """Return no more than so many of the points, in little memory."""
+        every = max(1, -(-len(self) // most))
+        xy, normal = (values[::every].astype(np.float32) for values in (self.xy_px, self.normal))
+        return Outline(xy, normal, self.certain[::every], every * self.step_px)
 
 
 def trace(

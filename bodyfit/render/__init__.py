@@ -8,6 +8,7 @@ from bodyfit.render.maps import MAPS, Maps, draw_maps, normal_colors
 from bodyfit.render.pictures import contact_sheet, overlay, side_view, top_view, turn_view
 from bodyfit.render.scene import Paint, Texture, undrawn
 from bodyfit.render.shade import Layer, pytorch3d_cameras, render_bodies
+from bodyfit.render.silhouettes import draw_silhouettes
 from bodyfit.render.stage import VIEWS, Stage, studio, turntable
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "contact_sheet",
     "draw_insets",
     "draw_maps",
+    "draw_silhouettes",
     "inset_parts",
     "normal_colors",
     "overlay",

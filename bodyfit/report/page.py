@@ -225,7 +225,7 @@ def _shape(results: Results, pictures: _Pictures) -> str:
 def _section(name: str, scene: ResultScene, people: tuple[PersonFigures, ...], pictures: _Pictures) -> str:
     """Make the section of a result: picture and people."""
     notes = list(scene.notes)
-    figure = _figure(scene, pictures, notes) + _insets(scene, pictures, notes)
+    figure = _figure(scene, pictures, notes) + _insets(scene, pictures, notes) + _silhouettes(scene, pictures, notes)
     cards = [card(one, _poster(one, pictures, notes), scene) for one in people]
     bodies = [str(one.index) for one in people if one.index >= 0]
     if len(bodies) > 1:
@@ -270,6 +270,19 @@ def _insets(scene: ResultScene, pictures: _Pictures, notes: list[str]) -> str:
     alt = escape(f"Faces and hands of {scene.name} from near, without and with the bodies")
     size, data = _size_attributes(near), pictures.jpeg(near, 0.5)
     return f'<figure><img class="insets" {size} alt="{alt}" src="{data}"></figure>\n'
+
+
+def _silhouettes(scene: ResultScene, pictures: _Pictures, notes: list[str]) -> str:
+    """Make the figure of masks against bodies, where it lies beside the overlay."""
+    path = None if scene.overlay is None else scene.overlay.with_name("silhouettes.png")
+    if path is None or not path.is_file() or (image := pictures.read(path, notes)) is None:
+        return ""
+    alt = escape(f"Masks and bodies of {scene.name}")
+    size, data = _size_attributes(image), pictures.jpeg(image, 0.3)
+    return (
+        f'<figure><img {size} alt="{alt}" src="{data}"><figcaption>White: the edge of the mask. Orange: mask without '
+        "body, as of clothes and hair. Blue: body without mask.</figcaption></figure>\n"
+    )
 
 
 def _size_attributes(image: Float[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W 3"]) -> str:

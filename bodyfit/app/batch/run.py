@@ -21,6 +21,7 @@ from bodyfit.body.model import BodyModel, load_model
 from bodyfit.errors import OptionError, OutputError
 from bodyfit.fit.result import FitResult, FitStatus, take
 from bodyfit.io.keypoints import KeypointFiles
+from bodyfit.io.masks import MaskFiles
 from bodyfit.io.results.params import save
 from bodyfit.io.results.summary import write_json
 from bodyfit.runtime.file_names import as_path, as_text
@@ -72,6 +73,8 @@ def run_batch(
     hands: bool | None = None,
     face: bool | None = None,
     keypoints: KeypointFiles | None = None,
+    silhouette: bool = False,
+    masks: MaskFiles | None = None,
     lens: Lens | None = None,
     timeout_s: float = 120.0,
     keep_poor: bool = True,
@@ -86,9 +89,9 @@ def run_batch(
 
     `resume` continues with the items that have no line; `retry_failed` also repeats the failed ones, and the newer line
     counts. `workers` processes detect people (default: one per core). An image that kills its worker twice, or takes
-    longer than `timeout_s`, fails alone. `tta`, `hands`, `face` and `keypoints` (files instead of a detector, by
-    image names) are those of `bodyfit fit`. `progress(finished, items, entry)` is called after each item. Ctrl-C ends
-    the run with `interrupted` set.
+    longer than `timeout_s`, fails alone. `tta`, `hands`, `face`, `keypoints` (files instead of a detector, by image
+    names), `silhouette` and `masks` (files instead of the detector's masks) are those of `bodyfit fit`.
+    `progress(finished, items, entry)` is called after each item. Ctrl-C ends the run with `interrupted` set.
 
     Raises `OptionError` (the folder has a run, or one is active), `ImageError` (no images) and `OutputError` (disk
     full, folder removed); finished items are safe in every case.
@@ -119,7 +122,8 @@ def run_batch(
         if todo:
             wanted = parts_to_fit(model, hands, face)
             fitting = Fitting(load_model() if model is None else model, lens, without_parts(None, wanted))
-            interrupted = run.through(engine(todo, Looking(detector, tta, keypoints, wanted), fitting))
+            looking = Looking(detector, tta, keypoints, wanted, silhouette, masks)
+            interrupted = run.through(engine(todo, looking, fitting))
         became = Counter(log.finished.get(as_text(item.source)) for item in items)
         summary = BatchSummary(
             items=len(items),
@@ -193,6 +197,8 @@ class _Run:
             if not reliable:
                 return {"status": FAILED, "why": _poor_words(poor)} | about
             answer = take(answer, reliable)
+        notes = {i: note for i, note in enumerate(answer.mask_notes) if note}
+        about |= {"mask_notes": notes} if notes else {}
         good = [status.ok for status in answer.status]
         if not any(good):
             reasons = dict.fromkeys(reason for reason in answer.reason if reason)

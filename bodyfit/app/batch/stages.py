@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # a worker that looks needs no torch
     from bodyfit.fit.config import FitConfig
     from bodyfit.fit.result import FitResult
     from bodyfit.io.keypoints import KeypointFiles
+    from bodyfit.io.masks import MaskFiles
 
 __all__ = ["Answer", "DetectedPeople", "Fitting", "Looking", "fitted"]
 
@@ -63,16 +64,21 @@ class Looking:
     """Keypoint files to use instead of a detector, by the names of images."""
     parts: Mapping[str, bool] = field(default_factory=dict)
     """Whether to detect "hands" and "face"; ignored by detectors that cannot."""
+    silhouette: bool = False
+    """Whether to have the detector's masks."""
+    masks: MaskFiles | None = None
+    """Files of masks to use instead of these, by the names of images."""
 
     def __call__(self) -> Callable[[Item], DetectedPeople]:
         """Load the detector and return the function that detects people.
 
         Raises `DetectorError` and `OptionError`.
         """
+        from bodyfit.app.silhouettes import with_masks
         from bodyfit.detect import load_detector, sees_parts
 
         parts = self.parts if any(self.parts.values()) and sees_parts(self.detector) else {}
-        detector = self.keypoints or load_detector(self.detector, tta=self.tta, **parts)
+        detector = self.keypoints or load_detector(self.detector, tta=self.tta, masks=self.silhouette, **parts)
 
         def look(item: Item) -> DetectedPeople:
             frame = read_item(item.source)
@@ -80,7 +86,7 @@ class Looking:
                 (people,) = detector.detect([frame])
             except MemoryError:
                 raise ImageError(f"{item.source}: {frame.size} pixels are more than the memory holds") from None
-            return DetectedPeople(frame.size, frame.exif_focal_px, tuple(people))
+            return DetectedPeople(frame.size, frame.exif_focal_px, tuple(with_masks(people, frame, self.masks)))
 
         return look
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bodyfit.cli.support import common, interrupt
-from bodyfit.errors import OptionError
+from bodyfit.errors import ImageError, OptionError
 
 if TYPE_CHECKING:
     from bodyfit.body.model import BodyModel
     from bodyfit.detect import Detector
     from bodyfit.io import KeypointFiles
     from bodyfit.io.keypoints.entry import Entry
+    from bodyfit.io.masks import MaskFiles
 
 __all__ = [
     "DETECTOR",
@@ -30,7 +31,9 @@ __all__ = [
     "HandsOption",
     "KeypointLayoutOption",
     "KeypointsOption",
+    "MasksOption",
     "SensorMmOption",
+    "SilhouetteOption",
     "TtaOption",
     "checked_lens",
     "matched",
@@ -68,6 +71,14 @@ HandsOption = Annotated[
 FaceOption = Annotated[
     bool | None,
     typer.Option("--face/--no-face", help="Fit jaw, eyes, expression; by default where the model has them."),
+]
+SilhouetteOption = Annotated[
+    bool | None,
+    typer.Option("--silhouette/--no-silhouette", help="Fit shapes to people's masks too; the detector's, or --masks."),
+]
+MasksOption = Annotated[
+    Path | None,
+    typer.Option("--masks", help="Folder of masks: NAME.png, of numbers for several people, or NAME.person0.png ..."),
 ]
 KeypointsOption = Annotated[
     Path | None,
@@ -111,6 +122,10 @@ class Finding:
     """Whether it looks for hands; None for where the model has fingers."""
     face: bool | None = None
     """The same of the face."""
+    silhouette: bool | None = None
+    """Whether shapes are fitted to masks; None for where files of them are given."""
+    masks: Path | None = None
+    """Folder of these, in the place of the detector's."""
 
     def __post_init__(self) -> None:
         """Raises `OptionError` for options that contradict each other."""
@@ -120,6 +135,27 @@ class Finding:
             raise OptionError("--keypoints take the place of a detector; leave --detector out")
         if self.keypoints is not None and self.tta:
             raise OptionError("--tta is for a detector; --keypoints take its place")
+        if self.masks is not None and self.silhouette is False:
+            raise OptionError("--masks are for silhouettes; leave --no-silhouette out")
+        if self.silhouette and self.masks is None and self.keypoints is not None:
+            raise OptionError("--silhouette needs masks, which --keypoints have none of; give them by --masks DIR")
+
+    @property
+    def masks_wanted(self) -> bool:
+        """Whether the detector's masks are wanted."""
+        return bool(self.silhouette) and self.masks is None
+
+    def mask_files(self) -> MaskFiles | None:
+        """The files of masks; None without. Raises `OptionError` for a folder without masks."""
+        if self.masks is None:
+            return None
+        with interrupt.at_once():
+            from bodyfit.io.masks import MaskFiles
+
+        try:
+            return MaskFiles(self.masks)
+        except ImageError as fault:
+            raise OptionError(f"--masks: {fault}") from None
 
     @property
     def name(self) -> str:
@@ -142,7 +178,8 @@ class Finding:
             from bodyfit.app.parts import detector_of_parts
 
             insist = bool(self.hands or self.face)
-            return detector_of_parts(self.detector, self.parts(model), tta=self.tta, insist=insist)
+            how = {"tta": self.tta, "insist": insist, "masks": self.masks_wanted}
+            return detector_of_parts(self.detector, self.parts(model), **how)
 
     def parts(self, model: BodyModel | None) -> dict[str, bool]:
         """Whether hands and face are wanted. Raises `OptionError` where the model lacks what is asked for."""

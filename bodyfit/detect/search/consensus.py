@@ -26,7 +26,7 @@ def mirrored(look: Landmarks, width_px: float) -> Landmarks:
     world = look.world_m[_SWAP] * (-1, 1, 1)
     roi, next_roi = (replace(roi, x=width_px - roi.x, angle=-roi.angle) for roi in (look.roi, look.next_roi))
     mask = look.mask
-    if mask is not None:
+    if isinstance(mask, SoftMask):
         x, y = mask.corner_px
         mask = SoftMask(mask.alpha[:, ::-1], (round(width_px) - x - mask.alpha.shape[1], y))
     return Landmarks(xy, look.visibility[_SWAP], look.presence[_SWAP], world, roi, next_roi, mask)

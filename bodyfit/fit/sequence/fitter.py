@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -26,6 +27,7 @@ from bodyfit.fit.sequence.legs import resting_share, steadily_visible
 from bodyfit.fit.sequence.parts import PartTrack
 from bodyfit.fit.sequence.uncertainty import track_spread
 from bodyfit.fit.sequence.window import Window
+from bodyfit.fit.silhouette.masks import MaskInput
 from bodyfit.fit.whole import WholeBody
 from bodyfit.geometry.camera import default_focal_px
 from bodyfit.runtime.parallel import loops_alone
@@ -129,6 +131,7 @@ class SequenceFitter:
         hands: Array | None = None,
         hands_lift: Array | None = None,
         face: Array | None = None,
+        masks: Sequence[MaskInput] | None = None,
     ) -> FitResult:
         """Fit a clip (`fit_sequence`)."""
         evidence = Evidence(
@@ -141,6 +144,7 @@ class SequenceFitter:
             hands=hands,
             hands_lift=hands_lift,
             face=face,
+            masks=masks,
         )
         return self.fit(evidence, fps=fps)
 

@@ -17,9 +17,21 @@ from bodyfit.geometry.camera import CalibratedCamera, Camera
 from bodyfit.keypoints import SoftMask
 from bodyfit.raster.outline import PER_STEP, Outline, trace
 
-__all__ = ["MaskEvidence", "MaskInput", "check_masks", "outline_of"]
+__all__ = ["MaskEvidence", "MaskInput", "PersonMask", "check_masks", "outline_of"]
 
-MaskInput: TypeAlias = Outline | SoftMask | Tensor | np.ndarray | None
+
+@dataclass(frozen=True, eq=False)
+class PersonMask:
+    """A person's mask in a picture of some size, and where something is before the person."""
+
+    mask: SoftMask
+    picture_px: tuple[int, int]
+    """Width and height of the picture."""
+    unknown: SoftMask | None = None
+    """Pixels of which nothing is known, such as those of other people; None for none."""
+
+
+MaskInput: TypeAlias = Outline | PersonMask | SoftMask | Tensor | np.ndarray | None
 """One person's mask in one picture: an outline, a crop, or the whole picture (H, W) as truth values, bytes (255 = all
 of the pixel) or numbers from 0 to 1, NaN where it is unknown; None without one."""
 
@@ -41,7 +53,7 @@ def outline_of(
     mask: SoftMask | UInt8[np.ndarray, "H W"],
     picture_px: tuple[int, int],
     xyc: Float[np.ndarray, "K 3"] | None = None,
-    unknown: Bool[np.ndarray, "H W"] | None = None,
+    unknown: SoftMask | None = None,
 ) -> tuple[Outline | None, str | None]:
     """Trace a person's mask; or return None and why it cannot be used.
 
@@ -71,9 +83,19 @@ def outline_of(
             alpha = np.where(_own_parts(inside, at), alpha, 0).astype(np.uint8)
     blocked = None
     if unknown is not None:
-        blocked = unknown[y0 : y0 + alpha.shape[0], x0 : x0 + alpha.shape[1]]
+        blocked = _in_box(unknown, (x0, y0), alpha.shape) >= 128
     outline = trace(alpha, (x0, y0), picture_px, blocked)
     return (outline, None) if outline.certain.any() else (None, EMPTY)
+
+
+def _in_box(mask: SoftMask, corner_px: tuple[int, int], shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w"]:
+    """Cut a mask to a box; 0 outside of it."""
+    out = np.zeros(shape, np.uint8)
+    dx, dy = (a - b for a, b in zip(mask.corner_px, corner_px, strict=True))
+    h, w = mask.alpha.shape
+    part = mask.alpha[max(-dy, 0) : max(shape[0] - dy, 0), max(-dx, 0) : max(shape[1] - dx, 0)]
+    out[max(dy, 0) : max(dy + h, 0), max(dx, 0) : max(dx + w, 0)] = part
+    return out
 
 
 def _share_on(inside: Bool[np.ndarray, "h w"], at: Int[np.ndarray, "N 2"], reach: int) -> float:
@@ -158,7 +180,7 @@ def _views_of(masks: Any, n_c: int) -> list[Any]:
     """List a person's masks by camera. Raises `ShapeError`."""
     if masks is None:
         return [None] * n_c
-    if isinstance(masks, Outline | SoftMask) or len(masks) != n_c:
+    if isinstance(masks, Outline | SoftMask | PersonMask) or len(masks) != n_c:
         raise ShapeError(f"masks must have one entry a camera, {n_c}; None where there is none")
     return list(masks)
 
@@ -175,6 +197,8 @@ def _outline(
     """Trace one mask of any form. Raises `ShapeError` and `OptionError`."""
     if mask is None or isinstance(mask, Outline):
         return mask, None
+    if isinstance(mask, PersonMask):
+        return outline_of(mask.mask, mask.picture_px, xyc, mask.unknown)
     if isinstance(mask, SoftMask):
         return outline_of(mask, picture_px, xyc)
     values = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
@@ -187,8 +211,9 @@ def _outline(
         values = 255 * values.astype(np.uint8)
     elif values.dtype != np.uint8:
         values = values.astype(np.float64)
-        unknown = np.isnan(values)
-        values = np.where(unknown, 0.0, values)
+        blank = np.isnan(values)
+        unknown = SoftMask(255 * blank.astype(np.uint8), (0, 0)) if blank.any() else None
+        values = np.where(blank, 0.0, values)
         if values.size and (values.min() < 0 or values.max() > 1):
             raise OptionError("a mask of numbers must lie between 0 and 1, NaN where unknown; or give bytes, or bools")
         values = np.round(255 * values).astype(np.uint8)
