@@ -1,4 +1,4 @@
-"""Colours of scans baked into the body's texture, distances as colours, and textured meshes as files."""
+"""Colours of scans baked into the body's texture, and textured meshes as files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import pytest
 import trimesh
 
 import bodyfit
-from bodyfit.errors import OptionError, ShapeError
-from bodyfit.io.export.mesh import save_ply
+from bodyfit.errors import OptionError
 from bodyfit.io.export.textured import save_textured_glb
-from bodyfit.register.colors import ColoredScan, bake_texture, distance_colors
+from bodyfit.register.colors import ColoredScan, bake_texture
 
 SIZE = 256
 
@@ -91,14 +90,6 @@ def test_colors_of_the_other_side_are_not_taken():
     np.testing.assert_allclose(found, np.repeat([[1.0, 0, 0]], len(found), 0))
 
 
-def test_distance_colors():
-    colors = distance_colors(np.array([0.0, 0.005, 0.01, np.nan]), most_m=0.01)
-    assert colors[0, 2] > 2 * colors[0, 0]  # blue
-    assert colors[2, 0] > 2 * colors[2, 2]  # red
-    assert np.ptp(colors[3]) == 0  # grey
-    np.testing.assert_array_equal(distance_colors(np.array([-0.005, 7.0]), most_m=0.01), colors[1:3])
-
-
 def test_a_textured_glb_reads_back(tmp_path, body):
     vertices, faces, uv, uv_faces = body
     image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
@@ -109,19 +100,6 @@ def test_a_textured_glb_reads_back(tmp_path, body):
     np.testing.assert_array_equal(np.asarray(mesh.visual.material.baseColorTexture.convert("RGB")), image)
     with pytest.raises(OptionError, match=r"written as \.glb"):
         save_textured_glb(tmp_path / "a.obj", *body, image)
-
-
-def test_a_colored_ply_reads_back(tmp_path, body):
-    vertices, faces, *_ = body
-    colors = np.random.default_rng(0).random(vertices.shape)
-    save_ply(tmp_path / "a.ply", vertices, faces, colors=colors, axes="y_up")
-    mesh = trimesh.load(tmp_path / "a.ply", process=False)
-    np.testing.assert_allclose(mesh.vertices, vertices, atol=1e-6)
-    np.testing.assert_array_equal(mesh.visual.vertex_colors[:, :3], np.rint(255 * colors))
-    save_ply(tmp_path / "b.ply", vertices, faces, axes="y_up")
-    np.testing.assert_allclose(trimesh.load(tmp_path / "b.ply", process=False).vertices, vertices, atol=1e-6)
-    with pytest.raises(ShapeError, match="colors"):
-        save_ply(tmp_path / "a.ply", vertices, faces, colors=colors[:5])
 
 
 def test_bad_input_has_a_clear_word(body, scan):

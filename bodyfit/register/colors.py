@@ -1,4 +1,4 @@
-"""Bake a scan's colours into a body's texture, and show distances as colours."""
+"""Bake a scan's colours into a body's texture."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from bodyfit.errors import OptionError, check_shape
 from bodyfit.geometry.mesh_tree import MeshTree, vertex_normals
 from bodyfit.register.smoothness import Smoothness
 
-__all__ = ["ColoredScan", "bake_texture", "distance_colors"]
+__all__ = ["ColoredScan", "bake_texture"]
 
 _NEIGHBOURS = 8
 """Points of a scan of which the nearest ones of agreeing normals give a colour."""
 _BLENDED = 3
 _MIN_COSINE = 0.2
-_STOPS = np.array([[0.19, 0.21, 0.58], [0.27, 0.68, 0.83], [0.99, 0.96, 0.70], [0.96, 0.43, 0.26], [0.65, 0.0, 0.15]])
-"""Blue to red, readable without red or green: sRGB at 0, 1/4, ... of the range."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,16 +116,6 @@ def bake_texture(
     image[inside] = colors
     rows, columns = np.asarray(distance_transform_edt(~inside, return_distances=False, return_indices=True))
     return np.rint(255 * np.clip(image[rows, columns], 0, 1)).astype(np.uint8)
-
-
-def distance_colors(distance_m: Float[np.ndarray, " N"], *, most_m: float = 0.02) -> Float[np.ndarray, "N 3"]:
-    """Show distances as colours, sRGB in [0, 1]: from blue at 0 to red at `most_m` and above; grey for NaN."""
-    if not most_m > 0:
-        raise OptionError(f"most_m must be a positive distance, got {most_m:g}")
-    part = np.clip(np.nan_to_num(np.abs(distance_m) / most_m, nan=0.0), 0, 1)
-    stops = np.linspace(0, 1, len(_STOPS))
-    colors = np.stack([np.interp(part, stops, channel) for channel in _STOPS.T], 1)
-    return np.where(np.isnan(distance_m)[:, None], 0.6, colors)
 
 
 def _texels(

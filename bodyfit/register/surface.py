@@ -106,6 +106,9 @@ def fit_surface(
     at = _follow(mesh.body, at, mesh.faces, skin)
     offsets = _unposed(mesh.matrices, at - mesh.body)
     vertices = mesh.body + (mesh.matrices @ offsets[..., None])[..., 0]
+    if not np.allclose(vertices, at, rtol=0, atol=1e-9):  # less than was wanted, so that faults may be new
+        offsets = _unposed(mesh.matrices, guard.step(mesh.body, vertices) - mesh.body)
+        vertices = mesh.body + (mesh.matrices @ offsets[..., None])[..., 0]
     distance = np.full(len(points), np.nan)
     distance[finite] = MeshTree(vertices, mesh.faces[skin]).nearest(scan.points).distance
     return Surface(
@@ -202,7 +205,8 @@ def _follow(
 
 
 def _unposed(matrices: Float[np.ndarray, "W 3 3"], moved: Float[np.ndarray, "W 3"]) -> Float[np.ndarray, "W 3"]:
-    """Solve for the rest pose's offsets; where blended rotations cancel, of least size."""
+    """Solve for the rest pose's offsets; where blended rotations cancel, nothing moves in that direction."""
     u, stretch, vt = np.linalg.svd(matrices)
-    along = (u.transpose(0, 2, 1) @ moved[..., None])[..., 0] / np.maximum(stretch, _LEAST_STRETCH)
+    along = (u.transpose(0, 2, 1) @ moved[..., None])[..., 0]
+    along = np.where(stretch > _LEAST_STRETCH, along / np.maximum(stretch, _LEAST_STRETCH), 0)
     return (vt.transpose(0, 2, 1) @ along[..., None])[..., 0]

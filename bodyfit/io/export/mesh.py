@@ -53,14 +53,10 @@ def save_ply(
     vertices: Float[Tensor, "V 3"] | Float[np.ndarray, "V 3"],
     faces: Int[Tensor, "F 3"] | Int[np.ndarray, "F 3"],
     *,
-    colors: Float[np.ndarray, "C 3"] | None = None,
     axes: str = "camera",
     placing: Placing | None = None,
 ) -> None:
-    """Write one body as a binary PLY with smooth normals, and colours of vertices (sRGB in [0, 1]) if given.
-
-    Axes and placing are as in `save_obj`. Raises `OutputError`.
-    """
+    """Write one body as a binary PLY with smooth normals; axes and placing as in `save_obj`. Raises `OutputError`."""
     import trimesh
 
     placing = Placing() if placing is None else placing
@@ -68,12 +64,6 @@ def save_ply(
     corners = np.empty(len(mesh.faces), [("n", "u1"), ("corner", "<i4", 3)])
     corners["n"], corners["corner"] = 3, mesh.faces
     columns = ("x", "y", "z", "nx", "ny", "nz")
-    numbers = np.concatenate([mesh.vertices, mesh.vertex_normals], 1).astype("<f4")
-    rows = np.empty(len(numbers), [("numbers", "<f4", 6), ("rgb", "u1", 0 if colors is None else 3)])
-    rows["numbers"] = numbers
-    if colors is not None:
-        check_shape("colors", colors, (len(rows), 3), hint="one a vertex")
-        rows["rgb"] = np.rint(255 * np.clip(colors, 0, 1))
     header = [
         *(
             "ply",
@@ -82,9 +72,9 @@ def save_ply(
             f"element vertex {len(mesh.vertices)}",
         ),
         *(f"property float {column}" for column in columns),
-        *(f"property uchar {channel}" for channel in (() if colors is None else ("red", "green", "blue"))),
         *(f"element face {len(corners)}", "property list uchar int vertex_indices", "end_header", ""),
     ]
+    rows = np.concatenate([mesh.vertices, mesh.vertex_normals], 1).astype("<f4")
     with write_atomically(path) as temporary:
         temporary.write_bytes("\n".join(header).encode("ascii") + rows.tobytes() + corners.tobytes())
 
