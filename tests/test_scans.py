@@ -15,7 +15,6 @@ from bodyfit.io.results.bodies import read_bodies
 from bodyfit.io.results.registration import save_registration, upright_turn
 from bodyfit.io.scans.load import load_scan
 from bodyfit.register.cloud import as_cloud, estimated_normals, sampled, thinned
-from bodyfit.register.nearest import MeshSearch, closest_on_triangles
 from bodyfit.register.orientation import oriented
 from bodyfit.register.surroundings import without_surroundings
 from bodyfit.register.units import plausible_units
@@ -72,30 +71,6 @@ def test_rows_of_the_skin_agree_with_central_differences(source):
 
 
 # Searches and clouds.
-
-
-def test_closest_points_of_triangles_agree_with_trimesh():
-    rng = np.random.default_rng(0)
-    triangles, points = rng.normal(size=(2000, 3, 3)), 2 * rng.normal(size=(2000, 3))
-    weights = closest_on_triangles(points, triangles[:, 0], triangles[:, 1], triangles[:, 2])
-    assert weights.min() > -1e-12
-    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-12)
-    found = np.einsum("nk,nkc->nc", weights, triangles)
-    expected = trimesh.triangles.closest_point(triangles, points)
-    np.testing.assert_allclose(
-        np.linalg.norm(found - points, axis=1), np.linalg.norm(expected - points, axis=1), atol=1e-12
-    )
-
-
-def test_points_on_a_mesh_are_nearest_to_themselves(person):
-    _, _, vertices, faces, _ = person
-    cloud = sampled(vertices, faces, 3000)
-    search = MeshSearch(faces)
-    corners, weights, distance = search.nearest(vertices, cloud.points)
-    assert np.quantile(distance, 0.99) < 1e-6
-    np.testing.assert_allclose(
-        np.einsum("nk,nkc->nc", weights, vertices[corners]), cloud.points, atol=float(distance.max()) + 1e-9
-    )
 
 
 def test_a_thinned_cloud_is_even():

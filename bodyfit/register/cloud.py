@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
 from bodyfit.errors import OptionError, ShapeError
+from bodyfit.geometry.mesh_tree import face_normals
 
-__all__ = ["PointCloud", "as_cloud", "estimated_normals", "face_normals", "sampled", "thinned"]
+__all__ = ["PointCloud", "as_cloud", "estimated_normals", "sampled", "thinned"]
 
 _NEIGHBOURS = 16
 """Points that a normal is estimated from, itself included."""
@@ -45,12 +46,6 @@ class PointCloud:
         """Transform to scale R (p - offset), normals by R."""
         normals = None if self.normals is None else self.normals @ R.T
         return PointCloud(scale * (self.points - offset) @ R.T, normals, self.colors, self.oriented)
-
-
-def face_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "F 3"]:
-    """Compute normals of faces, of twice the area's length; counter-clockwise faces point outwards."""
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    return np.cross(b - a, c - a)
 
 
 def sampled(

@@ -19,8 +19,8 @@ from bodyfit.fit.config import StageConfig
 from bodyfit.fit.objective import BodyTerms, StageObjective
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.scan import ScanPairs
+from bodyfit.geometry.mesh_tree import MeshTree, vertex_normals
 from bodyfit.register.cloud import PointCloud, thinned
-from bodyfit.register.nearest import MeshSearch
 from bodyfit.register.objective import ScanObjective, posed
 from bodyfit.skeleton import correspondence
 from bodyfit.solve import LMConfig, minimize
@@ -102,7 +102,9 @@ class ScanFitter:
         self.terms = BodyTerms(model, points, prior)
         self.layout = self.terms.layout
         self.surface = Skin(model, expression="expression" in self.layout)
-        self.search = MeshSearch(model.faces.numpy())
+        self.faces = model.faces.numpy()
+        self.mesh = MeshTree(model.v_template.double().numpy(), self.faces)
+        """Search for the nearest points of the skin."""
         rest = model.v_template.double().numpy()
         self._vertices = {level.points: thinned(rest, level.points) for level in LEVELS}
         """Vertices of the skin that look for partners in the scan, by the number of points."""
@@ -156,9 +158,11 @@ class ScanFitter:
         """Find partners: each point's nearest on the skin, and each vertex's nearest point."""
         body = posed(self.surface, stage, x)
         vertices = body.vertices.double().numpy()
-        normals = self.search.normals(vertices)
+        normals = vertex_normals(vertices, self.faces)
         assert cloud.normals is not None
-        corners, weights, distance = self.search.nearest(vertices, cloud.points)
+        self.mesh.update(vertices)
+        nearest = self.mesh.nearest(cloud.points)
+        corners, weights, distance = self.faces[nearest.face], nearest.weights, nearest.distance
         facing = np.einsum("pk,pkc->pc", weights, normals[corners])
         facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-9)
         ok = (distance < level.reach_m) & self._agree(cloud, np.arange(len(cloud)), facing)

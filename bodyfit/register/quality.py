@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
 from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
+from bodyfit.geometry.mesh_tree import MeshTree, vertex_normals
 from bodyfit.register.cloud import PointCloud
-from bodyfit.register.nearest import MeshSearch
 from bodyfit.register.registration import Misfit
 
 __all__ = ["misfit", "shortcoming"]
@@ -23,14 +23,13 @@ _MOST_BETA = 6.0
 
 
 def misfit(
-    cloud: PointCloud, vertices: Float[np.ndarray, "V 3"], search: MeshSearch, *, clothed: bool = False
+    cloud: PointCloud, vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"], *, clothed: bool = False
 ) -> Misfit:
     """Measure the distances between a cloud and a surface, metres."""
-    corners, weights, distance = search.nearest(vertices, cloud.points)
-    normals = search.normals(vertices)
-    facing = np.einsum("pk,pkc->pc", weights, normals[corners])
-    at = np.einsum("pk,pkc->pc", weights, vertices[corners])
-    signed = np.where(((cloud.points - at) * facing).sum(1) < 0, -distance, distance)
+    nearest, normals = MeshTree(vertices, faces).nearest(cloud.points), vertex_normals(vertices, faces)
+    distance = nearest.distance
+    facing = np.einsum("pk,pkc->pc", nearest.weights, normals[faces[nearest.face]])
+    signed = np.where(((cloud.points - nearest.points) * facing).sum(1) < 0, -distance, distance)
     away, partner = KDTree(cloud.points).query(vertices)
     reach = _REACH_CLOTHED_M if clothed else _REACH_M
     near = away < (reach if clothed else _NEAR_M)

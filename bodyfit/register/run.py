@@ -135,7 +135,7 @@ def _fitted(fitter: ScanFitter, scan: _Scan, clothed: bool | None, start: str | 
     stage = StageObjective(fitter.terms, LEVELS[-1].stage(), fitter.observations(1))
     body = posed(fitter.surface, stage, x)
     centred = body.vertices.double().numpy()
-    errors = misfit(person, centred, fitter.search, clothed=is_clothed)
+    errors = misfit(person, centred, fitter.faces, clothed=is_clothed)
     signed = np.full(len(scan.cloud), np.nan)
     signed[scan.keep] = errors.points_m
     reason = shortcoming(errors, params, model, clothed=is_clothed)
@@ -198,7 +198,8 @@ def _looks_clothed(fitter: ScanFitter, x: Float[Tensor, "D"], person: PointCloud
     vertices = posed(fitter.surface, stage, x).vertices.double().numpy()
     distance, _ = KDTree(person.points).query(vertices)
     covered = distance < 0.05
-    _, _, away = fitter.search.nearest(vertices, person.points[:: max(1, len(person) // 10_000)])
+    fitter.mesh.update(vertices)
+    away = fitter.mesh.nearest(person.points[:: max(1, len(person) // 10_000)]).distance
     near = away < 0.05
     if covered.mean() < 0.1 or not near.any():
         return False

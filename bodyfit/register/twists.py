@@ -103,7 +103,8 @@ def _misfit(fitter: ScanFitter, x: Float[Tensor, "D"], points: Float[np.ndarray,
     model = fitter.model
     stage = StageObjective(fitter.terms, _LEVEL.stage(), fitter.observations(1))
     vertices = posed(fitter.surface, stage, x).vertices.double().numpy()
-    _, _, to_skin = fitter.search.nearest(vertices, points)
+    fitter.mesh.update(vertices)
+    to_skin = fitter.mesh.nearest(points).distance
     own = [i for i, name in enumerate(model.skeleton.names) if name.startswith(side) and i >= model.body_joints]
     own += [i for i, n in enumerate(model.skeleton.names) if n in (f"{side}_wrist", f"{side}_hand")]
     hand = (model.weights[:, own].sum(1) > 0.5).nonzero()[:, 0].numpy()
