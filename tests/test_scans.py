@@ -233,7 +233,7 @@ def registered(person):
     model, _, vertices, _, joints = person
     R, t = Rotation.from_rotvec((1.5, -1.0, 2.0)).as_matrix(), np.array((3.0, -1.0, 2.0))
     points, _ = scan_of(person, 20_000)
-    result = bodyfit.register(1000 * (points @ R.T + t), model=model)
+    result = bodyfit.register(1000 * (points @ R.T + t), model=model, surface=False)
     return model, result, vertices @ R.T + t, joints @ R.T + t
 
 
@@ -291,6 +291,6 @@ def test_an_arm_alone_is_poor(person):
     )
     own = faces[arm[faces].all(1)]
     cloud = sampled(vertices, own, 5000)
-    result = bodyfit.register(cloud.points, model=model, normals=cloud.normals, start=params, unit="m")
+    result = bodyfit.register(cloud.points, model=model, normals=cloud.normals, start=params, unit="m", surface=False)
     assert result.status is bodyfit.FitStatus.POOR
     assert "too little" in (result.reason or "")

@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from scipy.spatial import KDTree
 
 from bodyfit.body.model import BodyModel
 from bodyfit.io.export.colored import distance_colors, save_colored_ply
+from bodyfit.io.export.textured import save_textured_glb
 from bodyfit.io.picture import save_picture
 from bodyfit.io.results.registration import save_registration, upright_turn
 from bodyfit.io.results.summary import write_json
 from bodyfit.register.cloud import PointCloud, sampled
+from bodyfit.register.colors import ColoredScan, bake_texture
 from bodyfit.register.registration import Registration
+from bodyfit.register.surface import Surface
 from bodyfit.register.views import camera_around, draw
 
 __all__ = ["FILES", "registration_facts", "scan_picture", "write_registration"]
@@ -26,6 +30,8 @@ FILES = (
     "body.obj",
     "body_distances.ply",
     "scan_distances.ply",
+    "surface.ply",
+    "surface.glb",
     "views.png",
     "registration.json",
 )
@@ -89,10 +95,36 @@ def write_registration(result: Registration, model: BodyModel, out: Path) -> dic
         save_colored_ply(out / "body_distances.ply", vertices, colors, faces, comment=comment)
         colors = distance_colors(result.errors.points_m, full)
         save_colored_ply(out / "scan_distances.ply", result.points / result.unit_m, colors, comment=comment)
+        if result.surface is not None:
+            facts["surface"] = _write_surface(result, result.surface, out, comment)
         save_picture(out / "views.png", scan_picture(result, model))
     facts["files"] = [name for name in FILES if name == FILES[-1] or (out / name).exists()]
     write_json(out / FILES[-1], facts)
     return facts
+
+
+def _write_surface(result: Registration, surface: Surface, out: Path, comment: str) -> dict[str, Any]:
+    """Write the surface over: coloured by its distance to the scan, and textured where the scan has colours."""
+    away = KDTree(result.points[result.person]).query(surface.vertices_m)[0]
+    colors = distance_colors(away, _FULL_M)
+    save_colored_ply(out / "surface.ply", surface.vertices_m / result.unit_m, colors, surface.faces, comment=comment)
+    if result.colors is not None and surface.uv is not None and surface.uv_faces is not None:
+        scan = ColoredScan(
+            result.points[result.person],
+            None if result.normals is None else result.normals[result.person],
+            result.colors[result.person],
+        )
+        image = bake_texture(surface.vertices_m, surface.faces, surface.uv, surface.uv_faces, scan)
+        upright = surface.vertices_m @ upright_turn(result).T
+        save_textured_glb(out / "surface.glb", upright, surface.faces, surface.uv, surface.uv_faces, image)
+    distance = 1000 * surface.distance_m
+    return {
+        "median_mm": float(np.nanmedian(distance)),
+        "p95_mm": float(np.nanquantile(distance, 0.95)),
+        "within_2_mm": float(np.nanmean(distance < 2)),
+        "flipped_faces": surface.flipped,
+        "crossings": surface.crossings,
+    }
 
 
 def _save_obj(path: Path, vertices: np.ndarray, faces: np.ndarray, comment: str) -> None:

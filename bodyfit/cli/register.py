@@ -13,16 +13,6 @@ from bodyfit.cli.support import common
 __all__ = ["register"]
 
 
-class Unit(str, Enum):
-    """Unit of a scan's coordinates."""
-
-    M = "m"
-    CM = "cm"
-    MM = "mm"
-    IN = "in"
-    FT = "ft"
-
-
 class Start(str, Enum):
     """Where a fit starts from."""
 
@@ -38,7 +28,10 @@ def register(
     model: common.ModelOption = "open",
     gender: common.GenderOption = common.Gender.NEUTRAL,
     unit: Annotated[
-        Unit | None, typer.Option("--unit", help="Unit of the scan's coordinates; by default m, cm or mm by its size.")
+        str | None,
+        typer.Option(
+            "--unit", help="m, cm, mm, in, ft, or how many metres; by default m, cm or mm by the scan's size."
+        ),
     ] = None,
     clothed: Annotated[
         bool | None,
@@ -48,6 +41,9 @@ def register(
         Start,
         typer.Option("--start", help="Find the person by the detector, or by typical poses in many orientations."),
     ] = Start.DETECTOR,
+    surface: Annotated[
+        bool, typer.Option("--surface/--no-surface", help="Fit the surface over the body, too: clothes and hair.")
+    ] = True,
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
 ) -> int:
@@ -55,8 +51,9 @@ def register(
 
     Any pose, orientation and unit, with or without normals and colours, of a whole person or a part; floors and
     pedestals are left out. Writes body.npz (parameters), body.ply and body.obj (the body in the scan's own axes and
-    unit), body_distances.ply and scan_distances.ply (coloured by distance), views.png and registration.json (status,
-    distances, measurements).
+    unit), body_distances.ply and scan_distances.ply (coloured by distance), surface.ply
+    (the surface over: the body's skin moved onto the scan), of scans with colours surface.glb (textured), views.png and
+    registration.json (status, distances, measurements).
 
     Examples:
         bodyfit register scan.ply -o out
@@ -75,9 +72,10 @@ def register(
         normals=loaded.normals,
         faces=loaded.faces,
         colors=loaded.colors,
-        unit=None if unit is None else unit.value,
+        unit=_unit(unit),
         clothed=clothed,
         start=start.value,
+        surface=surface,
     )
     from bodyfit.app.scan_files import write_registration
 
@@ -95,3 +93,11 @@ def register(
         if result.reason is not None:
             common.error(f"{scan}: poor, {result.reason}", label="note")
     return common.OK if result.reason is None else common.SOME_FAILED
+
+
+def _unit(text: str | None) -> str | float | None:
+    """Read a unit: a name, which the library judges, or a number of metres."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text

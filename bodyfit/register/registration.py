@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bodyfit.body.params import BodyParams
 from bodyfit.fit.result import FitStatus
+from bodyfit.register.surface import Surface
 
 __all__ = ["Misfit", "Registration"]
 
@@ -38,10 +39,12 @@ class Registration:
 
     params: BodyParams
     """Parameters of the body, a batch of 1; NaN if nobody was found."""
-    offsets_m: Float[Tensor, "V 3"] | None
-    """Offsets of the vertices of the posed body to the surface over it; None if it was not asked for."""
-    surface: Float[Tensor, "V 3"] | None
-    """Vertices of the surface over the body."""
+    offsets_m: Float[np.ndarray, "V 3"] | None
+    """Offsets of the vertices in the rest pose (SMPL+D) that bring the posed skin onto the scan; None without a
+    surface."""
+    surface: Surface | None
+    """The surface over the body, on a finer mesh, in the scan's axes; None if it was not asked for, or the body is not
+    reliable."""
     status: FitStatus
     """Outcome: `poor` with a `reason` if the body is not to be relied on."""
     errors: Misfit | None
@@ -62,6 +65,8 @@ class Registration:
     """Points of the scan that were used, metres, the rows of `errors.points_m`."""
     normals: Float[np.ndarray, "N 3"] | None = None
     """Their unit normals, in the axes of the scan."""
+    oriented: bool = True
+    """Whether these point outwards for sure; estimated ones may not."""
     colors: Float[np.ndarray, "N 3"] | None = None
     """Their colours, RGB in [0, 1]."""
     person: Bool[np.ndarray, "N"] = field(default_factory=lambda: np.zeros(0, bool))

@@ -23,6 +23,7 @@ from bodyfit.register.objective import posed
 from bodyfit.register.orientation import oriented
 from bodyfit.register.quality import misfit, shortcoming
 from bodyfit.register.registration import Registration
+from bodyfit.register.surface import fit_surface
 from bodyfit.register.surroundings import without_surroundings
 from bodyfit.register.twists import with_best_twists
 from bodyfit.register.units import plausible_units
@@ -52,20 +53,21 @@ def register(
     normals: object = None,
     faces: object = None,
     colors: object = None,
-    unit: str | None = None,
+    unit: str | float | None = None,
     clothed: bool | None = None,
     start: str | Starts | BodyParams = "detector",
+    surface: bool = True,
 ) -> Registration:
     """Fit a body to a scan of one person, in any pose, of any orientation.
 
     points: (N, 3), any of N up to 20 million, in metres, centimetres or millimetres unless `unit` is "m", "cm", "mm",
-    "in" or "ft". normals: (N, 3) outward, estimated if missing; faces: (F, 3), if the points are vertices of a mesh,
-    which is then sampled; colors: (N, 3) RGB, 0 to 1 or to 255, which help the detector. Points that are not finite are
-    left out, and so are a floor and a pedestal.
+    "in", "ft" or a number of metres. normals: (N, 3) outward, estimated if missing; faces: (F, 3), if the points are
+    vertices of a mesh, which is then sampled; colors: (N, 3) RGB, 0 to 1 or to 255, which help the detector. Points
+    that are not finite are left out, and so are a floor and a pedestal.
 
     clothed: whether skin may lie inside the scan; by default it is found out. start: "detector" (the scan is drawn from
     several sides and our detector finds the person), "poses" (typical poses in many orientations), a function of that
-    kind, or a body in the scan's axes and metres.
+    kind, or a body in the scan's axes and metres. surface: fit the surface over, too, if the body is reliable.
 
     The result is in the scan's axes, metres. Its status is `poor` with a reason if the body is not to be relied on, and
     `unobservable` if nobody was found. Raises `ShapeError` and `OptionError`.
@@ -90,7 +92,24 @@ def register(
         if best is None or _rank(found) < _rank(best):
             best = found
     assert best is not None
-    return best
+    return _with_surface(best, model, middle) if surface and best.reason is None else best
+
+
+def _with_surface(result: Registration, model: BodyModel, middle: Float[np.ndarray, "3"]) -> Registration:
+    """Add the surface over; it is fitted about the scan's middle, where numbers of single precision are fine."""
+    shift = result.unit_m * middle
+    params = result.params
+    centred = dict(params) | {"transl": params.transl - torch.as_tensor(shift).to(params.transl)}
+    assert result.normals is not None
+    over = fit_surface(
+        model,
+        BodyParams(**centred),
+        result.points[result.person] - shift,
+        result.normals[result.person],
+        oriented=result.oriented,
+    )
+    offsets = over.offsets_m[: len(model.v_template)]
+    return replace(result, offsets_m=offsets, surface=replace(over, vertices_m=over.vertices_m + shift))
 
 
 @dataclass(frozen=True)
@@ -154,6 +173,7 @@ def _fitted(fitter: ScanFitter, scan: _Scan, clothed: bool | None, start: str | 
         joints=body.tree.joints[0] + x[layout["transl"]] + shift,
         points=points,
         normals=scan.cloud.normals,
+        oriented=scan.cloud.oriented,
         colors=scan.cloud.colors,
         person=scan.keep,
     )

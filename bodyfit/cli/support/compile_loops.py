@@ -130,7 +130,8 @@ def _scans(model: bodyfit.BodyModel) -> None:
     for one in (model, bodyfit.load_model("open-x")):
         with torch.no_grad():
             vertices = one(**one.params()).vertices[0].numpy()
-        bodyfit.register(vertices, model=one, faces=model.faces.numpy(), start=one.params(), unit="m", clothed=False)
+        scan = {"points": vertices, "faces": model.faces.numpy(), "unit": "m", "clothed": False}
+        bodyfit.register(**scan, model=one, start=one.params(), surface=one is model)
 
 
 WORK: dict[str, Callable[[bodyfit.BodyModel], None]] = {

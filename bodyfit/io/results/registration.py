@@ -42,7 +42,8 @@ def save_registration(result: Registration, path: str | Path, model: BodyModel) 
     """Write a registration's body as an npz that all commands read, y up; metres.
 
     Beside AMASS's keys it has `turn`, `unit_m`, `registration_status` and `registration_reason`: a vertex v of the
-    body in the file lies at turn^T v / unit_m in the scan. Raises `OutputError`, also if there is no body.
+    body in the file lies at turn^T v / unit_m in the scan; and, with a surface, `offsets_m` (V, 3), added to the
+    vertices of the rest pose before they are skinned. Raises `OutputError`, also if there is no body.
     """
     if result.joints is None:
         raise OutputError(f"{path}: there is no body to write, {result.reason}")
@@ -62,4 +63,6 @@ def save_registration(result: Registration, path: str | Path, model: BodyModel) 
         "registration_status": np.array(result.status.value),
         "registration_reason": np.array(result.reason or ""),
     }
+    if result.offsets_m is not None:
+        arrays["offsets_m"] = result.offsets_m.astype(np.float32)
     write_arrays(path, arrays)
