@@ -62,9 +62,16 @@ def evaluate(
         bodyfit eval fits.npz truth.npz --truth-model open
         bodyfit eval joints.npy downtown_car_00.pkl --person 1 --metric accel
         bodyfit eval fits.npz P1_14_data.pkl --truth-model models/smpl --json
+        bodyfit eval freihand FreiHAND_pub_v2_eval/ --pred-model open-x
+        bodyfit eval ehf EHF/ --pred-model models/smplx
+
+    The words freihand and ehf in place of PRED fit that data set's pictures, in the folder TRUTH, and score the fits
+    as its paper does.
 
     Exit code: 0 all was measured, 1 a metric had nothing to count, 2 the files cannot be used or compared.
     """
+    if str(pred) in ("freihand", "ehf") and not pred.exists():
+        return _pictures(str(pred), truth, pred_model, as_json)
     sides = _Sides(pred, pred_model, truth, truth_model, person, regressor)
     report = _measured(sides, metric or ["mpjpe", "pa_mpjpe"], None if root == "none" else root, joints, fps)
     if as_json:
@@ -73,6 +80,22 @@ def evaluate(
         for line in _lines(report):
             common.say(line)
     return common.OK if all(score.counted for score in report.scores) else common.SOME_FAILED
+
+
+def _pictures(dataset: str, folder: Path, model: str | None, as_json: bool) -> int:
+    """Fit the pictures of FreiHAND or EHF and say how far off they are."""
+    from bodyfit.body.model import load_model
+    from bodyfit.evaluate.part_fits import evaluate_ehf, evaluate_freihand
+
+    measure = evaluate_freihand if dataset == "freihand" else evaluate_ehf
+    scores = measure(folder, load_model(model or "open-x"))
+    if as_json:
+        common.say_json({"dataset": dataset, "folder": folder, "model": model or "open-x", "scores": scores})
+    else:
+        for name, value in scores.items():
+            common.say(f"{name:18} {value:.2f}" if isinstance(value, float) else f"{name:18} {value}")
+    total = scores.get("hands", scores.get("people", 0))
+    return common.OK if scores["failed"] < total else common.SOME_FAILED
 
 
 class _Sides(NamedTuple):

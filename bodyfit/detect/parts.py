@@ -54,6 +54,19 @@ class HandFinder:
         found = {side: self._hand(image, body, side) for side in _ARM}
         return {side: hand for side, hand in found.items() if hand is not None}
 
+    def alone(self, image: UInt8[np.ndarray, "H W 3"], side: str) -> Part | None:
+        """Find a hand that fills most of a picture, "left" or "right" of the person, without a body.
+
+        None where the network sees none. The score is low where it rather looks like the other hand.
+        """
+        height, width = image.shape[:2]
+        region = self._networks.region(image, Roi(width / 2, height / 2, float(max(width, height)), 0.0))
+        look = region and self._networks.look(image, region)
+        if look is None:
+            return None
+        look = self._networks.look(image, look.next_roi) or look
+        return _hand_part(look, side, 1.0, image)
+
     def _hand(self, image: np.ndarray, body: np.ndarray, side: str) -> Part | None:
         rough = _rough_hand(body[_ARM[side]])
         region = rough and self._networks.region(image, rough)

@@ -108,7 +108,8 @@ class Evidence:
     hands: Array | None = None
     """(B, 2, 21, 3): x px, y px and confidence of the left hand's points, then of the right's: the wrist, then thumb,
     index, middle, ring and little finger from the palm to the tip. Missing is confidence 0 or NaN. Of C calibrated
-    cameras (B, C, 2, 21, 3). The model must have fingers."""
+    cameras (B, C, 2, 21, 3). The model must have fingers. Of one camera sufficient alone: a hand without a body is
+    fitted with the forearm's direction free."""
     hands_lift: Array | None = None
     """(B, 2, 21, 3): 3D points of hands from a detector, metres about any origin of each hand, camera axes; NaN where
     unknown."""
@@ -126,7 +127,11 @@ class Evidence:
 
     def __post_init__(self) -> None:
         if self.keypoints is None and self.points3d is None:
-            raise OptionError("nothing to fit to: give keypoints, measured 3D points (points3d), or both")
+            if self.hands is None:
+                raise OptionError("nothing to fit to: give keypoints, measured 3D points (points3d), or both")
+            object.__setattr__(self, "layout", self.layout or "coco17")
+            missing = torch.zeros(len(self.hands), len(layout_names(self.layout or "coco17")), 3)
+            object.__setattr__(self, "keypoints", missing)
         if self.layout is None and self.points3d_layout is None:
             raise OptionError("layout must say what the keypoints are, as in layout='coco17'")
 

@@ -16,6 +16,7 @@ from bodyfit.body.pose_prior import load_pose_prior
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.evidence import Array, CheckedEvidence, Evidence, check_evidence
+from bodyfit.fit.hand_alone import fit_hands_alone, shows_a_hand
 from bodyfit.fit.initialise.descent import Solved, begin, descend, from_components
 from bodyfit.fit.initialise.left_right import SWAPS, Exchanged, exchanges, misfit
 from bodyfit.fit.initialise.starts import Starts
@@ -227,6 +228,7 @@ class Fitter:
         lacking = self.observer.shortcomings(evidence, claimed, present, joints, picture_px)
         able = ~lacking.any()
         whole = None if evidence.parts is None else self.whole(evidence.parts.face_points)
+        alone = torch.zeros_like(able) if whole is None else ~able & shows_a_hand(evidence, whole)
         variables = self.variables if whole is None else whole.layout
         schedule = (*self.config.stages, *(self.silhouette.stages if evidence.masks is not None else ()))
         schedule = schedule if whole is None else (*schedule, whole.stage)
@@ -246,7 +248,11 @@ class Fitter:
             solved = solved.replace_rows(rows, replace(some, x=x, cost=cost))
             if spread_out is not None:
                 parts.append((rows[good], spread_out.select(good)))
+        if whole is not None and bool(alone.any()):
+            solved, hand_backend = self._hands_alone(solved, evidence, present, alone, whole)
+            backend = backend or hand_backend
         placed = torch.isfinite(solved.x).all(1)
+        lacking = Shortcomings({reason: mask & ~(alone & placed) for reason, mask in lacking.found.items()})
         lacking = Shortcomings({**lacking.found, FAR: far, LOST: able & ~placed & ~far})
         outcome = self.outcome if whole is None else whole.outcome
         points = outcome.points(solved.x)
@@ -268,7 +274,11 @@ class Fitter:
         result = replace(result, reason=lacking.reasons(), backend=backend, swapped=swaps, mask_notes=tuple(notes))
         if not self.config.quality:
             return result
-        return self.quality(result, points, *self.exchanged.as_fitted(evidence, present, solved.swapped))
+        judged = self.quality(result, points, *self.exchanged.as_fitted(evidence, present, solved.swapped))
+        # What bodies are judged by, a hand alone does not have.
+        rows = [result if one else judged for one in alone.tolist()]
+        status, reason = (tuple(getattr(r, name)[i] for i, r in enumerate(rows)) for name in ("status", "reason"))
+        return replace(judged, status=status, reason=reason)
 
     @loops_alone()
     def _solve(
@@ -308,6 +318,29 @@ class Fitter:
         if self._silhouette is None:
             self._silhouette = SilhouetteStage.of(self.terms, self.config)
         return self._silhouette
+
+    def _hands_alone(
+        self,
+        solved: Solved,
+        evidence: CheckedEvidence,
+        present: Bool[Tensor, "B N"],
+        alone: Bool[Tensor, "B"],
+        whole: WholeBody,
+    ) -> tuple[Solved, str]:
+        """Fit the hands of people of whom nothing else is visible; return all fits and the backend."""
+        rows = alone.nonzero()[:, 0]
+        some = evidence.select(rows)
+        assert some.parts is not None
+        resting = self.observer.rest_pose.expand(len(rows), -1)
+        upright = resting.new_tensor([torch.pi, 0.0, 0.0]).expand(len(rows), -1)
+        body = {"transl": torch.zeros_like(upright), "global_orient": upright, "body_pose": resting}
+        body |= {} if some.betas is None else {"betas": some.betas}
+        seen = self.observer.observations(some, present[rows])
+        seen = whole.observations(seen, some.parts, seen.weight.new_full((len(rows), 1), 100.0))
+        x, summary = fit_hands_alone(whole, whole.with_relaxed_hands(body), seen)
+        none = Solved.nobody(some.xyc, x.shape[1], solved.trace.shape[1])
+        found = replace(none, x=x, cost=summary.cost, converged=summary.converged, iterations=summary.iterations)
+        return solved.replace_rows(rows, found), StageObjective(whole.terms, whole.stage, seen).backend(x)
 
     def whole(self, face_points: int = 0) -> WholeBody:
         """Return the fitter of hands and of a face of `face_points` points, which is made at the first call.

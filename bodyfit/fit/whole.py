@@ -6,6 +6,7 @@ are optimised together.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -20,7 +21,7 @@ from bodyfit.fit.initialise.hands import HandObservations, HandStarts, mirrored_
 from bodyfit.fit.objective import BodyTerms, StageObjective
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.outcome import Outcome
-from bodyfit.fit.parts import HAND_POINTS, PartEvidence
+from bodyfit.fit.parts import HAND_POINTS, PartEvidence, PartObservations
 from bodyfit.fit.residuals.parts.face import FACE_SCALE
 from bodyfit.fit.residuals.parts.hand_prior import HandPosePrior
 from bodyfit.fit.residuals.parts.hands import HAND_SCALE, hand_noise_scale
@@ -91,8 +92,7 @@ class WholeBody:
         Keypoints of the body on visible hands or a visible face are left out: the part's own are more precise.
         `depth_cm`: depth of the person in each camera, centimetres.
         """
-        found = parts.observations(depth_cm.shape[1], self.config.min_confidence, self.config.noise_px / 2)
-        found = found.with_(depth_cm=depth_cm)
+        found = self.visible_parts(parts, depth_cm.shape[1]).with_(depth_cm=depth_cm)
         fingers = ((found.largest_hand_weight() > 0).to(seen.weight) @ self.of_hand.to(seen.weight)) > 0
         if (face := found.largest_face_weight()) is not None:
             fingers = fingers | ((face > 0)[:, None] & self.of_face)
@@ -102,16 +102,24 @@ class WholeBody:
             seen, parts=found, weight=weight, lift_weight=None if lift is None else torch.where(fingers, 0.0, lift)
         )
 
+    def visible_parts(self, parts: PartEvidence, cameras: int = 1) -> PartObservations:
+        """Return what is used of hands and face, without depths."""
+        return parts.observations(cameras, self.config.min_confidence, self.config.noise_px / 2)
+
     def start(self, body: Float[Tensor, "B N"], variables: Variables, seen: Observations) -> Float[Tensor, "B D"]:
         """Initialise all variables from those of the body's fit and from fits of each hand."""
         assert seen.parts is not None
-        layout, parts = self.layout, seen.parts
+        x = self.with_relaxed_hands(variables.unpack(body))
+        return self.with_hands(x, seen.parts.largest_hand_weight() > 0, seen)
+
+    def with_relaxed_hands(self, variables: Mapping[str, Float[Tensor, "B _"]]) -> Float[Tensor, "B D"]:
+        """Return all variables from those of the body, with relaxed hands."""
+        batch = len(variables["transl"])
         relaxed = {
-            f"{side}_hand_pose": (self.starts.relaxed(i) - self.model.hand_means[i]).expand(len(body), -1)
+            f"{side}_hand_pose": (self.starts.relaxed(i) - self.model.hand_means[i]).expand(batch, -1)
             for i, side in enumerate(_SIDES)
         }
-        x = layout.pack({**variables.unpack(body), **relaxed})
-        return self.with_hands(x, parts.largest_hand_weight() > 0, seen)
+        return self.layout.pack({**variables, **relaxed})
 
     def with_hands(
         self,
@@ -130,7 +138,7 @@ class WholeBody:
             return x
         layout, skeleton = self.layout, self.model.skeleton
         tree = StageObjective(self.terms, self.stage, seen).tree(x)
-        left, right = self._hand_observations(x, seen, tree)
+        left, right = self.hand_observations(x, seen, tree)
         hands, _ = self.starts(HandObservations.cat([left.select(rows[0]), right.mirrored().select(rows[1])]))
         local = layout.rotvecs(x)
         for i, hand in enumerate(hands.split([len(rows[0]), len(rows[1])])):
@@ -152,7 +160,7 @@ class WholeBody:
         """List the joints of a hand's pose, in its order."""
         return list(self.layout.block(f"{side}_hand_pose").joints)
 
-    def _hand_observations(
+    def hand_observations(
         self, x: Float[Tensor, "N D"], seen: Observations, tree: PosedTree
     ) -> tuple[HandObservations, HandObservations]:
         """Collect the observations of left and right hands by the first camera, and the poses of their forearms."""

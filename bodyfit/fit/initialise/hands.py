@@ -35,6 +35,7 @@ __all__ = ["HandObservations", "HandStarts", "mirrored_hands", "swing_twist"]
 
 _STEPS = LMConfig(max_iterations=4, cost_tolerance=3e-3)
 """Steps from every start; the best of each hand goes on with the rest of the body."""
+_ALONE_STEPS = LMConfig(max_iterations=30, cost_tolerance=1e-3)
 _TURN_DEG = 45.0
 """How far a hand is turned from where the forearm points, but for the turn about that, as a deviation."""
 _TWIST_DEG = 80.0
@@ -44,6 +45,8 @@ _PLACE_CM = 15.0
 _UNIT_CM = 2.0
 _STIFF = (100 * _UNIT_CM / _PLACE_CM) ** 2
 """Weight of a wrist's squared distance from there, square metres."""
+_FREE_STIFF = 1e-3 * _STIFF
+"""The same of a hand without a body, whose place is a first guess."""
 _SIGMA, _LIFT_SIGMA_CM, _MEASURED_SIGMA_CM = 20.0, 6.0, 8.0
 _LIFT_WEIGHT, _MEASURED_WEIGHT = _UNIT_CM / 3.0, 4.0
 """Weights, to be squared, and saturation of the residuals, as those of the fit of the whole body."""
@@ -120,9 +123,11 @@ class _HandObjective:
     mixture: MixturePrior
     axes: Float[Tensor, "15 3 3"]
     limits: Float[Tensor, "15 3 2"]
+    stiff: float = _STIFF
+    """Weight of a wrist's squared distance from where it is taken to be."""
 
     def select(self, index: Int[Tensor, "N"]) -> _HandObjective:
-        return _HandObjective(self.seen.select(index), self.mixture, self.axes, self.limits)
+        return _HandObjective(self.seen.select(index), self.mixture, self.axes, self.limits, self.stiff)
 
     def normal(self, x: Float[Tensor, "N 51"]) -> Normal:
         if not x.is_cpu or torch.is_grad_enabled():
@@ -158,7 +163,7 @@ class _HandObjective:
             self.axes.numpy(),
             self.limits.numpy(),
             np.array(FINGER_BLOCK),
-            _STIFF,
+            self.stiff,
         )
 
     def reference(self, x: Float[Tensor, "N 51"]) -> Normal:
@@ -196,9 +201,9 @@ class _HandObjective:
             gradient[:, 6:] += w2 * term.gradient
             H[:, 6:, 6:] += w2 * term.hessian
         off = x[:, :3] - seen.wrist
-        gradient[:, :3] += _STIFF * off
-        H[:, :3, :3].diagonal(dim1=1, dim2=2).add_(_STIFF)
-        return Normal(cost + _STIFF * off.square().sum(1), gradient, H)
+        gradient[:, :3] += self.stiff * off
+        H[:, :3, :3].diagonal(dim1=1, dim2=2).add_(self.stiff)
+        return Normal(cost + self.stiff * off.square().sum(1), gradient, H)
 
 
 class HandStarts:
@@ -220,14 +225,17 @@ class HandStarts:
         flip = self.templates.new_tensor([1.0, -1.0, -1.0]).repeat(15)
         return self.templates[0] * flip if side else self.templates[0]
 
-    def __call__(self, seen: HandObservations) -> tuple[Float[Tensor, "N 51"], Float[Tensor, "N"]]:
-        """The variables of each hand and their cost."""
+    def __call__(
+        self, seen: HandObservations, *, alone: bool = False
+    ) -> tuple[Float[Tensor, "N 51"], Float[Tensor, "N"]]:
+        """The variables of each hand and their cost. `alone`: no body says where hands are and how forearms turn."""
         starts, usable = self._candidates(seen)
         n, k = starts.shape[:2]
         rows = usable.flatten().nonzero()[:, 0]
-        objective = _HandObjective(seen.select(rows // k), self.mixture, self.axes, self.limits)
-        x, summary = minimize(objective, starts.flatten(0, 1)[rows], _STEPS)
-        odd = self._turned_oddly(seen.select(rows // k), x)
+        stiff, steps = (_FREE_STIFF, _ALONE_STEPS) if alone else (_STIFF, _STEPS)
+        objective = _HandObjective(seen.select(rows // k), self.mixture, self.axes, self.limits, stiff)
+        x, summary = minimize(objective, starts.flatten(0, 1)[rows], steps)
+        odd = 0.0 if alone else self._turned_oddly(seen.select(rows // k), x)
         cost = starts.new_full((n * k,), torch.inf).index_copy(
             0, rows, torch.nan_to_num(summary.cost, nan=torch.inf) + odd
         )
