@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import pytest
 import roma
@@ -14,16 +15,17 @@ from gltf_reader import Gltf
 from PIL import Image
 
 import bodyfit
+from bodyfit import render
 from bodyfit.app.shape import PictureFit, fit_shape_of, person_of, shape_of
 from bodyfit.body.anthropometry.intervals import MeasurementError, measurement_intervals
 from bodyfit.cli.main import main
 from bodyfit.detect import DETECTORS
 from bodyfit.errors import OptionError
 from bodyfit.fit.result import FitStatus
-from bodyfit.fit.shared_shape import SharedShapeFitter
+from bodyfit.fit.shared_shape import PicturesConfig, SharedShapeFitter
 from bodyfit.geometry.camera import Camera
 from bodyfit.images.frame import Frame
-from bodyfit.keypoints import Keypoints2D
+from bodyfit.keypoints import Keypoints2D, SoftMask
 
 LAYOUT = "openpose25"
 SIZES = ((800, 1000), (600, 600), (1200, 900))
@@ -37,6 +39,7 @@ class Pictured:
     model: bodyfit.BodyModel
     params: bodyfit.BodyParams
     xyc: list[np.ndarray]
+    masks: list[np.ndarray]
     height_m: float
 
     def evidence(self, rows=(0, 1, 2), **more) -> tuple[bodyfit.Evidence, torch.Tensor]:
@@ -56,6 +59,11 @@ class Pictured:
         """What a detector finds in the pictures."""
         return [[Keypoints2D(LAYOUT, xyc)] for xyc in self.xyc]
 
+    def people_with_masks(self) -> list[list[Keypoints2D]]:
+        """The same, with the silhouettes."""
+        masks = [SoftMask(mask, (0, 0)) for mask in self.masks]
+        return [[replace(found[0], mask=mask)] for found, mask in zip(self.people(), masks, strict=True)]
+
 
 @pytest.fixture(scope="module")
 def pictured() -> Pictured:
@@ -73,13 +81,17 @@ def pictured() -> Pictured:
         transl=torch.tensor([[0.0, 0.2, 3.2], [0.1, 0.1, 3.6], [-0.1, 0.2, 4.5]]),
     )
     with torch.no_grad():
-        points = model.keypoints(model(**params), LAYOUT)
-    xyc = []
+        out = model(**params)
+    points = model.keypoints(out, LAYOUT)
+    xyc, masks = [], []
     for i, (size, focal) in enumerate(zip(SIZES, FOCALS, strict=True)):
-        xy = Camera.make(1, size, focal_px=focal).project(points[i : i + 1])[0].numpy()
+        camera = Camera.make(1, size, focal_px=focal)
+        drawn = render.draw_maps([(out.vertices[i], (0.5, 0.5, 0.5))], model.faces, camera, which=("silhouette",))
+        masks.append(np.where(drawn.person > 0, 255, 0).astype(np.uint8))
+        xy = camera.project(points[i : i + 1])[0].numpy()
         xy = xy + rng.standard_normal(xy.shape)
         xyc.append(np.concatenate([xy, np.ones((len(xy), 1))], 1).astype(np.float32))
-    return Pictured(model, params, xyc, float(model.measure(betas).height[0]))
+    return Pictured(model, params, xyc, masks, float(model.measure(betas).height[0]))
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +234,51 @@ def test_heights_in_centimetres_are_named_as_such(pictured):
         fit_shape_of(frames(), pictured.people(), height_m=175)
 
 
+@pytest.fixture(scope="module")
+def by_masks(pictured):
+    return fit_shape_of(frames(), pictured.people_with_masks(), height_m=pictured.height_m, model=pictured.model)
+
+
+def test_silhouettes_tell_girths(pictured, by_masks):
+    truth = pictured.model.measure(pictured.params.betas[:1])
+    alone = fit_shape_of(frames(), pictured.people(), height_m=pictured.height_m, model=pictured.model)
+    for name in ("chest", "waist", "hip"):
+        value, by_keypoints = (r.measurements[name].value for r in (by_masks, alone))
+        off, off_alone = (abs(v - float(getattr(truth, name)[0])) for v in (value, by_keypoints))
+        assert off < 0.025, name  # the focal length is a guess: some 10 mm
+        assert off < 0.6 * off_alone, name
+    assert by_masks.measurements["waist"].sd < 0.5 * alone.measurements["waist"].sd
+    assert all(picture.result.mask_notes == (None,) for picture in by_masks.pictures)
+
+
+def test_loose_clothes_may_lie_outside_the_body(pictured):
+    """Masks three centimetres larger than the body: tight clothes would make it stout, loose ones hardly."""
+    people = [[replace(p[0], mask=SoftMask(wider(p[0].mask.alpha), (0, 0)))] for p in pictured.people_with_masks()]
+    kind = {"height_m": pictured.height_m, "model": pictured.model}
+    tight, loose = (
+        fit_shape_of(frames(), people, pictures=PicturesConfig.of_clothes(clothes), **kind).measurements["waist"].value
+        for clothes in ("tight", "loose")
+    )
+    assert loose < tight - 0.03
+    with pytest.raises(OptionError, match="clothes must be one of tight, loose"):
+        PicturesConfig.of_clothes("wet")
+
+
+def wider(mask: np.ndarray) -> np.ndarray:
+    """A mask with a rim of 3 cm at the person, 9 px."""
+    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (19, 19)))
+
+
+def test_a_mask_of_somebody_else_is_not_used(pictured, by_masks):
+    people = pictured.people_with_masks()
+    people[1][0] = replace(people[1][0], mask=SoftMask(np.roll(people[1][0].mask.alpha, 200, 1), (0, 0)))
+    found = fit_shape_of(frames(), people, height_m=pictured.height_m, model=pictured.model)
+    assert found.pictures[1].result.mask_notes[0] is not None
+    assert any("silhouette" in note and "not used" in note for note in found.notes)
+    assert found.used == 3
+    assert found.measurements["waist"].value == pytest.approx(by_masks.measurements["waist"].value, abs=0.04)
+
+
 # ---------------------------------------------------------------- the command
 
 
@@ -231,7 +288,7 @@ def pictures(pictured, tmp_path, monkeypatch):
 
     class Knows:
         def detect(self, frames):
-            by_size = dict(zip(SIZES, pictured.people(), strict=True))
+            by_size = dict(zip(SIZES, pictured.people_with_masks(), strict=True))
             return [by_size.get(frame.size, []) for frame in frames]
 
     monkeypatch.setitem(DETECTORS, "knows", Knows)
@@ -271,7 +328,13 @@ def test_the_command_writes_measurements_mesh_and_page(pictured, pictures, tmp_p
     assert len(Gltf(out / "body.glb").json["meshes"]) == 1
     with np.load(out / "body.npz", allow_pickle=False) as body:
         assert body["betas"][0] == pytest.approx(record["betas"], abs=1e-5)
+    with Image.open(out / "side" / "silhouette.png") as drawn:
+        assert drawn.size == SIZES[1]
+        pixels = np.asarray(drawn).astype(int)
+    agree = (pixels.max(2) - pixels.min(2) < 10) & (pixels.mean(2) > 150)  # light where mask and body agree
+    assert agree.sum() > 0.85 * (pictured.masks[1] > 0).sum()
     page = (out / "report.html").read_text()
+    assert "Silhouette against body" in page
     assert "shoulder breadth" in page
     assert "data:image/jpeg" in page
     fit = bodyfit.load_result(out / "front" / "person0.npz")

@@ -16,12 +16,13 @@ from bodyfit.app.pipeline import Lens, as_frame, lift_to_camera
 from bodyfit.body.anthropometry.intervals import Interval, MeasurementError, measurement_intervals
 from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.body.sample import random_bodies
-from bodyfit.detect import DEFAULT, Detector, load_detector
+from bodyfit.detect import DEFAULT, Detector, load_detector, sees_masks
 from bodyfit.errors import ImageError, OptionError
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.result import FitResult, FitStatus, split
-from bodyfit.fit.shared_shape import SharedShapeFitter
+from bodyfit.fit.shared_shape import PicturesConfig, SharedShapeFitter
+from bodyfit.fit.silhouette.masks import outline_of
 from bodyfit.images.files import image_by_name, looks_like_image
 from bodyfit.images.frame import Frame
 from bodyfit.io import VideoReader
@@ -31,6 +32,7 @@ __all__ = [
     "PictureFit",
     "ShapeResult",
     "check_numbers",
+    "detector_of_masks",
     "fit_shape",
     "fit_shape_of",
     "frames_of",
@@ -41,6 +43,22 @@ __all__ = [
 CLIP_FRAMES = 16
 """Frames of a clip that are fitted, spread evenly over it: more are hardly more precise, as a detector's errors are
 much the same from frame to frame."""
+BY_SILHOUETTES = MeasurementError(
+    factor=0.67,
+    share={
+        **{"mass": 0.020, "chest": 0.025, "waist": 0.0087, "hip": 0.0040, "neck": 0.014, "upper_arm": 0.041},
+        **{"thigh": 0.0086, "arm_length": 0.0057, "leg_length": 0.0034, "inseam": 0.0062, "shoulder_breadth": 0.032},
+    },
+)
+"""Calibration of the intervals of shapes from silhouettes (`scripts/bench/shape.py --seed 1000 --calibrate`)."""
+BY_KEYPOINTS = MeasurementError(
+    factor=0.66,
+    share={
+        **{"mass": 0.17, "chest": 0.053, "waist": 0.13, "hip": 0.078, "neck": 0.053, "upper_arm": 0.051},
+        **{"thigh": 0.073, "arm_length": 0.012, "leg_length": 0.015, "inseam": 0.018, "shoulder_breadth": 0.049},
+    },
+)
+"""The same without silhouettes."""
 _NOBODY = "nobody was found in the picture"
 
 
@@ -117,6 +135,8 @@ def fit_shape(
     focal_mm: float | None = None,
     sensor_mm: float | None = None,
     fov_deg: float | None = None,
+    clothes: str = "tight",
+    silhouette: bool | None = None,
     level: float | int = 0.9,
     config: FitConfig | None = None,
     device: torch.device | str | None = None,
@@ -127,7 +147,8 @@ def fit_shape(
     `CLIP_FRAMES` of its frames. Each picture has a camera and a pose of its own. height_m, mass_kg: known ones. Without
     a height the size of the body is a guess. The focal length is set as in `fit_image`, for all pictures; without one,
     it is read from EXIF or guessed from the picture's size. In each picture the largest person is taken. A picture
-    without a person, or in which the fit is poor, does not take part (`PictureFit.reason`). level: probability of the
+    without a person, or in which the fit is poor, does not take part (`PictureFit.reason`). clothes: "tight", for none
+    as well, or "loose". silhouette: use the detector's masks; by default if it makes some. level: probability of the
     intervals of the measurements.
 
     Raises `ImageError`, `VideoError`, `OptionError` and `DetectorError`.
@@ -137,7 +158,8 @@ def fit_shape(
     for frame in frames:  # a wrong focal length is an error before the slow part
         lens.focal_of(frame)
     check_numbers(height_m, mass_kg, level)
-    finder = load_detector(detector) if isinstance(detector, str) else detector
+    pictures = PicturesConfig.of_clothes(clothes)
+    finder = detector_of_masks(detector, silhouette) if isinstance(detector, str) else detector
     return fit_shape_of(
         frames,
         [people for frame in frames for people in finder.detect([frame])],
@@ -147,7 +169,16 @@ def fit_shape(
         lens=lens,
         level=level,
         config=config,
+        pictures=pictures,
     )
+
+
+def detector_of_masks(name: str, silhouette: bool | None, *, tta: bool = False) -> Detector:
+    """Load a detector by name that makes masks if it can, or if `silhouette` says so.
+
+    Raises `OptionError` for a detector that cannot and has to, and `DetectorError`.
+    """
+    return load_detector(name, tta=tta, masks=sees_masks(name) if silhouette is None else silhouette)
 
 
 def fit_shape_of(
@@ -160,30 +191,33 @@ def fit_shape_of(
     lens: Lens | None = None,
     level: float | int = 0.9,
     config: FitConfig | None = None,
+    pictures: PicturesConfig | None = None,
 ) -> ShapeResult:
     """Fit one shape to the largest of the detected people of each picture (`fit_shape`).
 
-    people: those of each frame. Raises `OptionError`.
+    people: those of each frame, whose masks are silhouettes. pictures: settings of the common fit. Raises
+    `OptionError`.
     """
     check_numbers(height_m, mass_kg, level)
     if not frames:
         raise OptionError("there are no pictures to fit a shape to; give at least one")
     model = load_model() if model is None else model
-    pictures = [
+    fits = [
         PictureFit(frame, person_of(found), len(found), None, None if found else _NOBODY)
         for frame, found in zip(frames, people, strict=True)
     ]
-    rows = _rows_of_one_layout(pictures)
+    rows, lens = _rows_of_one_layout(fits), Lens() if lens is None else lens
     if rows:
-        evidence, sizes = _evidence([pictures[i] for i in rows], Lens() if lens is None else lens, model)
+        evidence, sizes, notes = _evidence([fits[i] for i in rows], lens)
         evidence = replace(evidence, height_m=height_m, mass_kg=mass_kg)
-        fitter = SharedShapeFitter(layout=evidence.layout or "", model=model, config=config)
-        fitted = fitter.fit(evidence, picture_px=sizes)
-        focals = [(Lens() if lens is None else lens).focal_of(pictures[i].frame)[1] for i in rows]
-        for i, one, source in zip(rows, split(fitted), focals, strict=True):
-            camera = replace(one.camera, image_size=pictures[i].frame.size)
-            pictures[i] = replace(pictures[i], result=replace(one, camera=camera, focal_source=source))
-    return shape_of(pictures, model, height_m=height_m, mass_kg=mass_kg, level=level)
+        fitter = SharedShapeFitter(layout=evidence.layout or "", model=model, config=config, pictures=pictures)
+        results = split(fitter.fit(evidence, picture_px=sizes))
+        for i, one, note in zip(rows, results, notes, strict=True):
+            frame = fits[i].frame
+            camera, source = replace(one.camera, image_size=frame.size), lens.focal_of(frame)[1]
+            one = replace(one, camera=camera, focal_source=source, mask_notes=(note or one.mask_notes[0],))
+            fits[i] = replace(fits[i], result=one)
+    return shape_of(fits, model, height_m=height_m, mass_kg=mass_kg, level=level)
 
 
 def shape_of(
@@ -193,7 +227,6 @@ def shape_of(
     height_m: float | int | None = None,
     mass_kg: float | int | None = None,
     level: float | int = 0.9,
-    error: MeasurementError | None = None,
 ) -> ShapeResult:
     """Measure the shape that fitted pictures share, and say which pictures do not take part and why."""
     statuses = [None if p.result is None else p.result.status[0] for p in pictures]
@@ -221,13 +254,20 @@ def shape_of(
         model,
         betas,
         covariance,
-        measurement_intervals(model, betas, covariance, level=level, error=error),
+        measurement_intervals(model, betas, covariance, level=level, error=_error_of([pictures[i] for i in shared])),
         pictures,
         **known,
         status=first.status[0] if good else FitStatus.POOR,
         reason=reason,
         notes=_notes(pictures, height_m),
     )
+
+
+def _error_of(pictures: Sequence[PictureFit]) -> MeasurementError:
+    """Choose the calibration of pictures that share a shape: with a silhouette in any, or without."""
+    used = [p.person is not None and p.person.mask is not None and p.result is not None for p in pictures]
+    notes = [p.result is None or p.result.mask_notes[0] is None for p in pictures]
+    return BY_SILHOUETTES if any(a and b for a, b in zip(used, notes, strict=True)) else BY_KEYPOINTS
 
 
 def frames_of(image: str | Path | np.ndarray | Frame) -> list[Frame]:
@@ -277,14 +317,21 @@ def _rows_of_one_layout(pictures: Sequence[PictureFit]) -> list[int]:
     return rows
 
 
-def _evidence(pictures: Sequence[PictureFit], lens: Lens, model: BodyModel) -> tuple[Evidence, Float[Tensor, "B 2"]]:
-    """Make the evidence of one person's pictures, each with its own camera, and the pictures' sizes."""
+def _evidence(pictures: Sequence[PictureFit], lens: Lens) -> tuple[Evidence, Float[Tensor, "B 2"], list[str | None]]:
+    """Make the evidence of one person's pictures, each with its own camera.
+
+    Returns also the pictures' sizes, and why masks are of no use.
+    """
     people = [p.person for p in pictures if p.person is not None]
     sizes = [p.frame.size for p in pictures]
     focals = [lens.focal_of(p.frame)[0] for p in pictures]
     lifts = [lift_to_camera(p, f, s) for p, f, s in zip(people, focals, sizes, strict=True)]
     like = next((lift for lift in lifts if lift is not None), None)
     side = math.ceil(min(focals))  # for the check of units alone: every picture has its own size
+    found = [
+        (None, None) if p.mask is None else outline_of(p.mask, size, p.xyc)
+        for p, size in zip(people, sizes, strict=True)
+    ]
     evidence = Evidence(
         keypoints=np.stack([p.xyc for p in people]),
         layout=people[0].layout,
@@ -294,8 +341,9 @@ def _evidence(pictures: Sequence[PictureFit], lens: Lens, model: BodyModel) -> t
         joints3d=None
         if like is None
         else np.stack([np.full_like(like, np.nan) if lift is None else lift for lift in lifts]),
+        masks=None if all(outline is None for outline, _ in found) else [outline for outline, _ in found],
     )
-    return evidence, torch.tensor(sizes, dtype=torch.float32)
+    return evidence, torch.tensor(sizes, dtype=torch.float32), [note for _, note in found]
 
 
 def _notes(pictures: Sequence[PictureFit], height_m: float | int | None) -> tuple[str, ...]:
@@ -304,7 +352,9 @@ def _notes(pictures: Sequence[PictureFit], height_m: float | int | None) -> tupl
     if height_m is None:
         notes.append("the height is not known: all sizes hang on a guess; give the height for measurements")
     for picture in pictures:
+        name = "a picture" if picture.frame.path is None else picture.frame.path.name
         if picture.people > 1:
-            name = "a picture" if picture.frame.path is None else picture.frame.path.name
             notes.append(f"{name} shows {picture.people} people; the largest is taken")
+        if picture.result is not None and (why := picture.result.mask_notes[0]) is not None:
+            notes.append(f"the silhouette of {name} is not used: {why}")
     return tuple(notes)

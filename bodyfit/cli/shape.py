@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 __all__ = ["shape"]
 
 
+class Clothes(str, Enum):
+    """What the person wears (`bodyfit.fit.shared_shape.CLOTHES`)."""
+
+    TIGHT = "tight"
+    LOOSE = "loose"
+
+
 def shape(
     inputs: Annotated[
         list[Path], typer.Argument(help="Pictures of one person, folders of them, or a clip of the person turning.")
@@ -40,6 +48,11 @@ def shape(
     gender: common.GenderOption = common.Gender.NEUTRAL,
     detector: finding.DetectorOption = finding.DETECTOR,
     tta: finding.TtaOption = False,
+    clothes: Annotated[Clothes, typer.Option("--clothes", help="Tight, for none as well; or loose.")] = Clothes.TIGHT,
+    silhouette: Annotated[
+        bool | None,
+        typer.Option("--silhouette/--no-silhouette", help="Use silhouettes; by default if the detector makes masks."),
+    ] = None,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
@@ -52,12 +65,12 @@ def shape(
 
     In OUT: measurements.json and measurements.csv (each measurement with the interval that holds the truth in nine of
     ten people), body.obj and body.glb (the body in A-pose), body.npz (its parameters), report.html, and for each
-    picture a folder with the overlay and the fit.
+    picture a folder with the overlay, the silhouette against the body, and the fit.
 
     Examples:
         bodyfit shape front.jpg side.jpg --height 1.75 -o out
         bodyfit shape turning.mp4 --height 1.68 --mass 61 -o out
-        bodyfit shape front.jpg --height 1.75 --gender female --json -o out
+        bodyfit shape front.jpg --height 1.75 --gender female --clothes loose --json -o out
 
     Exit code: 0 all pictures take part, 1 some do not, or none, or the shape is poor, 2 wrong use.
     """
@@ -76,13 +89,24 @@ def shape(
         advance("loading", 0, len(frames))
         with interrupt.at_once():
             from bodyfit.app.pipeline import Lens
-            from bodyfit.app.shape import fit_shape_of
+            from bodyfit.app.shape import detector_of_masks, fit_shape_of
             from bodyfit.cli.shape_files import ShapeFiles
+            from bodyfit.fit.shared_shape import PicturesConfig
 
         body = common.chosen_model(model, gender, device)
-        people = _detected(by.load_detector(body), frames, advance)
+        by.check_name()
+        finder = detector_of_masks(detector, silhouette, tta=tta)
+        people = _detected(finder, frames, advance)
         advance("fitting", len(frames), len(frames))
-        found = fit_shape_of(frames, people, height_m=height, mass_kg=mass, model=body, lens=Lens(**lens))
+        found = fit_shape_of(
+            frames,
+            people,
+            height_m=height,
+            mass_kg=mass,
+            model=body,
+            lens=Lens(**lens),
+            pictures=PicturesConfig.of_clothes(clothes.value),
+        )
         files = ShapeFiles(out, found, by.name)
         entries += files.write_pictures()
         files.write_body()

@@ -21,7 +21,7 @@ from bodyfit.runtime.json_text import plain
 
 __all__ = ["ShapeFiles"]
 
-_PICTURE_FILES = re.compile(r"overlay\.png|person0\.npz")
+_PICTURE_FILES = re.compile(r"(overlay|silhouette)\.png|person0\.npz")
 _BODY_FILES = ("measurements.json", "measurements.csv", "body.npz", "body.obj", "body.glb", "body.png", "report.html")
 _KILOGRAMS = ("mass",)
 
@@ -132,6 +132,11 @@ class ShapeFiles:
             io.save_picture(folder / "overlay.png", over)
             io.save(result, folder / "person0.npz")
             files = [f"{name}/overlay.png", f"{name}/person0.npz"]
+            if picture.person is not None and picture.person.mask is not None:
+                mask = picture.person.mask.full(frame.size)
+                drawn = render.mask_overlay(frame.image, mask, vertices, self.found.model.faces, result.camera)
+                io.save_picture(folder / "silhouette.png", drawn)
+                files.insert(1, f"{name}/silhouette.png")
         status = "ok" if picture.reason is None else "nobody" if result is None else "poor" if files else "failed"
         if picture.reason is not None:
             common.error(f"{name}: left out: {picture.reason}")
@@ -142,7 +147,7 @@ class ShapeFiles:
             "image_size": frame.size,
             **({} if frame.note is None else {"note": frame.note}),
             "people": [] if result is None else [_person(picture, files)],
-            "files": files[:1],
+            "files": files[:-1],
         }
         return plain(entry, common.DIGITS)
 
@@ -160,7 +165,8 @@ def _person(picture: PictureFit, files: list[str]) -> dict[str, Any]:
         "focal_px": float(result.camera.focal_px[0]),
         "focal_source": result.focal_source,
         "distance_m": float(result.joints[0, 0, 2]),
-        "files": files[1:],
+        "mask_note": result.mask_notes[0],
+        "files": files[-1:],
     }
 
 

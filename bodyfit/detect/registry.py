@@ -9,7 +9,7 @@ from importlib import metadata
 from bodyfit.detect.base import Detector
 from bodyfit.errors import BodyfitError, DetectorError, OptionError
 
-__all__ = ["DEFAULT", "DETECTORS", "GROUP", "detector_names", "load_detector", "sees_parts"]
+__all__ = ["DEFAULT", "DETECTORS", "GROUP", "detector_names", "load_detector", "sees_masks", "sees_parts"]
 
 DEFAULT = "movenet"
 """The detector that every command takes unless told otherwise."""
@@ -106,6 +106,12 @@ def load_detector(
     if not isinstance(detector, Detector):
         raise DetectorError(f"the detector {name} has no method detect(frames); see docs/detectors.md")
     return detector
+
+
+def sees_masks(name: str) -> bool:
+    """Whether the detector of that name takes the option `masks`. Raises `OptionError` for a name that is none."""
+    name = name.partition(":")[0]
+    return "masks" in inspect.signature(DETECTORS[name] if name in DETECTORS else _installed(name)).parameters
 
 
 def sees_parts(name: str) -> bool:

@@ -6,7 +6,9 @@ shared, so that the objective is that of a clip (`fit/sequence/objective.py`) wi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,41 +16,91 @@ from torch import Tensor
 
 from bodyfit.body.model import BodyModel
 from bodyfit.errors import OptionError
-from bodyfit.fit.config import FitConfig, SequenceCalibration, SequenceConfig
+from bodyfit.fit.config import FitConfig, SequenceCalibration, SequenceConfig, SilhouetteConfig
 from bodyfit.fit.evidence import CheckedEvidence, Evidence
 from bodyfit.fit.fitter import Fitter
+from bodyfit.fit.observations import Observations
 from bodyfit.fit.quality.uncertainty import Spread
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.fit.sequence.left_right import EXCHANGED
 from bodyfit.fit.sequence.uncertainty import track_spread
 from bodyfit.fit.sequence.window import Window
-from bodyfit.solve import LMConfig
+from bodyfit.fit.silhouette.masks import MaskEvidence
+from bodyfit.fit.silhouette.stage import agreeing
+from bodyfit.solve import ChainSummary, LMConfig, minimize_chain
 
-__all__ = ["SharedShapeFitter", "pictures_config"]
+__all__ = ["CLOTHES", "PicturesConfig", "SharedShapeFitter"]
+
+CLOTHES = ("tight", "loose")
+"""What people may wear: tight is for nothing, too."""
+LOOSE_CM = {
+    **{"pelvis": 0.7, "spine1": 1.6, "spine2": 0.5},
+    **{
+        f"{side}_{part}": cm for side in ("left", "right") for part, cm in (("hip", 0.7), ("knee", 0.7), ("ankle", 0.5))
+    },
+    **{f"{side}_{part}": cm for side in ("left", "right") for part, cm in (("shoulder", 0.1), ("elbow", 0.3))},
+}
+"""How thick loose clothes are in the mean, centimetres, by the joint that moves the skin below them: what girths of
+dressed people come out too large by (`scripts/bench/shape.py --clothed`), over 2 pi."""
+_LOOSE_WEIGHT, _LOOSE_SHAPE = 2.0, 3.5
+"""Weights of silhouettes and of the prior of the betas then: clothes are as thick as they are, not as expected."""
 
 
-def pictures_config() -> SequenceConfig:
-    """Make the settings of pictures that share a shape: no motion, priors as for single pictures."""
-    return SequenceConfig(
-        motion=0.0,
-        shape=1.5,
-        pose_tail=1.0,
-        interpenetration=1.0,
-        lm=LMConfig(max_iterations=40, cost_tolerance=1e-4),
-        calibration=SequenceCalibration(seen=1.0, alike=0.25, pose=1.0),
+@dataclass(frozen=True, kw_only=True)
+class PicturesConfig:
+    """Settings of pictures that share a shape, beyond those of single pictures (`FitConfig`)."""
+
+    keypoints: SequenceConfig = field(
+        default_factory=lambda: SequenceConfig(
+            motion=0.0,
+            pose_tail=1.0,
+            interpenetration=1.0,
+            lm=LMConfig(max_iterations=40, cost_tolerance=1e-4),
+            calibration=SequenceCalibration(seen=1.0, alike=0.25, pose=1.0),
+        )
     )
+    """Settings of the fit to keypoints: as for a clip, without a motion."""
+    silhouette: SilhouetteConfig = field(
+        default_factory=lambda: SilhouetteConfig(weight=4.0, clothing_cm=0.0, hair_cm=30.0, sigma_cm=3.0, rounds=6)
+    )
+    """Silhouettes: of people in tight clothes or none, whose outline is known to some millimetres."""
+    reprojection: float = 0.3
+    """Weight of the keypoints beside silhouettes: detectors place joints of stout people where those of slim ones are,
+    and the shape would follow."""
+    shape: float = 2.0
+    """Weight of the prior of the betas beside silhouettes, once for all pictures: errors of masks differ from view to
+    view, so that more of them tell more."""
+    clothing_cm: Mapping[str, float] = field(default_factory=dict)
+    """How far the body is expected to lie inside the silhouette, for clothes, by joints, centimetres; 0 for others."""
+    last: LMConfig = field(default_factory=lambda: LMConfig(max_iterations=15, cost_tolerance=1e-4))
+    """Stopping criteria of the last round of silhouettes."""
+
+    @classmethod
+    def of_clothes(cls, clothes: str) -> PicturesConfig:
+        """Make the settings for people in "tight" clothes or none, or in "loose" ones. Raises `OptionError`."""
+        tight = cls()
+        if clothes not in CLOTHES:
+            raise OptionError(f"clothes must be one of {', '.join(CLOTHES)}, got {clothes!r}")
+        if clothes == "tight":
+            return tight
+        silhouette = replace(tight.silhouette, weight=_LOOSE_WEIGHT)
+        return cls(silhouette=silhouette, shape=_LOOSE_SHAPE, clothing_cm=LOOSE_CM)
 
 
 @dataclass(frozen=True)
-class _Start:
-    """Pictures that can be fitted, and where their joint fit starts."""
+class _Bodies:
+    """Bodies of R pictures that share a shape, somewhere in a fit."""
 
-    rows: Int[Tensor, "R"]
-    """Their rows in the evidence."""
     x: Float[Tensor, "R N"]
     """Variables of each picture."""
     z: Float[Tensor, "M"]
     """Shared variables."""
+    seen: Observations
+    """Observations of the last objective."""
+    summary: ChainSummary
+    """Outcome of the last minimisation."""
+    notes: tuple[str | None, ...]
+    """Why a picture's mask was not used."""
 
 
 class SharedShapeFitter:
@@ -60,12 +112,12 @@ class SharedShapeFitter:
         layout: str,
         model: BodyModel | None = None,
         config: FitConfig | None = None,
-        pictures: SequenceConfig | None = None,
+        pictures: PicturesConfig | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         self.config = FitConfig() if config is None else config
-        self.pictures = pictures_config() if pictures is None else pictures
-        alone = replace(self.config, uncertainty=False)
+        self.pictures = PicturesConfig() if pictures is None else pictures
+        alone = replace(self.config, uncertainty=False, silhouette=self.pictures.silhouette)
         self.frames = Fitter(layout=layout, model=model, config=alone, device=device)
         self.model = self.frames.model
 
@@ -85,66 +137,106 @@ class SharedShapeFitter:
         known, claimed, present = self.frames.checked(evidence)
         _check_alike(known)
         known = replace(known, parts=None)
-        alone = self.frames.fit_checked(known, claimed, present, picture_px)
-        start = self._start(alone)
-        return alone if start is None else self._together(alone, start, known, present, picture_px)
+        alone = self.frames.fit_checked(replace(known, masks=None), claimed, present, picture_px)
+        rows = self._taking_part(alone)
+        return alone if len(rows) == 0 else self._together(alone, rows, known, present)
 
-    def _start(self, alone: FitResult) -> _Start | None:
-        """Choose the pictures that take part, good ones where there are some; None where no picture has a body."""
+    def _taking_part(self, alone: FitResult) -> Int[Tensor, "R"]:
+        """List the pictures that take part: good ones where there are some, else all that have a body."""
         good = [i for i, s in enumerate(alone.status) if s.ok and s is not FitStatus.POOR]
-        rows = torch.tensor(good or [i for i, s in enumerate(alone.status) if s.ok], dtype=torch.int64)
-        if not len(rows):
-            return None
-        layout = self.frames.variables
-        x, shared = layout.split(layout.pack({**alone.params, **alone.others})[rows.to(self.model.device)])
-        return _Start(rows.to(x.device), x, shared.median(0).values)
+        rows = good or [i for i, s in enumerate(alone.status) if s.ok]
+        return torch.tensor(rows, dtype=torch.int64, device=self.model.device)
 
     def _together(
-        self,
-        alone: FitResult,
-        start: _Start,
-        known: CheckedEvidence,
-        present: Bool[Tensor, "B K"],
-        picture_px: Float[Tensor, "B 2"] | None,
+        self, alone: FitResult, rows: Int[Tensor, "R"], known: CheckedEvidence, present: Bool[Tensor, "B K"]
     ) -> FitResult:
-        """Optimise the pictures together and put what they share in the place of their own fits."""
-        frames, rows = self.frames, start.rows
-        layout, observer = frames.variables, frames.observer
+        """Optimise some pictures together and put what they share in the place of their own fits."""
+        frames, layout, observer = self.frames, self.frames.variables, self.frames.observer
         some, visible = observer.partial.without_guesses(known.select(rows), present[rows])
-        joints = observer.joints(some, visible)
-        none = torch.full_like(rows, -1)
-        window = Window(frames, self.pictures, some, visible, none, 1.0, motion=0.0, swaps=self.config.swaps)
-        x, z, summary = window.solve(start.x, start.z)
+        joints, none = observer.joints(some, visible), torch.full_like(rows, -1)
+        window = Window(frames, self.pictures.keypoints, some, visible, none, 1.0, motion=0.0, swaps=self.config.swaps)
+        own = layout.pack({**alone.params, **alone.others})
+        x, shared = layout.split(own[rows])
+        x, z, summary = window.solve(x, shared.median(0).values)
+        bodies = _Bodies(x, z, window.seen, summary, (None,) * len(rows))
+        if some.masks is not None:
+            bodies = self._with_silhouettes(window, bodies, some.masks, joints)
         spread = None
         if self.config.uncertainty:
-            spread = track_spread(window.objective(window.seen), x, z, frames.joints, self.config, self.pictures)
-        full = observer.partial.at_rest(layout.join(x, z), (~observer.shows_legs(joints)).to(x))
-        own = layout.pack({**alone.params, **alone.others})
-        whole = own.index_copy(0, rows, full)
-        ended = FitStatus.CONVERGED if summary.converged else FitStatus.MAX_STEPS
-        status, reason, swapped = list(alone.status), list(alone.reason), list(alone.swapped or [None] * len(alone))
-        for row, order in zip(rows.tolist(), window.exchanged.tolist(), strict=True):
-            status[row], reason[row] = ended, None
-            swapped[row] = None if order < 0 else EXCHANGED[order]
-        points = frames.outcome.points(whole)
+            at = window.objective(bodies.seen), bodies.x, bodies.z
+            part = track_spread(*at, frames.joints, self.config, self.pictures.keypoints)
+            spread = None if part is None else Spread.of_parts(own, self.model.body_joints, [(rows, part)])
+        x = observer.partial.at_rest(layout.join(bodies.x, bodies.z), (~observer.shows_legs(joints)).to(own))
+        whole = own.index_copy(0, rows, x)
+        words = _Words.of(alone, rows.tolist(), bodies, window.exchanged.tolist())
         result = frames.outcome.result(
             whole,
-            points,
+            frames.outcome.points(whole),
             known,
             present,
             observer.joints(known, present),
-            alone.objective.index_copy(0, rows, window.costs(full, slice(0, len(rows)))),
-            alone.iterations.index_fill(0, rows, summary.iterations),
+            alone.objective.index_copy(0, rows, window.costs(x, slice(0, len(rows)))),
+            alone.iterations.index_fill(0, rows, bodies.summary.iterations),
             alone.flipped,
-            tuple(status),
-            spreads=None if spread is None else Spread.of_parts(whole, self.model.body_joints, [(rows, spread)]),
+            words.status,
+            spreads=spread,
         )
-        notes = list(alone.mask_notes)
-        for row, note in zip(rows.tolist(), window.mask_notes, strict=True):
-            notes[row] = note
-        more = {"reason": tuple(reason), "swapped": tuple(swapped), "mask_notes": tuple(notes)}
-        result = replace(result, **more, backend=alone.backend)
-        return frames.quality(result, points, known, present) if self.config.quality else result
+        more = {"reason": words.reason, "swapped": words.swapped, "mask_notes": words.mask_notes}
+        return replace(result, backend=alone.backend, **more)
+
+    def _with_silhouettes(
+        self, window: Window, bodies: _Bodies, masks: MaskEvidence, joints: Bool[Tensor, "R J"]
+    ) -> _Bodies:
+        """Go on from a fit to keypoints with silhouettes, whose pairs are found anew in each round.
+
+        A mask that does not agree with the keypoints is of somebody else and not used.
+        """
+        settings, layout, x, z = self.pictures, self.frames.variables, bodies.x, bodies.z
+        matcher, rounds = self.frames.silhouette.matcher, settings.silhouette.rounds
+        _, explained = matcher(layout.join(x, z), masks, None, joints)
+        notes, used = agreeing(masks, explained, layout.join(x, z))
+        if not bool(used.any()):
+            return replace(bodies, notes=tuple(notes))
+        used = used[:, None]
+        window.stage = replace(window.stage, shape=settings.shape / math.sqrt(len(x)))
+        thickness_cm = self._thickness_cm()
+        seen, summary = bodies.seen, bodies.summary
+        seen = replace(seen, weight=torch.where(used, settings.reprojection * seen.weight, seen.weight))
+        for lm in (*[settings.silhouette.lm] * (rounds - 1), settings.last):
+            pairs, _ = matcher(layout.join(x, z), masks, None, joints)
+            below = pairs.normal * (thickness_cm[pairs.vertices] / pairs.scale_cm.clamp_min(1e-6))[..., None]
+            pairs = replace(pairs, target=pairs.target - below, weight=pairs.weight * used)
+            seen = replace(seen, contour=pairs)
+            x, z, summary = minimize_chain(window.objective(seen), x, z, lm)
+        return _Bodies(x, z, seen, summary, tuple(notes))
+
+    def _thickness_cm(self) -> Float[Tensor, "V"]:
+        """Compute the expected thickness of clothes at each vertex, by its skinning weights. Raises `OptionError`."""
+        names, thickness = self.model.skeleton.names, self.pictures.clothing_cm
+        if wrong := sorted(set(thickness) - set(names)):
+            raise OptionError(f"clothing_cm must be by joints of the model, got {', '.join(wrong)}")
+        return self.model.weights @ self.model.weights.new_tensor([thickness.get(name, 0.0) for name in names])
+
+
+@dataclass(frozen=True)
+class _Words:
+    """What is said of each picture."""
+
+    status: tuple[FitStatus, ...]
+    reason: tuple[str | None, ...]
+    swapped: tuple[str | None, ...]
+    mask_notes: tuple[str | None, ...]
+
+    @classmethod
+    def of(cls, alone: FitResult, rows: list[int], bodies: _Bodies, exchanged: list[int]) -> _Words:
+        """Say of pictures that take part how the common fit ended; poor ones stay poor, and so do the others."""
+        status, reason = list(alone.status), list(alone.reason)
+        swapped, notes = list(alone.swapped or (None,) * len(alone)), list(alone.mask_notes)
+        ended = FitStatus.CONVERGED if bodies.summary.converged else FitStatus.MAX_STEPS
+        for row, order, note in zip(rows, exchanged, bodies.notes, strict=True):
+            status[row] = FitStatus.POOR if status[row] is FitStatus.POOR else ended
+            swapped[row], notes[row] = None if order < 0 else EXCHANGED[order], note
+        return cls(tuple(status), tuple(reason), tuple(swapped), tuple(notes))
 
 
 def _check_alike(known: CheckedEvidence) -> None:
