@@ -46,7 +46,9 @@ def alone(name: str, terms: BodyTerms, generator, *, cameras: int = 1, points3d:
         "previous_pose": torch.randn(batch, n_pose, generator=generator, dtype=F64),
         "contour": contour_pairs(terms.model, generator, batch, cameras),
     }
-    weights = {"reprojection": 0.0, "silhouette": 0.0} | ({} if name in StageConfig.__dataclass_fields__ else {name: 1.3})
+    weights = {"reprojection": 0.0, "silhouette": 0.0} | (
+        {} if name in StageConfig.__dataclass_fields__ else {name: 1.3}
+    )
     named = {name: 1.3} if name in StageConfig.__dataclass_fields__ else {}
     stage = StageConfig(**(OFF | named), weights=weights, sigma_cm=40.0, lift_sigma_cm=40.0)
     objective = StageObjective(terms, stage, type(seen)(**{**vars(seen), **more}))

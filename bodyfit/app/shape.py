@@ -26,7 +26,7 @@ from bodyfit.fit.silhouette.masks import outline_of
 from bodyfit.images.files import image_by_name, looks_like_image
 from bodyfit.images.frame import Frame
 from bodyfit.io import VideoReader
-from bodyfit.keypoints import Keypoints2D
+from bodyfit.keypoints import Keypoints2D, SoftMask
 
 __all__ = [
     "PictureFit",
@@ -329,7 +329,7 @@ def _evidence(pictures: Sequence[PictureFit], lens: Lens) -> tuple[Evidence, Flo
     like = next((lift for lift in lifts if lift is not None), None)
     side = math.ceil(min(focals))  # for the check of units alone: every picture has its own size
     found = [
-        (None, None) if p.mask is None else outline_of(p.mask, size, p.xyc)
+        outline_of(p.mask, size, p.xyc) if isinstance(p.mask, SoftMask) else (p.mask, None)
         for p, size in zip(people, sizes, strict=True)
     ]
     evidence = Evidence(

@@ -132,7 +132,7 @@ def batch(
                 hands=hands,
                 face=face,
                 keypoints=files,
-                silhouette=by.masks_wanted,
+                silhouette=by.use_masks,
                 masks=by.mask_files(),
                 lens=Lens(**lens),
                 timeout_s=timeout_s,

@@ -17,11 +17,12 @@ from bodyfit.cli.support import common
 from bodyfit.cli.support.runs import emptied_folder, run_summary
 from bodyfit.fit.result import FitStatus
 from bodyfit.images.frame import Frame
+from bodyfit.keypoints import SoftMask
 from bodyfit.runtime.json_text import plain
 
 __all__ = ["ShapeFiles"]
 
-_PICTURE_FILES = re.compile(r"(overlay|silhouette)\.png|person0\.npz")
+_PICTURE_FILES = re.compile(r"(overlay|silhouettes)\.png|person0\.npz")
 _BODY_FILES = ("measurements.json", "measurements.csv", "body.npz", "body.obj", "body.glb", "body.png", "report.html")
 _KILOGRAMS = ("mass",)
 
@@ -132,11 +133,11 @@ class ShapeFiles:
             io.save_picture(folder / "overlay.png", over)
             io.save(result, folder / "person0.npz")
             files = [f"{name}/overlay.png", f"{name}/person0.npz"]
-            if picture.person is not None and picture.person.mask is not None:
-                mask = picture.person.mask.full(frame.size)
-                drawn = render.mask_overlay(frame.image, mask, vertices, self.found.model.faces, result.camera)
-                io.save_picture(folder / "silhouette.png", drawn)
-                files.insert(1, f"{name}/silhouette.png")
+            mask = None if picture.person is None else picture.person.mask
+            if isinstance(mask, SoftMask):
+                drawn = render.draw_silhouettes(frame.image, [mask], [vertices], self.found.model.faces, result.camera)
+                io.save_picture(folder / "silhouettes.png", drawn)
+                files.insert(1, f"{name}/silhouettes.png")
         status = "ok" if picture.reason is None else "nobody" if result is None else "poor" if files else "failed"
         if picture.reason is not None:
             common.error(f"{name}: left out: {picture.reason}")

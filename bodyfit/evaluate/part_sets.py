@@ -147,7 +147,11 @@ def hand_scores(pred: Float[np.ndarray, "N 21 3"], truth: Float[np.ndarray, "N 2
     return scores
 
 
-def part_errors(model: BodyModel, pred: Float[np.ndarray, "V 3"], truth: Float[np.ndarray, "V 3"]) -> dict[str, float | int]:
+def part_errors(
+    model: BodyModel,
+    pred: Float[np.ndarray, "V 3"],
+    truth: Float[np.ndarray, "V 3"],
+) -> dict[str, float | int]:
     """Compute PA-V2V errors, mm, of a whole SMPL-X mesh and of its body, hands and face, each aligned by itself.
 
     Vertices are of the hands or the face where more than half of their skinning weights are. Raises `OptionError` for a
@@ -156,7 +160,7 @@ def part_errors(model: BodyModel, pred: Float[np.ndarray, "V 3"], truth: Float[n
     if len(model.v_template) != SMPLX_VERTICES:
         raise OptionError(
             f"EHF's truth is SMPL-X's mesh of {SMPLX_VERTICES} vertices, and {model.name} has {len(model.v_template)};"
-            " give an SMPL-X file by --pred-model"
+            " give an SMPL-X file as its model"
         )
     weights, names = model.weights.numpy(), model.skeleton.names
     fingers = ("thumb", "index", "middle", "ring", "pinky", "wrist")

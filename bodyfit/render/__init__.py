@@ -5,7 +5,6 @@ from bodyfit.render.color import Color, part_colors, person_color
 from bodyfit.render.insets import INSETS, InsetParts, draw_insets, inset_parts
 from bodyfit.render.light import StudioLights
 from bodyfit.render.maps import MAPS, Maps, draw_maps, normal_colors
-from bodyfit.render.mask_overlay import mask_overlay
 from bodyfit.render.pictures import contact_sheet, overlay, side_view, top_view, turn_view
 from bodyfit.render.scene import Paint, Texture, undrawn
 from bodyfit.render.shade import Layer, pytorch3d_cameras, render_bodies
@@ -31,7 +30,6 @@ __all__ = [
     "draw_maps",
     "draw_silhouettes",
     "inset_parts",
-    "mask_overlay",
     "normal_colors",
     "overlay",
     "part_colors",

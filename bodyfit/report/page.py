@@ -262,17 +262,6 @@ def _figure(scene: ResultScene, pictures: _Pictures, notes: list[str]) -> str:
 """
 
 
-def _silhouette(scene: ResultScene, pictures: _Pictures, notes: list[str]) -> str:
-    """Make the figure of the mask against the body, where it lies beside the overlay."""
-    path = None if scene.overlay is None else scene.overlay.with_name("silhouette.png")
-    if path is None or not path.is_file() or (drawn := pictures.read(path, notes)) is None:
-        return ""
-    alt = escape(f"The silhouette of {scene.name} against the body")
-    image = f'<img {_size_attributes(drawn)} alt="{alt}" src="{pictures.jpeg(drawn, 0.5)}">'
-    words = "Silhouette against body: light where they agree, orange the silhouette alone, blue the body alone."
-    return f'<figure><div class="frame">{image}</div><figcaption>{words}</figcaption></figure>\n'
-
-
 def _insets(scene: ResultScene, pictures: _Pictures, notes: list[str]) -> str:
     """Make the figure of hands and faces in close-up, where it lies beside the overlay."""
     path = None if scene.overlay is None else scene.overlay.with_name("insets.png")

@@ -141,7 +141,7 @@ class Finding:
             raise OptionError("--silhouette needs masks, which --keypoints have none of; give them by --masks DIR")
 
     @property
-    def masks_wanted(self) -> bool:
+    def use_masks(self) -> bool:
         """Whether the detector's masks are wanted."""
         return bool(self.silhouette) and self.masks is None
 
@@ -178,7 +178,7 @@ class Finding:
             from bodyfit.app.parts import detector_of_parts
 
             insist = bool(self.hands or self.face)
-            how = {"tta": self.tta, "insist": insist, "masks": self.masks_wanted}
+            how = {"tta": self.tta, "insist": insist, "masks": self.use_masks}
             return detector_of_parts(self.detector, self.parts(model), **how)
 
     def parts(self, model: BodyModel | None) -> dict[str, bool]:
