@@ -193,7 +193,7 @@ def test_the_loops_are_the_equations(offsets, open_x, open_x64):
     objective = StageObjective(whole.terms, whole.stage, in_float32(made.seen))
     x = x.repeat(3, 1)
     bent = [whole.layout[f"{side}_hand_pose"] for side in ("left", "right")]
-    x[1, bent[0]], x[2, bent[1]] = 5 * x[1, bent[0]], 5 * x[2, bent[1]]  # fingers among each other, beyond limits
+    x[1, bent[0]], x[2, bent[1]] = 6 * x[1, bent[0]], 6 * x[2, bent[1]]  # fingers among each other, beyond limits
     objective = objective.select(torch.zeros(3, dtype=torch.int64))
     assert {*HANDS, *FACE} - set(objective.weights) == (set() if offsets else {"hand_offset", "face_offset"})
     weights = dict(objective.weights)
