@@ -44,7 +44,7 @@ def alone(name: str, terms: BodyTerms, generator, *, cameras: int = 1, points3d:
         "height_m": torch.full((batch,), 1.7, dtype=F64),
         "mass_kg": torch.full((batch,), 60.0, dtype=F64),
         "previous_pose": torch.randn(batch, n_pose, generator=generator, dtype=F64),
-        "contour": contour_pairs(terms.model, generator, batch, cameras),
+        "contour": contour_pairs(terms.model, batch, cameras),
     }
     weights = {"reprojection": 0.0, "silhouette": 0.0} | (
         {} if name in StageConfig.__dataclass_fields__ else {name: 1.3}
@@ -56,9 +56,9 @@ def alone(name: str, terms: BodyTerms, generator, *, cameras: int = 1, points3d:
     return objective
 
 
-def contour_pairs(model: BodyModel, generator, batch: int, cameras: int) -> ContourPairs:
+def contour_pairs(model: BodyModel, batch: int, cameras: int) -> ContourPairs:
     """Pairs of any vertices with any lines in the picture, on both sides of them, some of weight 0."""
-    count = 12
+    count, generator = 12, torch.Generator().manual_seed(8)
     normal = torch.nn.functional.normalize(torch.randn(batch, count, 2, generator=generator, dtype=F64), dim=2)
     return ContourPairs(
         vertices=torch.randint(len(model.v_template), (batch, count), generator=generator),
