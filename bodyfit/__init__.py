@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from bodyfit.body.sample import random_bodies
     from bodyfit.detect import load_detector
     from bodyfit.errors import BodyfitError
-    from bodyfit.fit.config import Calibration, FitConfig, SequenceCalibration, SequenceConfig, StageConfig
+    from bodyfit.fit.config import (
+        Calibration,
+        FitConfig,
+        SequenceCalibration,
+        SequenceConfig,
+        SilhouetteConfig,
+        StageConfig,
+    )
     from bodyfit.fit.evidence import Evidence
     from bodyfit.fit.fitter import Fitter, fit, fit_keypoints
     from bodyfit.fit.result import FitResult, FitStatus, FitTrace
@@ -75,6 +82,7 @@ _HOME = {
     "Scan": "io.scans.load",
     "SequenceCalibration": "fit.config",
     "SequenceConfig": "fit.config",
+    "SilhouetteConfig": "fit.config",
     "SequenceFitter": "fit.sequence.fitter",
     "ShapeResult": "app.shape",
     "StageConfig": "fit.config",
@@ -147,6 +155,7 @@ __all__ = [
     "SequenceConfig",
     "SequenceFitter",
     "ShapeResult",
+    "SilhouetteConfig",
     "StageConfig",
     "Track",
     "__version__",

@@ -350,7 +350,8 @@ def test_a_clip_has_one_shape_by_the_silhouettes_of_all_frames(model, people):
     without = bodyfit.fit_sequence(bodyfit.Evidence(keypoints=xyc, **more), fps=10.0, model=model)
     masks[2], masks[5] = None, np.zeros_like(masks[5])  # one is missing, one is empty
     evidence = bodyfit.Evidence(keypoints=xyc, masks=masks, **more)
-    within = bodyfit.fit_sequence(evidence, fps=10.0, model=model, config=FitConfig(silhouette=BARE))
+    settings = {"config": FitConfig(silhouette=BARE), "sequence": bodyfit.SequenceConfig(silhouette=1.0)}
+    within = bodyfit.fit_sequence(evidence, fps=10.0, model=model, **settings)
     assert within.mask_notes == (None,) * 5 + (EMPTY, None, None)
     assert (within.params.betas == within.params.betas[:1]).all()
     truth = girths(model, one.betas[:1])

@@ -250,6 +250,8 @@ class SequenceConfig:
     """Factor of `StageConfig.pose_tail`: neighbouring frames tell more of an unusual pose than the prior."""
     interpenetration: float = 2.0
     """Factor of the weight of interpenetration."""
+    silhouette: float = 1 / 3
+    """Factor of the weight of silhouettes: errors of masks correlate over a clip, and many frames tell of one shape."""
     keyframe_s: float = 0.13
     """Interval of the frames that are first fitted alone, to start from, seconds."""
     keyframe_lm: LMConfig = field(default_factory=lambda: LMConfig(max_iterations=10, cost_tolerance=1e-2))

@@ -76,7 +76,9 @@ class Window:
             x, z, summary = minimize_chain(self.objective(self.seen), x, z, lm)
             steps += summary.iterations
         if self.known.masks is not None:
+            done = summary.converged
             x, z, summary = self._with_silhouettes(x, z, self.known.masks)
+            summary = replace(summary, converged=done or summary.converged)  # a round has few iterations
             steps += summary.iterations
         return x, z, replace(summary, iterations=steps)
 
@@ -85,14 +87,14 @@ class Window:
     ) -> tuple[Float[Tensor, "T N"], Float[Tensor, "S"], ChainSummary]:
         """Optimise with silhouettes, whose contours are paired with masks a few times over."""
         frames, settings, steps = self.frames, self.frames.config.silhouette, 0
-        used, summary = None, None
+        used, summary, share = None, None, self.settings.silhouette
         for _ in range(settings.rounds):
             self._observe(x, z)
             full, joints = frames.variables.join(x, z), frames.observer.joints(self.known, self.present)
             pairs, explained = frames.silhouette.matcher(full, masks, self.known.rig, joints)
             if used is None:
                 self.mask_notes, used = agreeing(masks, explained, full)
-            self.seen = replace(self.seen, contour=replace(pairs, weight=pairs.weight * used[:, None]))
+            self.seen = replace(self.seen, contour=replace(pairs, weight=share * pairs.weight * used[:, None]))
             x, z, summary = minimize_chain(self.objective(self.seen), x, z, settings.lm)
             steps += summary.iterations
         assert summary is not None
