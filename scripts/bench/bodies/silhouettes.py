@@ -1,6 +1,6 @@
 """Measures what silhouettes add: girths and poses of rendered, unclothed people of known shape and height.
 
-python -m scripts.bench.silhouettes --people 48
+python -m scripts.bench.bodies.silhouettes --people 48
 
 People stand as the components of the pose prior do, turned about the vertical, over a blurred background. Keypoints are
 the detector's (or true ones with a made-up error, --noise), masks the detector's own and true ones.
