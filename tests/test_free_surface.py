@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 from scipy.spatial import KDTree
+from scipy.spatial.transform import Rotation
 
 import bodyfit
+from bodyfit.app.free_surface_files import write_free_surface
 from bodyfit.errors import OptionError, ShapeError
+from bodyfit.fit.result import FitStatus
 from bodyfit.geometry.camera import CalibratedCamera
 from bodyfit.geometry.mesh_tree import MeshTree, face_normals
 from bodyfit.raster.depth import depth_map
 from bodyfit.register.deform import DeformStage
 from bodyfit.register.free_surface import CarveView, surface_of_masks, surface_of_scan
 from bodyfit.register.free_surface.carve import carve, cubified, without_diagonals
+from bodyfit.register.free_surface.of_registration import free_surface_of
 from bodyfit.register.free_surface.views import even_directions, scan_views
+from bodyfit.register.registration import Registration
 from bodyfit.register.surface import fit_surface
 
 SIZE = 320
@@ -215,3 +221,37 @@ def test_bad_input_has_a_clear_word(ball):
         surface_of_scan(vertices, vertices, cell_m=0.0)
     with pytest.raises(OptionError, match="too large"):
         carve([view], vertices.min(0) - 100, vertices.max(0), 0.01, np.eye(3))
+
+
+@pytest.mark.parametrize("normals", ["inward", None])
+def test_the_free_surface_of_a_registration(tmp_path, skirt, skirt_scan, normals):
+    """Its grid has the body's axes; normals that look inwards are turned, missing ones found; files lie on the scan."""
+    model, _, (vertices, _) = skirt
+    points, tilt = skirt_scan[0][::3], skirt_scan[1][::3]
+    turn = Rotation.from_euler("xyz", [90, 0, 30], degrees=True)
+    place = np.array([3.0, 1.0, -2.0])
+    moved = turn.apply(points) + place
+    params = model.params(global_orient=torch.tensor(turn.as_rotvec())[None].float())
+    out = model(**params)
+    shift = torch.tensor(turn.apply(model().joints[0, 0].numpy()) + place) - out.joints[0, 0]
+    result = Registration(
+        model.params(global_orient=params.global_orient, transl=shift[None].float()),
+        None,
+        None,
+        FitStatus.CONVERGED,
+        None,
+        unit_m=0.01,
+        vertices=out.vertices[0] + shift.float(),
+        joints=out.joints[0] + shift.float(),
+        points=moved,
+        normals=None if normals is None else -turn.apply(tilt),
+        person=np.ones(len(points), bool),
+    )
+    found = free_surface_of(result, model, cell_m=0.03, longest_edge_m=None)
+    assert np.mean(found.distance_m < 0.01) > 0.9
+    facts = write_free_surface(result, found, tmp_path)
+    assert sum(facts["histogram"]["counts"]) == len(points)
+    on_scan = trimesh.load(tmp_path / "free_surface.ply", process=False)
+    np.testing.assert_allclose(on_scan.vertices / 100, found.vertices_m, atol=1e-5)
+    upright = trimesh.load(tmp_path / "free_surface.glb", force="mesh", process=False)
+    np.testing.assert_allclose(np.ptp(upright.vertices[:, 1]), np.ptp(vertices[:, 1]), atol=0.03)
