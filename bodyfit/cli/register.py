@@ -44,6 +44,10 @@ def register(
     surface: Annotated[
         bool, typer.Option("--surface/--no-surface", help="Fit the surface over the body, too: clothes and hair.")
     ] = True,
+    free_surface: Annotated[
+        bool,
+        typer.Option("--free-surface", help="Find a surface of no body's shape, too: skirts, long hair, bags."),
+    ] = False,
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
 ) -> int:
@@ -53,12 +57,13 @@ def register(
     pedestals are left out. Writes body.npz (parameters), body.ply and body.obj (the body in the scan's own axes and
     unit), body_distances.ply and scan_distances.ply (coloured by distance), surface.ply
     (the surface over: the body's skin moved onto the scan), of scans with colours surface.glb (textured), views.png and
-    registration.json (status, distances, measurements).
+    registration.json (status, distances, measurements). With --free-surface also free_surface.glb and free_surface.ply.
 
     Examples:
         bodyfit register scan.ply -o out
         bodyfit register scan.obj --clothed --model open-x -o out
         bodyfit register points.xyz --unit mm -o out
+        bodyfit register dress.ply --free-surface -o out
     """
     from bodyfit.io.scans.load import load_scan
     from bodyfit.register.run import register as register_scan
@@ -77,9 +82,11 @@ def register(
         start=start.value,
         surface=surface,
     )
+    from bodyfit.app.free_surface_files import add_free_surface
     from bodyfit.app.scan_files import write_registration
 
     facts = write_registration(result, body, out)
+    facts = add_free_surface(result, body, out, facts, wanted=free_surface)
     if as_json:
         common.say_json({"scan": str(scan), **facts})
     elif result.errors is None:

@@ -27,8 +27,8 @@ def free_surface_of(
 ) -> FreeSurface:
     """Carve, cubify and refine the surface of the person's points of a scan.
 
-    The grid has the axes of the body's root. cell_m, longest_edge_m: as in `surface_of_scan`. `FreeSurface.distance_m` is of the points
-    `result.points[result.person]`. Raises `OptionError` where there is no body.
+    The grid has the axes of the body's root. cell_m, longest_edge_m: as in `surface_of_scan`. `FreeSurface.distance_m`
+    is of the points `result.points[result.person]`. Raises `OptionError` where there is no body.
     """
     if result.vertices is None:
         raise OptionError(f"there is no body for the grid of a free surface to lie about: {result.reason}")
