@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import distance_transform_edt, label
+from scipy.sparse import coo_array
 
 from bodyfit.errors import OptionError
+from bodyfit.geometry.subdivision import unique_edges
 from bodyfit.register.free_surface.views import CarveView
 
 __all__ = ["VoxelGrid", "carve", "cubified", "without_diagonals"]
 
 _MOST_VOXELS = 60_000_000
-_TAUBIN = (0.53, -0.53)
+_TAUBIN = (0.5, -0.53)
 _SMOOTHINGS = 10
 _CHUNK = 1_000_000
 _MIN_WITNESSES = 2
@@ -115,14 +117,22 @@ def cubified(grid: VoxelGrid) -> tuple[Float[np.ndarray, "V 3"], Int[np.ndarray,
 
     The smoothing is Taubin's, which keeps the volume.
     """
-    from pytorch3d.ops import cubify, taubin_smoothing
+    from pytorch3d.ops import cubify
 
     inner = torch.from_numpy(np.pad(grid.occupied, 1).transpose(2, 1, 0).copy()).float()
-    mesh = cubify(inner[None], 0.5, align="corner")
     # In "corner" alignment the corners of the grid lie at -1 and 1.
-    corners, faces = (packed.numpy() for packed in mesh.get_mesh_verts_faces(0))
+    corners, faces = (packed.numpy() for packed in cubify(inner[None], 0.5, align="corner").get_mesh_verts_faces(0))
     size = np.array(grid.occupied.shape) + 2
     places = grid.corner_m + grid.cell_m * (np.rint((corners.astype(np.float64) + 1) / 2 * size) - 1)
-    smooth = taubin_smoothing(mesh.update_padded(torch.from_numpy(places).float()[None]), *_TAUBIN, _SMOOTHINGS)
-    vertices, _ = smooth.get_mesh_verts_faces(0)
-    return vertices.numpy().astype(np.float64) @ grid.axes.T, faces
+    return _smoothed(places, faces) @ grid.axes.T, faces
+
+
+def _smoothed(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:
+    """Smooth a mesh by Taubin's filter: towards the mean of the neighbours, and a little more away from it."""
+    edges, _ = unique_edges(faces)
+    ends = np.concatenate([edges, edges[:, ::-1]]).T
+    graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), (len(vertices), len(vertices))).tocsr()
+    count = np.maximum(np.bincount(ends[0], minlength=len(vertices)), 1)[:, None]
+    for step in _TAUBIN * _SMOOTHINGS:
+        vertices = vertices + step * (graph @ vertices / count - vertices)
+    return vertices
