@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 import bodyfit
-from bodyfit.app.free_surface_files import write_free_surface
+from bodyfit.app.free_surface_files import add_free_surface, write_free_surface
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.fit.result import FitStatus
 from bodyfit.geometry.camera import CalibratedCamera
@@ -249,6 +249,9 @@ def test_the_free_surface_of_a_registration(tmp_path, skirt, skirt_scan, normals
     )
     found = free_surface_of(result, model, cell_m=0.03, longest_edge_m=None)
     assert np.mean(found.distance_m < 0.01) > 0.9
+    (tmp_path / "free_surface.glb").write_bytes(b"of an earlier run")
+    assert add_free_surface(result, model, tmp_path, {"files": []}, wanted=False) == {"files": []}
+    assert not any(tmp_path.iterdir())
     facts = write_free_surface(result, found, tmp_path)
     assert sum(facts["histogram"]["counts"]) == len(points)
     on_scan = trimesh.load(tmp_path / "free_surface.ply", process=False)

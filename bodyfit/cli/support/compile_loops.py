@@ -127,11 +127,17 @@ def _random_bodies(model: bodyfit.BodyModel) -> None:
 
 
 def _scans(model: bodyfit.BodyModel) -> None:
+    from bodyfit.register.colors import ColoredScan, bake_texture
+
     for one in (model, bodyfit.load_model("open-x")):
         with torch.no_grad():
             vertices = one(**one.params()).vertices[0].numpy()
         scan = {"points": vertices, "faces": model.faces.numpy(), "unit": "m", "clothed": False}
         bodyfit.register(**scan, model=one, start=one.params(), surface=one is model)
+    mesh = vertices.astype(np.float64), model.faces.numpy()
+    if model.uv is not None and model.uv_faces is not None:
+        colored = ColoredScan(mesh[0], colors=np.zeros_like(mesh[0]))
+        bake_texture(*mesh, model.uv, model.uv_faces, colored, size=16)
 
 
 WORK: dict[str, Callable[[bodyfit.BodyModel], None]] = {
