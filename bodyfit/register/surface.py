@@ -27,6 +27,8 @@ _SMALL_PIECE = 0.05
 _LEAST_STRETCH = 0.1
 """Smallest singular value of a vertex's blended transform that is inverted."""
 _MIN_POINTS = 100
+_ROUNDS = 5
+"""Times that faults are looked for in what the offsets give; one is nearly always enough."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +50,9 @@ class Surface:
     distance_m: Float[np.ndarray, " N"]
     """Distance of each point of the scan from the surface."""
     flipped: int
-    """Faces that are turned over, beside the body's; always 0."""
+    """Faces that are turned over, beside the body's: 0, as it is fitted."""
     crossings: int
-    """Pairs of faces that cross, and do not on the body's own mesh; always 0."""
+    """Pairs of faces that cross, and do not on the body's own mesh: 0, as it is fitted."""
 
     def posed(self, model: BodyModel, params: BodyParams) -> Float[np.ndarray, "W 3"]:
         """Pose the surface by other parameters of one body, metres; its offsets are skinned as the vertices are."""
@@ -104,11 +106,7 @@ def fit_surface(
     if longest_edge_m is not None:
         at = deform(mesh.body, mesh.faces[skin], scan, fine_stages, start=at, guard=guard)
     at = _follow(mesh.body, at, mesh.faces, skin)
-    offsets = _unposed(mesh.matrices, at - mesh.body)
-    vertices = mesh.body + (mesh.matrices @ offsets[..., None])[..., 0]
-    if not np.allclose(vertices, at, rtol=0, atol=1e-9):  # less than was wanted, so that faults may be new
-        offsets = _unposed(mesh.matrices, guard.step(mesh.body, vertices) - mesh.body)
-        vertices = mesh.body + (mesh.matrices @ offsets[..., None])[..., 0]
+    offsets, vertices = _as_offsets(mesh, at, guard)
     distance = np.full(len(points), np.nan)
     distance[finite] = MeshTree(vertices, mesh.faces[skin]).nearest(scan.points).distance
     return Surface(
@@ -154,6 +152,20 @@ class _Mesh:
         uv_faces = None if self.uv is None else split.uv_faces
         parents, splits = self.parents[split.parents], (*self.splits, split)
         return replace(self, **values, faces=split.faces, parents=parents, uv=uv, uv_faces=uv_faces, splits=splits)
+
+
+def _as_offsets(
+    mesh: _Mesh, at: Float[np.ndarray, "W 3"], guard: Guard
+) -> tuple[Float[np.ndarray, "W 3"], Float[np.ndarray, "W 3"]]:
+    """Return the rest pose's offsets and the vertices that they give, which rounding must not make cross either."""
+    offsets = _unposed(mesh.matrices, at - mesh.body)
+    vertices = mesh.body + (mesh.matrices @ offsets[..., None])[..., 0]
+    for _ in range(_ROUNDS):
+        if not guard.flipped(vertices).any() and len(guard.crossing(vertices)) == 0:
+            break
+        offsets = _unposed(mesh.matrices, guard.step(mesh.body, vertices) - mesh.body)
+        vertices = mesh.body + (mesh.matrices @ offsets[..., None])[..., 0]
+    return offsets, vertices
 
 
 def _posed_and_matrices(
