@@ -96,14 +96,14 @@ def thinned(points: Float[np.ndarray, "N 3"], count: int, *, seed: int = 0) -> I
 
 
 def estimated_normals(
-    points: Float[np.ndarray, "N 3"], at: Float[np.ndarray, "M 3"] | None = None
+    points: Float[np.ndarray, "N 3"], at: Float[np.ndarray, "M 3"] | None = None, *, neighbours: int = _NEIGHBOURS
 ) -> Float[np.ndarray, "M 3"]:
-    """Estimate normals as the direction of least variance of the 16 nearest points; their signs are arbitrary."""
+    """Estimate normals as the direction of least variance of the nearest points; their signs are arbitrary."""
     at = points if at is None else at
     tree, found = KDTree(points), np.empty((len(at), 3))
     for start in range(0, len(at), 50_000):
         rows = slice(start, start + 50_000)
-        _, near = tree.query(at[rows], k=min(_NEIGHBOURS, len(points)))
+        _, near = tree.query(at[rows], k=min(neighbours, len(points)))
         patch = points[near.reshape(len(at[rows]), -1)]
         patch = patch - patch.mean(1, keepdims=True)
         found[rows] = np.linalg.eigh(np.einsum("nki,nkj->nij", patch, patch))[1][:, :, 0]

@@ -59,8 +59,8 @@ class Level:
     limits: float = 30.0
     capsules: float = 0.0
 
-    def stage(self) -> StageConfig:
-        """Make the weights of the priors."""
+    def stage(self, *, keypoints: bool = False) -> StageConfig:
+        """Make the weights of the priors, and of keypoints where there are some."""
         lm = LMConfig(max_iterations=self.steps, cost_tolerance=1e-3, damping=3e-3, damping_up=12.0)
         return StageConfig(
             pose=self.pose,
@@ -69,7 +69,7 @@ class Level:
             limits=self.limits,
             angle=0.2,
             interpenetration=self.capsules,
-            weights=_NO_POINTS,
+            weights={} if keypoints else _NO_POINTS,
             lm=lm,
         )
 
@@ -95,8 +95,8 @@ class Part:
 class ScanFitter:
     """Fitter of one model to scans."""
 
-    def __init__(self, model: BodyModel, *, whole: bool = False) -> None:
-        points = Points(model, correspondence("openpose25"))
+    def __init__(self, model: BodyModel, *, layout: str = "openpose25") -> None:
+        points = Points(model, correspondence(layout))
         prior = load_pose_prior().of_joints(model.body_joints)
         self.model = model
         self.terms = BodyTerms(model, points, prior)
@@ -123,18 +123,19 @@ class ScanFitter:
         *,
         slack: float = 1.0,
         part: Part | None = None,
+        keypoints: Observations | None = None,
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """Fit from each start; return the variables and the final objectives.
 
         `slack`: factor of the cost of skin inside the scan (`ScanPairs.slack`). `part`: move some variables alone, with
-        the vertices of a part.
+        the vertices of a part. `keypoints`: of the fitter's layout, beside the scan.
         """
         cost = x.new_full((len(x),), torch.inf)
-        seen = self.observations(len(x))
+        observed = self.observations(len(x)) if keypoints is None else keypoints
         for level in levels:
             some = cloud.select(thinned(cloud.points, level.points))
             tree = KDTree(some.points)
-            stage = StageObjective(self.terms, level.stage(), seen)
+            stage = StageObjective(self.terms, level.stage(keypoints=keypoints is not None), observed)
             for _ in range(level.rounds):
                 pairs = tuple(self.pairs(row, some, tree, stage, level, slack, part) for row in x)
                 problem = ScanObjective(stage, self.surface, pairs, () if part is None else part.constant)

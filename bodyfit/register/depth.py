@@ -1,0 +1,187 @@
+"""Bodies in the frame of a depth camera: from a fit to keypoints to one that lies on the measured surface."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.ndimage import maximum_filter, minimum_filter
+from torch import Tensor
+
+from bodyfit.body.model import BodyModel
+from bodyfit.body.params import BodyParams
+from bodyfit.errors import OptionError, ShapeError
+from bodyfit.fit.config import FitConfig
+from bodyfit.fit.evidence import Evidence
+from bodyfit.fit.fitter import Fitter
+from bodyfit.fit.result import FitResult, FitStatus
+from bodyfit.geometry.mesh_tree import MeshTree
+from bodyfit.register.cloud import PointCloud, estimated_normals, thinned
+from bodyfit.register.descent import LEVELS, ScanFitter
+from bodyfit.skeleton import layout_names
+
+__all__ = ["DepthFitter", "depth_points"]
+
+_JUMP_M = 0.04
+"""Depths differ by more than this where one surface hides another: pixels there are a mixture of both."""
+_POINTS = 12_000
+_NEIGHBOURS = 48
+_GATE_M = 0.12
+"""Points farther than this from the body of the keypoints are not its own, where no mask says whose they are."""
+_LEAST_POINTS = 300
+_INWARD_M = {"hip": 0.09, "shoulder": 0.06, "knee": 0.05, "elbow": 0.04, "ankle": 0.04, "wrist": 0.025}
+"""How far joints lie below the skin that a camera sees in front of them."""
+_DEPTHS_M = (0.2, 12.0)
+
+
+def depth_points(
+    depth_m: Float[np.ndarray, "H W"],
+    focal_px: float,
+    principal_point_px: tuple[float, float],
+    mask: Bool[np.ndarray, "H W"] | None = None,
+) -> PointCloud:
+    """Convert a depth map to points in camera axes, metres, with normals towards the camera; 0 and NaN are holes.
+
+    Pixels at jumps of the depth are left out. Raises `OptionError` for depths of no unit that depth cameras have.
+    """
+    depth = np.where(np.isfinite(depth_m) & (depth_m > 0), depth_m, np.nan)
+    if not np.isfinite(depth).any():
+        raise OptionError("the depth map has no depth: all of it is 0 or not finite")
+    middle = float(np.nanmedian(depth))
+    if not _DEPTHS_M[0] <= middle <= 100:
+        raise OptionError(
+            f"half of the depths are beyond {middle:g} m; depth is in metres (16-bit PNG: millimetres), between"
+            f" {_DEPTHS_M[0]} and {_DEPTHS_M[1]} m for people"
+        )
+    highest = maximum_filter(np.nan_to_num(depth, nan=-np.inf), 3)
+    lowest = minimum_filter(np.nan_to_num(depth, nan=np.inf), 3)
+    good = np.isfinite(depth) & (highest - lowest < _JUMP_M) & (depth > _DEPTHS_M[0]) & (depth < _DEPTHS_M[1])
+    if mask is not None:
+        if mask.shape != depth.shape:
+            raise ShapeError(f"mask must have the size of the depth map, {depth.shape}, got {mask.shape}")
+        good &= mask
+    y, x = np.nonzero(good)
+    z = depth[y, x]
+    (cx, cy), f = principal_point_px, focal_px
+    points = np.stack([(x + 0.5 - cx) * z / f, (y + 0.5 - cy) * z / f, z], 1)
+    return PointCloud(points)
+
+
+class DepthFitter:
+    """Fitter of bodies to keypoints and depth, for one model and layout."""
+
+    def __init__(self, model: BodyModel, layout: str) -> None:
+        config = FitConfig(uncertainty=False, quality=False)
+        self.fitter = Fitter(layout=layout, model=model, config=config)
+        self.scans = ScanFitter(model, layout=layout)
+        self.model, self.layout = model, layout
+
+    @torch.no_grad()
+    def __call__(
+        self, result: FitResult, depth_m: Float[np.ndarray, "H W"], mask: Bool[np.ndarray, "H W"] | None = None
+    ) -> FitResult:
+        """Fit one person to a depth map of the picture's own camera and size; metres, 0 or NaN for holes.
+
+        result: the fit to the picture's keypoints. mask: pixels of the person; without, points near the fit are taken.
+        The status is `poor` if too few points are the person's. Raises `OptionError` and `ShapeError`.
+        """
+        width, height = result.camera.image_size
+        if depth_m.shape != (height, width):
+            raise ShapeError(f"the depth map must be of the picture's size, {(height, width)}, got {depth_m.shape}")
+        if not result.status[0].ok:
+            return result
+        focal, centre = float(result.camera.focal_px[0]), tuple(result.camera.principal_point_px[0].tolist())
+        cloud = depth_points(depth_m, focal, centre, mask)
+        placed = self._placed(result, depth_m, focal, centre)
+        person = self._own(cloud, placed, gate=mask is None)
+        if len(person) < _LEAST_POINTS:
+            reason = f"only {len(person)} points of the depth map are the person's"
+            return replace(result, status=(FitStatus.POOR,), reason=(reason,))
+        x = self.scans.layout.pack(placed.params)
+        seen = self._keypoints(placed)
+        x, _ = self.scans.descend(x, person, LEVELS[1:3], keypoints=seen)
+        params = self.scans.layout.params(x)
+        return _with(result, params, self.model, self.layout)
+
+    def _placed(
+        self, result: FitResult, depth_m: Float[np.ndarray, "H W"], focal: float, centre: tuple[float, float]
+    ) -> FitResult:
+        """Fit to the keypoints again, with those that lie on measured depth as points in space."""
+        xyc = result.keypoints[0].double().cpu().numpy()
+        names = layout_names(self.layout)
+        points = np.full((len(names), 3), np.nan)
+        for row, (name, (x, y, confidence)) in enumerate(zip(names, xyc, strict=True)):
+            inward = next((value for part, value in _INWARD_M.items() if name.endswith(part)), None)
+            if inward is None or confidence < 0.5:
+                continue
+            column, line = int(np.floor(x)), int(np.floor(y))
+            patch = depth_m[max(line - 2, 0) : line + 3, max(column - 2, 0) : column + 3]
+            patch = patch[np.isfinite(patch) & (patch > 0)]
+            if len(patch) >= 5 and np.ptp(patch) < 2 * _JUMP_M:
+                z = float(np.median(patch)) + inward
+                points[row] = ((x - centre[0]) * z / focal, (y - centre[1]) * z / focal, z)
+        if np.isfinite(points).all(1).sum() < 4:
+            return result
+        evidence = Evidence(
+            keypoints=result.keypoints,
+            layout=self.layout,
+            image_size=result.camera.image_size,
+            focal_px=result.camera.focal_px,
+            principal_point_px=result.camera.principal_point_px,
+            points3d=points[None],
+        )
+        found = self.fitter.fit(evidence)
+        return found if found.status[0].ok else result
+
+    def _own(self, cloud: PointCloud, placed: FitResult, *, gate: bool) -> PointCloud:
+        """Select and thin the person's points, and estimate normals towards the camera."""
+        points = cloud.points
+        if gate:
+            low, high = placed.joints[0].amin(0).numpy() - 0.4, placed.joints[0].amax(0).numpy() + 0.4
+            points = points[((points > low) & (points < high)).all(1)]
+        if len(points) < _LEAST_POINTS:
+            return PointCloud(points)
+        chosen = points[thinned(points, _POINTS)]
+        if gate:
+            vertices = self.model(**placed.params).vertices[0].double().numpy()
+            away = MeshTree(vertices, self.model.faces.numpy()).nearest(chosen).distance
+            chosen = chosen[away < _GATE_M]
+            if len(chosen) < _LEAST_POINTS:
+                return PointCloud(chosen)
+        normals = estimated_normals(points, chosen, neighbours=_NEIGHBOURS)
+        normals = normals * -np.sign((normals * chosen).sum(1, keepdims=True))
+        return PointCloud(chosen, normals)
+
+    def _keypoints(self, placed: FitResult):
+        """Make the observations of the keypoints, in centimetres at the body's distance."""
+        evidence = Evidence(
+            keypoints=placed.keypoints,
+            layout=self.layout,
+            image_size=placed.camera.image_size,
+            focal_px=placed.camera.focal_px,
+            principal_point_px=placed.camera.principal_point_px,
+        )
+        checked, _, present = self.fitter.checked(evidence)
+        observer = self.fitter.observer
+        observed = observer.observations(checked, present)
+        return replace(observed, scale_cm=observer.scale_cm(placed.joints[:, :1, 2], checked))
+
+
+def _with(result: FitResult, params: BodyParams, model: BodyModel, layout: str) -> FitResult:
+    """Return a result with other parameters; what was computed from the old ones is computed anew or left out."""
+    points = model.keypoints(params, layout)
+    xy: Tensor = result.camera.project(torch.nan_to_num(points))
+    sure = (result.keypoints[..., 2] >= 0.5) & torch.isfinite(points).all(2)
+    error = (xy - result.keypoints[..., :2]).norm(dim=2)
+    mean = torch.where(sure, error, 0).sum(1) / sure.sum(1)
+    return replace(
+        result,
+        params=params,
+        joints=model.joints(params),
+        reprojection_error_px=mean,
+        covariance=None,
+        joints_sd_m=None,
+        joints_sd_rel_m=None,
+    )
