@@ -12,7 +12,7 @@ import typer
 from bodyfit.cli.support import common, finding, interrupt
 from bodyfit.cli.support.runs import failed, finish, folder_names, one_input, say_legs, say_poor
 from bodyfit.cli.support.wording import in_options
-from bodyfit.errors import ImageError
+from bodyfit.errors import ImageError, OptionError
 
 if TYPE_CHECKING:
     from bodyfit.cli.fit_one import Worker
@@ -38,6 +38,13 @@ def fit(
     keypoint_layout: finding.KeypointLayoutOption = None,
     silhouette: finding.SilhouetteOption = None,
     masks: finding.MasksOption = None,
+    depth: Annotated[
+        Path | None,
+        typer.Option(
+            "--depth",
+            help="Folder of depth maps, named as the pictures: 16-bit PNG in mm, npy or npz (depth, K) in metres.",
+        ),
+    ] = None,
     keep_poor: common.KeepPoorOption = True,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
@@ -58,6 +65,7 @@ def fit(
         bodyfit fit photos/ --keypoints openpose_out/ -o out
         bodyfit fit photo.jpg --model open-x -o out
         bodyfit fit photo.jpg --silhouette -o out
+        bodyfit fit color/ --depth depth/ --focal-px 525 -o out
 
     With --model open-h fingers are fitted, with open-x jaw, eyes and expression too, where the hands and the face are
     large enough to be seen.
@@ -68,6 +76,8 @@ def fit(
     Exit code: 0 every input gave a body, 1 some did not, or only poor ones (or people in a keypoint file could not be
     read), 2 wrong use (also where no input names a picture).
     """
+    if depth is not None and not depth.is_dir():
+        raise OptionError(f"--depth {depth} is no folder; give that of the depth maps")
     lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
     by = finding.Finding(
         detector=detector,
@@ -103,6 +113,7 @@ def fit(
             masks=mask_files,
             lens=Lens(**lens),
             keep_poor=keep_poor,
+            depth=depth,
         )
         interrupted = _each(worker, pictures, entries, advance, quiet=as_json, verbose=verbose)
     summary = worker.summary(entries, seconds=time.perf_counter() - start, interrupted=interrupted)

@@ -24,7 +24,9 @@ from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.geometry.camera import Camera
 from bodyfit.images.frame import Frame, read_image
 from bodyfit.io.masks import MaskFiles
+from bodyfit.io.scans.depth import DepthMap, find_depth, load_depth
 from bodyfit.keypoints import Keypoints2D, SoftMask
+from bodyfit.register.depth import DepthFitter
 from bodyfit.runtime.json_text import plain
 
 __all__ = ["Worker"]
@@ -52,6 +54,10 @@ class Worker:
     """Whether hands and face are fitted, where the model has them."""
     masks: MaskFiles | None = None
     """Files of masks, in the place of the detector's."""
+    depth: Path | None = None
+    """Folder of depth maps, named as the pictures."""
+    depth_fitters: dict[str, DepthFitter] = field(default_factory=dict)
+    """Of each layout, made with the first depth map."""
     fitters: dict[str, Fitter] = field(default_factory=dict)
     """Made with the first picture, used again for the others."""
 
@@ -64,7 +70,12 @@ class Worker:
             people = with_masks(self.detector.detect([frame])[0], frame, self.masks)
         with timed(seconds, "fit"):
             how = {"model": self.model, "lens": self.lens, "config": without_parts(None, self.parts)}
+            depth = None if self.depth is None else self._depth_map(picture, frame)
+            if depth is not None and depth.focal_px is not None and how["lens"] == Lens():
+                how["lens"] = Lens(focal_px=depth.focal_px)
             results = fit_detections([frame], [people], fitters=self.fitters, **how)[0]
+            if depth is not None:
+                results = [self._on_depth(r, p, depth) for r, p in zip(results, people, strict=True)]
         with timed(seconds, "mesh"), torch.no_grad():
             bodies = {i: self.model(**r.params).vertices[0] for i, r in enumerate(results) if self._is_drawn(r)}
         files: list[str] = []
@@ -89,6 +100,20 @@ class Worker:
             "seconds": seconds,
         }
         return plain(entry, DIGITS)
+
+    def _depth_map(self, picture: Path, frame: Frame) -> DepthMap:
+        """The picture's depth map at the picture's size. Raises `ScanError`."""
+        assert self.depth is not None
+        path = find_depth(self.depth, picture)
+        return load_depth(path).at_size(frame.size, path)
+
+    def _on_depth(self, result: FitResult, person: Keypoints2D, depth: DepthMap) -> FitResult:
+        """The person's body fitted to the depth map."""
+        if person.layout not in self.depth_fitters:
+            self.depth_fitters[person.layout] = DepthFitter(self.model, person.layout)
+        soft = person.mask if isinstance(person.mask, SoftMask) else None
+        mask = None if soft is None else soft.full(result.camera.image_size) > 127
+        return self.depth_fitters[person.layout](result, depth.depth_m, mask)
 
     def _is_drawn(self, result: FitResult) -> bool:
         """Whether a person's body is drawn and written."""

@@ -16,6 +16,7 @@ from bodyfit.errors import OptionError, ShapeError
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.fitter import Fitter
+from bodyfit.fit.observations import Observations
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.geometry.mesh_tree import MeshTree
 from bodyfit.register.cloud import PointCloud, estimated_normals, thinned
@@ -28,8 +29,8 @@ _JUMP_M = 0.04
 """Depths differ by more than this where one surface hides another: pixels there are a mixture of both."""
 _POINTS = 12_000
 _NEIGHBOURS = 48
-_GATE_M = 0.12
-"""Points farther than this from the body of the keypoints are not its own, where no mask says whose they are."""
+_GATE_M, _GATE_MASKED_M = 0.12, 0.3
+"""Points farther than this from the body of the keypoints are not its own; with a mask the second."""
 _LEAST_POINTS = 300
 _INWARD_M = {"hip": 0.09, "shoulder": 0.06, "knee": 0.05, "elbow": 0.04, "ankle": 0.04, "wrist": 0.025}
 """How far joints lie below the skin that a camera sees in front of them."""
@@ -40,7 +41,7 @@ def depth_points(
     depth_m: Float[np.ndarray, "H W"],
     focal_px: float,
     principal_point_px: tuple[float, float],
-    mask: Bool[np.ndarray, "H W"] | None = None,
+    mask: Bool[np.ndarray, "h w"] | None = None,
 ) -> PointCloud:
     """Convert a depth map to points in camera axes, metres, with normals towards the camera; 0 and NaN are holes.
 
@@ -80,7 +81,7 @@ class DepthFitter:
 
     @torch.no_grad()
     def __call__(
-        self, result: FitResult, depth_m: Float[np.ndarray, "H W"], mask: Bool[np.ndarray, "H W"] | None = None
+        self, result: FitResult, depth_m: Float[np.ndarray, "H W"], mask: Bool[np.ndarray, "h w"] | None = None
     ) -> FitResult:
         """Fit one person to a depth map of the picture's own camera and size; metres, 0 or NaN for holes.
 
@@ -95,14 +96,14 @@ class DepthFitter:
         focal, centre = float(result.camera.focal_px[0]), tuple(result.camera.principal_point_px[0].tolist())
         cloud = depth_points(depth_m, focal, centre, mask)
         placed = self._placed(result, depth_m, focal, centre)
-        person = self._own(cloud, placed, gate=mask is None)
+        person = self._own(cloud, placed, _GATE_M if mask is None else _GATE_MASKED_M)
         if len(person) < _LEAST_POINTS:
             reason = f"only {len(person)} points of the depth map are the person's"
             return replace(result, status=(FitStatus.POOR,), reason=(reason,))
         x = self.scans.layout.pack(placed.params)
         seen = self._keypoints(placed)
         x, _ = self.scans.descend(x, person, LEVELS[1:3], keypoints=seen)
-        params = self.scans.layout.params(x)
+        params = self.model.params(**(dict(result.params) | dict(self.scans.layout.params(x))))
         return _with(result, params, self.model, self.layout)
 
     def _placed(
@@ -135,26 +136,24 @@ class DepthFitter:
         found = self.fitter.fit(evidence)
         return found if found.status[0].ok else result
 
-    def _own(self, cloud: PointCloud, placed: FitResult, *, gate: bool) -> PointCloud:
+    def _own(self, cloud: PointCloud, placed: FitResult, gate_m: float) -> PointCloud:
         """Select and thin the person's points, and estimate normals towards the camera."""
         points = cloud.points
-        if gate:
-            low, high = placed.joints[0].amin(0).numpy() - 0.4, placed.joints[0].amax(0).numpy() + 0.4
-            points = points[((points > low) & (points < high)).all(1)]
+        low, high = placed.joints[0].amin(0).numpy() - 0.5, placed.joints[0].amax(0).numpy() + 0.5
+        points = points[((points > low) & (points < high)).all(1)]
         if len(points) < _LEAST_POINTS:
             return PointCloud(points)
         chosen = points[thinned(points, _POINTS)]
-        if gate:
-            vertices = self.model(**placed.params).vertices[0].double().numpy()
-            away = MeshTree(vertices, self.model.faces.numpy()).nearest(chosen).distance
-            chosen = chosen[away < _GATE_M]
-            if len(chosen) < _LEAST_POINTS:
-                return PointCloud(chosen)
+        vertices = self.model(**placed.params).vertices[0].double().numpy()
+        away = MeshTree(vertices, self.model.faces.numpy()).nearest(chosen).distance
+        chosen = chosen[away < gate_m]
+        if len(chosen) < _LEAST_POINTS:
+            return PointCloud(chosen)
         normals = estimated_normals(points, chosen, neighbours=_NEIGHBOURS)
         normals = normals * -np.sign((normals * chosen).sum(1, keepdims=True))
         return PointCloud(chosen, normals)
 
-    def _keypoints(self, placed: FitResult):
+    def _keypoints(self, placed: FitResult) -> Observations:
         """Make the observations of the keypoints, in centimetres at the body's distance."""
         evidence = Evidence(
             keypoints=placed.keypoints,
