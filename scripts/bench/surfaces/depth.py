@@ -3,7 +3,7 @@
 The pictures go through the detector; depth has 2 mm of noise, 3 % of holes, and a wall behind. MPJPE is absolute, of
 all 24 joints.
 
-    python -m scripts.bench.depth CLIPS [-n 20] [--first 0] [--json FILE]
+    python -m scripts.bench.surfaces.depth CLIPS [-n 20] [--first 0] [--json FILE]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bodyfit.images.frame import Frame
 from bodyfit.raster.depth import depth_map
 from bodyfit.register.depth import DepthFitter
 from scripts.bench.records import harness
-from scripts.bench.scans import people
+from scripts.bench.surfaces.scans import people
 
 SIZE, FOCAL_PX = (640, 480), 525.0
 CENTRE = (320.0, 240.0)
