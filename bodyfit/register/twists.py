@@ -1,8 +1,8 @@
 """Hands turned about their forearms: a forearm is round, so that its surface does not tell how far it is twisted.
 
 A descent finds the nearest twist, and a detector's keypoints of hands are few. So each hand is tried turned by a
-quarter, a half and three quarters of a turn, with shoulder, elbow and wrist free, and what explains the points about it
-best stays. Left and right are tried at once.
+quarter, a half and three quarters of a turn, and bent four ways, with shoulder, elbow and wrist free, and what explains
+the points about it best stays. Left and right are tried at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from bodyfit.register.objective import posed
 __all__ = ["with_best_twists"]
 
 _SIDES = ("left", "right")
-_TURNS_DEG = (0.0, 90.0, 180.0, 270.0)
+_TURNS_DEG = ((0, 0, 0), (90, 0, 0), (180, 0, 0), (270, 0, 0), (0, 70, 0), (0, -70, 0), (0, 0, 70), (0, 0, -70))
+"""Degrees by which hands are turned about the forearm, and by which wrists are bent about two axes across it."""
 _REACH_M = 0.35
 """Points about a wrist within this distance are of its hand, or of what it touches."""
 _MOST_M = 0.03
@@ -48,7 +49,7 @@ def with_best_twists(
         return x
     about = about.select(thinned(about.points, _LEVEL.points))
     angles = torch.deg2rad(torch.tensor(_TURNS_DEG)).to(x)
-    trials = torch.stack([_turned(fitter, x, angle) for angle in angles])
+    trials = torch.stack([_turned(fitter, x, *angle) for angle in angles])
     part = Part(_arm_vertices(fitter), _constant(fitter))
     trials, _ = fitter.descend(trials, about, [_LEVEL], slack=slack, part=part)
     rotvecs = layout.rotvecs(trials)
@@ -63,16 +64,19 @@ def with_best_twists(
     return layout.put_rotvecs(x[None], best[None])[0]
 
 
-def _turned(fitter: ScanFitter, x: Float[Tensor, "D"], angle: Tensor) -> Float[Tensor, "D"]:
-    """Turn both hands about their forearms; elbow and wrist take half of it each."""
+def _turned(fitter: ScanFitter, x: Float[Tensor, "D"], twist: Tensor, *bends: Tensor) -> Float[Tensor, "D"]:
+    """Turn both hands about their forearms, of which elbow and wrist take half each, and bend their wrists."""
     model, rotvecs = fitter.model, fitter.layout.rotvecs(x)
     for side in _SIDES:
         elbow, wrist = (model.skeleton.index(f"{side}_{joint}") for joint in ("elbow", "wrist"))
         axis = torch.nn.functional.normalize(model.joints_template[wrist] - model.joints_template[elbow], dim=0)
-        half = so3_exp(0.5 * angle * axis)
+        half = so3_exp(0.5 * twist * axis)
         rotvecs = rotvecs.clone()
         rotvecs[elbow] = so3_log(so3_exp(rotvecs[elbow]) @ half)
-        rotvecs[wrist] = so3_log(half @ so3_exp(rotvecs[wrist]))
+        across = torch.linalg.cross(axis, axis.roll(1))
+        across = across / across.norm()
+        bent = so3_exp(bends[0] * across + bends[1] * torch.linalg.cross(axis, across))
+        rotvecs[wrist] = so3_log(half @ bent @ so3_exp(rotvecs[wrist]))
     return fitter.layout.put_rotvecs(x[None], rotvecs[None])[0]
 
 

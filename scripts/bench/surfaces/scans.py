@@ -7,7 +7,7 @@ armpits, mouths and whatever touches have holes), `bare` (as `seen`, without nor
 front see), `loose` (the surface of trunk and limbs moved outwards by 5 to 45 mm, smoothly, as loose clothes do; hands,
 feet and head bare), `floor` (as `seen`, on a floor and a pedestal).
 
-    python -m scripts.bench.surfaces.scans CLIPS [-n 20] [--kinds full,seen,...] [--first 0] [--own-gender] [--json FILE]
+    python -m scripts.bench.surfaces.scans CLIPS [-n 20] [--kinds full,seen,...] [--first 0] [--own-gender]
 """
 
 from __future__ import annotations
