@@ -294,3 +294,18 @@ def test_an_arm_alone_is_poor(person):
     result = bodyfit.register(cloud.points, model=model, normals=cloud.normals, start=params, unit="m", surface=False)
     assert result.status is bodyfit.FitStatus.POOR
     assert "too little" in (result.reason or "")
+
+
+@pytest.mark.slow  # half a minute: the starts without a detector are many
+def test_a_chair_is_poor():
+    boxes = [((0.45, 0.04, 0.45), (0, 0.45, 0)), ((0.45, 0.5, 0.04), (0, 0.72, -0.2))]
+    boxes += [((0.04, 0.45, 0.04), (x, 0.22, z)) for x in (-0.2, 0.2) for z in (-0.2, 0.2)]
+    parts = []
+    for size, place in boxes:
+        parts.append(trimesh.creation.box(size))
+        parts[-1].apply_translation(place)
+    chair = trimesh.util.concatenate(parts)
+    cloud = sampled(np.asarray(chair.vertices), np.asarray(chair.faces), 20_000)
+    result = bodyfit.register(cloud.points, normals=cloud.normals, surface=False)
+    assert result.status is bodyfit.FitStatus.POOR
+    assert "sees no person" in (result.reason or "")

@@ -21,7 +21,7 @@ from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.geometry.mesh_tree import MeshTree
 from bodyfit.register.cloud import PointCloud, estimated_normals, thinned
 from bodyfit.register.descent import LEVELS, ScanFitter
-from bodyfit.skeleton import layout_names
+from bodyfit.skeleton import layout_names, mirrored_rows
 
 __all__ = ["DepthFitter", "depth_points"]
 
@@ -34,6 +34,8 @@ _GATE_M, _GATE_MASKED_M = 0.12, 0.3
 _LEAST_POINTS = 300
 _INWARD_M = {"hip": 0.09, "shoulder": 0.06, "knee": 0.05, "elbow": 0.04, "ankle": 0.04, "wrist": 0.025}
 """How far joints lie below the skin that a camera sees in front of them."""
+_FAR_M, _LEAST_EXPLAINED = 0.03, 0.85
+"""Points are explained within this distance of the body; fits that explain less than this share of them are poor."""
 _DEPTHS_M = (0.2, 12.0)
 
 
@@ -100,16 +102,42 @@ class DepthFitter:
         if len(person) < _LEAST_POINTS:
             reason = f"only {len(person)} points of the depth map are the person's"
             return replace(result, status=(FitStatus.POOR,), reason=(reason,))
-        x = self.scans.layout.pack(placed.params)
-        seen = self._keypoints(placed)
-        x, _ = self.scans.descend(x, person, LEVELS[1:3], keypoints=seen)
+        x, explained = self._descended(placed, person)
+        if explained < _LEAST_EXPLAINED:  # the detector may have taken a back for a front
+            rows = mirrored_rows(layout_names(self.layout))
+            other = replace(result, keypoints=result.keypoints[:, rows])
+            placed = self._placed(other, depth_m, focal, centre, always=True)
+            y, better = self._descended(placed, self._own(cloud, placed, _GATE_M if mask is None else _GATE_MASKED_M))
+            if better > explained + 0.05:
+                x, explained = y, better
         params = self.model.params(**(dict(result.params) | dict(self.scans.layout.params(x))))
-        return _with(result, params, self.model, self.layout)
+        found = _with(result, params, self.model, self.layout)
+        if explained < _LEAST_EXPLAINED:
+            share = 100 * (1 - explained)
+            reason = f"{share:.0f} % of the person's depth lies more than {100 * _FAR_M:.0f} cm from the body"
+            return replace(found, status=(FitStatus.POOR,), reason=(reason,))
+        return found
+
+    def _descended(self, placed: FitResult, person: PointCloud) -> tuple[Float[Tensor, "1 D"], float]:
+        """Fit to points and keypoints; return the variables and the share of the points that they explain."""
+        x = self.scans.layout.pack(placed.params)
+        if len(person) < _LEAST_POINTS:
+            return x, 0.0
+        x, _ = self.scans.descend(x, person, LEVELS[1:3], keypoints=self._keypoints(placed))
+        vertices = self.model(**self.scans.layout.params(x)).vertices[0].double().numpy()
+        away = MeshTree(vertices, self.model.faces.numpy()).nearest(person.points).distance
+        return x, float((away < _FAR_M).mean())
 
     def _placed(
-        self, result: FitResult, depth_m: Float[np.ndarray, "H W"], focal: float, centre: tuple[float, float]
+        self,
+        result: FitResult,
+        depth_m: Float[np.ndarray, "H W"],
+        focal: float,
+        centre: tuple[float, float],
+        *,
+        always: bool = False,
     ) -> FitResult:
-        """Fit to the keypoints again, with those that lie on measured depth as points in space."""
+        """Fit again to the keypoints and, as points in space, those on measured depth: if they are four, or `always`."""
         xyc = result.keypoints[0].double().cpu().numpy()
         names = layout_names(self.layout)
         points = np.full((len(names), 3), np.nan)
@@ -123,7 +151,7 @@ class DepthFitter:
             if len(patch) >= 5 and np.ptp(patch) < 2 * _JUMP_M:
                 z = float(np.median(patch)) + inward
                 points[row] = ((x - centre[0]) * z / focal, (y - centre[1]) * z / focal, z)
-        if np.isfinite(points).all(1).sum() < 4:
+        if np.isfinite(points).all(1).sum() < 4 and not always:
             return result
         evidence = Evidence(
             keypoints=result.keypoints,

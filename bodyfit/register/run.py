@@ -42,6 +42,8 @@ STARTS: dict[str, str] = {
 _FIT_POINTS = 60_000
 _SLACK = 0.03
 """Factor of the cost of skin inside the scan of a clothed person: 6 mm cost as much as 1 mm outside."""
+_UNSEEN_MEDIAN_M = 0.006
+"""Largest median distance of a body that is believed though the detector sees nobody."""
 _CLOTHED_MM = 3.5
 """Median distance in a fit with shape from which on, without being told, a person is taken for clothed."""
 
@@ -136,8 +138,10 @@ def _fitted(fitter: ScanFitter, scan: _Scan, clothed: bool | None, start: str | 
     person = scan.person()
     person = oriented(person)
     starts, origin = _starts(fitter.model, person, scan, start)
-    if not starts and start == "detector":
+    unseen = not starts and start == "detector"
+    if unseen:
         starts, origin = _starts(fitter.model, person, scan, "poses")
+        clothed = bool(clothed)
     model, layout = fitter.model, fitter.layout
     points = scan.unit_m * scan.cloud.points
     if not starts:
@@ -158,6 +162,8 @@ def _fitted(fitter: ScanFitter, scan: _Scan, clothed: bool | None, start: str | 
     signed = np.full(len(scan.cloud), np.nan)
     signed[scan.keep] = errors.points_m
     reason = shortcoming(errors, params, model, clothed=is_clothed)
+    if unseen and (reason is not None or errors.median_m > _UNSEEN_MEDIAN_M):
+        reason = f"the detector sees no person in the scan, and none explains it: {reason or 'the nearest is a guess'}"
     shift = torch.as_tensor(scan.unit_m * scan.middle).to(body.vertices)
     return Registration(
         params=BodyParams(**values),
