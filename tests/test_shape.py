@@ -16,15 +16,17 @@ from PIL import Image
 
 import bodyfit
 from bodyfit import render
-from bodyfit.app.shape import PictureFit, fit_shape_of, person_of, shape_of
+from bodyfit.app.shape import PictureFit, fit_shape_of, frames_of, person_of, shape_of
 from bodyfit.body.anthropometry.intervals import MeasurementError, measurement_intervals
 from bodyfit.cli.main import main
 from bodyfit.detect import DETECTORS
 from bodyfit.errors import OptionError
+from bodyfit.fit.pictures_config import PicturesConfig
 from bodyfit.fit.result import FitStatus
-from bodyfit.fit.shared_shape import PicturesConfig, SharedShapeFitter
+from bodyfit.fit.shared_shape import SharedShapeFitter
 from bodyfit.geometry.camera import Camera
 from bodyfit.images.frame import Frame
+from bodyfit.io import VideoWriter
 from bodyfit.keypoints import Keypoints2D, SoftMask
 
 LAYOUT = "openpose25"
@@ -163,13 +165,13 @@ def test_intervals_agree_with_samples_of_the_covariance(pictured):
     root = 0.15 * rng.standard_normal((10, 10))
     covariance, betas = torch.tensor(root @ root.T, dtype=torch.float32), pictured.params.betas[0]
     intervals = measurement_intervals(model, betas, covariance, level=0.9)
-    draws = betas + torch.tensor(rng.standard_normal((600, 10)) @ root.T, dtype=torch.float32)
+    draws = betas + torch.tensor(rng.standard_normal((240, 10)) @ root.T, dtype=torch.float32)
     measured = model.measure(draws)
     for name, interval in intervals.items():
         values = getattr(measured, name)
-        assert interval.sd == pytest.approx(float(values.std()), rel=0.15), name  # 3 % of sampling, the rest curvature
+        assert interval.sd == pytest.approx(float(values.std()), rel=0.2), name  # 5 % of sampling, the rest curvature
         inside = ((values > interval.low) & (values < interval.high)).float().mean()
-        assert 0.82 < float(inside) < 0.96, name
+        assert 0.8 < float(inside) < 0.97, name
 
 
 def test_the_error_of_measurements_adds_to_their_variance(pictured):
@@ -277,6 +279,17 @@ def test_a_mask_of_somebody_else_is_not_used(pictured, by_masks):
     assert any("silhouette" in note and "not used" in note for note in found.notes)
     assert found.used == 3
     assert found.measurements["waist"].value == pytest.approx(by_masks.measurements["waist"].value, abs=0.04)
+
+
+def test_a_clip_stands_for_frames_spread_over_it(tmp_path):
+    clip = tmp_path / "turn.mp4"
+    with VideoWriter(clip, (64, 48), 10.0) as film:
+        for i in range(40):
+            film.write(np.full((48, 64, 3), 5 * i, np.uint8))
+    read = frames_of(clip)
+    assert [frame.index for frame in read] == [int((k + 0.5) * 40 / 16) for k in range(16)]
+    assert all(frame.path == clip for frame in read)
+    assert frames_of(read[0]) == [read[0]]
 
 
 # ---------------------------------------------------------------- the command

@@ -13,15 +13,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bodyfit.app.pipeline import Lens, as_frame, lift_to_camera
-from bodyfit.body.anthropometry.intervals import Interval, MeasurementError, measurement_intervals
+from bodyfit.body.anthropometry.intervals import Interval, measurement_intervals
 from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.body.sample import random_bodies
 from bodyfit.detect import DEFAULT, Detector, load_detector, sees_masks
-from bodyfit.errors import ImageError, OptionError
+from bodyfit.errors import OptionError, VideoError
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.evidence import Evidence
+from bodyfit.fit.pictures_config import PicturesConfig
 from bodyfit.fit.result import FitResult, FitStatus, split
-from bodyfit.fit.shared_shape import PicturesConfig, SharedShapeFitter
+from bodyfit.fit.shared_shape import SharedShapeFitter
 from bodyfit.fit.silhouette.masks import outline_of
 from bodyfit.images.files import image_by_name, looks_like_image
 from bodyfit.images.frame import Frame
@@ -43,22 +44,6 @@ __all__ = [
 CLIP_FRAMES = 16
 """Frames of a clip that are fitted, spread evenly over it: more are hardly more precise, as a detector's errors are
 much the same from frame to frame."""
-BY_SILHOUETTES = MeasurementError(
-    factor=0.67,
-    share={
-        **{"mass": 0.020, "chest": 0.025, "waist": 0.0087, "hip": 0.0040, "neck": 0.014, "upper_arm": 0.041},
-        **{"thigh": 0.0086, "arm_length": 0.0057, "leg_length": 0.0034, "inseam": 0.0062, "shoulder_breadth": 0.032},
-    },
-)
-"""Calibration of the intervals of shapes from silhouettes (`scripts/bench/shape.py --seed 1000 --calibrate`)."""
-BY_KEYPOINTS = MeasurementError(
-    factor=0.66,
-    share={
-        **{"mass": 0.17, "chest": 0.053, "waist": 0.13, "hip": 0.078, "neck": 0.053, "upper_arm": 0.051},
-        **{"thigh": 0.073, "arm_length": 0.012, "leg_length": 0.015, "inseam": 0.018, "shoulder_breadth": 0.049},
-    },
-)
-"""The same without silhouettes."""
 _NOBODY = "nobody was found in the picture"
 
 
@@ -217,7 +202,7 @@ def fit_shape_of(
             camera, source = replace(one.camera, image_size=frame.size), lens.focal_of(frame)[1]
             one = replace(one, camera=camera, focal_source=source, mask_notes=(note or one.mask_notes[0],))
             fits[i] = replace(fits[i], result=one)
-    return shape_of(fits, model, height_m=height_m, mass_kg=mass_kg, level=level)
+    return shape_of(fits, model, height_m=height_m, mass_kg=mass_kg, level=level, config=pictures)
 
 
 def shape_of(
@@ -227,6 +212,7 @@ def shape_of(
     height_m: float | int | None = None,
     mass_kg: float | int | None = None,
     level: float | int = 0.9,
+    config: PicturesConfig | None = None,
 ) -> ShapeResult:
     """Measure the shape that fitted pictures share, and say which pictures do not take part and why."""
     statuses = [None if p.result is None else p.result.status[0] for p in pictures]
@@ -249,12 +235,15 @@ def shape_of(
     if first.covariance is not None and first.variables is not None:
         columns = first.variables["betas"]
         covariance = first.covariance[0, columns, columns]
+    settings = PicturesConfig() if config is None else config
+    by_masks = any(_has_silhouette(pictures[i]) for i in shared)
+    error = settings.by_silhouettes if by_masks else settings.by_keypoints
     reason = None if good else "; ".join(dict.fromkeys(r for p in pictures if p.result for r in p.result.reason if r))
     return ShapeResult(
         model,
         betas,
         covariance,
-        measurement_intervals(model, betas, covariance, level=level, error=_error_of([pictures[i] for i in shared])),
+        measurement_intervals(model, betas, covariance, level=level, error=error),
         pictures,
         **known,
         status=first.status[0] if good else FitStatus.POOR,
@@ -263,11 +252,10 @@ def shape_of(
     )
 
 
-def _error_of(pictures: Sequence[PictureFit]) -> MeasurementError:
-    """Choose the calibration of pictures that share a shape: with a silhouette in any, or without."""
-    used = [p.person is not None and p.person.mask is not None and p.result is not None for p in pictures]
-    notes = [p.result is None or p.result.mask_notes[0] is None for p in pictures]
-    return BY_SILHOUETTES if any(a and b for a, b in zip(used, notes, strict=True)) else BY_KEYPOINTS
+def _has_silhouette(picture: PictureFit) -> bool:
+    """Tell whether a picture's mask was used."""
+    has_mask = picture.person is not None and picture.person.mask is not None
+    return has_mask and picture.result is not None and picture.result.mask_notes[0] is None
 
 
 def frames_of(image: str | Path | np.ndarray | Frame) -> list[Frame]:
@@ -278,13 +266,13 @@ def frames_of(image: str | Path | np.ndarray | Frame) -> list[Frame]:
     if not path.is_file() or image_by_name(path) or looks_like_image(path):
         return [as_frame(path)]
     reader = VideoReader(path)
-    expected = reader.expected or 0
-    step = max(1, expected // CLIP_FRAMES)
-    frames = [frame for i, frame in enumerate(reader) if i % step == step // 2]
+    total = reader.expected or sum(1 for _ in reader)
+    # The middles of equal parts: the ends of clips show people on their way to or from the camera.
+    chosen = set(((np.arange(CLIP_FRAMES) + 0.5) * total / CLIP_FRAMES).astype(int).tolist())
+    frames = [frame for i, frame in enumerate(reader) if i in chosen]
     if not frames:
-        raise ImageError(f"{path}: no frame of the clip can be read")
-    chosen = np.linspace(0, len(frames) - 1, min(len(frames), CLIP_FRAMES)).round().astype(int)
-    return [frames[i] for i in chosen]
+        raise VideoError(f"{path}: no frame of the clip can be read")
+    return frames
 
 
 def person_of(people: Sequence[Keypoints2D]) -> Keypoints2D | None:

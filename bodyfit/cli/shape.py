@@ -25,7 +25,7 @@ __all__ = ["shape"]
 
 
 class Clothes(str, Enum):
-    """What the person wears (`bodyfit.fit.shared_shape.CLOTHES`)."""
+    """What the person wears (`bodyfit.fit.pictures_config.CLOTHES`)."""
 
     TIGHT = "tight"
     LOOSE = "loose"
@@ -91,7 +91,7 @@ def shape(
             from bodyfit.app.pipeline import Lens
             from bodyfit.app.shape import detector_of_masks, fit_shape_of
             from bodyfit.cli.shape_files import ShapeFiles
-            from bodyfit.fit.shared_shape import PicturesConfig
+            from bodyfit.fit.pictures_config import PicturesConfig
 
         body = common.chosen_model(model, gender, device)
         by.check_name()

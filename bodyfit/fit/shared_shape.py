@@ -7,8 +7,7 @@ shared, so that the objective is that of a clip (`fit/sequence/objective.py`) wi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,10 +15,11 @@ from torch import Tensor
 
 from bodyfit.body.model import BodyModel
 from bodyfit.errors import OptionError
-from bodyfit.fit.config import FitConfig, SequenceCalibration, SequenceConfig, SilhouetteConfig
+from bodyfit.fit.config import FitConfig
 from bodyfit.fit.evidence import CheckedEvidence, Evidence
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.observations import Observations
+from bodyfit.fit.pictures_config import PicturesConfig
 from bodyfit.fit.quality.uncertainty import Spread
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.fit.sequence.left_right import EXCHANGED
@@ -27,64 +27,9 @@ from bodyfit.fit.sequence.uncertainty import track_spread
 from bodyfit.fit.sequence.window import Window
 from bodyfit.fit.silhouette.masks import MaskEvidence
 from bodyfit.fit.silhouette.stage import agreeing
-from bodyfit.solve import ChainSummary, LMConfig, minimize_chain
+from bodyfit.solve import ChainSummary, minimize_chain
 
-__all__ = ["CLOTHES", "PicturesConfig", "SharedShapeFitter"]
-
-CLOTHES = ("tight", "loose")
-"""What people may wear: tight is for nothing, too."""
-LOOSE_CM = {
-    **{"pelvis": 0.7, "spine1": 1.6, "spine2": 0.5},
-    **{
-        f"{side}_{part}": cm for side in ("left", "right") for part, cm in (("hip", 0.7), ("knee", 0.7), ("ankle", 0.5))
-    },
-    **{f"{side}_{part}": cm for side in ("left", "right") for part, cm in (("shoulder", 0.1), ("elbow", 0.3))},
-}
-"""How thick loose clothes are in the mean, centimetres, by the joint that moves the skin below them: what girths of
-dressed people come out too large by (`scripts/bench/shape.py --clothed`), over 2 pi."""
-_LOOSE_WEIGHT, _LOOSE_SHAPE = 2.0, 3.5
-"""Weights of silhouettes and of the prior of the betas then: clothes are as thick as they are, not as expected."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PicturesConfig:
-    """Settings of pictures that share a shape, beyond those of single pictures (`FitConfig`)."""
-
-    keypoints: SequenceConfig = field(
-        default_factory=lambda: SequenceConfig(
-            motion=0.0,
-            pose_tail=1.0,
-            interpenetration=1.0,
-            lm=LMConfig(max_iterations=40, cost_tolerance=1e-4),
-            calibration=SequenceCalibration(seen=1.0, alike=0.25, pose=1.0),
-        )
-    )
-    """Settings of the fit to keypoints: as for a clip, without a motion."""
-    silhouette: SilhouetteConfig = field(
-        default_factory=lambda: SilhouetteConfig(weight=4.0, clothing_cm=0.0, hair_cm=30.0, sigma_cm=3.0, rounds=6)
-    )
-    """Silhouettes: of people in tight clothes or none, whose outline is known to some millimetres."""
-    reprojection: float = 0.3
-    """Weight of the keypoints beside silhouettes: detectors place joints of stout people where those of slim ones are,
-    and the shape would follow."""
-    shape: float = 2.0
-    """Weight of the prior of the betas beside silhouettes, once for all pictures: errors of masks differ from view to
-    view, so that more of them tell more."""
-    clothing_cm: Mapping[str, float] = field(default_factory=dict)
-    """How far the body is expected to lie inside the silhouette, for clothes, by joints, centimetres; 0 for others."""
-    last: LMConfig = field(default_factory=lambda: LMConfig(max_iterations=15, cost_tolerance=1e-4))
-    """Stopping criteria of the last round of silhouettes."""
-
-    @classmethod
-    def of_clothes(cls, clothes: str) -> PicturesConfig:
-        """Make the settings for people in "tight" clothes or none, or in "loose" ones. Raises `OptionError`."""
-        tight = cls()
-        if clothes not in CLOTHES:
-            raise OptionError(f"clothes must be one of {', '.join(CLOTHES)}, got {clothes!r}")
-        if clothes == "tight":
-            return tight
-        silhouette = replace(tight.silhouette, weight=_LOOSE_WEIGHT)
-        return cls(silhouette=silhouette, shape=_LOOSE_SHAPE, clothing_cm=LOOSE_CM)
+__all__ = ["SharedShapeFitter"]
 
 
 @dataclass(frozen=True)
