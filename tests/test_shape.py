@@ -342,10 +342,9 @@ def test_the_command_writes_measurements_mesh_and_page(pictured, pictures, tmp_p
     with np.load(out / "body.npz", allow_pickle=False) as body:
         assert body["betas"][0] == pytest.approx(record["betas"], abs=1e-5)
     with Image.open(out / "side" / "silhouettes.png") as drawn:
-        assert drawn.width <= SIZES[1][0]
-        assert drawn.height <= SIZES[1][1]
-        pixels = np.asarray(drawn).astype(int)
-    assert (pixels.min(2) > 250).sum() > pictured.masks[1].shape[0] // 2  # the edge of the mask
+        pixels = np.asarray(drawn.convert("RGB")).astype(int)
+    alone = (pixels.max(2) - pixels.min(2) > 60).sum()  # orange and blue, where mask and body disagree
+    assert alone < 0.15 * (pictured.masks[1] > 0).sum()
     page = (out / "report.html").read_text()
     assert "White: the edge of the mask" in page
     assert "shoulder breadth" in page

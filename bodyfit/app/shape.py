@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bodyfit.app.pipeline import Lens, as_frame, lift_to_camera
+from bodyfit.app.silhouettes import masks_of
 from bodyfit.body.anthropometry.intervals import Interval, measurement_intervals
 from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.body.sample import random_bodies
@@ -23,11 +24,11 @@ from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.pictures_config import PicturesConfig
 from bodyfit.fit.result import FitResult, FitStatus, split
 from bodyfit.fit.shared_shape import SharedShapeFitter
-from bodyfit.fit.silhouette.masks import outline_of
+from bodyfit.fit.silhouette.masks import MaskInput
 from bodyfit.images.files import image_by_name, looks_like_image
 from bodyfit.images.frame import Frame
 from bodyfit.io import VideoReader
-from bodyfit.keypoints import Keypoints2D, SoftMask
+from bodyfit.keypoints import Keypoints2D
 
 __all__ = [
     "PictureFit",
@@ -193,15 +194,14 @@ def fit_shape_of(
     ]
     rows, lens = _rows_of_one_layout(fits), Lens() if lens is None else lens
     if rows:
-        evidence, sizes, notes = _evidence([fits[i] for i in rows], lens)
+        masks = [_mask_of(people[i], fits[i].person, frames[i].size) for i in rows]
+        evidence, sizes = _evidence([fits[i] for i in rows], masks, lens)
         evidence = replace(evidence, height_m=height_m, mass_kg=mass_kg)
         fitter = SharedShapeFitter(layout=evidence.layout or "", model=model, config=config, pictures=pictures)
-        results = split(fitter.fit(evidence, picture_px=sizes))
-        for i, one, note in zip(rows, results, notes, strict=True):
+        for i, one in zip(rows, split(fitter.fit(evidence, picture_px=sizes)), strict=True):
             frame = fits[i].frame
             camera, source = replace(one.camera, image_size=frame.size), lens.focal_of(frame)[1]
-            one = replace(one, camera=camera, focal_source=source, mask_notes=(note or one.mask_notes[0],))
-            fits[i] = replace(fits[i], result=one)
+            fits[i] = replace(fits[i], result=replace(one, camera=camera, focal_source=source))
     return shape_of(fits, model, height_m=height_m, mass_kg=mass_kg, level=level, config=pictures)
 
 
@@ -305,21 +305,22 @@ def _rows_of_one_layout(pictures: Sequence[PictureFit]) -> list[int]:
     return rows
 
 
-def _evidence(pictures: Sequence[PictureFit], lens: Lens) -> tuple[Evidence, Float[Tensor, "B 2"], list[str | None]]:
-    """Make the evidence of one person's pictures, each with its own camera.
+def _mask_of(people: Sequence[Keypoints2D], person: Keypoints2D | None, picture_px: tuple[int, int]) -> MaskInput:
+    """Return the mask of one of the people of a picture; None without one."""
+    number = next((i for i, one in enumerate(people) if one is person and one.mask is not None), None)
+    return None if number is None else masks_of(people, picture_px)[number]
 
-    Returns also the pictures' sizes, and why masks are of no use.
-    """
+
+def _evidence(
+    pictures: Sequence[PictureFit], masks: Sequence[MaskInput], lens: Lens
+) -> tuple[Evidence, Float[Tensor, "B 2"]]:
+    """Make the evidence of a person's pictures, each with its own camera and mask; return also the pictures' sizes."""
     people = [p.person for p in pictures if p.person is not None]
     sizes = [p.frame.size for p in pictures]
     focals = [lens.focal_of(p.frame)[0] for p in pictures]
     lifts = [lift_to_camera(p, f, s) for p, f, s in zip(people, focals, sizes, strict=True)]
     like = next((lift for lift in lifts if lift is not None), None)
     side = math.ceil(min(focals))  # for the check of units alone: every picture has its own size
-    found = [
-        outline_of(p.mask, size, p.xyc) if isinstance(p.mask, SoftMask) else (p.mask, None)
-        for p, size in zip(people, sizes, strict=True)
-    ]
     evidence = Evidence(
         keypoints=np.stack([p.xyc for p in people]),
         layout=people[0].layout,
@@ -329,9 +330,9 @@ def _evidence(pictures: Sequence[PictureFit], lens: Lens) -> tuple[Evidence, Flo
         joints3d=None
         if like is None
         else np.stack([np.full_like(like, np.nan) if lift is None else lift for lift in lifts]),
-        masks=None if all(outline is None for outline, _ in found) else [outline for outline, _ in found],
+        masks=None if all(mask is None for mask in masks) else masks,
     )
-    return evidence, torch.tensor(sizes, dtype=torch.float32), [note for _, note in found]
+    return evidence, torch.tensor(sizes, dtype=torch.float32)
 
 
 def _notes(pictures: Sequence[PictureFit], height_m: float | int | None) -> tuple[str, ...]:

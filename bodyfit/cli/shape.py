@@ -49,10 +49,8 @@ def shape(
     detector: finding.DetectorOption = finding.DETECTOR,
     tta: finding.TtaOption = False,
     clothes: Annotated[Clothes, typer.Option("--clothes", help="Tight, for none as well; or loose.")] = Clothes.TIGHT,
-    silhouette: Annotated[
-        bool | None,
-        typer.Option("--silhouette/--no-silhouette", help="Use silhouettes; by default if the detector makes masks."),
-    ] = None,
+    silhouette: finding.SilhouetteOption = None,
+    masks: finding.MasksOption = None,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
@@ -60,8 +58,9 @@ def shape(
     """Measure one person in several pictures: one shape for all, a pose and a camera for each.
 
     Pictures may be of any size and from any side; front and side of a standing person, arms a little away from the
-    body, in tight clothes or none, tell most. In each picture the largest person is taken. A picture that shows nobody,
-    or in which the fit is poor, is left out, with a word.
+    body, in tight clothes or none, tell most. Silhouettes are used where the detector makes masks, or from --masks. In
+    each picture the largest person is taken. A picture that shows nobody, or in which the fit is poor, is left out,
+    with a word.
 
     In OUT: measurements.json and measurements.csv (each measurement with the interval that holds the truth in nine of
     ten people), body.obj and body.glb (the body in A-pose), body.npz (its parameters), report.html, and for each
@@ -75,7 +74,7 @@ def shape(
     Exit code: 0 all pictures take part, 1 some do not, or none, or the shape is poor, 2 wrong use.
     """
     lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
-    by = finding.Finding(detector=detector, tta=tta, hands=False, face=False)
+    by = finding.Finding(detector=detector, tta=tta, hands=False, face=False, silhouette=silhouette, masks=masks)
     with interrupt.at_once():
         from bodyfit.app.shape import check_numbers
     check_numbers(height, mass)
@@ -90,13 +89,18 @@ def shape(
         with interrupt.at_once():
             from bodyfit.app.pipeline import Lens
             from bodyfit.app.shape import detector_of_masks, fit_shape_of
+            from bodyfit.app.silhouettes import with_masks
             from bodyfit.cli.shape_files import ShapeFiles
             from bodyfit.fit.pictures_config import PicturesConfig
 
         body = common.chosen_model(model, gender, device)
         by.check_name()
-        finder = detector_of_masks(detector, silhouette, tta=tta)
-        people = _detected(finder, frames, advance)
+        files_of_masks = by.mask_files()
+        finder = detector_of_masks(detector, silhouette if files_of_masks is None else False, tta=tta)
+        people = [
+            with_masks(found, frame, files_of_masks)
+            for frame, found in zip(frames, _detected(finder, frames, advance), strict=True)
+        ]
         advance("fitting", len(frames), len(frames))
         found = fit_shape_of(
             frames,

@@ -135,8 +135,10 @@ class ShapeFiles:
             files = [f"{name}/overlay.png", f"{name}/person0.npz"]
             mask = None if picture.person is None else picture.person.mask
             if isinstance(mask, SoftMask):
-                drawn = render.draw_silhouettes(frame.image, [mask], [vertices], self.found.model.faces, result.camera)
-                io.save_picture(folder / "silhouettes.png", drawn)
+                body = self.found.model.faces, result.camera
+                io.save_picture(
+                    folder / "silhouettes.png", render.draw_silhouettes(frame.image, [mask], [vertices], *body)
+                )
                 files.insert(1, f"{name}/silhouettes.png")
         status = "ok" if picture.reason is None else "nobody" if result is None else "poor" if files else "failed"
         if picture.reason is not None:
