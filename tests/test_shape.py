@@ -16,7 +16,8 @@ from PIL import Image
 
 import bodyfit
 from bodyfit import render
-from bodyfit.app.shape import PictureFit, fit_shape_of, frames_of, person_of, shape_of
+from bodyfit.app.same_person import person_of, same_person
+from bodyfit.app.shape import PictureFit, fit_shape_of, frames_of, shape_of
 from bodyfit.body.anthropometry.intervals import MeasurementError, measurement_intervals
 from bodyfit.cli.main import main
 from bodyfit.detect import DETECTORS
@@ -205,6 +206,19 @@ def test_the_largest_person_of_a_picture_is_taken(pictured):
     assert person_of([small, large]) is large
     assert person_of([large, small]) is large
     assert person_of([]) is None
+
+
+def test_the_person_with_the_colours_of_the_others_is_taken(pictured):
+    """Red in the first picture; in the second red is the smaller one, in the third there is none."""
+    image = np.full((1000, 1600, 3), 90, np.uint8)
+    here = replace(pictured.people()[0][0], xyc=pictured.xyc[0] * np.array([0.7, 0.7, 1], np.float32))
+    there = replace(pictured.people()[0][0], xyc=pictured.xyc[0] + np.array([700, 0, 0], np.float32))
+    red_here, red_there, none = image.copy(), image.copy(), image.copy()
+    red_here[:, :700], red_there[:, 700:] = (200, 30, 30), (200, 30, 30)
+    read = [Frame(picture) for picture in (red_there, red_here, none)]
+    assert same_person(read, [[there], [there, here], [there, here]]) == [there, here, there]
+    assert same_person(read, [[here], [], [there, here]]) == [here, None, there]  # grey: as much like either
+    assert same_person(read[1:2], [[there, here]]) == [there]
 
 
 def test_a_picture_of_nobody_costs_that_picture(pictured):

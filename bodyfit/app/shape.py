@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bodyfit.app.pipeline import Lens, as_frame, lift_to_camera
+from bodyfit.app.same_person import same_person
 from bodyfit.app.silhouettes import masks_of
 from bodyfit.body.anthropometry.intervals import Interval, measurement_intervals
 from bodyfit.body.model import BodyModel, BodyParams, load_model
@@ -38,7 +39,6 @@ __all__ = [
     "fit_shape",
     "fit_shape_of",
     "frames_of",
-    "person_of",
     "shape_of",
 ]
 
@@ -57,7 +57,7 @@ class PictureFit:
     person: Keypoints2D | None = None
     """The person's keypoints; None where nobody was found."""
     people: int = 0
-    """Number of people found in the picture; of several, the largest is taken."""
+    """Number of people found in the picture; one of several is chosen by `same_person`."""
     result: FitResult | None = None
     """The body in this picture, batch 1, camera axes; None where nobody was found."""
     reason: str | None = None
@@ -132,7 +132,8 @@ def fit_shape(
     images: paths or (H, W, 3) uint8 RGB, of any sizes, from any sides, in any poses; a clip's path stands for
     `CLIP_FRAMES` of its frames. Each picture has a camera and a pose of its own. height_m, mass_kg: known ones. Without
     a height the size of the body is a guess. The focal length is set as in `fit_image`, for all pictures; without one,
-    it is read from EXIF or guessed from the picture's size. In each picture the largest person is taken. A picture
+    it is read from EXIF or guessed from the picture's size. In each picture the largest person
+    is taken, or who clearly has the colours of the person in the others (`same_person`). A picture
     without a person, or in which the fit is poor, does not take part (`PictureFit.reason`). clothes: "tight", for none
     as well, or "loose". silhouette: use the detector's masks; by default if it makes some. level: probability of the
     intervals of the measurements.
@@ -179,7 +180,7 @@ def fit_shape_of(
     config: FitConfig | None = None,
     pictures: PicturesConfig | None = None,
 ) -> ShapeResult:
-    """Fit one shape to the largest of the detected people of each picture (`fit_shape`).
+    """Fit one shape to one of the detected people of each picture (`fit_shape`).
 
     people: those of each frame, whose masks are silhouettes. pictures: settings of the common fit. Raises
     `OptionError`.
@@ -189,8 +190,8 @@ def fit_shape_of(
         raise OptionError("there are no pictures to fit a shape to; give at least one")
     model = load_model() if model is None else model
     fits = [
-        PictureFit(frame, person_of(found), len(found), None, None if found else _NOBODY)
-        for frame, found in zip(frames, people, strict=True)
+        PictureFit(frame, person, len(found), None, None if found else _NOBODY)
+        for frame, found, person in zip(frames, people, same_person(frames, people), strict=True)
     ]
     rows, lens = _rows_of_one_layout(fits), Lens() if lens is None else lens
     if rows:
@@ -275,16 +276,6 @@ def frames_of(image: str | Path | np.ndarray | Frame) -> list[Frame]:
     return frames
 
 
-def person_of(people: Sequence[Keypoints2D]) -> Keypoints2D | None:
-    """Choose the largest person of a picture, by the box about the confident keypoints; None where nobody is."""
-
-    def size_px(person: Keypoints2D) -> float:
-        x0, y0, x1, y1 = person.box_px()
-        return math.hypot(x1 - x0, y1 - y0)
-
-    return max(people, key=size_px, default=None)
-
-
 def check_numbers(height_m: float | int | None, mass_kg: float | int | None, level: float | int = 0.9) -> None:
     """Raise `OptionError` for a height, mass or level that cannot be meant."""
     if height_m is not None and not 0.3 <= height_m <= 3:
@@ -343,7 +334,7 @@ def _notes(pictures: Sequence[PictureFit], height_m: float | int | None) -> tupl
     for picture in pictures:
         name = "a picture" if picture.frame.path is None else picture.frame.path.name
         if picture.people > 1:
-            notes.append(f"{name} shows {picture.people} people; the largest is taken")
+            notes.append(f"{name} shows several people; the largest is taken, or who has the colours of the others")
         if picture.result is not None and (why := picture.result.mask_notes[0]) is not None:
             notes.append(f"the silhouette of {name} is not used: {why}")
-    return tuple(notes)
+    return tuple(dict.fromkeys(notes))  # once for all frames of a clip

@@ -59,8 +59,8 @@ def shape(
 
     Pictures may be of any size and from any side; front and side of a standing person, arms a little away from the
     body, in tight clothes or none, tell most. Silhouettes are used where the detector makes masks, or from --masks. In
-    each picture the largest person is taken. A picture that shows nobody, or in which the fit is poor, is left out,
-    with a word.
+    each picture the largest person is taken, or who clearly has the colours of the person in the others. A picture that
+    shows nobody, or in which the fit is poor, is left out, with a word.
 
     In OUT: measurements.json and measurements.csv (each measurement with the interval that holds the truth in nine of
     ten people), body.obj and body.glb (the body in A-pose), body.npz (its parameters), report.html, and for each
