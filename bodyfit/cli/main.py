@@ -24,6 +24,7 @@ from bodyfit.cli.random import random
 from bodyfit.cli.register import register
 from bodyfit.cli.render import render
 from bodyfit.cli.report import report
+from bodyfit.cli.scene import scene
 from bodyfit.cli.shape import shape
 from bodyfit.cli.support import common, interrupt
 from bodyfit.cli.video import video
@@ -46,6 +47,7 @@ app.command("register", help=common.as_help(register))(register)
 app.command("render", help=common.as_help(render))(render)
 app.command("shape", help=common.as_help(shape))(shape)
 app.command("random", help=common.as_help(random))(random)
+app.command("scene", help=common.as_help(scene))(scene)
 app.command("convert", help=common.as_help(convert))(convert)
 app.command("info", help=common.as_help(info))(info)
 app.command("doctor", help=common.as_help(doctor))(doctor)

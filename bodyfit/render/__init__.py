@@ -2,6 +2,7 @@
 
 from bodyfit.raster.rasterize import MeshRasterizer, RasterizationSettings
 from bodyfit.render.color import Color, part_colors, person_color
+from bodyfit.render.dressed import DressedPicture, render_dressed
 from bodyfit.render.insets import INSETS, InsetParts, draw_insets, inset_parts
 from bodyfit.render.light import StudioLights
 from bodyfit.render.maps import MAPS, Maps, draw_maps, normal_colors
@@ -16,6 +17,7 @@ __all__ = [
     "MAPS",
     "VIEWS",
     "Color",
+    "DressedPicture",
     "InsetParts",
     "Layer",
     "Maps",
@@ -36,6 +38,7 @@ __all__ = [
     "person_color",
     "pytorch3d_cameras",
     "render_bodies",
+    "render_dressed",
     "side_view",
     "studio",
     "top_view",

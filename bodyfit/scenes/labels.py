@@ -1,0 +1,121 @@
+"""Labels that tools read: COCO-WholeBody's keypoints and masks, SMPL parameters, and the camera."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from bodyfit.body.params import BodyOutput
+from bodyfit.geometry.rotation import so3_exp, so3_log
+from bodyfit.scenes.draw import SceneDrawing
+from bodyfit.scenes.sample import Scene, scene_model
+
+__all__ = ["body_arrays", "coco_records", "run_lengths"]
+
+LAYOUT = "wholebody133"
+_PARTS = {"keypoints": (0, 17), "foot_kpts": (17, 23), "face_kpts": (23, 91)}
+_PARTS |= {"lefthand_kpts": (91, 112), "righthand_kpts": (112, 133)}
+"""COCO-WholeBody's names and rows."""
+_INSIDE_M = 0.11
+"""A joint counts as visible if what is drawn before it is nearer by no more than this: the flesh around it."""
+_LEAST_PX = 16
+"""Fewest visible pixels of a person who is annotated."""
+
+
+def coco_records(scene: Scene, drawing: SceneDrawing, model: str, image_id: int) -> list[dict[str, Any]]:
+    """COCO's records of those who are visible: box, mask (run lengths), keypoints and their places in 3D.
+
+    visibility: 2 visible, 1 in the picture but hidden, 0 outside it or unknown. "keypoints_cam_m" are all 133, camera
+    axes. Numbers of people are those of the mask; ids are unique in a set.
+    """
+    out = []
+    for number, person in enumerate(scene.people):
+        mask = drawing.person == number
+        if mask.sum() < _LEAST_PX:
+            continue
+        body = BodyOutput(drawing.bodies_cam[number][None], drawing.joints_cam[number][None])
+        points = scene_model(model, person.gender).keypoints(body, LAYOUT)
+        xy = drawing.camera.project(points)[0].double().numpy()
+        visible = _visibility(drawing, xy, points[0, :, 2].double().numpy(), mask)
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        box = [int(columns[0]), int(rows[0]), int(np.ptp(columns) + 1), int(np.ptp(rows) + 1)]
+        record: dict[str, Any] = {"id": image_id * 100 + number, "image_id": image_id, "category_id": 1, "iscrowd": 0}
+        record |= {"person": number, "bbox": box, "area": int(mask.sum()), "segmentation": run_lengths(mask)}
+        flat = np.where(visible[:, None] > 0, np.c_[np.nan_to_num(xy), visible], 0.0).round(2)
+        for name, (first, stop) in _PARTS.items():
+            record[name] = flat[first:stop].ravel().tolist()
+            if name != "keypoints":
+                record[name.replace("kpts", "valid")] = bool((visible[first:stop] > 0).any())
+        record["num_keypoints"] = int((visible[:17] > 0).sum())
+        cam = points[0].double().numpy()
+        record["keypoints_cam_m"] = [[round(float(c), 4) if np.isfinite(c) else None for c in row] for row in cam]
+        out.append(record)
+    return out
+
+
+def _visibility(
+    drawing: SceneDrawing,
+    xy: Float[np.ndarray, "K 2"],
+    depth: Float[np.ndarray, "K"],
+    mask: Bool[np.ndarray, "S S"],
+) -> Int[np.ndarray, "K"]:
+    """COCO's flag of each point: hidden where somebody else, or the person's own body, is well before it."""
+    size = len(mask)
+    inside = np.isfinite(xy).all(1) & (depth > 0)
+    at = np.where(inside[:, None], np.nan_to_num(xy), -1.0)
+    inside &= ((at >= 0) & (at < size)).all(1)
+    x, y = np.clip(at.astype(int), 0, size - 1).T
+    before = drawing.depth_m[y, x]
+    hidden = before < depth - _INSIDE_M
+    return np.where(inside, np.where(hidden, 1, 2), 0)
+
+
+def run_lengths(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
+    """COCO's uncompressed run lengths: column by column, zeros first."""
+    flat = mask.ravel(order="F")
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff(np.r_[0, ends, flat.size])
+    counts = ([0] if flat[0] else []) + runs.tolist()
+    return {"size": list(mask.shape), "counts": counts}
+
+
+def body_arrays(scene: Scene, model: str) -> dict[str, np.ndarray]:
+    """SMPL's parameters of everyone, a row each, in the camera's and in the world's axes, and the camera.
+
+    Names are those of AMASS where it has them; a body in camera axes has `global_orient` and `trans`, in the world's (y
+    up, floor at 0) `global_orient_world` and `trans_world`; x_cam = R x_world + t.
+    """
+    people: dict[str, list[np.ndarray]] = {}
+    R, t = scene.R_cam_world.double(), scene.t_cam_world_m.double()
+    for person in scene.people:
+        body = scene_model(model, person.gender)
+        params = person.params
+        root = body.rest_joints(params.betas)[0, 0].double()
+        turned, moved = _in_camera(params.global_orient.double(), params.transl.double(), root, R, t)
+        values: dict[str, Tensor] = {"trans_world": params.transl, "global_orient_world": params.global_orient}
+        values |= {"trans": moved, "global_orient": turned}
+        values |= {name: value for name, value in params.items() if name not in ("transl", "global_orient")}
+        values["poses"] = body.full_pose(params).flatten(1)
+        values["poses"] = torch.cat([turned.float(), values["poses"][:, 3:]], 1)
+        for name, value in values.items():
+            people.setdefault(name, []).append(value.detach().numpy().astype(np.float32))
+    arrays = {name: np.concatenate(rows) for name, rows in people.items()}
+    K = np.array([[scene.focal_px, 0, scene.size / 2], [0, scene.focal_px, scene.size / 2], [0, 0, 1]])
+    arrays |= {"K": K, "R_cam_world": R.numpy(), "t_cam_world_m": t.numpy()}
+    arrays |= {"gender": np.array([person.gender for person in scene.people]), "model": np.array(model)}
+    return arrays | {"axes": np.array("camera: x right, y down, z forward; world: y up, floor at y = 0")}
+
+
+def _in_camera(
+    orient: Float[Tensor, "1 3"],
+    transl: Float[Tensor, "1 3"],
+    root: Float[Tensor, "3"],
+    R: Float[Tensor, "3 3"],
+    t: Float[Tensor, "3"],
+) -> tuple[Float[Tensor, "1 3"], Float[Tensor, "1 3"]]:
+    """Root orientation and translation in camera axes; the root turns about its own rest position."""
+    return so3_log(R @ so3_exp(orient)), (root + transl) @ R.T + t - root

@@ -1,0 +1,175 @@
+"""Scenes: the same from the same seed, people apart and on the floor, and labels that agree with the pictures."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bodyfit.body.model import load_model
+from bodyfit.body.params import BodyParams
+from bodyfit.errors import OptionError
+from bodyfit.scenes import SceneConfig, draw_scene, sample_scene, write_scenes
+from bodyfit.scenes.labels import body_arrays, coco_records, run_lengths
+from bodyfit.scenes.sample import scene_model
+
+CONFIG = SceneConfig(people=(2, 3), size=96)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return sample_scene(CONFIG, 5, 1)
+
+
+@pytest.fixture(scope="module")
+def drawing(scene):
+    return draw_scene(scene, CONFIG.model)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("scenes") / "data"
+    write_scenes(CONFIG, 2, out, seed=5)
+    return out
+
+
+def mesh(person) -> torch.Tensor:
+    with torch.no_grad():
+        return scene_model(CONFIG.model, person.gender)(**person.params).vertices[0]
+
+
+def test_people_stand_apart_on_the_floor(scene):
+    meshes = [mesh(person) for person in scene.people]
+    for one in meshes:
+        assert float(one[:, 1].min()) == pytest.approx(0, abs=1e-4)
+    for i, a in enumerate(meshes):
+        for b in meshes[:i]:
+            assert torch.cdist(a[::7], b[::7]).min() > 0.02
+
+
+def test_a_scene_depends_on_seed_and_number_alone(scene):
+    again = sample_scene(SceneConfig(people=(2, 3), size=96), 5, 1)
+    assert again.focal_px == scene.focal_px
+    assert torch.equal(again.t_cam_world_m, scene.t_cam_world_m)
+    assert [p.outfit for p in again.people] == [p.outfit for p in scene.people]
+    other = sample_scene(CONFIG, 5, 2)
+    assert not torch.equal(other.t_cam_world_m, scene.t_cam_world_m)
+
+
+def test_the_camera_is_upright_and_sees_the_people(scene, drawing):
+    R = scene.R_cam_world.double()
+    assert torch.allclose(R @ R.T, torch.eye(3, dtype=R.dtype), atol=1e-5)
+    assert torch.det(R) == pytest.approx(1, abs=1e-5)
+    assert R[1, 1] < -0.8  # down in the picture is down in the world
+    assert (drawing.person >= 0).mean() > 0.02
+    assert 0.4 <= scene.eye_m[1] <= 2.8
+
+
+def test_maps_agree_with_each_other(drawing):
+    somebody = drawing.person >= 0
+    np.testing.assert_array_equal(somebody, drawing.garments > 0)
+    np.testing.assert_array_equal(somebody, drawing.parts > 0)
+    np.testing.assert_array_equal(somebody, np.isfinite(drawing.depth_m))
+    assert drawing.parts.max() <= 24
+    assert drawing.picture.shape == (96, 96, 3)
+
+
+def test_keypoints_lie_on_their_people(scene, drawing):
+    records = coco_records(scene, drawing, CONFIG.model, 7)
+    assert records
+    for record in records:
+        x, y, w, h = record["bbox"]
+        assert record["area"] == (drawing.person == record["person"]).sum()
+        rows, columns = np.nonzero(drawing.person == record["person"])
+        assert (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1) == (x, y, w, h)
+        points = np.array(record["keypoints"]).reshape(17, 3)
+        visible = points[points[:, 2] == 2]
+        inside = (
+            (visible[:, 0] > x - 3)
+            & (visible[:, 0] < x + w + 3)
+            & (visible[:, 1] > y - 3)
+            & (visible[:, 1] < y + h + 3)
+        )
+        assert inside.mean() > 0.9
+        assert record["num_keypoints"] == (points[:, 2] > 0).sum()
+        assert record["id"] == 700 + record["person"]
+
+
+def test_run_lengths_are_cocos():
+    mask = np.zeros((4, 3), bool)
+    mask[1:3, 1] = True
+    mask[0, 2] = True
+    assert run_lengths(mask) == {"size": [4, 3], "counts": [5, 2, 1, 1, 3]}
+    assert run_lengths(~mask)["counts"] == [0, 5, 2, 1, 1, 3]
+
+
+def test_parameters_give_the_bodies_in_camera_and_world(scene, drawing):
+    arrays = body_arrays(scene, CONFIG.model)
+    R, t = arrays["R_cam_world"], arrays["t_cam_world_m"]
+    for i, person in enumerate(scene.people):
+        model = load_model(CONFIG.model, gender=str(arrays["gender"][i]))
+        own = {name: torch.from_numpy(arrays[name][i : i + 1]) for name in person.params if name in arrays}
+        for suffix in ("", "_world"):
+            moved = {"transl": arrays[f"trans{suffix}"], "global_orient": arrays[f"global_orient{suffix}"]}
+            params = BodyParams(**{**own, **{k: torch.from_numpy(v[i : i + 1]) for k, v in moved.items()}})
+            vertices = model(**params).vertices[0].detach().double().numpy()
+            if suffix:
+                vertices = vertices @ R.T + t
+            np.testing.assert_allclose(vertices, drawing.bodies_cam[i].double().numpy(), atol=1e-4)
+
+
+def test_a_set_is_written_whole_and_goes_on(folder):
+    listed = json.loads((folder / "annotations.json").read_text())
+    assert [image["id"] for image in listed["images"]] == [0, 1]
+    assert {one["image_id"] for one in listed["annotations"]} == {0, 1}
+    card = json.loads((folder / "card.json").read_text())
+    before = {}
+    for i in range(2):
+        for label, kind in (
+            ("images", "jpg"),
+            ("masks", "png"),
+            ("garments", "png"),
+            ("parts", "png"),
+            ("depth", "png"),
+        ):
+            path = folder / label / f"{i:06d}.{kind}"
+            with Image.open(path) as file:
+                assert file.size == (96, 96)
+            before[path] = path.read_bytes()
+    garments = np.unique(np.asarray(Image.open(folder / "garments" / "000000.png")))
+    assert {str(value) for value in garments if value} <= set(card["garments"])
+    # What a stopped run has not finished is drawn as it would have been; what is whole stays.
+    (folder / "scenes" / "000001.json").unlink()
+    (folder / "images" / "000001.jpg").write_bytes(b"half")
+    whole = folder / "images" / "000000.jpg"
+    whole.write_bytes(b"kept")
+    write_scenes(CONFIG, 2, folder, seed=5, resume=True)
+    assert whole.read_bytes() == b"kept"
+    whole.write_bytes(before[whole])
+    assert {path: path.read_bytes() for path in before} == before
+    assert json.loads((folder / "annotations.json").read_text()) == listed
+
+
+def test_folders_are_not_mixed(folder):
+    with pytest.raises(OptionError, match="has scenes already"):
+        write_scenes(CONFIG, 2, folder, seed=5)
+    with pytest.raises(OptionError, match="made with other settings"):
+        write_scenes(CONFIG, 2, folder, seed=6, resume=True)
+
+
+def test_photographs_as_backgrounds(tmp_path, scene):
+    Image.fromarray(np.full((60, 80, 3), (200, 30, 30), np.uint8)).save(tmp_path / "red.png")
+    drawing = draw_scene(scene, CONFIG.model, tmp_path)
+    outside = drawing.picture[drawing.person < 0].astype(float)
+    assert np.median(outside[:, 0]) > 2 * np.median(outside[:, 1])
+    with pytest.raises(OptionError, match="no folder with pictures"):
+        draw_scene(scene, CONFIG.model, tmp_path / "none")
+
+
+@pytest.mark.parametrize(("settings", "words"), [({"people": (3, 2)}, "least first"), ({"size": 8}, "32 to 4096")])
+def test_settings_that_cannot_be_meant(settings, words):
+    with pytest.raises(OptionError, match=words):
+        SceneConfig(**settings)
