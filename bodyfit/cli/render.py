@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodyfit.cli.render_film import draw_clip, render_film
 from bodyfit.cli.support import common
+from bodyfit.cli.support.render_film import draw_clip, render_film
 from bodyfit.cli.support.wording import in_options
 from bodyfit.errors import BodyfitError, OptionError
 
