@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -97,7 +98,7 @@ def _shapes(
 def _free_poses(betas: Float[Tensor, "N S"], model: BodyModel, prior: PosePrior, seed: int) -> Float[Tensor, "N P"]:
     """Sample poses from the prior without self-penetration."""
     n, angles = len(betas), 3 * (model.body_joints - 1)
-    contact = SelfContact(model)
+    contact = _contact(model)
     sources = [np.random.default_rng([seed, 2, i]) for i in range(n)]
     poses = betas.new_zeros(n, angles)
     least = torch.full((n,), torch.inf, dtype=torch.float64)
@@ -113,6 +114,16 @@ def _free_poses(betas: Float[Tensor, "N S"], model: BodyModel, prior: PosePrior,
         poses[remaining[better]], least[remaining[better]] = draws[better.to(draws.device)], depth[better]
         remaining = remaining[depth > _TOUCH_M]
     return poses
+
+
+_CONTACTS: WeakKeyDictionary[BodyModel, SelfContact] = WeakKeyDictionary()
+
+
+def _contact(model: BodyModel) -> SelfContact:
+    """The model's pairs of parts that may touch, found once: it takes longer than drawing one body."""
+    if model not in _CONTACTS:
+        _CONTACTS[model] = SelfContact(model)
+    return _CONTACTS[model]
 
 
 def _depth(

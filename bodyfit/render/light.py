@@ -237,7 +237,9 @@ def _openness(
 
 def _basis(towards: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:
     """Return an orthonormal basis whose last row is `towards`."""
-    other = np.eye(3)[int(np.argmin(np.abs(towards)))]
-    right = np.cross(towards, other)
-    right /= np.linalg.norm(right)
-    return np.stack([right, np.cross(towards, right), towards]).astype(np.float32)
+    x, y, z = towards.tolist()  # numpy's cross product takes longer than a small shadow map
+    axis = int(np.argmin(np.abs(towards)))
+    a, b, c = ((0.0, z, -y), (-z, 0.0, x), (y, -x, 0.0))[axis]
+    length = math.sqrt(a * a + b * b + c * c)
+    a, b, c = a / length, b / length, c / length
+    return np.array([(a, b, c), (y * c - z * b, z * a - x * c, x * b - y * a), (x, y, z)], np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from bodyfit.scenes.sample import Scene
 __all__ = ["backdrop", "photographs", "shadowed"]
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
-_CELLS = 110
-_SKY, _KEY = 20, 8
+_CELLS = 84
+_SKY, _KEY = 12, 5
 _FAR_M = 60.0
+_HALF_FROM_PX = 256
+"""From this size on backgrounds are painted, and shadows laid on the floor, at half of it."""
 
 
 @lru_cache(maxsize=4)
@@ -39,7 +42,10 @@ def backdrop(scene: Scene, folder: Path | None) -> Float[np.ndarray, "S S 3"]:
     if folder is not None:
         choices = photographs(folder)
         return _photograph(choices[int(rng.integers(len(choices)))], scene.size, rng)
-    return _painted(scene, rng)
+    if scene.size < _HALF_FROM_PX:
+        return _painted(scene, rng)
+    half = replace(scene, size=scene.size // 2, focal_px=scene.focal_px / 2)  # it is out of focus anyway
+    return cv2.resize(_painted(half, rng), (scene.size, scene.size), interpolation=cv2.INTER_LINEAR)
 
 
 def _photograph(path: Path, side: int, rng: np.random.Generator) -> Float[np.ndarray, "S S 3"]:
@@ -143,10 +149,12 @@ def shadowed(scene: Scene, points: Float[np.ndarray, "V 3"], faces: Int[np.ndarr
     floor = Floor.below(room, 0.0, _CELLS)
     sky, key = openness_of_ground(room, faces.astype(np.int32), floor.points(), sky=_SKY, key=_KEY)
     floor = floor.lit(sky, key, _SKY + _KEY)
-    rays, eye = _rays(scene), scene.eye_m
+    step = 2 if scene.size >= _HALF_FROM_PX else 1
+    rays, eye = _rays(replace(scene, size=scene.size // step, focal_px=scene.focal_px / step)), scene.eye_m
     t = np.where(rays[..., 1] < -1e-3, -eye[1] / np.minimum(rays[..., 1], -1e-3), 0)
     hit = (eye + t[..., None] * rays) @ level.T
-    return np.where(t > 0, floor.at(hit[..., 0], hit[..., 2]), 1.0).astype(np.float32)
+    light = np.where(t > 0, floor.at(hit[..., 0], hit[..., 2]), 1.0).astype(np.float32)
+    return cv2.resize(light, (scene.size, scene.size), interpolation=cv2.INTER_LINEAR) if step > 1 else light
 
 
 def _color(rng: np.random.Generator, low: float, high: float) -> Float[np.ndarray, "3"]:

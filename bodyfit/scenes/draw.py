@@ -137,11 +137,16 @@ def _maps(
     return person, garments, parts, depth
 
 
+@lru_cache(maxsize=1)
+def _skin_parts() -> Int[np.ndarray, "V"]:
+    return read_archive(asset_path("body", "open.npz"))["part_labels"].astype(np.int64)
+
+
 @lru_cache(maxsize=64)
 def _vertex_parts(kind: str, name: str) -> Int[np.ndarray, "V"]:
     """The part of each vertex of a surface."""
     if kind == "skin":
-        return read_archive(asset_path("body", "open.npz"))["part_labels"].astype(np.int64)
+        return _skin_parts()
     return _part_of_joint()[piece_arrays(name).weights.argmax(1)]
 
 

@@ -16,7 +16,7 @@ from bodyfit.appearance.wardrobe import random_outfits
 from bodyfit.body.hand_prior import load_hand_prior
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.body.params import BodyParams
-from bodyfit.body.pose_prior import load_pose_prior
+from bodyfit.body.pose_prior import PosePrior, load_pose_prior
 from bodyfit.body.sample import random_bodies
 from bodyfit.scenes.config import SceneConfig
 
@@ -32,6 +32,8 @@ _ROLL_DEG = 1.5
 _GAP_M = 0.05
 _TRIES = 40
 """Places tried for a person before the circle in which they stand grows."""
+_EVERY = 16
+"""Of so many vertices the camera is told of one."""
 _PLACEMENTS = ("facing", "together", "apart")
 
 
@@ -76,6 +78,11 @@ def scene_model(name: str, gender: str) -> BodyModel:
     return load_model(name, gender=gender)
 
 
+@lru_cache(maxsize=1)
+def _pose_prior() -> PosePrior:
+    return load_pose_prior()
+
+
 def sample_scene(config: SceneConfig, seed: int, index: int) -> Scene:
     """Draw scene `index` of a seed."""
     rng = np.random.default_rng([seed, _STREAM, index])
@@ -84,7 +91,7 @@ def sample_scene(config: SceneConfig, seed: int, index: int) -> Scene:
     meshes = [_vertices(config, person) for person in people]
     places, yaws = _placed(meshes, rng)
     moved = tuple(_moved(config, *each) for each in zip(people, places, yaws, strict=True))
-    everyone = torch.cat([_vertices(config, person) for person in moved])
+    everyone = torch.cat([_vertices(config, person)[::_EVERY] for person in moved])
     focal, R, t = _camera(config, everyone.double().numpy(), rng)
     return Scene(moved, focal, R, t, config.size, (seed, _STREAM, index, 1))
 
@@ -93,7 +100,7 @@ def _person(config: SceneConfig, rng: np.random.Generator) -> ScenePerson:
     """A random body on the floor, with hands, face and gaze where the model has them."""
     gender = str(rng.choice(["male", "female"]))
     model, own = scene_model(config.model, gender), int(rng.integers(2**31))
-    body = random_bodies(1, model=model, seed=own, prior=load_pose_prior(), floor=True)
+    body = random_bodies(1, model=model, seed=own, prior=_pose_prior(), floor=True)
     extra: dict[str, Tensor] = {}
     if body.left_hand_pose is not None:
         for name, prior in zip(("left_hand_pose", "right_hand_pose"), load_hand_prior(), strict=True):
