@@ -137,7 +137,7 @@ class DepthFitter:
         *,
         always: bool = False,
     ) -> FitResult:
-        """Fit again to the keypoints and, as points in space, those on measured depth: if they are four, or `always`."""
+        """Fit again to the keypoints and to those on measured depth as points, if they are four, or `always`."""
         xyc = result.keypoints[0].double().cpu().numpy()
         names = layout_names(self.layout)
         points = np.full((len(names), 3), np.nan)
