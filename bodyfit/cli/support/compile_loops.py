@@ -140,6 +140,12 @@ def _scans(model: bodyfit.BodyModel) -> None:
         bake_texture(*mesh, model.uv, model.uv_faces, colored, size=16)
 
 
+def _scenes(model: bodyfit.BodyModel) -> None:
+    from bodyfit.scenes import SceneConfig, draw_scene, sample_scene
+
+    draw_scene(sample_scene(SceneConfig(people=(2, 2), size=64), 0, 0))
+
+
 WORK: dict[str, Callable[[bodyfit.BodyModel], None]] = {
     "body models": _bodies,
     "fits": _fits,
@@ -149,5 +155,6 @@ WORK: dict[str, Callable[[bodyfit.BodyModel], None]] = {
     "drawing": _drawing,
     "random bodies": _random_bodies,
     "scans": _scans,
+    "scenes": _scenes,
 }
 """What is done, in this order."""
