@@ -44,7 +44,8 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     (folder / "assets").symlink_to(ROOT / "assets")
     (folder / "photos").mkdir()
-    shutil.copy(ROOT / "assets/samples/walking.jpg", folder / "photos/a.jpg")
+    for name in ("photos/a", "front", "side"):
+        shutil.copy(ROOT / "assets/samples/walking.jpg", folder / f"{name}.jpg")
     model, size, fps = bodyfit.load_model(), (1000, 1000), 10.0
     people = motion(model, frames=8)
     params = model.params(**{**people, "transl": torch.tensor([0.0, 0.0, 4.5]).expand(8, 3)})
@@ -140,6 +141,7 @@ OBJECTS = {
 }
 """What a variable of a reader's holds."""
 ROOMS = ("bodyfit", "bodyfit.render", "bodyfit.detect", "bodyfit.errors", "bodyfit.io")
+ROOMS += ("bodyfit.keypoints", "bodyfit.register.colors", "bodyfit.register.free_surface")
 ROOMS += ("bodyfit.fit.evidence", "bodyfit.fit.objective", "bodyfit.fit.residuals", "bodyfit.fit.variables")
 """Where a name is looked for."""
 
