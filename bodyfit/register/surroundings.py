@@ -13,6 +13,8 @@ from bodyfit.register.cloud import PointCloud
 __all__ = ["Cleaned", "without_surroundings"]
 
 _PLANES = 4
+_CANDIDATES = 3
+"""Planes that are looked at in each round."""
 _TRIALS = 300
 _THICK = 0.006
 """Half thickness of a plane, in parts of the scan's diagonal."""
@@ -58,24 +60,38 @@ def without_surroundings(cloud: PointCloud, *, seed: int = 0) -> Cleaned:
 def _plane(
     cloud: PointCloud, rng: np.random.Generator, floors: list[Float[np.ndarray, "3"]]
 ) -> tuple[Float[np.ndarray, "3"], float, float] | None:
-    """Find the plane with the most points (RANSAC) if it is wide and the others are on one side of it.
-
-    Above a floor, what is below a parallel plane may be more, as the sides of a pedestal, if it is nowhere wider.
-    """
+    """Find, of the planes with the most points (RANSAC), the first that is wide and has the others on one side."""
     if len(cloud) < 1000 or cloud.normals is None:
         return None
     rows = rng.permutation(len(cloud))[:8000]
     points, normals = cloud.points[rows], cloud.normals[rows]
-    diagonal = float(np.linalg.norm(np.ptp(points, axis=0)))
-    thick, best, found = _THICK * diagonal, 0, None
-    for n, p in zip(normals[:_TRIALS], points[:_TRIALS], strict=True):
-        on = (np.abs((points - p) @ n) < thick) & (np.abs(normals @ n) > 0.9)
-        count = int(on.sum())
-        if count > max(best, _LEAST * len(rows)):
-            best, found = count, on
-    if found is None:
-        return None
-    on = points[found]
+    thick, free = _THICK * float(np.linalg.norm(np.ptp(points, axis=0))), np.ones(len(rows), bool)
+    for _ in range(_CANDIDATES):
+        best, found = 0, None
+        for n, p in zip(normals[:_TRIALS], points[:_TRIALS], strict=True):
+            on = free & (np.abs((points - p) @ n) < thick) & (np.abs(normals @ n) > 0.9)
+            count = int(on.sum())
+            if count > max(best, _LEAST * len(rows)):
+                best, found = count, on
+        if found is None:
+            return None
+        if (side := _sided(points, found, thick, floors)) is not None:
+            return *side, 1.5 * thick
+        free &= ~found
+    return None
+
+
+def _sided(
+    points: Float[np.ndarray, "N 3"],
+    on_plane: Bool[np.ndarray, "N"],
+    thick: float,
+    floors: list[Float[np.ndarray, "3"]],
+) -> tuple[Float[np.ndarray, "3"], float] | None:
+    """Return normal and offset of a plane that is wide and has the others on one side; None for any other.
+
+    Above a floor, what is below a parallel plane may be more, as the sides of a pedestal, if it is nowhere wider.
+    """
+    diagonal, on = thick / _THICK, points[on_plane]
     middle = np.median(on, axis=0)
     _, _, axes = np.linalg.svd(on - middle, full_matrices=False)
     spread = [np.ptp(np.quantile((on - middle) @ axis, (0.02, 0.98))) for axis in axes[:2]]
@@ -83,7 +99,7 @@ def _plane(
     height = (points - middle) @ normal
     above, below = float((height > thick).mean()), float((height < -thick).mean())
     if below > above:
-        normal, above, below = -normal, below, above
+        normal, height, above, below = -normal, -height, below, above
     if min(spread) < _WIDE * diagonal or above < 0.02:
         return None
     floor = next((floor for floor in floors if abs(floor @ normal) > 0.98), None)
@@ -92,11 +108,11 @@ def _plane(
             normal, height, below = -normal, -height, above
         under = (points - middle)[height < -thick] @ axes[:2].T
         reach = 1.15 * np.abs((on - middle) @ axes[:2].T).max(0)
-        if below > _BELOW or not (np.abs(under) < reach).all(1).mean() > 0.95:
+        if below > _BELOW or (len(under) and not (np.abs(under) < reach).all(1).mean() > 0.95):
             return None
     elif below > _BEYOND * (above + below) + 1e-9:
         return None
-    return normal, float(middle @ normal), 1.5 * thick
+    return normal, float(middle @ normal)
 
 
 def _large_clusters(points: Float[np.ndarray, "N 3"]) -> Bool[np.ndarray, "N"]:
