@@ -99,7 +99,7 @@ def test_ehf_asks_for_smplx(ehf, capsys):
     with pytest.raises(OptionError, match="SMPL-X"):
         part_errors(model, np.zeros((3, 3)), np.zeros((3, 3)))
     assert main(["eval", "ehf", str(ehf)]) == 2
-    assert "pred-model" in capsys.readouterr().err
+    assert "SMPL-X file" in capsys.readouterr().err
 
 
 def test_freihand_by_the_command(freihand, capsys):

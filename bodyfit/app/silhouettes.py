@@ -8,22 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from bodyfit.fit.silhouette.masks import PersonMask, outline_of
-from bodyfit.images.frame import Frame
-from bodyfit.io.masks import MaskFiles
 from bodyfit.keypoints import Keypoints2D, SoftMask
 from bodyfit.raster.outline import Outline
 
-__all__ = ["masks_of", "with_masks", "with_outlines"]
+__all__ = ["masks_of", "with_outlines"]
 
 _POINTS = 300
 """Most points of an outline in a clip: two centimetres apart."""
-
-
-def with_masks(people: Sequence[Keypoints2D], frame: Frame, files: MaskFiles | None) -> list[Keypoints2D]:
-    """Give the people of a picture the masks of files, in the place of a detector's. Raises `ImageError`."""
-    if files is None:
-        return list(people)
-    return [replace(person, mask=mask) for person, mask in zip(people, files.of(frame, people), strict=True)]
 
 
 def masks_of(people: Sequence[Keypoints2D], picture_px: tuple[int, int]) -> list[PersonMask | Outline | None]:

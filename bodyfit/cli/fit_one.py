@@ -14,7 +14,6 @@ from torch import Tensor
 from bodyfit import io, render
 from bodyfit.app.parts import without_parts
 from bodyfit.app.pipeline import Lens, fit_detections
-from bodyfit.app.silhouettes import with_masks
 from bodyfit.body.model import BodyModel
 from bodyfit.cli.support.common import DIGITS
 from bodyfit.cli.support.runs import emptied_folder, poor_words, run_summary, timed
@@ -23,7 +22,7 @@ from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.geometry.camera import Camera
 from bodyfit.images.frame import Frame, read_image
-from bodyfit.io.masks import MaskFiles
+from bodyfit.io.masks import MaskFiles, with_masks
 from bodyfit.io.scans.depth import DepthMap, find_depth, load_depth
 from bodyfit.keypoints import Keypoints2D, SoftMask
 from bodyfit.register.depth import DepthFitter

@@ -89,9 +89,9 @@ def shape(
         with interrupt.at_once():
             from bodyfit.app.pipeline import Lens
             from bodyfit.app.shape import detector_of_masks, fit_shape_of
-            from bodyfit.app.silhouettes import with_masks
             from bodyfit.cli.shape_files import ShapeFiles
             from bodyfit.fit.pictures_config import PicturesConfig
+            from bodyfit.io.masks import with_masks
 
         body = common.chosen_model(model, gender, device)
         by.check_name()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from bodyfit.errors import ImageError
 from bodyfit.images.frame import Frame, open_picture
 from bodyfit.keypoints import Keypoints2D, SoftMask
 
-__all__ = ["MaskFiles"]
+__all__ = ["MaskFiles", "with_masks"]
 
 _SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
 _PERSON = re.compile(r"(.*)\.person(\d+)")
@@ -121,3 +122,10 @@ def _share_on(inside: Bool[np.ndarray, "H W"], xyc: np.ndarray) -> float:
     at: Int[np.ndarray, "N 2"] = np.floor(sure).astype(int)
     good = ((at >= 0) & (at < inside.shape[::-1])).all(1)
     return float(inside[at[good, 1], at[good, 0]].sum() / len(sure))
+
+
+def with_masks(people: Sequence[Keypoints2D], frame: Frame, files: MaskFiles | None) -> list[Keypoints2D]:
+    """Give the people of a picture the masks of files, in the place of a detector's. Raises `ImageError`."""
+    if files is None:
+        return list(people)
+    return [replace(person, mask=mask) for person, mask in zip(people, files.of(frame, people), strict=True)]

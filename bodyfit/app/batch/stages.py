@@ -74,7 +74,6 @@ class Looking:
 
         Raises `DetectorError` and `OptionError`.
         """
-        from bodyfit.app.silhouettes import with_masks
         from bodyfit.detect import load_detector, sees_parts
 
         parts = self.parts if any(self.parts.values()) and sees_parts(self.detector) else {}
@@ -86,7 +85,11 @@ class Looking:
                 (people,) = detector.detect([frame])
             except MemoryError:
                 raise ImageError(f"{item.source}: {frame.size} pixels are more than the memory holds") from None
-            return DetectedPeople(frame.size, frame.exif_focal_px, tuple(with_masks(people, frame, self.masks)))
+            if self.masks is not None:
+                from bodyfit.io.masks import with_masks  # bodyfit.io loads torch, which takes memory of every worker
+
+                people = with_masks(people, frame, self.masks)
+            return DetectedPeople(frame.size, frame.exif_focal_px, tuple(people))
 
         return look
 

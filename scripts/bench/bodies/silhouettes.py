@@ -27,6 +27,7 @@ from bodyfit.fit.config import FitConfig, SilhouetteConfig
 from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.raster.depth import depth_map
+from scripts.bench.records import harness
 
 SIZE, FOCAL_PX, DEPTH_M = (800, 1000), 1100.0, 4.0
 GIRTHS = ("chest", "waist", "hip")
@@ -56,8 +57,12 @@ def pictures(model: bodyfit.BodyModel, vertices: torch.Tensor, seed: int) -> lis
     return found
 
 
-def report(name: str, model: bodyfit.BodyModel, people: bodyfit.BodyParams, result: bodyfit.FitResult) -> None:
-    """Print mean errors of girths and of poses."""
+def report(
+    name: str, model: bodyfit.BodyModel, people: bodyfit.BodyParams, result: bodyfit.FitResult
+) -> dict[str, float]:
+    name: str, model: bodyfit.BodyModel, people: bodyfit.BodyParams, result: bodyfit.FitResult
+) -> dict[str, float]:
+    """Print and return mean errors of girths and of poses, mm."""
     got, want = model.measure(result.params.betas), model.measure(people.betas)
     off = [1000 * float((getattr(got, girth) - getattr(want, girth)).abs().mean()) for girth in GIRTHS]
     pose = pa_mpjpe(model.joints(result.params), model.joints(people)).per_item
@@ -67,6 +72,7 @@ def report(name: str, model: bodyfit.BodyModel, people: bodyfit.BodyParams, resu
         f"; masks left out: {sum(note is not None for note in result.mask_notes)}",
         flush=True,
     )
+    return {"girths_mm": float(np.mean(off)), "pa_mpjpe_mm": float(np.mean(pose))}
 
 
 def main() -> None:
@@ -76,6 +82,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--noise", type=float, help="error of true keypoints, parts of the height, for no detector")
     parser.add_argument("--clothing-cm", type=float, default=0.0)
+    harness.add_json_option(parser)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     model = bodyfit.load_model()
@@ -105,11 +112,13 @@ def main() -> None:
     people = people.select(rows)
     more |= {"height_m": model.measure(people.betas).height, "focal_px": FOCAL_PX}
     evidence = bodyfit.Evidence(keypoints=xyc, layout="mediapipe33", image_size=SIZE, **more)
-    report(f"{len(rows)} people, keypoints alone", model, people, bodyfit.fit(evidence, model=model))
+    alone = report(f"{len(rows)} people, keypoints alone", model, people, bodyfit.fit(evidence, model=model))
+    found_of: dict[str, dict[str, float]] = {"keypoints": alone}
     settings = SilhouetteConfig(clothing_cm=chosen.clothing_cm, hair_cm=chosen.clothing_cm)
     for name, given in masks.items():
         result = bodyfit.fit(replace(evidence, masks=given), model=model, config=FitConfig(silhouette=settings))
-        report(name, model, people, result)
+        found_of[name] = report(name, model, people, result)
+    harness.write_json(chosen, {"people": len(rows), **found_of})
 
 
 if __name__ == "__main__":
