@@ -12,9 +12,11 @@ from PIL import Image
 from bodyfit.body.model import load_model
 from bodyfit.body.params import BodyParams
 from bodyfit.errors import OptionError
-from bodyfit.scenes import SceneConfig, draw_scene, sample_scene, write_scenes
-from bodyfit.scenes.labels import body_arrays, coco_records, run_lengths
+from bodyfit.scenes import LABELS, SceneConfig, draw_scene, sample_scene, write_scenes
+from bodyfit.scenes.feet import CONTACT_M
+from bodyfit.scenes.labels import body_arrays, coco_records, keypoint_arrays, run_lengths
 from bodyfit.scenes.sample import scene_model
+from bodyfit.skeleton import layout_names
 
 CONFIG = SceneConfig(people=(2, 3), size=96)
 
@@ -32,7 +34,7 @@ def drawing(scene):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("scenes") / "data"
-    write_scenes(CONFIG, 2, out, seed=5)
+    write_scenes(CONFIG, 2, out, seed=5, labels=(*LABELS, "depth_npy"), keypoints=("openpose25", "smpl24"))
     return out
 
 
@@ -95,7 +97,74 @@ def test_keypoints_lie_on_their_people(scene, drawing):
         )
         assert inside.mean() > 0.9
         assert record["num_keypoints"] == (points[:, 2] > 0).sum()
-        assert record["id"] == 700 + record["person"]
+        assert record["id"] == 701 + record["person"]  # pycocotools takes an id of 0 for no match
+
+
+def test_normals_are_those_of_the_depth(scene, drawing):
+    """Differences of neighbours' places give a surface's slope too, if less exactly."""
+    at = (np.arange(96) + 0.5 - 48) / scene.focal_px
+    place = np.stack([*np.meshgrid(at, at), np.ones((96, 96))], -1)
+    lengths = np.linalg.norm(drawing.normals, axis=-1)
+    np.testing.assert_allclose(lengths, drawing.person >= 0, atol=1e-4)
+    place = place * np.where(drawing.person >= 0, drawing.depth_m, 1e6)[..., None]
+    across, down = place[1:-1, 2:] - place[1:-1, :-2], place[2:, 1:-1] - place[:-2, 1:-1]
+    slope = np.cross(down, across)
+    slope /= np.linalg.norm(slope, axis=-1, keepdims=True)
+    agreement = (slope * drawing.normals[1:-1, 1:-1]).sum(-1)
+    near = (drawing.person[1:-1, 1:-1] >= 0) & (np.abs(across[..., 2]) < 0.05) & (np.abs(down[..., 2]) < 0.05)
+    assert near.sum() > 100
+    assert np.median(agreement[near]) > 0.9
+    assert (agreement[near] > 0.5).mean() > 0.9
+
+
+def test_keypoints_of_any_layout_are_one_body(scene, drawing):
+    layouts = ("wholebody133", "openpose25", "mediapipe33")
+    arrays = keypoint_arrays(scene, drawing, CONFIG.model, layouts)
+    for layout in layouts:
+        points, cam = arrays[layout], arrays[f"{layout}_cam_m"]
+        assert points.shape == cam.shape == (len(scene.people), len(layout_names(layout)), 3)
+        again = cam[..., :2] / cam[..., 2:] * scene.focal_px + 48
+        placed = points[..., 2] > 0
+        np.testing.assert_allclose(points[placed][:, :2], again[placed], atol=1e-2)
+    row = layout_names("openpose25").index("left_knee"), layout_names("wholebody133").index("left_knee")
+    np.testing.assert_allclose(arrays["openpose25"][:, row[0]], arrays["wholebody133"][:, row[1]])
+    # COCO counts from the middle of the first pixel.
+    for record in coco_records(scene, drawing, CONFIG.model, 0):
+        ours, theirs = arrays["wholebody133"][record["person"], :17], np.reshape(record["keypoints"], (17, 3))
+        placed = theirs[:, 2] > 0
+        np.testing.assert_allclose(theirs[placed, :2] + 0.5, ours[placed, :2], atol=0.006)
+
+
+def test_feet_touch_the_floor_where_they_are_low(scene, drawing):
+    arrays = body_arrays(scene, drawing, CONFIG.model)
+    for height, touches, person in zip(arrays["foot_height_m"], arrays["foot_contact"], scene.people, strict=True):
+        np.testing.assert_array_equal(touches, height <= CONTACT_M)
+        with torch.no_grad():
+            joints = scene_model(CONFIG.model, person.gender)(**person.params).joints[0, :, 1].numpy()
+        assert (height < joints[[7, 8, 10, 11]]).all()  # soles lie below ankles and balls of the feet
+        assert (height > joints[[7, 8, 10, 11]] - 0.2).all()
+    for record in coco_records(scene, drawing, CONFIG.model, 0):
+        names = [str(name) for name in arrays["foot_names"]]
+        assert record["foot_contact"] == dict(zip(names, arrays["foot_contact"][record["person"]], strict=True))
+
+
+def test_pycocotools_reads_annotations(folder):
+    pytest.importorskip("pycocotools")
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    coco = COCO(folder / "annotations.json")
+    for image in coco.loadImgs(coco.getImgIds()):
+        mask = np.asarray(Image.open(folder / "masks" / f"{image['id']:06d}.png"))
+        for one in coco.loadAnns(coco.getAnnIds(imgIds=image["id"])):
+            np.testing.assert_array_equal(coco.annToMask(one) > 0, mask == one["person"] + 1)
+    names = ("image_id", "category_id", "keypoints")
+    truth = coco.loadRes([{**{k: one[k] for k in names}, "score": 1.0} for one in coco.dataset["annotations"]])
+    score = COCOeval(coco, truth, "keypoints")
+    score.evaluate()
+    score.accumulate()
+    score.summarize()
+    assert score.stats[0] == pytest.approx(1)
 
 
 def test_run_lengths_are_cocos():
@@ -107,7 +176,7 @@ def test_run_lengths_are_cocos():
 
 
 def test_parameters_give_the_bodies_in_camera_and_world(scene, drawing):
-    arrays = body_arrays(scene, CONFIG.model)
+    arrays = body_arrays(scene, drawing, CONFIG.model)
     R, t = arrays["R_cam_world"], arrays["t_cam_world_m"]
     for i, person in enumerate(scene.people):
         model = load_model(CONFIG.model, gender=str(arrays["gender"][i]))
@@ -134,19 +203,25 @@ def test_a_set_is_written_whole_and_goes_on(folder):
             ("garments", "png"),
             ("parts", "png"),
             ("depth", "png"),
+            ("normals", "png"),
         ):
             path = folder / label / f"{i:06d}.{kind}"
             with Image.open(path) as file:
                 assert file.size == (96, 96)
             before[path] = path.read_bytes()
+    metres = np.load(folder / "depth_npy" / "000000.npy")
+    assert (np.isfinite(metres) == (np.asarray(Image.open(folder / "masks" / "000000.png")) > 0)).all()
+    with np.load(folder / "keypoints" / "000000.npz") as keypoints:
+        assert keypoints["openpose25"].shape[1:] == (len(card["keypoints"]["openpose25"]), 3)
     garments = np.unique(np.asarray(Image.open(folder / "garments" / "000000.png")))
     assert {str(value) for value in garments if value} <= set(card["garments"])
+    kinds = {"labels": (*LABELS, "depth_npy"), "keypoints": ("openpose25", "smpl24")}
     # What a stopped run has not finished is drawn as it would have been; what is whole stays.
     (folder / "scenes" / "000001.json").unlink()
     (folder / "images" / "000001.jpg").write_bytes(b"half")
     whole = folder / "images" / "000000.jpg"
     whole.write_bytes(b"kept")
-    write_scenes(CONFIG, 2, folder, seed=5, resume=True)
+    write_scenes(CONFIG, 2, folder, seed=5, resume=True, **kinds)
     assert whole.read_bytes() == b"kept"
     whole.write_bytes(before[whole])
     assert {path: path.read_bytes() for path in before} == before

@@ -20,8 +20,14 @@ def scene(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Scene i of a seed is always the same.")] = 0,
     size: Annotated[int, typer.Option("--size", min=32, max=4096, help="Width and height, pixels.")] = 512,
     labels: Annotated[
-        str, typer.Option("--labels", help="Maps to write, of masks, garments, parts, depth; none for keypoints alone.")
-    ] = "masks,garments,parts,depth",
+        str,
+        typer.Option(
+            "--labels", help="Maps to write, of masks, garments, parts, depth, normals, depth_npy; none for no maps."
+        ),
+    ] = "masks,garments,parts,depth,normals",
+    keypoints: Annotated[
+        str, typer.Option("--keypoints", help="More layouts to write keypoints in, 2D and 3D: openpose25,smpl24.")
+    ] = "",
     backgrounds: Annotated[
         Path | None, typer.Option("--backgrounds", help="A folder of photographs; rooms and open ground if left out.")
     ] = None,
@@ -35,9 +41,10 @@ def scene(
 ) -> int:
     """Draw scenes of dressed people with labels.
 
-    Writes images/, params/ (SMPL parameters and the camera, npz), masks/, garments/, parts/ and depth/ (PNG), and
-    annotations.json (COCO-WholeBody: boxes, masks, 133 keypoints with visibility, and their places in 3D). Scene i of a
-    seed does not depend on how many are drawn, nor on workers; a run that was stopped goes on with --resume.
+    Writes images/, params/ (SMPL parameters and the camera, npz), masks/, garments/, parts/, depth/ and normals/ (PNG),
+    and annotations.json (COCO-WholeBody: boxes, masks, 133 keypoints with visibility, and their places in 3D; contact
+    of feet). Scene i of a seed does not depend on how many are drawn, nor on workers; a run that was stopped goes on
+    with --resume.
 
     Examples:
         bodyfit scene -n 1000 --people 1:4 -o data
@@ -46,15 +53,22 @@ def scene(
     """
     from bodyfit.scenes import SceneConfig, write_scenes
 
-    chosen = () if labels.strip() == "none" else tuple(part.strip() for part in labels.split(",") if part.strip())
+    chosen = () if labels.strip() == "none" else _listed(labels)
     config = SceneConfig(people=_range(people), size=size, model=model, backgrounds=backgrounds)
-    path = write_scenes(config, n, out, seed=seed, labels=chosen, workers=workers, resume=resume)
+    layouts = _listed(keypoints)
+    path = write_scenes(config, n, out, seed=seed, labels=chosen, keypoints=layouts, workers=workers, resume=resume)
     facts = {"annotations": str(path), "scenes": n, "seed": seed}
     if as_json:
         common.say_json(facts)
     else:
-        common.say(f"{n} scenes of seed {seed} -> {out} ({path.name}, {', '.join(('images', 'params', *chosen))})")
+        common.say(
+            f"{n} scenes of seed {seed} -> {out} ({path.name}, {', '.join(('images', 'params', *chosen, *layouts))})"
+        )
     return common.OK
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _range(text: str) -> tuple[int, int]:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from bodyfit.scenes.config import LABELS, SceneConfig
+from bodyfit.scenes.config import LABELS, MORE_LABELS, SceneConfig
 from bodyfit.scenes.draw import SceneDrawing, draw_scene
 from bodyfit.scenes.sample import Scene, sample_scene
 from bodyfit.scenes.write import write_scenes
 
-__all__ = ["LABELS", "Scene", "SceneConfig", "SceneDrawing", "draw_scene", "sample_scene", "write_scenes"]
+__all__ = [
+    "LABELS",
+    "MORE_LABELS",
+    "Scene",
+    "SceneConfig",
+    "SceneDrawing",
+    "draw_scene",
+    "sample_scene",
+    "write_scenes",
+]

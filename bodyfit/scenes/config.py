@@ -7,10 +7,12 @@ from pathlib import Path
 
 from bodyfit.errors import OptionError
 
-__all__ = ["LABELS", "MOST_PEOPLE", "SceneConfig"]
+__all__ = ["LABELS", "MORE_LABELS", "MOST_PEOPLE", "SceneConfig"]
 
-LABELS = ("masks", "garments", "parts", "depth")
+LABELS = ("masks", "garments", "parts", "depth", "normals")
 """Maps that are written beside keypoints, boxes, parameters and cameras, which always are."""
+MORE_LABELS = ("depth_npy",)
+"""Maps that are written on request."""
 MOST_PEOPLE = 12
 
 

@@ -21,6 +21,7 @@ from bodyfit.geometry.camera import Camera
 from bodyfit.render.color import to_srgb
 from bodyfit.render.dressed import DressedPicture, render_dressed
 from bodyfit.scenes.backdrop import backdrop, shadowed
+from bodyfit.scenes.normals import pixel_normals
 from bodyfit.scenes.sample import Scene, scene_model
 
 __all__ = ["GARMENTS", "SceneDrawing", "draw_scene", "part_names"]
@@ -47,6 +48,8 @@ class SceneDrawing:
     """1 and on: the body's part (`part_names`), of clothes the part that they go with most; 0 for nobody."""
     depth_m: Float[np.ndarray, "S S"]
     """Of people, along the optical axis, metres; infinite elsewhere."""
+    normals: Float[np.ndarray, "S S 3"]
+    """Of people, outward, camera axes; 0 elsewhere."""
     camera: Camera
     """One camera."""
     bodies_cam: tuple[Float[Tensor, "V 3"], ...]
@@ -74,7 +77,10 @@ def draw_scene(scene: Scene, model: str = "open-x", backgrounds: Path | None = N
     points, faces = _occluders(clothes)
     behind = behind * shadowed(scene, points, faces)[..., None]
     picture = _composed(scene, behind, layer)
-    return SceneDrawing(picture, *_maps(scene.size, layer, people), camera, tuple(bodies), tuple(joints))
+    normals = np.zeros((scene.size, scene.size, 3), np.float32)
+    if layer is not None:
+        normals = pixel_normals(layer, people, scene.focal_px, scene.size)
+    return SceneDrawing(picture, *_maps(scene.size, layer, people), normals, camera, tuple(bodies), tuple(joints))
 
 
 def _occluders(people: list[DressedPerson]) -> tuple[Float[np.ndarray, "V 3"], Int[np.ndarray, "F 3"]]:

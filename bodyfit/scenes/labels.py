@@ -12,9 +12,10 @@ from torch import Tensor
 from bodyfit.body.params import BodyOutput
 from bodyfit.geometry.rotation import so3_exp, so3_log
 from bodyfit.scenes.draw import SceneDrawing
+from bodyfit.scenes.feet import CONTACT_M, FEET, foot_heights_m
 from bodyfit.scenes.sample import Scene, scene_model
 
-__all__ = ["body_arrays", "coco_records", "run_lengths"]
+__all__ = ["body_arrays", "coco_records", "keypoint_arrays", "run_lengths"]
 
 LAYOUT = "wholebody133"
 _PARTS = {"keypoints": (0, 17), "foot_kpts": (17, 23), "face_kpts": (23, 91)}
@@ -22,49 +23,82 @@ _PARTS |= {"lefthand_kpts": (91, 112), "righthand_kpts": (112, 133)}
 """COCO-WholeBody's names and rows."""
 _INSIDE_M = 0.11
 """A joint counts as visible if what is drawn before it is nearer by no more than this: the flesh around it."""
+_COCO_SHIFT_PX = 0.5
+"""COCO counts from the middle of the first pixel, everything else here from its corner."""
 _LEAST_PX = 16
 """Fewest visible pixels of a person who is annotated."""
 
 
 def coco_records(scene: Scene, drawing: SceneDrawing, model: str, image_id: int) -> list[dict[str, Any]]:
-    """COCO's records of those who are visible: box, mask (run lengths), keypoints and their places in 3D.
+    """COCO's records of those who are visible: box, mask (run lengths), keypoints, their places in 3D, feet's contact.
 
-    visibility: 2 visible, 1 in the picture but hidden, 0 outside it or unknown. "keypoints_cam_m" are all 133, camera
-    axes. Numbers of people are those of the mask; ids are unique in a set.
+    Keypoints count pixels as COCO does, the middle of the first at 0. visibility: 2 visible, 1 in the picture but
+    hidden, 0 outside it or unknown. "keypoints_cam_m" are all 133, camera axes. Numbers of people are those of the
+    mask; ids are unique in a set, and at least 1, for pycocotools takes 0 for no match.
     """
     out = []
-    for number, person in enumerate(scene.people):
+    touching = foot_heights_m(scene, drawing, model) <= CONTACT_M
+    for number in range(len(scene.people)):
         mask = drawing.person == number
         if mask.sum() < _LEAST_PX:
             continue
-        body = BodyOutput(drawing.bodies_cam[number][None], drawing.joints_cam[number][None])
-        points = scene_model(model, person.gender).keypoints(body, LAYOUT)
-        xy = drawing.camera.project(points)[0].double().numpy()
-        visible = _visibility(drawing, xy, points[0, :, 2].double().numpy(), mask)
+        xy, visible, cam = _keypoints(scene, drawing, model, number, LAYOUT)
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         box = [int(columns[0]), int(rows[0]), int(np.ptp(columns) + 1), int(np.ptp(rows) + 1)]
-        record: dict[str, Any] = {"id": image_id * 100 + number, "image_id": image_id, "category_id": 1, "iscrowd": 0}
+        record: dict[str, Any] = {
+            "id": image_id * 100 + number + 1,
+            "image_id": image_id,
+            "category_id": 1,
+            "iscrowd": 0,
+        }
         record |= {"person": number, "bbox": box, "area": int(mask.sum()), "segmentation": run_lengths(mask)}
-        flat = np.where(visible[:, None] > 0, np.c_[np.nan_to_num(xy), visible], 0.0).round(2)
+        flat = np.where(visible[:, None] > 0, np.c_[np.nan_to_num(xy) - _COCO_SHIFT_PX, visible], 0.0).round(2)
         for name, (first, stop) in _PARTS.items():
             record[name] = flat[first:stop].ravel().tolist()
             if name != "keypoints":
                 record[name.replace("kpts", "valid")] = bool((visible[first:stop] > 0).any())
         record["num_keypoints"] = int((visible[:17] > 0).sum())
-        cam = points[0].double().numpy()
         record["keypoints_cam_m"] = [[round(float(c), 4) if np.isfinite(c) else None for c in row] for row in cam]
+        record["foot_contact"] = dict(zip(FEET, touching[number].tolist(), strict=True))
         out.append(record)
     return out
+
+
+def keypoint_arrays(
+    scene: Scene, drawing: SceneDrawing, model: str, layouts: tuple[str, ...]
+) -> dict[str, Float[np.ndarray, "N K C"]]:
+    """Keypoints of everyone, a row each, by the name of their layout.
+
+    (N, K, 3) x px, y px (0 at the picture's edge, the middle of the first pixel at 0.5) and visibility as in
+    `coco_records`, where 0 has no place; and as "<layout>_cam_m" (N, K, 3) camera axes, metres. NaN where the body has
+    no such point.
+    """
+    arrays = {}
+    for layout in layouts:
+        rows = [_keypoints(scene, drawing, model, number, layout) for number in range(len(scene.people))]
+        arrays[layout] = np.stack([np.c_[xy, visible] for xy, visible, _ in rows]).astype(np.float32)
+        arrays[f"{layout}_cam_m"] = np.stack([cam for _, _, cam in rows]).astype(np.float32)
+    return arrays
+
+
+def _keypoints(
+    scene: Scene, drawing: SceneDrawing, model: str, number: int, layout: str
+) -> tuple[Float[np.ndarray, "K 2"], Int[np.ndarray, "K"], Float[np.ndarray, "K 3"]]:
+    """One person's keypoints in the picture (pixels), COCO's visibility, and in camera axes (metres)."""
+    body = BodyOutput(drawing.bodies_cam[number][None], drawing.joints_cam[number][None])
+    points = scene_model(model, scene.people[number].gender).keypoints(body, layout)
+    xy = drawing.camera.project(points)[0].double().numpy()
+    cam = points[0].double().numpy()
+    return xy, _visibility(drawing, xy, cam[:, 2]), cam
 
 
 def _visibility(
     drawing: SceneDrawing,
     xy: Float[np.ndarray, "K 2"],
     depth: Float[np.ndarray, "K"],
-    mask: Bool[np.ndarray, "S S"],
 ) -> Int[np.ndarray, "K"]:
     """COCO's flag of each point: hidden where somebody else, or the person's own body, is well before it."""
-    size = len(mask)
+    size = len(drawing.person)
     inside = np.isfinite(xy).all(1) & (depth > 0)
     at = np.where(inside[:, None], np.nan_to_num(xy), -1.0)
     inside &= ((at >= 0) & (at < size)).all(1)
@@ -83,11 +117,12 @@ def run_lengths(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": counts}
 
 
-def body_arrays(scene: Scene, model: str) -> dict[str, np.ndarray]:
+def body_arrays(scene: Scene, drawing: SceneDrawing, model: str) -> dict[str, np.ndarray]:
     """SMPL's parameters of everyone, a row each, in the camera's and in the world's axes, and the camera.
 
     Names are those of AMASS where it has them; a body in camera axes has `global_orient` and `trans`, in the world's (y
-    up, floor at 0) `global_orient_world` and `trans_world`; x_cam = R x_world + t.
+    up, floor at 0) `global_orient_world` and `trans_world`; x_cam = R x_world + t. `foot_height_m` (N, 4) says how high
+    the lowest points of heels and toes are (`foot_names`), bare skin, and `foot_contact` which touch the floor.
     """
     people: dict[str, list[np.ndarray]] = {}
     R, t = scene.R_cam_world.double(), scene.t_cam_world_m.double()
@@ -107,6 +142,9 @@ def body_arrays(scene: Scene, model: str) -> dict[str, np.ndarray]:
     K = np.array([[scene.focal_px, 0, scene.size / 2], [0, scene.focal_px, scene.size / 2], [0, 0, 1]])
     arrays |= {"K": K, "R_cam_world": R.numpy(), "t_cam_world_m": t.numpy()}
     arrays |= {"gender": np.array([person.gender for person in scene.people]), "model": np.array(model)}
+    heights = foot_heights_m(scene, drawing, model)
+    arrays |= {"foot_height_m": heights.astype(np.float32), "foot_contact": heights <= CONTACT_M}
+    arrays |= {"foot_names": np.array(FEET)}
     return arrays | {"axes": np.array("camera: x right, y down, z forward; world: y up, floor at y = 0")}
 
 

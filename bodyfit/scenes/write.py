@@ -14,14 +14,15 @@ import torch
 from PIL import Image
 
 from bodyfit.errors import OptionError
-from bodyfit.io.picture import save_depth
+from bodyfit.io.picture import save_array, save_depth
 from bodyfit.io.results.params import write_arrays
+from bodyfit.render.maps import normal_colors
 from bodyfit.runtime.atomic import write_atomically
-from bodyfit.scenes.config import LABELS, SceneConfig
+from bodyfit.scenes.config import LABELS, MORE_LABELS, SceneConfig
 from bodyfit.scenes.draw import GARMENTS, draw_scene, part_names
-from bodyfit.scenes.labels import body_arrays, coco_records
+from bodyfit.scenes.labels import body_arrays, coco_records, keypoint_arrays
 from bodyfit.scenes.sample import sample_scene
-from bodyfit.skeleton import layout_edges, layout_names
+from bodyfit.skeleton import LAYOUTS, layout_edges, layout_names
 
 __all__ = ["write_scenes"]
 
@@ -36,6 +37,7 @@ class _Job:
     seed: int
     out: Path
     labels: tuple[str, ...]
+    keypoints: tuple[str, ...]
 
 
 def write_scenes(
@@ -45,6 +47,7 @@ def write_scenes(
     *,
     seed: int = 0,
     labels: tuple[str, ...] = LABELS,
+    keypoints: tuple[str, ...] = (),
     workers: int = 1,
     resume: bool = False,
     tell: Callable[[int], None] | None = None,
@@ -52,17 +55,22 @@ def write_scenes(
     """Draw scenes 0 to n - 1 of a seed into a folder; returns the path of COCO's annotations.
 
     Writes images/, params/ (npz), scenes/ (what annotations.json is put together from, written last), and of `labels`
-    masks/ (person + 1), garments/, parts/ and depth/ (millimetres, 16 bits), numbered from 000000; card.json first and
-    annotations.json in the end. resume: scenes that are whole in the folder are kept; without it the folder must have
-    none. workers: processes. tell: called with the number of scenes that are there. Raises `OptionError`, `ImageError`
-    and `OutputError`.
+    masks/ (person + 1), garments/, parts/, depth/ (millimetres, 16 bits), normals/ (red right, green up, blue towards
+    the camera) and depth_npy/ (float32 metres, infinite for nobody), numbered from 000000; card.json first and
+    annotations.json in the end. keypoints: layouts to write to keypoints/ (npz, `keypoint_arrays`) as well. resume:
+    scenes that are whole in the folder are kept; without it the folder must have none. workers: processes. tell: called
+    with the number of scenes that are there. Raises `OptionError`, `ImageError` and `OutputError`.
     """
     out = Path(out)
     if n < 1 or seed < 0 or workers < 1:
         raise OptionError(f"n and workers must be at least 1 and seed at least 0, got {n}, {workers} and {seed}")
-    if wrong := sorted(set(labels) - set(LABELS)):
-        raise OptionError(f"labels must be of {', '.join(LABELS)}, got {', '.join(wrong)}")
-    job = _Job(config, seed, out, tuple(labels))
+    for what, chosen, choices in (
+        ("labels", labels, (*LABELS, *MORE_LABELS)),
+        ("keypoints", keypoints, tuple(LAYOUTS)),
+    ):
+        if wrong := sorted(set(chosen) - set(choices)):
+            raise OptionError(f"{what} must be of {', '.join(choices)}, got {', '.join(wrong)}")
+    job = _Job(config, seed, out, tuple(labels), tuple(keypoints))
     _check_folder(job, resume)
     left = [i for i in range(n) if not (resume and _record(out, i).is_file())]
     done = n - len(left)
@@ -100,6 +108,8 @@ def _card(job: _Job) -> dict[str, Any]:
         "garments": {str(k + 1): name for k, name in enumerate(GARMENTS)},
         "parts": {str(k + 1): name for k, name in enumerate(part_names())},
         "depth": "millimetres along the optical axis, 0 for none",
+        "normals": "127.5 (1 + n), n right, up and towards the camera; 0 for nobody",
+        "keypoints": {layout: list(layout_names(layout)) for layout in job.keypoints},
         "licence": "Free for any use; photographs that were given as backgrounds keep their own terms.",
     }
 
@@ -137,14 +147,21 @@ def _write(job: _Job, i: int) -> int:
     quality = int(np.random.default_rng([job.seed, 12, i]).integers(_QUALITY[0], _QUALITY[1] + 1))
     with write_atomically(out / "images" / f"{name}.jpg") as temporary:
         Image.fromarray(drawing.picture).save(temporary, "JPEG", quality=quality)
-    maps = {"masks": (drawing.person + 1).astype(np.uint8), "garments": drawing.garments, "parts": drawing.parts}
+    masks = (drawing.person + 1).astype(np.uint8)
+    maps = {"masks": masks, "garments": drawing.garments, "parts": drawing.parts}
+    if "normals" in job.labels:
+        maps["normals"] = normal_colors(drawing.normals)
     for label, values in maps.items():
         if label in job.labels:
             with write_atomically(out / label / f"{name}.png") as temporary:
                 Image.fromarray(values).save(temporary, "PNG", compress_level=3)
     if "depth" in job.labels:
         save_depth(out / "depth" / f"{name}.png", drawing.depth_m)
-    write_arrays(out / "params" / f"{name}.npz", body_arrays(scene, config.model))
+    if "depth_npy" in job.labels:
+        save_array(out / "depth_npy" / f"{name}.npy", drawing.depth_m)
+    if job.keypoints:
+        write_arrays(out / "keypoints" / f"{name}.npz", keypoint_arrays(scene, drawing, config.model, job.keypoints))
+    write_arrays(out / "params" / f"{name}.npz", body_arrays(scene, drawing, config.model))
     image = {"id": i, "file_name": f"images/{name}.jpg", "width": config.size, "height": config.size}
     image |= {"focal_px": scene.focal_px, "R_cam_world": scene.R_cam_world.tolist()}
     image["t_cam_world_m"] = scene.t_cam_world_m.tolist()
