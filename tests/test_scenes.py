@@ -11,8 +11,9 @@ from PIL import Image
 
 from bodyfit.body.model import load_model
 from bodyfit.body.params import BodyParams
-from bodyfit.errors import OptionError
-from bodyfit.scenes import LABELS, SceneConfig, draw_scene, sample_scene, write_scenes
+from bodyfit.errors import AssetError, OptionError
+from bodyfit.evaluate import Wanted, compare, joint_set, load_subject, read_scenes
+from bodyfit.scenes import LABELS, SceneConfig, SceneDataset, draw_scene, sample_scene, write_scenes
 from bodyfit.scenes.feet import CONTACT_M
 from bodyfit.scenes.labels import body_arrays, coco_records, keypoint_arrays, run_lengths
 from bodyfit.scenes.sample import scene_model
@@ -165,6 +166,57 @@ def test_pycocotools_reads_annotations(folder):
     score.accumulate()
     score.summarize()
     assert score.stats[0] == pytest.approx(1)
+
+
+def test_a_folder_is_truth_for_evaluation(folder, scene, drawing):
+    """Scene 1 of the folder is `scene`."""
+    chosen = joint_set("smpl22")
+    truth = load_subject(folder, Wanted(chosen, vertices=True))
+    records = [one for one in json.loads((folder / "annotations.json").read_text())["annotations"]]
+    assert len(truth.points) == len(records)
+    for k, record in enumerate(records):
+        if record["image_id"] == 1:
+            np.testing.assert_allclose(truth.vertices[k], drawing.bodies_cam[record["person"]], atol=1e-4)
+            np.testing.assert_allclose(truth.points[k], drawing.joints_cam[record["person"]][:22], atol=1e-4)
+    report = compare(truth, truth, joints=chosen, root="pelvis", which=["mpjpe", "pve"])
+    assert [score.mean for score in report.scores] == pytest.approx([0, 0], abs=1e-9)
+    sequences = read_scenes(folder)
+    assert sorted(k for sequence in sequences for k in sequence.frame) == list(range(len(records)))
+    with pytest.raises(OptionError, match="smpl24"):
+        load_subject(folder, Wanted(joint_set("smpl24")))
+
+
+def test_folders_that_are_no_truth(tmp_path, folder):
+    for name in ("card.json", "annotations.json"):
+        (tmp_path / name).write_text((folder / name).read_text())
+    with pytest.raises(AssetError, match=r"000000\.npz"):
+        read_scenes(tmp_path)
+    (tmp_path / "annotations.json").write_text('{"annotations": [{"person": 0}]}')
+    with pytest.raises(AssetError, match="lacks image_id"):
+        read_scenes(tmp_path)
+    (tmp_path / "card.json").write_text('{"model": "../body.npz"}')
+    with pytest.raises(AssetError, match=r"card.json: model must be"):
+        read_scenes(tmp_path)
+
+
+def test_torch_loads_pictures_and_labels(folder, scene, drawing):
+    data = SceneDataset(folder, labels=(*LABELS, "depth_npy"))
+    assert len(data) == 2
+    item = next(iter(torch.utils.data.DataLoader(torch.utils.data.Subset(data, [1]), collate_fn=list)))[0]
+    assert item["id"] == 1
+    assert item["image"].shape == (3, 96, 96)
+    assert (item["image"].permute(1, 2, 0).float() - torch.from_numpy(drawing.picture).float()).abs().mean() < 12
+    np.testing.assert_array_equal(item["masks"], drawing.person + 1)
+    np.testing.assert_array_equal(item["depth_npy"], drawing.depth_m)
+    somebody = drawing.person >= 0
+    np.testing.assert_allclose(item["depth"][somebody], drawing.depth_m[somebody], atol=6e-4)
+    np.testing.assert_allclose(item["normals"].permute(1, 2, 0) * torch.tensor([1, -1, -1]), drawing.normals, atol=5e-3)
+    assert item["params"]["poses"].shape[0] == len(item["gender"]) == len(scene.people)
+    assert {one["person"] for one in item["annotations"]} <= set(range(len(scene.people)))
+    with pytest.raises(OptionError, match="labels must be of"):
+        SceneDataset(folder, labels=("flow",))
+    with pytest.raises(OptionError, match="no folder images"):
+        SceneDataset(folder / "masks")
 
 
 def test_run_lengths_are_cocos():

@@ -22,7 +22,9 @@ _WIDTH = 110
 
 def evaluate(
     pred: Annotated[Path, typer.Argument(help="Fit, parameters or joints (.npz, .npy).")],
-    truth: Annotated[Path, typer.Argument(help="The same, or annotations of 3DPW, EMDB, AGORA or H36M (.pkl, .npz).")],
+    truth: Annotated[
+        Path, typer.Argument(help="The same, annotations of 3DPW, EMDB, AGORA or H36M, or scenes' folder.")
+    ],
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,6 +65,7 @@ def evaluate(
         bodyfit eval joints.npy downtown_car_00.pkl --person 1 --metric accel
         bodyfit eval fits.npz P1_14_data.pkl --truth-model models/smpl --json
         bodyfit eval freihand FreiHAND_pub_v2_eval/ --pred-model open-x
+        bodyfit eval fits.npz data/ --joints smpl22
         bodyfit eval ehf EHF/ --pred-model models/smplx
 
     The words freihand and ehf in place of PRED fit that data set's pictures, in the folder TRUTH, and score the fits

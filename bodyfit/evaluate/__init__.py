@@ -16,6 +16,7 @@ from bodyfit.evaluate.metrics import (
 )
 from bodyfit.evaluate.picture_sets import AGORA_EXPORT
 from bodyfit.evaluate.report import METRICS, Report, compare
+from bodyfit.evaluate.scene_sets import read_scenes
 from bodyfit.evaluate.sequence import Sequence
 from bodyfit.evaluate.subjects import Subject, Wanted, load_subject, points_of
 from bodyfit.geometry.procrustes import Similarity, align
@@ -51,4 +52,5 @@ __all__ = [
     "read_annotations",
     "read_emdb",
     "read_h36m",
+    "read_scenes",
 ]

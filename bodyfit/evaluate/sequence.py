@@ -36,7 +36,7 @@ class Sequence:
     """
 
     dataset: str
-    """Data set: 3dpw, emdb, agora or h36m."""
+    """Data set: 3dpw, emdb, agora, h36m or scenes."""
     name: str
     """Name of the sequence in the file."""
     person: int

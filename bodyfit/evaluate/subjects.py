@@ -18,6 +18,7 @@ from bodyfit.body.model import BodyModel, BodyOutput, BodyParams, load_model
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.evaluate.datasets import dataset_of, read_annotations
 from bodyfit.evaluate.joint_sets import JointSet, joint_set
+from bodyfit.evaluate.scene_sets import is_scenes, read_scenes, scene_body
 from bodyfit.evaluate.sequence import array, in_float64
 from bodyfit.fit.result import model_of
 from bodyfit.io.results.params import load_result
@@ -62,14 +63,17 @@ class Subject:
 
 
 def load_subject(path: str | Path, wanted: Wanted, *, model: str | Path | None = None, person: int = 0) -> Subject:
-    """Load points from a fit, parameters in AMASS's layout, an array of joints, or a data set's annotations.
+    """Load points from a fit, parameters in AMASS's layout, an array of joints, a data set's annotations or scenes.
 
     Joints are an .npy or the `joints` (or joints3d) of an npz, (N, P, 3) in the order of the joint set, and `vertices`
     (N, V, 3); carried points are optional. model: the body for parameters, as for `load_model` (a folder holds both
-    genders); a fit names its own. person: index of the person in an annotation file. Raises `AssetError` and
+    genders); a fit names its own. person: index of the person in an annotation file. A folder
+    of `bodyfit scene` has an item for each person of its annotations.json (`read_scenes`). Raises `AssetError` and
     `OptionError`.
     """
     path = Path(path)
+    if is_scenes(path):
+        return _from_scenes(path, wanted)
     if not path.is_file():
         raise AssetError(f"{path}: no such file; give a fit, parameters, joints or a data set's annotations")
     if path.suffix == ".npy":
@@ -232,6 +236,22 @@ def _from_annotations(path: Path, wanted: Wanted, model: str | Path | None, pers
         points, how = posed[0], f"{posed[2]}, {sequence.dataset} {name}, person {sequence.person}"
     vertices = sequence.vertices if posed is None else posed[1]
     return Subject(points, sequence.valid, how, sequence.fps, vertices if wanted.vertices else None, sequence.axes)
+
+
+def _from_scenes(folder: Path, wanted: Wanted) -> Subject:
+    """Pose the people of a folder of scenes, in the order of its annotations. Raises `AssetError` and `OptionError`."""
+    name, sequences = scene_body(folder), read_scenes(folder)
+    people = sum(map(len, sequences))
+    points = np.full((people, len(wanted.joints.points), 3), np.nan)
+    vertices: np.ndarray | None = None
+    for sequence in sequences:
+        assert sequence.params is not None
+        own, posed, _ = points_of(load_model(name, gender=sequence.gender), sequence.params, wanted)
+        points[sequence.frame] = own
+        if posed is not None:
+            vertices = np.empty((people, *posed.shape[1:]), posed.dtype) if vertices is None else vertices
+            vertices[sequence.frame] = posed
+    return Subject(points, np.ones(people, bool), f"people of {folder.name}, {name}", vertices=vertices)
 
 
 def _rate(path: Path, arrays: Mapping[str, Any]) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bodyfit.scenes.config import LABELS, MORE_LABELS, SceneConfig
+from bodyfit.scenes.dataset import SceneDataset
 from bodyfit.scenes.draw import SceneDrawing, draw_scene
 from bodyfit.scenes.sample import Scene, sample_scene
 from bodyfit.scenes.write import write_scenes
@@ -12,6 +13,7 @@ __all__ = [
     "MORE_LABELS",
     "Scene",
     "SceneConfig",
+    "SceneDataset",
     "SceneDrawing",
     "draw_scene",
     "sample_scene",
