@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from PIL import Image
 import bodyfit
 from bodyfit import render
 from bodyfit.app.same_person import person_of, same_person
-from bodyfit.app.shape import PictureFit, fit_shape_of, frames_of, shape_of
+from bodyfit.app.shape import PictureFit, detect_people, fit_shape_of, open_input, shape_of
 from bodyfit.body.anthropometry.intervals import MeasurementError, measurement_intervals
 from bodyfit.cli.main import main
 from bodyfit.detect import DETECTORS
@@ -295,15 +296,91 @@ def test_a_mask_of_somebody_else_is_not_used(pictured, by_masks):
     assert found.measurements["waist"].value == pytest.approx(by_masks.measurements["waist"].value, abs=0.04)
 
 
-def test_a_clip_stands_for_frames_spread_over_it(tmp_path):
+@dataclass
+class Crossing:
+    """Two people who cross in a clip of 40 frames, one the larger in most frames, and a detector that finds them."""
+
+    clip: Path
+    xyc: np.ndarray
+    """The keypoints of a standing person."""
+    blind: bool = False
+    """Whether the first person is found while tracked only."""
+    asked: int = 0
+
+    def person(self, number: int, frame: int) -> Keypoints2D:
+        """The keypoints of one of the two: 0 walks to the right, 1 to the left and towards the camera."""
+        at = frame / 39
+        size, x = ((0.4, 30 + 280 * at), (0.25 + 0.2 * at, 310 - 280 * at))[number]
+        return Keypoints2D(LAYOUT, self.xyc * np.array([size, size, 1], np.float32) + np.array([x, 0, 0], np.float32))
+
+    def detect(self, frames):
+        """Find both, in an order that changes."""
+        found = []
+        for frame in frames:
+            self.asked += 1
+            both = [self.person(number, frame.index) for number in (0, 1)]
+            found.append(both[1:] if self.blind and self.asked > 20 else both[:: 1 if frame.index % 3 else -1])
+        return found
+
+
+@pytest.fixture
+def crossing(pictured, tmp_path):
+    clip = tmp_path / "crossing.mp4"
+    with VideoWriter(clip, (640, 480), 30.0) as film:
+        for _ in range(40):
+            film.write(np.full((480, 640, 3), 128, np.uint8))
+    return Crossing(clip, pictured.xyc[0])
+
+
+def test_one_person_is_followed_through_a_clip(pictured, crossing):
+    found = bodyfit.fit_shape([crossing.clip], height_m=pictured.height_m, model=pictured.model, detector=crossing)
+    numbers = [picture.frame.index for picture in found.pictures]
+    assert numbers == [2 * int((k + 0.5) * 20 / 16) for k in range(16)]
+    assert person_of([crossing.person(0, 38), crossing.person(1, 38)]).xyc[0, 0] == crossing.person(1, 38).xyc[0, 0]
+    for picture in found.pictures:
+        np.testing.assert_array_equal(picture.person.xyc, crossing.person(0, picture.frame.index).xyc)
+        assert picture.people == 2
+    assert found.used == 16
+    assert [note for note in found.notes if "several people" in note] == [
+        "crossing.mp4 shows several people; the one who is seen largest and longest is followed"
+    ]
+
+
+def test_who_is_found_while_tracked_only_has_the_keypoints_of_the_track(crossing):
+    crossing.blind = True
+    found = detect_people(open_input(crossing.clip), crossing)
+    assert crossing.asked == 20 + 16
+    for one in found:
+        assert one.person == 1
+        np.testing.assert_allclose(one.people[1].xyc, crossing.person(0, one.frame.index).xyc, rtol=1e-6)
+
+
+def test_the_person_of_a_clip_is_the_one_in_pictures(pictured):
+    """The clip's person, the smaller of its frame, has red clothes; in the picture the smaller one has."""
+    image = np.full((1000, 1600, 3), 90, np.uint8)
+    here = replace(pictured.people()[0][0], xyc=pictured.xyc[0] * np.array([0.7, 0.7, 1], np.float32))
+    there = replace(pictured.people()[0][0], xyc=pictured.xyc[0] + np.array([700, 0, 0], np.float32))
+    image[:, :700] = (200, 30, 30)
+    read, people = [Frame(image)] * 2, [[there, here]] * 2
+    assert same_person(read, people, [1, None]) == [here, here]
+    assert same_person(read, people) == [there, there]
+
+
+def test_a_clip_of_nobody_stands_for_frames_spread_over_it(tmp_path):
     clip = tmp_path / "turn.mp4"
     with VideoWriter(clip, (64, 48), 10.0) as film:
         for i in range(40):
             film.write(np.full((48, 64, 3), 5 * i, np.uint8))
-    read = frames_of(clip)
-    assert [frame.index for frame in read] == [int((k + 0.5) * 40 / 16) for k in range(16)]
-    assert all(frame.path == clip for frame in read)
-    assert frames_of(read[0]) == [read[0]]
+
+    class Blind:
+        def detect(self, frames):
+            return [[] for _ in frames]
+
+    found = detect_people(open_input(clip), Blind())
+    assert [one.frame.index for one in found] == [int((k + 0.5) * 40 / 16) for k in range(16)]
+    assert all(one.frame.path == clip and one.person is None for one in found)
+    frame = found[0].frame
+    assert open_input(frame) is frame
 
 
 # ---------------------------------------------------------------- the command

@@ -31,15 +31,22 @@ def person_of(people: Sequence[Keypoints2D]) -> Keypoints2D | None:
     return max(people, key=_size_px, default=None)
 
 
-def same_person(frames: Sequence[Frame], people: Sequence[Sequence[Keypoints2D]]) -> list[Keypoints2D | None]:
+def same_person(
+    frames: Sequence[Frame],
+    people: Sequence[Sequence[Keypoints2D]],
+    choices: Sequence[int | None] | None = None,
+) -> list[Keypoints2D | None]:
     """Choose one of the people of each picture, so that all are the same one; None where nobody is.
 
     It is the largest of a picture, unless another one of at least 0.4 times the size has clothes whose colours are less
     than half as far from those of the person in the pictures that show only one (or, where none does, of the largest
-    people).
+    people). choices: index of the person of each frame of a clip, who is taken whatever the colours; None for a
+    picture.
     """
-    chosen = [person_of(found) for found in people]
-    rivals = [_rivals(found) for found in people]
+    rows = [None] * len(people) if choices is None else choices
+    candidates = [found if i is None else [found[i]] for found, i in zip(people, rows, strict=True)]
+    chosen = [person_of(found) for found in candidates]
+    rivals = [_rivals(found) for found in candidates]
     alone = [i for i, some in enumerate(rivals) if len(some) == 1]
     if all(len(some) < 2 for some in rivals) or len(people) < 2:
         return chosen

@@ -12,14 +12,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bodyfit.app.clip_person import DetectedFrame, open_clip, person_of_clip
 from bodyfit.app.pipeline import Lens, as_frame, lift_to_camera
 from bodyfit.app.same_person import same_person
 from bodyfit.app.silhouettes import masks_of
+from bodyfit.app.video import Progress, focal_of
 from bodyfit.body.anthropometry.intervals import Interval, measurement_intervals
 from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.body.sample import random_bodies
 from bodyfit.detect import DEFAULT, Detector, load_detector, sees_masks
-from bodyfit.errors import OptionError, VideoError
+from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.pictures_config import PicturesConfig
@@ -35,16 +37,14 @@ __all__ = [
     "PictureFit",
     "ShapeResult",
     "check_numbers",
+    "detect_people",
     "detector_of_masks",
     "fit_shape",
     "fit_shape_of",
-    "frames_of",
+    "open_input",
     "shape_of",
 ]
 
-CLIP_FRAMES = 16
-"""Frames of a clip that are fitted, spread evenly over it: more are hardly more precise, as a detector's errors are
-much the same from frame to frame."""
 _NOBODY = "nobody was found in the picture"
 
 
@@ -58,6 +58,8 @@ class PictureFit:
     """The person's keypoints; None where nobody was found."""
     people: int = 0
     """Number of people found in the picture; one of several is chosen by `same_person`."""
+    by_track: bool = False
+    """Whether the person was chosen by following them through a clip."""
     result: FitResult | None = None
     """The body in this picture, batch 1, camera axes; None where nobody was found."""
     reason: str | None = None
@@ -129,27 +131,29 @@ def fit_shape(
 ) -> ShapeResult:
     """Fit one shape to several pictures of one person and measure it.
 
-    images: paths or (H, W, 3) uint8 RGB, of any sizes, from any sides, in any poses; a clip's path stands for
-    `CLIP_FRAMES` of its frames. Each picture has a camera and a pose of its own. height_m, mass_kg: known ones. Without
-    a height the size of the body is a guess. The focal length is set as in `fit_image`, for all pictures; without one,
-    it is read from EXIF or guessed from the picture's size. In each picture the largest person
-    is taken, or who clearly has the colours of the person in the others (`same_person`). A picture
-    without a person, or in which the fit is poor, does not take part (`PictureFit.reason`). clothes: "tight", for none
-    as well, or "loose". silhouette: use the detector's masks; by default if it makes some. level: probability of the
-    intervals of the measurements.
+    images: paths or (H, W, 3) uint8 RGB, of any sizes, from any sides, in any poses; a clip's path stands for up to 16
+    frames of the person who is seen largest and longest in it (`person_of_clip`). Each picture has a camera and a pose
+    of its own. height_m, mass_kg: known ones. Without a height the size of the body is a guess. The focal length is set
+    as in `fit_image`, for all pictures; without one, it is read from EXIF or guessed from the picture's size. In each
+    picture the largest person is taken, or who clearly has the colours of the person in the others (`same_person`). A
+    picture without a person, or in which the fit is poor, does not take part (`PictureFit.reason`). clothes: "tight",
+    for none as well, or "loose". silhouette: use the detector's masks; by default if it makes some. level: probability
+    of the intervals of the measurements.
 
     Raises `ImageError`, `VideoError`, `OptionError` and `DetectorError`.
     """
     lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
-    frames = [frame for image in images for frame in frames_of(image)]
-    for frame in frames:  # a wrong focal length is an error before the slow part
-        lens.focal_of(frame)
+    sources = [open_input(image) for image in images]
+    for source in sources:  # a wrong focal length is an error before the slow part
+        lens.focal_of(source) if isinstance(source, Frame) else focal_of(source.full_size, lens)
     check_numbers(height_m, mass_kg, level)
     pictures = PicturesConfig.of_clothes(clothes)
     finder = detector_of_masks(detector, silhouette) if isinstance(detector, str) else detector
+    found = [one for source in sources for one in detect_people(source, finder)]
     return fit_shape_of(
-        frames,
-        [people for frame in frames for people in finder.detect([frame])],
+        [one.frame for one in found],
+        [one.people for one in found],
+        choices=[one.person for one in found],
         height_m=height_m,
         mass_kg=mass_kg,
         model=load_model(device=device or "cpu") if model is None else model,
@@ -172,6 +176,7 @@ def fit_shape_of(
     frames: Sequence[Frame],
     people: Sequence[Sequence[Keypoints2D]],
     *,
+    choices: Sequence[int | None] | None = None,
     height_m: float | int | None = None,
     mass_kg: float | int | None = None,
     model: BodyModel | None = None,
@@ -182,16 +187,19 @@ def fit_shape_of(
 ) -> ShapeResult:
     """Fit one shape to one of the detected people of each picture (`fit_shape`).
 
-    people: those of each frame, whose masks are silhouettes. pictures: settings of the common fit. Raises
+    people: those of each frame, whose masks are silhouettes. choices: index of the person to take in each frame, None
+    where `same_person` is to choose, as it does for all by default. pictures: settings of the common fit. Raises
     `OptionError`.
     """
     check_numbers(height_m, mass_kg, level)
     if not frames:
         raise OptionError("there are no pictures to fit a shape to; give at least one")
     model = load_model() if model is None else model
+    choices = [None] * len(frames) if choices is None else choices
+    chosen = same_person(frames, people, choices)
     fits = [
-        PictureFit(frame, person, len(found), None, None if found else _NOBODY)
-        for frame, found, person in zip(frames, people, same_person(frames, people), strict=True)
+        PictureFit(frame, person, len(found), index is not None, None, None if found else _NOBODY)
+        for frame, found, person, index in zip(frames, people, chosen, choices, strict=True)
     ]
     rows, lens = _rows_of_one_layout(fits), Lens() if lens is None else lens
     if rows:
@@ -259,21 +267,22 @@ def _has_silhouette(picture: PictureFit) -> bool:
     return has_mask and picture.result is not None and picture.result.mask_notes[0] is None
 
 
-def frames_of(image: str | Path | np.ndarray | Frame) -> list[Frame]:
-    """Read a picture, or frames spread evenly over a clip. Raises `ImageError` and `VideoError`."""
+def open_input(image: str | Path | np.ndarray | Frame) -> Frame | VideoReader:
+    """Read a picture, or open a clip. Raises `ImageError` and `VideoError`."""
     if not isinstance(image, str | Path):
-        return [as_frame(image)]
+        return as_frame(image)
     path = Path(image)
-    if not path.is_file() or image_by_name(path) or looks_like_image(path):
-        return [as_frame(path)]
-    reader = VideoReader(path)
-    total = reader.expected or sum(1 for _ in reader)
-    # The middles of equal parts: the ends of clips show people on their way to or from the camera.
-    chosen = set(((np.arange(CLIP_FRAMES) + 0.5) * total / CLIP_FRAMES).astype(int).tolist())
-    frames = [frame for i, frame in enumerate(reader) if i in chosen]
-    if not frames:
-        raise VideoError(f"{path}: no frame of the clip can be read")
-    return frames
+    is_picture = not path.is_file() or image_by_name(path) or looks_like_image(path)
+    return as_frame(path) if is_picture else open_clip(path)
+
+
+def detect_people(
+    source: Frame | VideoReader, detector: Detector, *, progress: Progress | None = None
+) -> list[DetectedFrame]:
+    """Detect the people of a picture, or the person of a clip in up to 16 of its frames. Raises `VideoError`."""
+    if isinstance(source, VideoReader):
+        return person_of_clip(source, detector, progress=progress)
+    return [DetectedFrame(source, list(detector.detect([source])[0]))]
 
 
 def check_numbers(height_m: float | int | None, mass_kg: float | int | None, level: float | int = 0.9) -> None:
@@ -333,7 +342,9 @@ def _notes(pictures: Sequence[PictureFit], height_m: float | int | None) -> tupl
         notes.append("the height is not known: all sizes hang on a guess; give the height for measurements")
     for picture in pictures:
         name = "a picture" if picture.frame.path is None else picture.frame.path.name
-        if picture.people > 1:
+        if picture.people > 1 and picture.by_track:
+            notes.append(f"{name} shows several people; the one who is seen largest and longest is followed")
+        elif picture.people > 1:
             notes.append(f"{name} shows several people; the largest is taken, or who has the colours of the others")
         if picture.result is not None and (why := picture.result.mask_notes[0]) is not None:
             notes.append(f"the silhouette of {name} is not used: {why}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -17,11 +18,15 @@ from bodyfit.errors import BodyfitError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bodyfit.app.clip_person import DetectedFrame
     from bodyfit.detect import Detector
     from bodyfit.images.frame import Frame
-    from bodyfit.keypoints import Keypoints2D
+    from bodyfit.io import VideoReader
 
 __all__ = ["shape"]
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 class Clothes(str, Enum):
@@ -59,8 +64,9 @@ def shape(
 
     Pictures may be of any size and from any side; front and side of a standing person, arms a little away from the
     body, in tight clothes or none, tell most. Silhouettes are used where the detector makes masks, or from --masks. In
-    each picture the largest person is taken, or who clearly has the colours of the person in the others. A picture that
-    shows nobody, or in which the fit is poor, is left out, with a word.
+    each picture the largest person is taken, or who clearly has the colours of the person in the others; in a clip the
+    one who is seen largest and longest is followed. A picture that shows nobody, or in which the fit is poor, is left
+    out, with a word.
 
     In OUT: measurements.json and measurements.csv (each measurement with the interval that holds the truth in nine of
     ten people), body.obj and body.glb (the body in A-pose), body.npz (its parameters), report.html, and for each
@@ -80,12 +86,12 @@ def shape(
     check_numbers(height, mass)
     entries: list[dict[str, Any]] = []
     start = time.perf_counter()
-    frames = _frames(inputs, entries)
-    if not frames:
+    sources = _opened(inputs, entries)
+    if not sources:
         return common.WRONG_USE
     common.output_folder(out)
     with common.progress_bar() as advance:
-        advance("loading", 0, len(frames))
+        advance("loading", 0, len(sources))
         with interrupt.at_once():
             from bodyfit.app.pipeline import Lens
             from bodyfit.app.shape import detector_of_masks, fit_shape_of
@@ -97,14 +103,14 @@ def shape(
         by.check_name()
         files_of_masks = by.mask_files()
         finder = detector_of_masks(detector, silhouette if files_of_masks is None else False, tta=tta)
-        people = [
-            with_masks(found, frame, files_of_masks)
-            for frame, found in zip(frames, _detected(finder, frames, advance), strict=True)
-        ]
-        advance("fitting", len(frames), len(frames))
+        seen = _detected(finder, sources, entries, advance)
+        if not seen:
+            return common.WRONG_USE
+        advance("fitting", len(sources), len(sources))
         found = fit_shape_of(
-            frames,
-            people,
+            [one.frame for one in seen],
+            [with_masks(one.people, one.frame, files_of_masks) for one in seen],
+            choices=[one.person for one in seen],
             height_m=height,
             mass_kg=mass,
             model=body,
@@ -127,30 +133,38 @@ def shape(
     return code
 
 
-def _frames(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[Frame]:
-    """Read all pictures; one that cannot be read is told of and entered as failed."""
+def _opened(inputs: Sequence[Path], entries: list[dict[str, Any]]) -> list[tuple[Path, Frame | VideoReader]]:
+    """Read all pictures and open all clips."""
     with interrupt.at_once():
-        from bodyfit.app.shape import frames_of
+        from bodyfit.app.shape import open_input
         from bodyfit.images.files import find_images
 
-    def tried(read: Callable[[Path], list[Any]], path: Path) -> list[Any]:
-        try:
-            return read(path)
-        except BodyfitError as fault:
-            common.error(str(fault))
-            entries.append(failed(path, "error", in_options(str(fault))))
-            return []
-
-    pictures = [picture for path in inputs for picture in tried(lambda one: find_images([one]), path)]
-    return [frame for picture in pictures for frame in tried(frames_of, picture)]
+    paths = [path for one in inputs for path in _tried(entries, one, find_images, [one])]
+    return [(path, source) for path in paths for source in _tried(entries, path, lambda one: [open_input(one)], path)]
 
 
 def _detected(
-    detector: Detector, frames: Sequence[Frame], advance: Callable[[str, int, int | None], None]
-) -> list[list[Keypoints2D]]:
-    """Detect the people of each picture."""
-    people = []
-    for done, frame in enumerate(frames):
-        advance("detecting", done, len(frames))
-        people += detector.detect([frame])
-    return people
+    detector: Detector,
+    sources: Sequence[tuple[Path, Frame | VideoReader]],
+    entries: list[dict[str, Any]],
+    advance: Callable[[str, int, int | None], None],
+) -> list[DetectedFrame]:
+    """Detect the people of each picture, and the person of each clip."""
+    from bodyfit.app.shape import detect_people
+
+    detect = partial(detect_people, detector=detector, progress=advance)
+    seen = []
+    for done, (path, source) in enumerate(sources):
+        advance("detecting", done, len(sources))
+        seen += _tried(entries, path, detect, source)
+    return seen
+
+
+def _tried(entries: list[dict[str, Any]], path: Path, read: Callable[[S], list[T]], source: S) -> list[T]:
+    """Return what `read` finds in a file; tell of one that cannot be read, and enter it as failed."""
+    try:
+        return read(source)
+    except BodyfitError as fault:
+        common.error(str(fault))
+        entries.append(failed(path, "error", in_options(str(fault))))
+        return []
