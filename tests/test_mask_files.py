@@ -13,10 +13,12 @@ from PIL import Image
 import bodyfit
 from bodyfit.app.silhouettes import masks_of, with_masks, with_outlines
 from bodyfit.cli.main import main
+from bodyfit.detect import DETECTORS
 from bodyfit.errors import ImageError
 from bodyfit.fit.silhouette.masks import EMPTY, INVERTED, outline_of
 from bodyfit.images.frame import Frame
-from bodyfit.io import save_keypoints
+from bodyfit.io import VideoWriter, load_keypoints, save_keypoints
+from bodyfit.io.clip_masks import ClipMasks
 from bodyfit.io.masks import MaskFiles
 from bodyfit.keypoints import KeypointRows, Keypoints2D, SoftMask
 from bodyfit.raster.outline import Outline
@@ -231,3 +233,76 @@ def test_options_that_contradict_each_other(scene, tmp_path, capsys, options, wo
     code = main([str(a) for a in given])
     assert code == 2
     assert word in capsys.readouterr().err
+
+
+# Clips.
+
+
+def test_masks_of_a_clip_are_found_by_the_frames_numbers(tmp_path):
+    for name in ("clip_000002", "clip_000010.person0", "000003", "other_000004"):
+        put(tmp_path / f"{name}.png", np.uint8(255 * box(30, 45)))
+    files = MaskFiles(tmp_path)
+    masks = ClipMasks(files, tmp_path / "Clip.mp4")
+    assert masks.frames == {2, 10}
+    check(masks.of(10, SIZE, [LEFT]), [box(30, 45)])
+    assert masks.of(3, SIZE, [LEFT]) == [None]
+    assert ClipMasks(files, tmp_path / "film.mp4").frames == {3}
+    with pytest.raises(
+        ImageError, match=r"no masks of film\.mp4; name them film_000123\.png for frame 123, from 0; it"
+    ):
+        ClipMasks(files, tmp_path / "film.mp4", only=False)
+
+
+def test_masks_of_a_folder_of_frames_have_the_frames_names(tmp_path):
+    frames, masks = tmp_path / "frames", tmp_path / "masks"
+    frames.mkdir()
+    masks.mkdir()
+    for number in (7, 8, 9):
+        put(frames / f"f{number}.jpg", np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    put(masks / "f8.png", np.uint8(255 * box(30, 45)))
+    assert ClipMasks(MaskFiles(masks), frames).frames == {1}
+    (frames / "f8.jpg").unlink()
+    with pytest.raises(ImageError, match="name them the frames' names; it has f8"):
+        ClipMasks(MaskFiles(masks), frames)
+
+
+def test_video_takes_masks_of_files_and_counts_those_of_no_use(scene, tmp_path, capsys, monkeypatch):
+    folder, betas = scene
+    one = load_keypoints(folder / "keypoints.npz").entries[0].people[0]
+
+    class Knows:
+        def detect(self, frames):
+            return [[one] for _ in frames]
+
+    monkeypatch.setitem(DETECTORS, "knows", Knows)
+    with Image.open(folder / "masks" / "good.png") as opened:
+        mask = np.asarray(opened)
+    for number in range(6):
+        put(tmp_path / f"clip_{number:06d}.png", mask * np.uint8(number != 4))
+    with VideoWriter(tmp_path / "other.mp4", mask.shape[::-1], 10.0) as film:
+        for _ in range(6):
+            film.write(np.full((*mask.shape, 3), 120, np.uint8))
+
+    def run(clip: str, *options) -> tuple[int, dict, str]:
+        arguments = ["video", tmp_path / clip, *options, "--no-film", "--focal-px", "400", "--detector", "knows"]
+        code = main([str(a) for a in (*arguments, "-o", tmp_path / "out")])
+        return code, json.loads((tmp_path / "out" / "summary.json").read_text())["inputs"][0], capsys.readouterr().err
+
+    code, entry, told = run("other.mp4", "--masks", tmp_path)
+    assert code == 1
+    assert entry["status"] == "error"
+    assert "no masks of other.mp4; name them other_000123.png" in told
+    alone = run("other.mp4")[1]
+    (tmp_path / "other.mp4").rename(tmp_path / "clip.mp4")
+    code, entry, _ = run("clip.mp4", "--masks", tmp_path)
+    assert code == 0
+    assert entry["mask_notes"] == {EMPTY: 1}
+    model = bodyfit.load_model()
+    shapes = [torch.tensor([e["people"][0]["betas"]]) for e in (entry, alone)]
+    wide, mean, true = (float(m.waist / m.height) for m in map(model.measure, (*shapes, betas)))
+    assert abs(wide - true) < 0.95 * abs(mean - true)
+    assert "mask_notes" not in alone
+    (tmp_path / "clip_000005.png").unlink()
+    code, _, told = run("clip.mp4", "--masks", tmp_path, "--start", 0.5)
+    assert code == 1
+    assert "its masks are of frames 0 to 4, and of clip.mp4 frames 5 to 5 are read" in told

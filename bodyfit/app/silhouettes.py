@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -51,11 +52,18 @@ def _others(people: Sequence[Keypoints2D], own: int, mask: SoftMask) -> SoftMask
     return SoftMask(whole, (x0, y0)) if whole.any() else None
 
 
-def with_outlines(people: Sequence[Keypoints2D], picture_px: tuple[int, int]) -> Iterator[Keypoints2D]:
-    """Replace masks by their outlines, which take less memory, for people of a clip; None for those of no use."""
+def with_outlines(
+    people: Sequence[Keypoints2D], picture_px: tuple[int, int], notes: Counter[str] | None = None
+) -> Iterator[Keypoints2D]:
+    """Replace masks by their outlines, which take less memory, for people of a clip; None for those of no use.
+
+    notes: counts why masks are of no use.
+    """
     for person, mask in zip(people, masks_of(people, picture_px), strict=True):
         if isinstance(mask, PersonMask):
-            outline, _ = outline_of(mask.mask, picture_px, person.xyc.astype(np.float64), mask.unknown)
+            outline, why = outline_of(mask.mask, picture_px, person.xyc.astype(np.float64), mask.unknown)
+            if why is not None and notes is not None:
+                notes[why] += 1
             yield replace(person, mask=None if outline is None else outline.thinned(_POINTS))
         else:
             yield person

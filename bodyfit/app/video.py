@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,7 +18,7 @@ from bodyfit.app.silhouettes import with_outlines
 from bodyfit.body.model import BodyModel
 from bodyfit.detect import DEFAULT, Detector
 from bodyfit.detect.tracking.clip import watch
-from bodyfit.errors import OptionError, VideoError
+from bodyfit.errors import ImageError, OptionError, VideoError
 from bodyfit.fit.config import FitConfig, SequenceConfig
 from bodyfit.fit.result import FitStatus, take
 from bodyfit.fit.sequence.fitter import SequenceFitter
@@ -26,8 +27,10 @@ from bodyfit.fit.sequence.track import Track
 from bodyfit.fit.silhouette.masks import MaskInput
 from bodyfit.geometry.camera import focal_px_from
 from bodyfit.io import ClipKeypoints, KeypointFiles, VideoReader, load_keypoints
+from bodyfit.io.clip_masks import ClipMasks
 from bodyfit.io.keypoints.clip import CLOCK_SIDE_PX
 from bodyfit.io.keypoints.of_clip import files_of_clip
+from bodyfit.io.masks import MaskFiles
 from bodyfit.timeline import clock_rate, is_even
 from bodyfit.tracker import Sighting, TrackerConfig, Trail, trails
 
@@ -67,6 +70,8 @@ class Watched:
     """Start of the processed part of the clip, seconds from its first frame."""
     notes: tuple[str, ...] = ()
     """Remarks for the user about how the clip was read."""
+    mask_notes: Mapping[str, int] = field(default_factory=dict)
+    """Why masks of single frames were left out before the fit, with the number of masks."""
 
     @property
     def clock_fps(self) -> float:
@@ -100,6 +105,7 @@ def fit_video(
     hands: bool | None = None,
     face: bool | None = None,
     silhouette: bool = False,
+    masks: str | Path | None = None,
     config: FitConfig | None = None,
     sequence: SequenceConfig | None = None,
     tracker: TrackerConfig | None = None,
@@ -115,10 +121,11 @@ def fit_video(
     `tracker.max_gap_s` keeps the same number, and the motion fills the gap (`Track.seen`). The clip is never in memory
     as a whole. hands, face: whether fingers, and jaw, eyes and expression, are fitted; by default if the model has them
     and the detector finds them. silhouette: whether the shape is fitted to the detector's masks, too.
+    masks: folder of masks in their place, named CLIP_000123.png or 000123.png after the frames (`ClipMasks`).
 
     `keypoints`: files of other programs (`load_keypoints`) instead of a detector; `first_frame` is their number of the
     first frame (`ClipKeypoints`). Raises `VideoError`, `OptionError`, `DetectorError`,
-    `KeypointFileError`.
+    `KeypointFileError` and `ImageError`.
     """
     lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
     wanted = parts_to_fit(model, hands, face)
@@ -127,6 +134,7 @@ def fit_video(
     keypoints = detector if isinstance(detector, KeypointFiles) else keypoints
     if first_frame is not None and keypoints is None:
         raise OptionError("first_frame is of keypoints; give those too")
+    files_of_masks = None if masks is None else ClipMasks(MaskFiles(masks), Path(clip))
     detector_or_files = None
     if keypoints is not None:
         if not isinstance(keypoints, KeypointFiles):
@@ -136,9 +144,13 @@ def fit_video(
     reader = VideoReader(clip, **part, max_side_px=look_side_px(detector_or_files))
     focal_of(reader.full_size, lens)  # a wrong focal length is told before the slow part
     if detector_or_files is None:
-        loaded = detector_of_parts(detector, wanted, masks=silhouette) if isinstance(detector, str) else detector
+        loaded = (
+            detector_of_parts(detector, wanted, masks=silhouette and masks is None)
+            if isinstance(detector, str)
+            else detector
+        )
         detector_or_files = loaded
-    watched = watch_clip(reader, detector_or_files, tracker=tracker, progress=progress)
+    watched = watch_clip(reader, detector_or_files, masks=files_of_masks, tracker=tracker, progress=progress)
     config = without_parts(config, wanted)
     return fit_watched(
         watched, model=model, lens=lens, config=config, sequence=sequence, device=device, progress=progress
@@ -154,13 +166,16 @@ def watch_clip(
     reader: VideoReader,
     detector: Detector | ClipKeypoints,
     *,
+    masks: ClipMasks | None = None,
     tracker: TrackerConfig | None = None,
     progress: Progress | None = None,
 ) -> Watched:
     """Detect people in every frame and track them.
 
-    Raises `VideoError` for a clip without frames and `KeypointFileError` for keypoint files of another clip.
+    masks: files in the place of the detector's masks. Raises `VideoError` for a clip without frames,
+    `KeypointFileError` for keypoint files of another clip and `ImageError` for masks of none of the frames.
     """
+    mask_notes: Counter[str] = Counter()
     frames: list[int] = []
     times: list[float] = []
     if isinstance(detector, ClipKeypoints):
@@ -175,12 +190,28 @@ def watch_clip(
             times.append(sighting.time_s)
             if progress is not None:
                 progress("watching", len(frames), reader.expected)
-            people = with_outlines(sighting.people, reader.size)
-            yield replace(sighting, people=tuple(person.scaled(scale) for person in people))
+            if masks is None:
+                people = [p.scaled(scale) for p in with_outlines(sighting.people, reader.size, mask_notes)]
+            else:  # files have the clip's own size
+                people = [person.scaled(scale) for person in sighting.people]
+                own = masks.of(sighting.frame, reader.full_size, people)
+                people = [replace(person, mask=mask) for person, mask in zip(people, own, strict=True)]
+                people = with_outlines(people, reader.full_size, mask_notes)
+            yield replace(sighting, people=tuple(people))
 
     found = trails(counted(seen), tracker)
     if not frames:
         raise VideoError(f"{reader.path}: no frame lies between start and end; it is {reader.clip_s:.1f} s long")
+    if masks is not None and reader.path.is_dir() and reader.skipped:
+        raise ImageError(
+            f"{reader.path} has {reader.skipped} damaged pictures, and the frames after them other numbers than their "
+            "masks; take these pictures out of the folder"
+        )
+    if masks is not None and masks.frames.isdisjoint(frames):
+        raise ImageError(
+            f"{masks.files.folder}: its masks are of frames {min(masks.frames)} to {max(masks.frames)}, and of "
+            f"{reader.path.name} frames {frames[0]} to {frames[-1]} are read; count frames from 0"
+        )
     return Watched(
         path=reader.path,
         size=reader.full_size,
@@ -192,6 +223,7 @@ def watch_clip(
         cut_short=reader.cut_short,
         start_s=reader.start_s,
         notes=reader.notes,
+        mask_notes=dict(mask_notes),
     )
 
 

@@ -51,6 +51,10 @@ def video(
     keypoints: finding.KeypointsOption = None,
     keypoint_layout: finding.KeypointLayoutOption = None,
     silhouette: finding.SilhouetteOption = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option("--masks", help="Folder of masks of frames, from 0: CLIP_000123.png or 000123.png."),
+    ] = None,
     hands: finding.HandsOption = None,
     face: finding.FaceOption = None,
     first_frame: Annotated[
@@ -95,6 +99,7 @@ def video(
         hands=hands,
         face=face,
         silhouette=silhouette,
+        masks=masks,
     )
     if tta:
         raise OptionError(
@@ -109,6 +114,7 @@ def video(
     if not clips:
         return common.WRONG_USE
     files = None if keypoints is None else ClipFiles(keypoints, keypoint_layout, first_frame, clips)
+    files_of_masks = by.mask_files()
     common.output_folder(out)
     start = time.perf_counter()
     with common.progress_bar() as tell:
@@ -128,6 +134,8 @@ def video(
             detector_name=by.name,
             lens=Lens(**lens),
             part={"fps": fps, "start_s": start_s, "end_s": end_s, "stride": stride},
+            masks=files_of_masks,
+            several=len(clips) > 1,
             fps_of_folders=any(clip.is_dir() for clip in clips),
             tracker=TrackerConfig(max_gap_s=max_gap_s),
             film=film,

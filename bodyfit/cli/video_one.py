@@ -23,7 +23,9 @@ from bodyfit.cli.support.wording import in_options
 from bodyfit.detect import Detector
 from bodyfit.fit.sequence.track import Track
 from bodyfit.io import ClipKeypoints, VideoReader
+from bodyfit.io.clip_masks import ClipMasks
 from bodyfit.io.export.bvh import MIN_HOLD_S, bvh_start_s
+from bodyfit.io.masks import MaskFiles
 from bodyfit.render import person_color
 from bodyfit.runtime.json_text import plain
 from bodyfit.timeline import is_even
@@ -60,6 +62,10 @@ class ClipWorker:
     """Told of each step."""
     parts: Mapping[str, bool] = field(default_factory=dict)
     """Whether hands and face are fitted, where the model has them."""
+    masks: MaskFiles | None = None
+    """Files of masks, in the place of the detector's."""
+    several: bool = False
+    """Whether there are several clips."""
     fps_of_folders: bool = False
     """Whether there are folders of frames among the clips."""
 
@@ -75,8 +81,9 @@ class ClipWorker:
         )
         part = self.part_of(clip)
         reader = VideoReader(clip, **part, max_side_px=look_side_px(finder))
+        masks = None if self.masks is None else ClipMasks(self.masks, clip, only=not self.several)
         with timed(seconds, "watch"):
-            watched = watch_clip(reader, finder, tracker=self.tracker, progress=self.progress)
+            watched = watch_clip(reader, finder, masks=masks, tracker=self.tracker, progress=self.progress)
         with timed(seconds, "fit"):
             config = without_parts(None, self.parts)
             tracks = fit_watched(watched, model=self.model, lens=self.lens, config=config, progress=self.progress)
@@ -112,6 +119,7 @@ class ClipWorker:
                 "damaged_frames": watched.skipped,
                 "cut_short": watched.cut_short,
                 "notes": [*watched.notes, *_time_notes(watched, tracks)],
+                **({"mask_notes": dict(watched.mask_notes)} if watched.mask_notes else {}),
                 **(
                     {"faults": [in_options(fault) for fault in finder.faults]}
                     if isinstance(finder, ClipKeypoints) and finder.faults
@@ -146,6 +154,7 @@ def _person(track: Track, files: Sequence[str], folder: str) -> dict[str, Any]:
     """A person's entry in the summary."""
     result = track.result
     statuses = Counter(status.value for status in result.status)
+    mask_notes = Counter(note for note in result.mask_notes if note is not None)
     return {
         "person": track.id,
         "status": "poor" if track.poor else Counter(s for s in statuses.elements() if s != "poor").most_common(1)[0][0],
@@ -160,6 +169,7 @@ def _person(track: Track, files: Sequence[str], folder: str) -> dict[str, Any]:
         "frames_seen": int(track.seen.sum()),
         "gaps": gaps(track),
         "reprojection_error_px": float(result.reprojection_error_px[np.flatnonzero(track.seen)].nanmean()),
+        **({"mask_notes": dict(mask_notes)} if mask_notes else {}),
         "focal_px": float(result.camera.focal_px[0]),
         "focal_source": result.focal_source,
         "betas": [float(b) for b in result.params.betas[0]],

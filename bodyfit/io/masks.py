@@ -48,7 +48,12 @@ class MaskFiles:
 
     def matches(self, pictures: Sequence[Path]) -> list[Path]:
         """List the pictures that have masks."""
-        return [picture for picture in pictures if self._of(picture)]
+        return [picture for picture in pictures if self._of(picture.stem)]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the pictures that the masks are of, without suffixes."""
+        return list(self._files)
 
     def of(self, frame: Frame, people: Sequence[Keypoints2D]) -> list[SoftMask | None]:
         """Read the masks of a picture and give each person the one that most of their keypoints lie on.
@@ -57,7 +62,11 @@ class MaskFiles:
         """
         if frame.path is None:
             raise ImageError("masks are found by the picture's name, and this picture has no path")
-        masks = [mask for path in self._of(frame.path) for mask in self._read(path, frame.size)]
+        return self.named(frame.path.stem, frame.size, people)
+
+    def named(self, name: str, size: tuple[int, int], people: Sequence[Keypoints2D]) -> list[SoftMask | None]:
+        """Do as `of` does for a picture by its name without suffix, and its width and height."""
+        masks = [mask for path in self._of(name) for mask in self._read(path, size)]
         found: list[SoftMask | None] = [None] * len(people)
         if not masks or not people:
             return found
@@ -72,9 +81,9 @@ class MaskFiles:
                 share[:, k] = -1
         return found
 
-    def _of(self, picture: Path) -> list[Path]:
+    def _of(self, name: str) -> list[Path]:
         """List the mask files of a picture: one a person where there are some, else one for all."""
-        files = self._files.get(picture.stem, [])
+        files = self._files.get(name, [])
         single = [path for path in files if _PERSON.fullmatch(path.stem)]
         return single or files[:1]
 
