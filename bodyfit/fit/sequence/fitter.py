@@ -24,6 +24,7 @@ from bodyfit.fit.sequence.continuity import agreeing, between, unwrapped
 from bodyfit.fit.sequence.focal import Focal
 from bodyfit.fit.sequence.left_right import EXCHANGED, orders_of, reordered, steady_sides
 from bodyfit.fit.sequence.legs import resting_share, steadily_visible
+from bodyfit.fit.sequence.part_uncertainty import with_body
 from bodyfit.fit.sequence.parts import PartTrack
 from bodyfit.fit.sequence.uncertainty import track_spread
 from bodyfit.fit.sequence.window import Window
@@ -68,8 +69,9 @@ def fit_sequence(
     status is "unobservable" and parameters are NaN.
 
     hands (T, 2, 21, 3), hands_lift (T, 2, 21, 3), face (T, F, 3): as in `Evidence`; fingers, jaw, eyes and expression
-    are then fitted to the body's track (`fit/sequence/parts.py`), whose joints and covariance stay as they are. A part
-    is carried through gaps of half a second and is at rest half a second after it was last visible.
+    are then fitted to the body's track (`fit/sequence/parts.py`), whose joints and their deviations stay as they are;
+    deviations and the covariance of hands and face are given the body (`fit/sequence/part_uncertainty.py`). A part is
+    carried through gaps of half a second and is at rest half a second after it was last visible.
 
     Raises `ShapeError` and `OptionError`.
     """
@@ -203,7 +205,11 @@ class SequenceFitter:
             result = replace(result, covariance=None)
         if self.config.quality:
             result = self.frames.quality(result, points, known, present)
-        return result if parts is None or starts is None else self._with_parts(result, parts, starts[2], found, fps)
+        return (
+            result
+            if parts is None or starts is None
+            else self._with_parts(result, parts, starts[2], found, fps, spreads)
+        )
 
     def _whole(self, face_points: int) -> WholeBody:
         """Return the fit of hands and of a face of so many points to a body that is fixed; made once."""
@@ -213,7 +219,13 @@ class SequenceFitter:
         return self._wholes[face_points]
 
     def _with_parts(
-        self, body: FitResult, parts: PartEvidence, rows: Int[Tensor, "R"], found: _Track, fps: float
+        self,
+        body: FitResult,
+        parts: PartEvidence,
+        rows: Int[Tensor, "R"],
+        found: _Track,
+        fps: float,
+        spreads: Spread | None,
     ) -> FitResult:
         """Add hands and face, in the rows that were solved, to a body's track."""
         whole = self._whole(parts.face_points)
@@ -221,9 +233,30 @@ class SequenceFitter:
         track = PartTrack(whole, self.frames.variables, self.sequence, fps)
         x = found.x.new_full((len(found.x), whole.layout.size), torch.nan)
         seen = replace(Observations.cat(found.observations), contour=None)  # the body stays as it is
-        x[rows] = track.fit(found.x[rows], seen, some)
+        x[rows], spread = track.fit(found.x[rows], seen, some)
         params = self.model.params(**whole.layout.params(x))
-        return replace(body, params=params, joints=whole.outcome.joints(params), others=whole.layout.others(x))
+        assert body.observed_joints is not None
+        rest = self.model.num_joints - body.observed_joints.shape[1]
+        observed = torch.nn.functional.pad(body.observed_joints, (0, rest))
+        observed[rows] = whole.observed(body.observed_joints[rows], some)
+        changes = {
+            "params": params,
+            "joints": whole.outcome.joints(params),
+            "others": whole.layout.others(x),
+            "observed_joints": observed,
+        }
+        if spreads is not None:
+            free, parents = track.columns().free, self.model.skeleton.parents
+            both = with_body(spreads.select(rows), track.body, spread, whole.layout, free, parents)
+            like = found.x.new_empty(len(found.x), whole.layout.size if self.sequence.covariance else 0)
+            spreads = Spread.of_parts(like, self.model.num_joints, [(rows, both)])
+            changes |= {
+                "covariance": spreads.covariance if self.sequence.covariance else None,
+                "variables": whole.layout,
+                "joints_sd_m": spreads.joints_sd_m,
+                "joints_sd_rel_m": spreads.joints_sd_rel_m,
+            }
+        return replace(body, **changes)
 
     @torch.no_grad()
     def focal(

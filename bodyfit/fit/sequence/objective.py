@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bodyfit.fit.objective import StageObjective
@@ -31,6 +31,23 @@ class SequenceObjective:
     """Number of leading frames that are not optimised."""
     chunk: int = 256
     """Number of frames whose derivatives are computed at once."""
+
+    @property
+    def free(self) -> Int[Tensor, "D"]:
+        """Columns of all variables in the order of (x, z)."""
+        return torch.arange(self.frames.terms.layout.size)
+
+    def whole(self, x: Float[Tensor, "T N"], z: Float[Tensor, "M"]) -> Float[Tensor, "T D"]:
+        """Return all variables of each frame at (x, z)."""
+        return self.frames.terms.layout.join(x, z)
+
+    def select(self, rows: Int[Tensor, "R"]) -> SequenceObjective:
+        """Select frames on end, all of them free."""
+        return replace(self, frames=self.frames.select(rows), fixed_frames=0)
+
+    def curvature(self, x: Float[Tensor, "T N"], z: Float[Tensor, "M"]) -> BandedArrow:
+        """Compute half the Hessian's approximation at (x, z)."""
+        return self.normal(x, z).hessian
 
     def normal(self, x: Float[Tensor, "T N"], z: Float[Tensor, "M"]) -> ChainNormal:
         """Compute the cost and the normal equations at the frames' variables x and the shared ones z."""

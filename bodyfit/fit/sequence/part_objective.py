@@ -10,13 +10,15 @@ over frames, and linear where it is fast, so that a blink is not flattened. It i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from bodyfit.fit.objective import StageObjective
+from bodyfit.fit.residuals.base import PointResidual
+from bodyfit.fit.residuals.parts.offsets import FACE_OFFSET, HAND_OFFSET
 from bodyfit.fit.variables import Variables
 from bodyfit.solve import BandedArrow, ChainNormal
 
@@ -44,6 +46,11 @@ class PartColumns:
     """The group of each column of `frame` whose acceleration is one vector: a joint, or the expression."""
     sigma: tuple[float, ...]
     """The acceleration of each column of `frame` at which the loss turns linear."""
+
+    @property
+    def free(self) -> tuple[int, ...]:
+        """Those of each frame, then the shared ones."""
+        return (*self.frame, *self.shared)
 
     @classmethod
     def of(cls, layout: Variables, joints: Mapping[int, str]) -> PartColumns:
@@ -125,6 +132,15 @@ class PartObjective:
     chunk: int = 128
     """Frames whose derivatives are computed at once."""
 
+    @property
+    def free(self) -> Int[Tensor, "F"]:
+        """Columns of all variables in the order of (x, z)."""
+        return torch.tensor(self.columns.free)
+
+    def select(self, rows: Int[Tensor, "R"]) -> PartObjective:
+        """Select frames on end, all their columns and the shared ones free."""
+        return replace(self, frames=self.frames.select(rows), base=self.base[rows], fixed_frames=0, fixed_shared=False)
+
     def whole(self, x: Float[Tensor, "T N"], z: Float[Tensor, "M"]) -> Float[Tensor, "T D"]:
         """Return all variables with the free ones at (x, z)."""
         out = self.base.clone()
@@ -132,10 +148,23 @@ class PartObjective:
         out[:, list(self.columns.shared)] = z
         return out
 
+    def curvature(self, x: Float[Tensor, "T N"], z: Float[Tensor, "M"]) -> BandedArrow:
+        """Compute half the Hessian's approximation at (x, z), with what couples offsets and sizes.
+
+        The solver does without it, but a size is then surer than the pictures make it.
+        """
+        H, full, n, free = self.normal(x, z).hessian, self.whole(x, z), x.shape[1], self.free.to(x.device)
+        diagonal, border = H.diagonal.clone(), H.border.clone()
+        for r in torch.arange(len(x), device=x.device).split(self.chunk):
+            more = _offset_couplings(self.frames.select(r), full[r])[:, free[:, None], free]
+            diagonal[r] += more[:, :n, :n]
+            border[r] += more[:, :n, n:]
+        return replace(H, diagonal=diagonal, border=border)
+
     def normal(self, x: Float[Tensor, "T N"], z: Float[Tensor, "M"]) -> ChainNormal:
         """Compute cost and normal equations."""
         full, n, w2 = self.whole(x, z), x.shape[1], self.weight**2
-        free = torch.tensor([*self.columns.frame, *self.columns.shared], device=x.device)
+        free = self.free.to(x.device)
         cost, gradients, hessians = 0.0, [], []
         for r in torch.arange(len(x), device=x.device).split(self.chunk):
             part = self.frames.select(r).normal(full[r])
@@ -159,3 +188,28 @@ class PartObjective:
         if self.fixed_shared:
             border, shared, corner = torch.zeros_like(border), torch.zeros_like(shared), torch.eye(len(z)).to(corner)
         return ChainNormal(cost, gradient, shared, BandedArrow(diagonal, bands, border, corner))
+
+
+def _offset_couplings(frames: StageObjective, full: Float[Tensor, "T D"]) -> Float[Tensor, "T D D"]:
+    """Half the Hessian by offsets and the other blocks of their terms: an offset moves all points of its part alike."""
+    setup, layout = frames.terms.setup, frames.terms.layout
+    tree, coefficients, variables = frames.tree(full), layout.coefficients(full), layout.unpack(full)
+    out = full.new_zeros(len(full), layout.size, layout.size)
+    for name, weight in frames.weights.items():
+        residual = frames.terms.residual(name)
+        if not isinstance(residual, PointResidual):
+            continue
+        points = residual.points(setup)
+        if points is not setup.hands and points is not setup.face:
+            continue
+        at = points.place(tree, coefficients).positions + variables["transl"][:, None]
+        blocks = residual.at(at, variables, frames.seen, frames.stage).blocks
+        for offset in (HAND_OFFSET, FACE_OFFSET):
+            if offset.name not in blocks:
+                continue
+            rows = layout[offset.name]
+            for other in blocks.keys() - {offset.name}:
+                mixed = blocks[other].mixed.unflatten(1, (offset.size // 3, -1)).sum(2).flatten(1, 2)
+                out[:, rows, layout[other]] += weight**2 * mixed
+                out[:, layout[other], rows] += weight**2 * mixed.mT
+    return out

@@ -22,8 +22,10 @@ from bodyfit.fit.initialise.hands import swing_twist
 from bodyfit.fit.objective import StageObjective
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.parts import PartEvidence
+from bodyfit.fit.quality.uncertainty import Spread
 from bodyfit.fit.sequence.continuity import between, unwrapped
 from bodyfit.fit.sequence.part_objective import PartColumns, PartMotion, PartObjective
+from bodyfit.fit.sequence.part_uncertainty import part_spread
 from bodyfit.fit.variables import Variables
 from bodyfit.fit.whole import WholeBody
 from bodyfit.geometry.rotation import so3_exp, so3_log
@@ -68,8 +70,14 @@ class PartTrack:
     fps: float
 
     @torch.no_grad()
-    def fit(self, body: Float[Tensor, "T N"], seen: Observations, parts: PartEvidence) -> Float[Tensor, "T D"]:
-        """Return all variables of frames on end, from those of the body's fit and the evidence of their parts."""
+    def fit(
+        self, body: Float[Tensor, "T N"], seen: Observations, parts: PartEvidence
+    ) -> tuple[Float[Tensor, "T D"], Spread | None]:
+        """Return all variables of frames on end, from those of the body's fit and the evidence of their parts.
+
+        The second is how sure the parts are given the body (`part_spread`), of parts at rest as their chain has them;
+        None without `FitConfig.uncertainty`, or where there is no minimum.
+        """
         layout = self.whole.layout
         base = layout.pack(self.body.unpack(body))
         observed = self._observed(base, seen, parts)
@@ -80,7 +88,7 @@ class PartTrack:
         resting, start = x.clone(), x
         for i in range(len(_SIDES)):
             start = self._started(start, i, hands[:, i], observed)
-        x = self._solve(start, observed)
+        x, spread = self._solve(start, observed)
         for i in range(len(_SIDES)):
             share = torch.from_numpy(relaxed_share(hands[:, i].cpu().numpy(), self.fps)).to(x)
             x = self._relaxed_hand(x, resting, i, share)
@@ -89,7 +97,7 @@ class PartTrack:
             x = self._toward(x, resting, self.whole.model.skeleton.index("head"), share)
             for name in ("jaw_pose", "leye_pose", "reye_pose", "expression"):
                 x[:, layout[name]] *= 1 - share[:, None]
-        return x
+        return x, spread
 
     def _observed(self, base: Float[Tensor, "T D"], seen: Observations, parts: PartEvidence) -> Observations:
         """Add the evidence of hands and face, at the depth of the body, to the observations of the body."""
@@ -138,17 +146,21 @@ class PartTrack:
         first[1:] = (rows // step)[1:] != (rows // step)[:-1]
         return rows[first]
 
-    def _solve(self, start: Float[Tensor, "T D"], observed: Observations) -> Float[Tensor, "T D"]:
+    def columns(self) -> PartColumns:
+        """Find the columns that are free."""
+        joints = {self._wrist(i)[1]: "wrist" for i in range(len(_SIDES))}
+        if "jaw_pose" in self.whole.layout:
+            joints[self.whole.model.skeleton.index("head")] = "head"
+        return PartColumns.of(self.whole.layout, joints)
+
+    def _solve(self, start: Float[Tensor, "T D"], observed: Observations) -> tuple[Float[Tensor, "T D"], Spread | None]:
         """Minimise the objective window by window.
 
         For several windows sizes of parts are found first, on frames spread over the track; each window goes on from
         the last two frames of the one before.
         """
         size, overlap, n = self.settings.window, self.settings.overlap, len(start)
-        joints = {self._wrist(i)[1]: "wrist" for i in range(len(_SIDES))}
-        if "jaw_pose" in self.whole.layout:
-            joints[self.whole.model.skeleton.index("head")] = "head"
-        columns = PartColumns.of(self.whole.layout, joints)
+        columns = self.columns()
         motion = PartMotion(columns, self.fps, start)
         x, z = start[:, list(columns.frame)].clone(), start[0, list(columns.shared)]
 
@@ -168,9 +180,13 @@ class PartTrack:
                 objective(rows, motion, fixed_frames, n > size), x[rows], z, self.settings.lm
             )
             done = last
+        spread = None
+        if self.whole.config.uncertainty:
+            track = objective(torch.arange(n, device=x.device), motion, 0, False)
+            spread = part_spread(track, x, z, self.whole.joints, self.whole.config, self.settings)
         start = start.clone()
         start[:, list(columns.frame)], start[:, list(columns.shared)] = x, z
-        return start
+        return start, spread
 
     def _toward(
         self, x: Float[Tensor, "T D"], target: Float[Tensor, "T D"], joint: int, share: Float[Tensor, "T"]

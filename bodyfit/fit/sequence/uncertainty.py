@@ -15,7 +15,7 @@ motion has forgotten what lies beyond; what frames share has the information of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -26,9 +26,10 @@ from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import FitConfig, SequenceConfig
 from bodyfit.fit.quality.uncertainty import Spread, joint_deviations
 from bodyfit.fit.sequence.objective import SequenceObjective
+from bodyfit.fit.sequence.part_objective import PartObjective
 from bodyfit.solve import BandedArrow, ChainCovariance, Sandwich, sandwich
 
-__all__ = ["track_spread"]
+__all__ = ["Chain", "track_spread"]
 
 
 @torch.no_grad()
@@ -42,22 +43,21 @@ def track_spread(
 ) -> Spread | None:
     """The covariance of each frame and its joints' deviations at a track's solution; None where the objective has no
     minimum there. `joints` are the body's, the root first; the covariance is left out where `sequence` says so."""
-    track = _Track(objective, x, z, config, sequence)
-    pieces = list(_pieces(len(x), sequence.window, sequence.overlap))
-    first = [track.sandwich(core) for _, core in pieces]
-    if any(part is None for part in first):
-        return None
-    information = sum((part.information for part in first if part is not None), torch.zeros(()))
-    meat = sum((part.meat for part in first if part is not None), torch.zeros(()))
-    meat = meat + track.shared_variance * information
-    spreads = []
-    for (ahead, core), part in zip(pieces, first, strict=True):
-        part = part if ahead == core else track.sandwich(ahead)
-        if part is None:
-            return None
-        C = ChainCovariance.of(part, information, meat).joined()[core.start - ahead.start :][: core.stop - core.start]
-        spreads.append(track.spread(core, C, joints))
-    return Spread(*(torch.cat([getattr(s, f.name) for s in spreads]) for f in fields(Spread)))
+    chain = Chain(objective, x, z, config, sequence)
+
+    def of_frames(some: slice, covariance: Float[Tensor, "R D D"]) -> Spread:
+        layout = objective.frames.terms.layout
+        for columns in objective.frames.fixed:
+            covariance[:, columns] = 0
+            covariance[:, :, columns] = 0
+        full = objective.whole(x[some], z)
+        J = joints.place(objective.frames.tree(full), layout.coefficients(full)).jacobian().to(covariance)
+        columns = list(layout.point_columns(joints.joints, joints.coefficients))
+        deviations = joint_deviations(J, covariance[:, columns][:, :, columns])
+        returned = covariance if sequence.covariance else covariance[:, :0, :0]
+        return Spread(returned.to(full.dtype), *(d.to(full.dtype) for d in deviations))
+
+    return chain.spread(of_frames)
 
 
 def _pieces(count: int, size: int, context: int) -> Iterator[tuple[slice, slice]]:
@@ -72,10 +72,10 @@ def _pieces(count: int, size: int, context: int) -> Iterator[tuple[slice, slice]
 
 
 @dataclass(frozen=True)
-class _Track:
-    """A track at its solution."""
+class Chain:
+    """A track, or its hands and face, at the solution."""
 
-    objective: SequenceObjective
+    objective: SequenceObjective | PartObjective
     x: Float[Tensor, "T N"]
     z: Float[Tensor, "M"]
     config: FitConfig
@@ -95,16 +95,38 @@ class _Track:
         alike = self.sequence.calibration.alike * (len(self.x) - 1)
         return (1 + alike) * self.config.calibration.seen * self.config.noise_cm**2
 
+    def spread(self, of_frames: Callable[[slice, Float[Tensor, "R D D"]], Spread]) -> Spread | None:
+        """Put together what `of_frames` makes of some frames and the covariance of their variables, float64.
+
+        None where the objective has no minimum at (x, z).
+        """
+        pieces = list(_pieces(len(self.x), self.sequence.window, self.sequence.overlap))
+        first = [self.sandwich(core) for _, core in pieces]
+        if any(part is None for part in first):
+            return None
+        information = sum((part.information for part in first if part is not None), torch.zeros(()))
+        meat = sum((part.meat for part in first if part is not None), torch.zeros(()))
+        meat = meat + self.shared_variance * information
+        spreads = []
+        for (ahead, core), part in zip(pieces, first, strict=True):
+            part = part if ahead == core else self.sandwich(ahead)
+            if part is None:
+                return None
+            own = slice(core.start - ahead.start, core.stop - ahead.start)
+            C = ChainCovariance.of(part, information, meat).joined()[own]
+            spreads.append(of_frames(core, C.to(self.x.device)))
+        return Spread(*(torch.cat([getattr(s, f.name) for s in spreads]) for f in fields(Spread)))
+
     def rows(self, some: slice) -> Int[Tensor, "R"]:
         """Frames as an index."""
         return torch.arange(some.start, some.stop, device=self.x.device)
 
     def sandwich(self, some: slice) -> Sandwich | None:
         """The parts of the covariance of some frames on end."""
-        frames = self.objective.frames.select(self.rows(some))
-        x, z, layout = self.x[some], self.z, frames.terms.layout
-        H = replace(self.objective, frames=frames, fixed_frames=0).normal(x, z).hessian
-        n, full = x.shape[1], layout.join(x, z)
+        objective, x, z = self.objective.select(self.rows(some)), self.x[some], self.z
+        frames, free = objective.frames, objective.free.to(x.device)
+        H = objective.curvature(x, z)
+        n, full = x.shape[1], objective.whole(x, z)
         diagonal, border = (torch.zeros_like(v) for v in (H.diagonal, H.border))
         corner = torch.zeros_like(H.corner)
         for name, weight in frames.weights.items():
@@ -114,7 +136,7 @@ class _Track:
             s = residual.variance * getattr(self.config.calibration, residual.group) * weight**2
             s *= self.sequence.calibration.pose if residual.group == "pose" else 1.0
             for rows in self.rows(slice(0, len(x))).split(self.objective.chunk):
-                own = frames.select(rows).hessian_of(name, full[rows])
+                own = frames.select(rows).hessian_of(name, full[rows])[:, free[:, None], free]
                 diagonal[rows] += (s - self.variance) * own[:, :n, :n]
                 border[rows] += (s - self.variance) * own[:, :n, n:]
                 corner += (s * len(self.x) - self.shared_variance) * own[:, n:, n:].sum(0)
@@ -127,18 +149,3 @@ class _Track:
         shared = shared + floor.sum() * torch.eye(len(shared)).to(shared)
         floored = replace(H, diagonal=floored, corner=shared)
         return sandwich(floored, self.variance, BandedArrow(diagonal, (), border, corner))
-
-    def spread(self, some: slice, covariance: Float[Tensor, "R D D"], joints: Points) -> Spread:
-        """Deviations of the joints of some frames by their covariance."""
-        layout = self.objective.frames.terms.layout
-        covariance = covariance.to(self.x.device)
-        for columns in self.objective.frames.fixed:
-            covariance[:, columns] = 0
-            covariance[:, :, columns] = 0
-        full = layout.join(self.x[some], self.z)
-        tree = self.objective.frames.tree(full)
-        J = joints.place(tree, layout.coefficients(full)).jacobian().to(covariance)
-        columns = list(layout.point_columns(joints.joints, joints.coefficients))
-        deviations = joint_deviations(J, covariance[:, columns][:, :, columns])
-        returned = covariance if self.sequence.covariance else covariance[:, :0, :0]
-        return Spread(returned.to(full.dtype), *(d.to(full.dtype) for d in deviations))
