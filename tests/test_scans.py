@@ -16,6 +16,8 @@ from bodyfit.io.results.registration import save_registration, upright_turn
 from bodyfit.io.scans.load import load_scan
 from bodyfit.register.cloud import as_cloud, estimated_normals, sampled, thinned
 from bodyfit.register.orientation import oriented
+from bodyfit.register.quality import misfit, unscanned_parts
+from bodyfit.register.surface import Surface
 from bodyfit.register.surroundings import without_surroundings
 from bodyfit.register.units import plausible_units
 from bodyfit.register.views import camera_around, draw, visible_points
@@ -282,6 +284,61 @@ def test_the_upright_turn_of_every_axis(registered):
             turn = upright_turn(replace(result, joints=joints))
             assert np.linalg.det(turn) == pytest.approx(1)
             np.testing.assert_allclose(turn @ joints[15].numpy(), (0, 1, 0), atol=1e-12)
+
+
+@pytest.mark.parametrize("source", ["open", "open-x"])
+def test_parts_that_a_scan_does_not_show_are_named(source):
+    model = bodyfit.load_model(source)
+    with torch.no_grad():
+        vertices = model(**model.params()).vertices[0].double().numpy()
+    cloud = sampled(vertices, model.faces.numpy(), 20_000)
+    height, side = cloud.points[:, 1], cloud.points[:, 0]
+    shoulder = float(model.joints_template[model.skeleton.index("left_shoulder"), 0])
+
+    def unscanned(rows):
+        return unscanned_parts(misfit(cloud.select(rows), vertices, model.faces.numpy()), model)
+
+    assert unscanned(np.ones(len(cloud), bool)) == ()
+    assert unscanned(side < shoulder) == ("left arm",)
+    neck = float(model.joints_template[model.skeleton.index("neck"), 1])
+    assert set(unscanned(height > neck)) == {"trunk", "left leg", "right leg", "left arm", "right arm"}
+
+
+def test_a_bust_is_poor_with_its_limbs_named(person):
+    model, params, vertices, faces, _ = person
+    skeleton = model.skeleton
+    upper = [
+        skeleton.index(name) for name in ("spine1", "spine2", "spine3", "neck", "head", "left_collar", "right_collar")
+    ]
+    own = faces[np.isin(model.weights.argmax(1).numpy(), upper)[faces].all(1)]
+    cloud = sampled(vertices, own, 8000)
+    result = bodyfit.register(cloud.points, model=model, normals=cloud.normals, start=params, unit="m", surface=False)
+    assert result.status is bodyfit.FitStatus.POOR
+    assert set(result.unscanned) == {"left arm", "right arm", "left leg", "right leg"}
+    assert "the left leg" in (result.reason or "")
+
+
+@pytest.mark.parametrize("oriented", [True, False])
+def test_normals_without_sign_do_not_choose_colours(registered, tmp_path, monkeypatch, oriented):
+    from dataclasses import replace
+
+    from bodyfit.app import scan_files
+
+    model, result, _, _ = registered
+    at, faces, away = result.vertices.double().numpy(), model.faces.numpy(), np.abs(result.errors.points_m)
+    surface = Surface(np.zeros_like(at), at, faces, model.uv, model.uv_faces, (), away, 0, 0)
+    baked = []
+
+    def bake_texture(*arguments):
+        baked.append(arguments[-1])
+        return np.zeros((16, 16, 3), np.uint8)
+
+    monkeypatch.setattr(scan_files, "bake_texture", bake_texture)
+    tinted = replace(result, colors=np.zeros_like(result.points), oriented=oriented)
+    facts = scan_files._write_surface(tinted, surface, tmp_path, "")
+    assert (baked[0].normals is not None) == oriented
+    assert (tmp_path / "surface.glb").exists()
+    assert sum(facts["histogram"]["counts"]) == len(away)
 
 
 def test_an_arm_alone_is_poor(person):

@@ -38,6 +38,7 @@ FILES = (
 """What `write_registration` writes; without a body registration.json alone."""
 
 _BINS_MM = (-100, -50, -30, -20, -15, -10, -7.5, -5, -3, -2, -1, 0, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 100)
+_SURFACE_BINS_MM = (0, 0.5, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 50)
 _FULL_M = 0.01
 _FULL_CLOTHED_M = 0.04
 _SIDE_PX = 420
@@ -54,6 +55,7 @@ def registration_facts(result: Registration, model: BodyModel) -> dict[str, Any]
         "unit_m": result.unit_m,
         "clothed": result.clothed,
         "start": result.start,
+        "unscanned": list(result.unscanned),
         "points": len(result.points),
         "points_of_the_person": int(result.person.sum()),
     }
@@ -111,19 +113,21 @@ def _write_surface(result: Registration, surface: Surface, out: Path, comment: s
     if result.colors is not None and surface.uv is not None and surface.uv_faces is not None:
         scan = ColoredScan(
             result.points[result.person],
-            None if result.normals is None else result.normals[result.person],
+            result.normals[result.person] if result.normals is not None and result.oriented else None,
             result.colors[result.person],
         )
         image = bake_texture(surface.vertices_m, surface.faces, surface.uv, surface.uv_faces, scan)
         upright = surface.vertices_m @ upright_turn(result).T
         save_textured_glb(out / "surface.glb", upright, surface.faces, surface.uv, surface.uv_faces, image)
     distance = 1000 * surface.distance_m
+    counts, _ = np.histogram(distance[np.isfinite(distance)], (*_SURFACE_BINS_MM, np.inf))
     return {
         "median_mm": float(np.nanmedian(distance)),
         "p95_mm": float(np.nanquantile(distance, 0.95)),
         "within_2_mm": float(np.nanmean(distance < 2)),
         "flipped_faces": surface.flipped,
         "crossings": surface.crossings,
+        "histogram": {"edges_mm": list(_SURFACE_BINS_MM), "counts": counts.tolist(), "last": "and more"},
     }
 
 

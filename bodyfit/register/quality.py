@@ -12,7 +12,7 @@ from bodyfit.geometry.mesh_tree import MeshTree, vertex_normals
 from bodyfit.register.cloud import PointCloud
 from bodyfit.register.registration import Misfit
 
-__all__ = ["misfit", "shortcoming"]
+__all__ = ["misfit", "shortcoming", "unscanned_parts"]
 
 _REACH_M, _REACH_CLOTHED_M = 0.03, 0.08
 _NEAR_M = 0.03
@@ -20,6 +20,9 @@ _LEAST_COVERED = 0.2
 _LEAST_EXPLAINED = 0.75
 _MOST_MEDIAN_M, _MOST_MEDIAN_CLOTHED_M = 0.012, 0.035
 _MOST_BETA = 6.0
+_LEAST_OF_PART = 0.15
+"""Parts of the body with a smaller share of scanned skin are guesses."""
+_ARM, _LEG = ("shoulder", "elbow", "wrist", "hand"), ("hip", "knee", "ankle", "foot")
 
 
 def misfit(
@@ -42,6 +45,7 @@ def misfit(
         median_m=float(np.median(distance)),
         p95_m=float(np.quantile(distance, 0.95)),
         explained=float((distance < reach).mean()),
+        scanned=near,
         covered=float(near.mean()),
     )
 
@@ -63,3 +67,21 @@ def shortcoming(errors: Misfit, params: BodyParams, model: BodyModel, *, clothed
     if float(params.betas.abs().max()) > _MOST_BETA:
         return "the body's shape is far from that of any adult; are the units of the scan right?"
     return None
+
+
+def unscanned_parts(errors: Misfit, model: BodyModel) -> tuple[str, ...]:
+    """Name the parts of a body (head, trunk and limbs) of whose skin the scan shows next to nothing."""
+    part_of_joint: list[str] = []
+    for joint, name in enumerate(model.skeleton.names):
+        own = joint < model.body_joints
+        part_of_joint.append(_part(name) if own else part_of_joint[int(model.parents[joint])])
+    part = np.array(part_of_joint)[model.weights.argmax(1).cpu().numpy()]
+    return tuple(name for name in dict.fromkeys(part_of_joint) if errors.scanned[part == name].mean() < _LEAST_OF_PART)
+
+
+def _part(joint: str) -> str:
+    """Name the part of the body that a joint moves."""
+    side, _, name = joint.partition("_")
+    if name in _ARM or name in _LEG:
+        return f"{side} {'arm' if name in _ARM else 'leg'}"
+    return "head" if joint in ("head", "neck") else "trunk"

@@ -29,8 +29,10 @@ class Misfit:
     """Their 95th percentile."""
     explained: float
     """Share of the points within reach of the body: 3 cm, of clothed people 8 cm."""
+    scanned: Bool[np.ndarray, "V"]
+    """Which vertices of the surface have points of the scan near them, whose normals agree."""
     covered: float
-    """Share of the surface's vertices that have points of the scan near them, whose normals agree."""
+    """Their share."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Registration:
     surface."""
     surface: Surface | None
     """The surface over the body, on a finer mesh, in the scan's axes; None if it was not asked for, or the body is not
-    reliable."""
+    reliable where it was scanned."""
     status: FitStatus
     """Outcome: `poor` with a `reason` if the body is not to be relied on."""
     errors: Misfit | None
@@ -53,6 +55,9 @@ class Registration:
     """Why there is no reliable body, in words."""
     unit_m: float = 1.0
     """Metres in one unit of the scan: multiply the scan's coordinates by it to compare."""
+    unscanned: tuple[str, ...] = ()
+    """Parts of the body (head, trunk, left arm, ...) that the scan does not show, of a body that is reliable where it
+    does; with any of them the status is `poor`, for they are guesses."""
     clothed: bool = False
     """Whether skin was allowed to lie inside the scan."""
     start: str = ""

@@ -21,7 +21,7 @@ from bodyfit.register.cloud import PointCloud, as_cloud
 from bodyfit.register.descent import LEVELS, ScanFitter
 from bodyfit.register.objective import posed
 from bodyfit.register.orientation import oriented
-from bodyfit.register.quality import misfit, shortcoming
+from bodyfit.register.quality import misfit, shortcoming, unscanned_parts
 from bodyfit.register.registration import Registration
 from bodyfit.register.surface import fit_surface
 from bodyfit.register.surroundings import without_surroundings
@@ -69,7 +69,8 @@ def register(
 
     clothed: whether skin may lie inside the scan; by default it is found out. start: "detector" (the scan is drawn from
     several sides and our detector finds the person), "poses" (typical poses in many orientations), a function of that
-    kind, or a body in the scan's axes and metres. surface: fit the surface over, too, if the body is reliable.
+    kind, or a body in the scan's axes and metres. surface: fit the surface over, too, if the body is reliable where it
+    was scanned.
 
     The result is in the scan's axes, metres. Its status is `poor` with a reason if the body is not to be relied on, and
     `unobservable` if nobody was found. Raises `ShapeError` and `OptionError`.
@@ -94,7 +95,8 @@ def register(
         if best is None or _rank(found) < _rank(best):
             best = found
     assert best is not None
-    return _with_surface(best, model, middle) if surface and best.reason is None else best
+    fit_over = surface and (best.reason is None or best.unscanned)
+    return _with_surface(best, model, middle) if fit_over else best
 
 
 def _with_surface(result: Registration, model: BodyModel, middle: Float[np.ndarray, "3"]) -> Registration:
@@ -164,6 +166,9 @@ def _fitted(fitter: ScanFitter, scan: _Scan, clothed: bool | None, start: str | 
     reason = shortcoming(errors, params, model, clothed=is_clothed)
     if unseen and (reason is not None or errors.median_m > _UNSEEN_MEDIAN_M):
         reason = f"the detector sees no person in the scan, and none explains it: {reason or 'the nearest is a guess'}"
+    unscanned = unscanned_parts(errors, model) if reason is None else ()
+    if unscanned:
+        reason = f"the scan shows next to nothing of {_listed(unscanned)}: the body is a guess there"
     shift = torch.as_tensor(scan.unit_m * scan.middle).to(body.vertices)
     return Registration(
         params=BodyParams(**values),
@@ -173,6 +178,7 @@ def _fitted(fitter: ScanFitter, scan: _Scan, clothed: bool | None, start: str | 
         errors=replace(errors, points_m=signed),
         reason=reason,
         unit_m=scan.unit_m,
+        unscanned=unscanned,
         clothed=is_clothed,
         start=origin,
         vertices=body.vertices + shift,
@@ -183,6 +189,12 @@ def _fitted(fitter: ScanFitter, scan: _Scan, clothed: bool | None, start: str | 
         colors=scan.cloud.colors,
         person=scan.keep,
     )
+
+
+def _listed(parts: tuple[str, ...]) -> str:
+    """List parts of the body in words."""
+    *first, last = [f"the {part}" for part in parts]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _starts(

@@ -5,9 +5,10 @@ scan has points spread evenly over the surface, 1 mm of noise in each axis, is t
 centimetres or millimetres. Kinds: `full` (all of the surface), `seen` (what eight cameras about the person see:
 armpits, mouths and whatever touches have holes), `bare` (as `seen`, without normals), `front` (what two cameras in
 front see), `loose` (the surface of trunk and limbs moved outwards by 5 to 45 mm, smoothly, as loose clothes do; hands,
-feet and head bare), `floor` (as `seen`, on a floor and a pedestal).
+feet and head bare), `floor` (as `seen`, on a floor and a pedestal), `dressed` (the outer surface of a person in a
+random outfit: clothes, shoes, hair and what skin they leave; with the surface over, too).
 
-    python -m scripts.bench.surfaces.scans CLIPS [-n 20] [--kinds full,seen,...] [--first 0] [--own-gender]
+    python -m scripts.bench.surfaces.scans CLIPS [-n 20] [--kinds full,seen,... | --clothed] [--first 0] [--own-gender]
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from bodyfit.register.cloud import PointCloud, sampled
 from bodyfit.register.views import camera_around, visible_points
 from scripts.bench.inputs.synthetic_people import split
 from scripts.bench.records import harness
+from scripts.bench.surfaces.dressed import dressed_scan
 
-KINDS = ("full", "seen", "bare", "front", "loose", "floor")
+KINDS = ("full", "seen", "bare", "front", "loose", "floor", "dressed")
 POINTS = 100_000
 NOISE_M = 1e-3
 UNITS = (1.0, 0.01, 0.001)
@@ -46,6 +48,8 @@ class Person:
     vertices: np.ndarray
     joints: np.ndarray
     scan: PointCloud
+    hairy: np.ndarray
+    """Which points are on hair or a hat."""
 
 
 def people(clips: Path, count: int, first: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -64,15 +68,20 @@ def scanned(gender: str, pose: np.ndarray, betas: np.ndarray, kind: str, seed: i
     """Pose a body and scan it."""
     rng = np.random.default_rng([21, seed])
     model = bodyfit.load_model(gender=gender)
+    params = model.params(
+        betas=torch.from_numpy(betas[None]).float(), body_pose=torch.from_numpy(pose.reshape(1, -1)).float()
+    )
     with torch.no_grad():
-        out = model(
-            betas=torch.from_numpy(betas[None]).float(), body_pose=torch.from_numpy(pose.reshape(1, -1)).float()
-        )
+        out = model(**params)
     vertices, joints = out.vertices[0].double().numpy(), out.joints[0].double().numpy()
     faces = model.faces.numpy()
-    surface = loosened(model, vertices, rng) if kind == "loose" else vertices
-    cloud = sampled(surface, faces, POINTS if kind == "full" else 2 * POINTS, seed=seed)
-    if kind != "full":
+    hairy = np.zeros(POINTS, bool)
+    if kind == "dressed":
+        cloud, hairy = dressed_scan(model, params, POINTS, seed)
+    else:
+        surface = loosened(model, vertices, rng) if kind == "loose" else vertices
+        cloud = sampled(surface, faces, POINTS if kind == "full" else 2 * POINTS, seed=seed)
+    if kind not in ("full", "dressed"):
         cloud = visible(cloud, (0.0, 40.0) if kind == "front" else tuple(45.0 * k for k in range(8)))
         cloud = cloud.select(rng.permutation(len(cloud))[:POINTS])
     assert cloud.normals is not None
@@ -82,7 +91,7 @@ def scanned(gender: str, pose: np.ndarray, betas: np.ndarray, kind: str, seed: i
     points = points + NOISE_M * rng.normal(size=points.shape)
     R, t = Rotation.from_quat(rng.normal(size=4)).as_matrix(), rng.normal(size=3)
     own = None if kind == "bare" else normals @ R.T
-    return Person(model, vertices @ R.T + t, joints @ R.T + t, PointCloud(points @ R.T + t, own))
+    return Person(model, vertices @ R.T + t, joints @ R.T + t, PointCloud(points @ R.T + t, own), hairy)
 
 
 def visible(cloud: PointCloud, yaws: tuple[float, ...]) -> PointCloud:
@@ -135,17 +144,18 @@ def judge(drawn: list[tuple[str, np.ndarray, np.ndarray]], kind: str, args: argp
             person.scan.points / UNITS[i % len(UNITS)],
             normals=person.scan.normals,
             model=model,
-            clothed=args.clothed,
-            surface=False,
+            clothed=args.say_clothed,
+            surface=kind == "dressed",
         )
         took = time.perf_counter() - start
         if result.vertices is None or result.joints is None:
-            rows.append((np.nan, np.nan, took, True, False))
+            rows.append((np.nan, np.nan, took, True, False, np.nan, np.nan))
             console.print(f"{kind} {i}: {result.status.value}, {result.reason}")
             continue
         apart = 1000 * np.linalg.norm(result.vertices.numpy() - person.vertices, axis=1)
         joints = 1000 * np.linalg.norm(result.joints.numpy() - person.joints, axis=1)
-        rows.append((apart.mean(), joints.mean(), took, result.reason is not None, result.clothed))
+        within, bald = within_2_mm(result, person.hairy)
+        rows.append((apart.mean(), joints.mean(), took, result.reason is not None, result.clothed, within, bald))
         names, part = model.skeleton.names, model.weights.argmax(1).numpy()
         of_part = np.bincount(part, apart, len(names)) / np.maximum(np.bincount(part, minlength=len(names)), 1)
         worst = int(of_part.argmax())
@@ -153,15 +163,17 @@ def judge(drawn: list[tuple[str, np.ndarray, np.ndarray]], kind: str, args: argp
             f"{kind} {i}: {apart.mean():.1f} mm, joints {joints.mean():.1f} mm, worst {names[worst]}"
             f" {of_part[worst]:.0f} mm, {took:.0f} s, {result.status.value}"
             f"{' clothed' if result.clothed else ''} {result.reason or ''}"
+            f"{'' if np.isnan(within) else f' {100 * within:.1f} % within 2 mm, {100 * bald:.1f} beside hair'}"
         )
-    v2v, mpjpe, took, poor, clothed = (np.array(column, float) for column in zip(*rows, strict=True))
-    limit = 20.0 if kind == "loose" else 8.0
+    v2v, mpjpe, took, poor, clothed, within, bald = (np.array(column, float) for column in zip(*rows, strict=True))
+    limit = 20.0 if kind in ("loose", "dressed") else 8.0
     wrong = ~(v2v <= 2 * limit)
-    return {
+    numbers = {
         "people": len(rows),
         "v2v_mm": float(np.nanmean(v2v)),
         "v2v_median_mm": float(np.nanmedian(v2v)),
         "v2v_p95_mm": float(np.nanquantile(v2v, 0.95)),
+        "v2v_worst_mm": float(np.nanmax(v2v)),
         "joints_mm": float(np.nanmean(mpjpe)),
         "beyond_twice_the_goal": int(wrong.sum()),
         "of_which_poor": int((wrong & (poor > 0)).sum()),
@@ -169,6 +181,17 @@ def judge(drawn: list[tuple[str, np.ndarray, np.ndarray]], kind: str, args: argp
         "clothed": int(clothed.sum()),
         "seconds": float(np.median(took)),
     }
+    if kind == "dressed":
+        numbers |= {"within_2_mm": float(np.nanmean(within)), "within_2_mm_beside_hair": float(np.nanmean(bald))}
+    return numbers
+
+
+def within_2_mm(result: bodyfit.Registration, hairy: np.ndarray) -> tuple[float, float]:
+    """Return the share of a scan's points within 2 mm of the surface over: of all, and of those not on hair."""
+    if result.surface is None:
+        return np.nan, np.nan
+    near = result.surface.distance_m < 2e-3
+    return float(near.mean()), float(near[~hairy[result.person]].mean())
 
 
 def main() -> None:
@@ -179,17 +202,24 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first person")
     parser.add_argument("--kinds", default="full,seen,loose", help=f"of {', '.join(KINDS)}")
     parser.add_argument("--own-gender", action="store_true", help="fit the gender's own body and not the neutral one")
-    parser.add_argument("--clothed", action=argparse.BooleanOptionalAction, help="tell the fit; it finds out otherwise")
+    parser.add_argument("--clothed", action="store_true", help="dressed people alone, as --kinds dressed")
+    parser.add_argument(
+        "--say-clothed",
+        action=argparse.BooleanOptionalAction,
+        help="give clothed=True or False; it is found out otherwise",
+    )
     harness.add_json_option(parser)
     args = parser.parse_args()
-    kinds = args.kinds.split(",")
+    kinds = ["dressed"] if args.clothed else args.kinds.split(",")
     if unknown := sorted(set(kinds) - set(KINDS)):
         parser.error(f"there is no kind {', '.join(unknown)}; there are {', '.join(KINDS)}")
     drawn = people(args.clips, args.n, args.first)
     results = {kind: judge(drawn, kind, args) for kind in kinds}
-    table = Table("kind", *next(iter(results.values())))
+    columns = max(results.values(), key=len)
+    table = Table("kind", *columns)
     for kind, numbers in results.items():
-        table.add_row(kind, *(f"{v:.1f}" if isinstance(v, float) else str(v) for v in numbers.values()))
+        cells = [numbers.get(name, "") for name in columns]
+        table.add_row(kind, *(f"{v:.3g}" if isinstance(v, float) else str(v) for v in cells))
     Console().print(table)
     harness.write_json(args, results)
 
