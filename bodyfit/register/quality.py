@@ -22,7 +22,13 @@ _MOST_MEDIAN_M, _MOST_MEDIAN_CLOTHED_M = 0.012, 0.035
 _MOST_BETA = 6.0
 _LEAST_OF_PART = 0.15
 """Parts of the body with a smaller share of scanned skin are guesses."""
-_ARM, _LEG = ("shoulder", "elbow", "wrist", "hand"), ("hip", "knee", "ankle", "foot")
+_PARTS = {
+    "head": ("head",),
+    "trunk": ("pelvis", "spine1", "spine2", "spine3"),
+    **{f"{side} arm": (f"{side}_elbow",) for side in ("left", "right")},
+    **{f"{side} leg": (f"{side}_knee",) for side in ("left", "right")},
+}
+"""Joints whose skin tells whether a part was scanned: of limbs forearm and shin, for a bust has shoulders."""
 
 
 def misfit(
@@ -71,17 +77,9 @@ def shortcoming(errors: Misfit, params: BodyParams, model: BodyModel, *, clothed
 
 def unscanned_parts(errors: Misfit, model: BodyModel) -> tuple[str, ...]:
     """Name the parts of a body (head, trunk and limbs) of whose skin the scan shows next to nothing."""
-    part_of_joint: list[str] = []
-    for joint, name in enumerate(model.skeleton.names):
-        own = joint < model.body_joints
-        part_of_joint.append(_part(name) if own else part_of_joint[int(model.parents[joint])])
-    part = np.array(part_of_joint)[model.weights.argmax(1).cpu().numpy()]
-    return tuple(name for name in dict.fromkeys(part_of_joint) if errors.scanned[part == name].mean() < _LEAST_OF_PART)
-
-
-def _part(joint: str) -> str:
-    """Name the part of the body that a joint moves."""
-    side, _, name = joint.partition("_")
-    if name in _ARM or name in _LEG:
-        return f"{side} {'arm' if name in _ARM else 'leg'}"
-    return "head" if joint in ("head", "neck") else "trunk"
+    joint = model.weights.argmax(1).cpu().numpy()
+    shares = {
+        part: errors.scanned[np.isin(joint, [model.skeleton.index(name) for name in names])].mean()
+        for part, names in _PARTS.items()
+    }
+    return tuple(part for part, share in shares.items() if share < _LEAST_OF_PART)
