@@ -60,8 +60,6 @@ def pictures(model: bodyfit.BodyModel, vertices: torch.Tensor, seed: int) -> lis
 def report(
     name: str, model: bodyfit.BodyModel, people: bodyfit.BodyParams, result: bodyfit.FitResult
 ) -> dict[str, float]:
-    name: str, model: bodyfit.BodyModel, people: bodyfit.BodyParams, result: bodyfit.FitResult
-) -> dict[str, float]:
     """Print and return mean errors of girths and of poses, mm."""
     got, want = model.measure(result.params.betas), model.measure(people.betas)
     off = [1000 * float((getattr(got, girth) - getattr(want, girth)).abs().mean()) for girth in GIRTHS]
