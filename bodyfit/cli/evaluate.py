@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -52,6 +55,7 @@ def evaluate(
     fps: Annotated[
         float | None, typer.Option("--fps", min=1e-3, help="Frames a second, where TRUTH does not say.")
     ] = None,
+    every: Annotated[int, typer.Option("--every", min=1, help="Of cape and 4d-dress, register each N-th scan.")] = 1,
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
 ) -> int:
@@ -67,14 +71,18 @@ def evaluate(
         bodyfit eval freihand FreiHAND_pub_v2_eval/ --pred-model open-x
         bodyfit eval fits.npz data/ --joints smpl22
         bodyfit eval ehf EHF/ --pred-model models/smplx
+        bodyfit eval cape cape_release/ --pred-model models/smpl --every 20
 
     The words freihand and ehf in place of PRED fit that data set's pictures, in the folder TRUTH, and score the fits
-    as its paper does.
+    as its paper does. The words cape and 4d-dress register bodies to that data set's scans, and compare their vertices
+    and joints with the SMPL bodies under the clothes, posed by --truth-model.
 
     Exit code: 0 all was measured, 1 a metric had nothing to count, 2 the files cannot be used or compared.
     """
     if str(pred) in ("freihand", "ehf") and not pred.exists():
         return _pictures(str(pred), truth, pred_model, as_json)
+    if str(pred) in ("cape", "4d-dress") and not pred.exists():
+        return _scans(str(pred), truth, (pred_model or "open", truth_model or pred_model), every, as_json)
     sides = _Sides(pred, pred_model, truth, truth_model, person, regressor)
     report = _measured(sides, metric or ["mpjpe", "pa_mpjpe"], None if root == "none" else root, joints, fps)
     if as_json:
@@ -92,13 +100,33 @@ def _pictures(dataset: str, folder: Path, model: str | None, as_json: bool) -> i
 
     measure = evaluate_freihand if dataset == "freihand" else evaluate_ehf
     scores = measure(folder, load_model(model or "open-x"))
-    if as_json:
-        common.say_json({"dataset": dataset, "folder": folder, "model": model or "open-x", "scores": scores})
-    else:
-        for name, value in scores.items():
-            common.say(f"{name:18} {value:.2f}" if isinstance(value, float) else f"{name:18} {value}")
+    _say_scores(dataset, folder, model or "open-x", scores, as_json)
     total = scores.get("hands", scores.get("people", 0))
     return common.OK if scores["failed"] < total else common.SOME_FAILED
+
+
+def _scans(dataset: str, folder: Path, models: tuple[str, str | None], every: int, as_json: bool) -> int:
+    """Register bodies to the scans of CAPE or 4D-Dress and say how far off they are."""
+    from bodyfit.body.model import load_model
+    from bodyfit.evaluate.scan_fits import evaluate_scans
+
+    pred, truth = models
+    if truth is None:
+        raise OptionError(f"the bodies of {dataset} are SMPL's; give its files: --truth-model models/smpl")
+    tell = partial(common.error, label="left out")
+    scores = evaluate_scans(dataset, folder, load_model(pred), truth=truth, every=every, tell=tell)
+    if math.isnan(scores.v2v_mm) and not math.isnan(scores.mpjpe_mm):
+        common.error(f"{pred} has not SMPL's vertices, so only joints are compared", label="note")
+    _say_scores(dataset, folder, pred, asdict(scores), as_json)
+    return common.SOME_FAILED if math.isnan(scores.mpjpe_mm) else common.OK
+
+
+def _say_scores(dataset: str, folder: Path, model: str, scores: Mapping[str, float | int | str], as_json: bool) -> None:
+    if as_json:
+        common.say_json({"dataset": dataset, "folder": folder, "model": model, "scores": scores})
+        return
+    for name, value in scores.items():
+        common.say(f"{name:18} {value:.2f}" if isinstance(value, float) else f"{name:18} {value}")
 
 
 class _Sides(NamedTuple):

@@ -28,6 +28,7 @@ __all__ = [
     "FreiHand",
     "f_score",
     "hand_scores",
+    "mesh_vertices",
     "part_errors",
     "read_ehf",
     "read_freihand",
@@ -101,8 +102,6 @@ def read_ehf(folder: str | Path) -> list[EhfItem]:
 
     Raises `AssetError`, naming the file.
     """
-    import trimesh  # takes a while to load
-
     folder, items = Path(folder), []
     for mesh_path in sorted(folder.glob("*_align.ply")):
         stem = mesh_path.name.removesuffix("_align.ply")
@@ -110,16 +109,24 @@ def read_ehf(folder: str | Path) -> list[EhfItem]:
         keypoints = folder / f"{stem}_2Djnt.json"
         if image is None or not keypoints.exists():
             raise AssetError(f"{folder}: {stem}_img.jpg or {stem}_2Djnt.json is missing; fetch the data set again")
-        try:
-            vertices = np.asarray(trimesh.load_mesh(mesh_path, process=False).vertices, np.float64)
-        except Exception as error:  # what the reader raises differs from file to file
-            raise AssetError(f"{mesh_path}: no PLY mesh ({error})") from None
-        if vertices.shape != (SMPLX_VERTICES, 3):
-            raise AssetError(f"{mesh_path}: expected SMPL-X's {SMPLX_VERTICES} vertices, got {vertices.shape}")
+        vertices = mesh_vertices(mesh_path, SMPLX_VERTICES)
         items.append(EhfItem(image, keypoints, vertices))
     if not items:
         raise AssetError(f"{folder}: no NNN_align.ply of EHF in this folder")
     return items
+
+
+def mesh_vertices(path: Path, count: int) -> Float[np.ndarray, "V 3"]:
+    """Read the vertices of a PLY mesh in the file's order. Raises `AssetError` where there are not `count`."""
+    import trimesh  # takes a while to load
+
+    try:
+        vertices = np.asarray(trimesh.load_mesh(path, process=False).vertices, np.float64)
+    except Exception as error:  # what the reader raises differs from file to file
+        raise AssetError(f"{path}: no PLY mesh ({error})") from None
+    if vertices.shape != (count, 3):
+        raise AssetError(f"{path}: expected the {count} vertices of the body model, got {vertices.shape}")
+    return vertices
 
 
 def f_score(pred: Float[np.ndarray, "P 3"], truth: Float[np.ndarray, "Q 3"], threshold: float) -> float:
