@@ -99,7 +99,10 @@ def _pictures(dataset: str, folder: Path, model: str | None, as_json: bool) -> i
     from bodyfit.evaluate.part_fits import evaluate_ehf, evaluate_freihand
 
     measure = evaluate_freihand if dataset == "freihand" else evaluate_ehf
-    scores = measure(folder, load_model(model or "open-x"))
+    try:
+        scores = measure(folder, load_model(model or "open-x"))
+    except OptionError as error:
+        raise OptionError(f"{error} (--pred-model)") from None
     _say_scores(dataset, folder, model or "open-x", scores, as_json)
     total = scores.get("hands", scores.get("people", 0))
     return common.OK if scores["failed"] < total else common.SOME_FAILED
