@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import bodyfit
-from bodyfit.app.silhouettes import masks_of, with_masks, with_outlines
+from bodyfit.app.silhouettes import masks_of, with_outlines
 from bodyfit.cli.main import main
 from bodyfit.detect import DETECTORS
 from bodyfit.errors import ImageError
@@ -19,7 +19,7 @@ from bodyfit.fit.silhouette.masks import EMPTY, INVERTED, outline_of
 from bodyfit.images.frame import Frame
 from bodyfit.io import VideoWriter, load_keypoints, save_keypoints
 from bodyfit.io.clip_masks import ClipMasks
-from bodyfit.io.masks import MaskFiles
+from bodyfit.io.masks import MaskFiles, with_masks
 from bodyfit.keypoints import KeypointRows, Keypoints2D, SoftMask
 from bodyfit.raster.outline import Outline
 from bodyfit.render import draw_silhouettes
