@@ -140,7 +140,7 @@ def hand_scores(pred: Float[np.ndarray, "N 21 3"], truth: Float[np.ndarray, "N 2
 
     Hands that were not found (NaN) count as failed and wrong for AUC and F-scores, and are left out of the mean error.
     """
-    found = np.isfinite(pred).all((1, 2))
+    found = np.all(np.isfinite(pred), axis=(1, 2))
     aligned = align(pred, truth)(pred)
     off = np.where(found[:, None], np.linalg.norm(aligned - truth, axis=2), np.inf)
     correct = (off[..., None] <= _CORRECT_M).mean((0, 1))

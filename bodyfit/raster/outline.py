@@ -75,7 +75,7 @@ def trace(
     origin = np.array((left + corner_px[0], top + corner_px[1]), float)
     xy_px = origin + step * xy
     reach = _BORDER * step
-    certain = ((xy_px > reach) & (xy_px < np.array(picture_px) - reach)).all(1)
+    certain = np.all((xy_px > reach) & (xy_px < np.array(picture_px) - reach), axis=1)
     if unknown is not None and unknown.any():
         blocked = _reduced(_window(unknown.astype(np.uint8), top, left, height * step, width * step), step) > 0
         size = 2 * round(_BORDER + _SMOOTH_PX) + 1
@@ -106,7 +106,7 @@ def crossings(values: Float32[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "E 
 
     # The steps of a mask that is black and white turn the slope of what shows where it ends.
     smooth = cv2.GaussianBlur(values, (0, 0), _SLOPE_PX, borderType=cv2.BORDER_REPLICATE)
-    down, right = np.gradient(np.asarray(smooth, np.float64))
+    down, right = (np.asarray(slope) for slope in np.gradient(np.asarray(smooth, np.float64)))
     found, slopes = [], []
     for axis in (0, 1):
         a, b = (values[:-1], values[1:]) if axis == 0 else (values[:, :-1], values[:, 1:])

@@ -135,7 +135,7 @@ def as_cloud(
     rgb = None if colors is None else _array("colors", colors, len(xyz))
     if rgb is not None:
         rgb = np.clip(rgb / 255 if rgb.max(initial=0) > 1 else rgb, 0, 1)
-    finite = np.isfinite(xyz).all(1)
+    finite = np.all(np.isfinite(xyz), axis=1)
     if not finite.any():
         raise OptionError(f"none of the {len(xyz)} points is finite" if len(xyz) else "the scan has no points")
     if faces is not None and len(np.asarray(faces)):
@@ -144,7 +144,7 @@ def as_cloud(
             raise ShapeError(f"faces must be (F, 3) vertex numbers, got {triangles.dtype} {triangles.shape}")
         if triangles.min() < 0 or triangles.max() >= len(xyz):
             raise OptionError(f"faces name vertices {triangles.min()} to {triangles.max()} of {len(xyz)}")
-        triangles = triangles[finite[triangles].all(1)].astype(np.int64)
+        triangles = triangles[np.all(finite[triangles], axis=1)].astype(np.int64)
         return sampled(xyz, triangles, count, colors=rgb)
     cloud = PointCloud(xyz, n, rgb).select(finite)
     cloud = cloud.select(thinned(cloud.points, count))

@@ -122,7 +122,7 @@ def _large_clusters(points: Float[np.ndarray, "N 3"]) -> Bool[np.ndarray, "N"]:
     size = max(float(np.linalg.norm(high - low)) / _CELLS, 1e-12)
     cell = np.floor((points - low) / size).astype(np.int64) + 2
     shape = np.ceil((high - low) / size).astype(np.int64) + 5
-    inside = ((cell >= 0) & (cell < shape)).all(1)
+    inside = np.all((cell >= 0) & (cell < shape), axis=1)
     filled = np.zeros(shape, np.int64)
     np.add.at(filled, tuple(cell[inside].T), 1)
     clusters = np.zeros(shape, np.int32)

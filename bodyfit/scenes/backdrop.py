@@ -117,7 +117,7 @@ def _wall(
     for _ in range(int(rng.integers(0, 6))):
         centre = np.array([rng.uniform(-4, 4) + across.mean(), rng.uniform(0.8, 2.2)])
         half = np.array([rng.uniform(0.2, 1.0), rng.uniform(0.2, 1.0)])
-        inside = (np.abs(places - centre) < half).all(-1)
+        inside = np.all(np.abs(places - centre) < half, axis=-1)
         own = _color(rng, 0.05, 0.9) * (1 + rng.uniform(0, 1) * _at(noise, places - centre, rng.uniform(0.3, 2.0)))
         paint = np.where(inside[..., None], own, paint)
     skirting = (at[..., 1] < 0.1)[..., None]

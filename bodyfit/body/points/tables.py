@@ -128,9 +128,9 @@ class PointTables(NamedTuple):
 
     def rows(self, points: Sequence[int]) -> PointTables:
         """Select some of the points."""
-        pieces = [np.arange(self.piece_ptr[k], self.piece_ptr[k + 1]) for k in points]
+        pieces = [np.arange(int(self.piece_ptr[k]), int(self.piece_ptr[k + 1])) for k in points]
         chosen = np.concatenate([*pieces, np.zeros(0, np.int64)])
-        responses = [np.arange(self.response_ptr[q], self.response_ptr[q + 1]) for q in chosen]
+        responses = [np.arange(int(self.response_ptr[q]), int(self.response_ptr[q + 1])) for q in chosen]
         response = np.concatenate([*responses, np.zeros(0, np.int64)])
         movers = [self.mover[self.mover_ptr[k] : self.mover_ptr[k + 1]] for k in points]
         return PointTables(

@@ -33,7 +33,7 @@ class Scan:
 
 
 def load_scan(path: str | Path) -> Scan:
-    """Read a scan: .ply, .obj, .glb, .stl, .off; .xyz, .txt, .csv, .pts (x y z [nx ny nz] [r g b]); .npz, .npy.
+    """Read a scan: .ply, .obj, .glb, .stl, .off; .xyz, .txt, .csv, .pts (x y z, then normals, then colors); .npz, .npy.
 
     An npz has `points` or `vertices`, and may have `normals`, `faces` and `colors`. Raises `ScanError`, naming the
     file.
