@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from bodyfit.raster.coverage import BLOCK, weights_on_face
-from bodyfit.render.samples import LINEAR_OF_BYTE, SRGB_OF_LINEAR
+from bodyfit.render.samples import LINEAR_OF_BYTE, SRGB_OF_LINEAR, face_samples
 from bodyfit.runtime.compiled import jit
 
 __all__ = ["composite_layers", "encode", "insert_layers", "shade_opaque"]
@@ -79,19 +79,9 @@ def shade_opaque(
                 if f < 0:
                     continue
                 covered += 1
-                first = True
-                for t in range(s):
-                    if face_ids[row, column, t] == f:
-                        first = False
-                        break
-                if not first:
+                count, x, y = face_samples(face_ids[row, column], s, samples)
+                if count == 0:
                     continue
-                count, x, y = 0, 0.0, 0.0
-                for t in range(s, n):
-                    if face_ids[row, column, t] == f:
-                        count += 1
-                        x += samples[t, 0]
-                        y += samples[t, 1]
                 px, py = column + x / count, top + row + y / count
                 _shaded(points, faces, f, px, py, light, uv, texels, sheets, level, LINEAR_OF_BYTE, weight, colour)
                 for k in range(3):

@@ -17,6 +17,7 @@ __all__ = [
     "band_picture",
     "composite_over",
     "draw_line_over",
+    "face_samples",
     "smooth_over_faces",
     "visibility_from",
 ]
@@ -67,6 +68,25 @@ def _texel(texels, first, height, width, u, v, decode, out):
 
 
 @jit
+def face_samples(face_ids, s, samples):
+    """Count the samples of a pixel that show the face of sample s, and sum their places; 0 where an earlier one does.
+
+    So each face is shaded once in a pixel. face_ids: (S,) of one pixel. samples: (S, 2) places in it.
+    """
+    f = face_ids[s]
+    for t in range(s):
+        if face_ids[t] == f:
+            return 0, 0.0, 0.0
+    count, x, y = 0, 0.0, 0.0
+    for t in range(s, len(face_ids)):
+        if face_ids[t] == f:
+            count += 1
+            x += samples[t, 0]
+            y += samples[t, 1]
+    return count, x, y
+
+
+@jit
 def band_picture(points, faces, top, samples, touched, face_ids, light, albedo, texture_ids, uv, texels, sheets, rgba):
     """Write to `rgba` (h, w, 4) the premultiplied sRGB colour and coverage of the touched pixels of a band.
 
@@ -87,19 +107,9 @@ def band_picture(points, faces, top, samples, touched, face_ids, light, albedo, 
                 if f < 0:
                     continue
                 covered += 1
-                first = True
-                for t in range(s):
-                    if face_ids[row, column, t] == f:
-                        first = False
-                        break
-                if not first:
+                count, x, y = face_samples(face_ids[row, column], s, samples)
+                if count == 0:
                     continue
-                count, x, y = 0, 0.0, 0.0
-                for t in range(s, n):
-                    if face_ids[row, column, t] == f:
-                        count += 1
-                        x += samples[t, 0]
-                        y += samples[t, 1]
                 weights_on_face(points, faces, f, column + x / count, top + row + y / count, True, weight)
                 textured = texture_ids[f] >= 0
                 if textured:

@@ -30,7 +30,7 @@ from bodyfit.body.points.tables import PointTables
 from bodyfit.errors import OptionError
 from bodyfit.geometry.rotation import exp_and_left_jacobian, so3_exp, unit
 
-__all__ = ["Points", "PosedPoints", "PosedTree", "VertexSum", "pose_tree"]
+__all__ = ["Points", "PosedPoints", "PosedTree", "VertexSum", "ancestors", "pose_tree"]
 
 
 _MANY = 64
@@ -150,7 +150,7 @@ def pose_tree(model: BodyModel, betas: Float[Tensor, "B S"], rotvecs: Float[Tens
     )
 
 
-def _ancestors(parents: tuple[int, ...]) -> np.ndarray:
+def ancestors(parents: tuple[int, ...]) -> np.ndarray:
     """Compute (J, J): 1 where the column's joint is the row's joint or an ancestor of it."""
     table = np.eye(len(parents))
     for joint, parent in enumerate(parents):
@@ -186,7 +186,7 @@ class Points:
         n_k, n_j, n_s = len(entries), skin.n, skin.shape.shape[2]
         self.coefficients = ("betas", "expression") if n_s > model.num_betas else ("betas",)
         """Blocks of coefficients that the points move with, in the order of the Jacobian's columns."""
-        above = _ancestors(model.parents[:n_j])
+        above = ancestors(model.parents[:n_j])
         weight = np.zeros((n_k, n_j))
         for k, bone, piece in pieces:
             weight[k, bone] += piece.weight

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bodyfit.body.kernels.skinning import posed_mesh
 from bodyfit.body.model import BodyModel
-from bodyfit.body.points.posed import PosedTree, pose_tree
+from bodyfit.body.points.posed import PosedTree, ancestors, pose_tree
 
 __all__ = ["PosedSkin", "Skin", "SkinRows"]
 
@@ -44,11 +44,7 @@ class Skin:
         self.model = model
         every = torch.arange(len(model.v_template))
         self.shape: Float[np.ndarray, "V 3 S"] = model.shape_response(every, expression=expression).contiguous().numpy()
-        above = torch.eye(model.num_joints, dtype=model.dtype)
-        for joint, parent in enumerate(model.parents):
-            if parent >= 0:
-                above[joint] += above[parent]
-        self.above: Float[Tensor, "J J"] = above
+        self.above: Float[Tensor, "J J"] = torch.as_tensor(ancestors(model.parents), dtype=model.dtype)
         """1 where the column's joint is the row's joint or an ancestor of it."""
         dense = np.empty((0, 0), self.shape.dtype)
         if model.posedirs is not None:

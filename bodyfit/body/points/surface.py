@@ -15,13 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel
-from bodyfit.body.points.posed import PosedTree
+from bodyfit.body.points.posed import PosedTree, ancestors
 
 __all__ = ["PosedVertices", "Surface"]
 
@@ -116,7 +115,7 @@ class PosedVertices:
         The columns are the translation, the axis-angles of the first `joints` joints, and the coefficients.
         """
         tree, n_b = self.tree, len(self.rest)
-        above = _above(self.surface.parents[: tree.joints.shape[1]], self.rest)  # (J, J)
+        above = torch.as_tensor(ancestors(self.surface.parents[: tree.joints.shape[1]])).to(self.rest)  # (J, J)
         below = self.weight[..., None] * torch.cat([self._by_bone, torch.ones_like(self.weight)[..., None]], 3)
         sums = torch.einsum("bnjc,ji->bnic", below, above[:, :joints])
         lever = sums[..., :3] - sums[..., 3:] * tree.joints[:, None, :joints]
@@ -143,15 +142,6 @@ def _of_joints(values: Float[Tensor, "B M *C"], joint: Int[Tensor, "B N R"]) -> 
     """Look up the values of each vertex's joints."""
     rows = torch.arange(len(values), device=values.device)[:, None, None]
     return values[rows, joint]
-
-
-def _above(parents: tuple[int, ...], like: Tensor) -> Float[Tensor, "J J"]:
-    """Compute (J, J): 1 where the column's joint is the row's joint or an ancestor of it."""
-    table = np.eye(len(parents))
-    for joint, parent in enumerate(parents):
-        if parent >= 0:
-            table[joint] += table[parent]
-    return torch.as_tensor(table, dtype=like.dtype, device=like.device)
 
 
 def _folded(weights: Float[Tensor, "V J"], parents: tuple[int, ...], n: int) -> Float[Tensor, "V N"]:

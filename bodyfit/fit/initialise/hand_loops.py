@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from bodyfit.body.kernels.tree import exponential
-from bodyfit.fit.residuals.loops.lift import lift
+from bodyfit.fit.residuals.loops.lift import lift, subtract_centre
 from bodyfit.fit.residuals.loops.measured import measure
 from bodyfit.fit.residuals.loops.mixture import mixture
 from bodyfit.fit.residuals.loops.part_priors import limit_hand
@@ -108,20 +108,6 @@ def _stamp(k, columns, count, rows, force, stiffness, H, g):
 
 
 @loose
-def _centre(shared, gram, drag, H, g):
-    """Subtract what centring the lift takes away; shared (8, W), gram (4, 4), drag (4,) as in `assembly/loops.py`."""
-    for c in range(4):
-        for e in range(4):
-            for i in range(_SIZE):
-                shared[4 + c, i] -= 0.5 * gram[c, e] * shared[e, i]
-    for a in range(_SIZE):
-        for c in range(4):
-            g[a] -= drag[c] * shared[c, a]
-            for i in range(a + 1):
-                H[a, i] -= shared[4 + c, a] * shared[c, i] + shared[c, a] * shared[4 + c, i]
-
-
-@loose
 def hand_normal(first, stop, x, hands, cost, gradient, hessian):
     """Compute cost (N,), gradient (N, 51) and hessian (N, 51, 51) of hands first to stop - 1; `hands`: `HandArrays`."""
     points, R, left, axes = np.empty((_POINTS, 3)), np.empty((4, 9)), np.empty((4, 9)), np.empty((5, 3, 9))
@@ -158,7 +144,7 @@ def hand_normal(first, stop, x, hands, cost, gradient, hessian):
                         shared[4 + r, a] += lifted[k, 4 + r] * v
                         shared[7, a] += lifted[k, 7 + r] * v
         if has_lift:
-            _centre(shared, gram, drag, H, g)
+            subtract_centre(shared, gram, drag, _SIZE, H, g)
         total += mixture(x, b, 6, 45, hands.prior, room, d, H, g)
         total += limit_hand(x, b, 6, hands.limit_weight, flat, hands.axes, hands.limits, H, g)
         for r in range(3):

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from bodyfit.body.points.posed import Points
 from bodyfit.fit.config import FitConfig, SequenceCalibration, SequenceConfig
-from bodyfit.fit.quality.uncertainty import Spread, joint_deviations
+from bodyfit.fit.quality.uncertainty import Spread
 from bodyfit.fit.sequence.part_objective import PartObjective
-from bodyfit.fit.sequence.uncertainty import Chain
+from bodyfit.fit.sequence.uncertainty import Chain, frame_spread
 from bodyfit.fit.variables import Variables
 
 __all__ = ["part_spread", "with_body"]
@@ -47,9 +47,7 @@ def part_spread(
     def of_frames(some: slice, covariance: Float[Tensor, "R F F"]) -> Spread:
         full = objective.select(torch.arange(len(x), device=x.device)[some]).whole(x[some], z)
         J = joints.place(objective.frames.tree(full), layout.coefficients(full)).jacobian()[..., moved]
-        deviations = joint_deviations(J.to(covariance), covariance[:, by][:, :, by])
-        returned = covariance if sequence.covariance else covariance[:, :0, :0]
-        return Spread(returned.to(full.dtype), *(d.to(full.dtype) for d in deviations))
+        return frame_spread(J.to(covariance), covariance, by, sequence, full.dtype)
 
     return Chain(objective, x, z, config, replace(sequence, calibration=_AS_SINGLE_FRAMES)).spread(of_frames)
 

@@ -15,7 +15,7 @@ motion has forgotten what lies beyond; what frames share has the information of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -29,7 +29,7 @@ from bodyfit.fit.sequence.objective import SequenceObjective
 from bodyfit.fit.sequence.part_objective import PartObjective
 from bodyfit.solve import BandedArrow, ChainCovariance, Sandwich, sandwich
 
-__all__ = ["Chain", "track_spread"]
+__all__ = ["Chain", "frame_spread", "track_spread"]
 
 
 @torch.no_grad()
@@ -53,11 +53,25 @@ def track_spread(
         full = objective.whole(x[some], z)
         J = joints.place(objective.frames.tree(full), layout.coefficients(full)).jacobian().to(covariance)
         columns = list(layout.point_columns(joints.joints, joints.coefficients))
-        deviations = joint_deviations(J, covariance[:, columns][:, :, columns])
-        returned = covariance if sequence.covariance else covariance[:, :0, :0]
-        return Spread(returned.to(full.dtype), *(d.to(full.dtype) for d in deviations))
+        return frame_spread(J, covariance, columns, sequence, full.dtype)
 
     return chain.spread(of_frames)
+
+
+def frame_spread(
+    J: Float[Tensor, "R K 3 C"],
+    covariance: Float[Tensor, "R D D"],
+    columns: Sequence[int],
+    sequence: SequenceConfig,
+    dtype: torch.dtype,
+) -> Spread:
+    """Compute the deviations of joints, whose derivatives J are by some columns of the covariance, and return both.
+
+    The covariance is left out where `sequence` says so.
+    """
+    deviations = joint_deviations(J, covariance[:, columns][:, :, columns])
+    returned = covariance if sequence.covariance else covariance[:, :0, :0]
+    return Spread(returned.to(dtype), *(d.to(dtype) for d in deviations))
 
 
 def _pieces(count: int, size: int, context: int) -> Iterator[tuple[slice, slice]]:

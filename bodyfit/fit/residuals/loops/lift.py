@@ -7,7 +7,7 @@ import numpy as np
 from bodyfit.fit.residuals.lift import SIZES
 from bodyfit.runtime.compiled import loose
 
-__all__ = ["lift"]
+__all__ = ["lift", "subtract_centre"]
 
 
 @loose
@@ -71,3 +71,20 @@ def lift(b, positions, arrays, force, stiffness, lifted, gram, drag):
     for r in range(3):
         gram[3, r] = gram[r, 3]
     return cost
+
+
+@loose
+def subtract_centre(shared, gram, drag, n, H, g):
+    """Subtract what centring the lift takes away from the first n columns, below the diagonal of H.
+
+    shared (8, W), gram (4, 4), drag (4,) as in `assembly/loops.py`; the last four rows of `shared` are changed.
+    """
+    for c in range(4):
+        for e in range(4):
+            for i in range(n):
+                shared[4 + c, i] -= 0.5 * gram[c, e] * shared[e, i]
+    for a in range(n):
+        for c in range(4):
+            g[a] -= drag[c] * shared[c, a]
+            for i in range(a + 1):
+                H[a, i] -= shared[4 + c, a] * shared[c, i] + shared[c, a] * shared[4 + c, i]

@@ -14,7 +14,7 @@ import numpy as np
 from bodyfit.body.points.loops import place
 from bodyfit.body.points.part_loops import anchored, part_rows, scatter, stamp_block
 from bodyfit.body.points.parts import BLOCK, SIZE
-from bodyfit.fit.residuals.loops.lift import lift
+from bodyfit.fit.residuals.loops.lift import lift, subtract_centre
 from bodyfit.fit.residuals.loops.measured import measure
 from bodyfit.fit.residuals.loops.reprojection import reproject
 from bodyfit.fit.residuals.reprojection import NEAR_M
@@ -209,15 +209,7 @@ def hands_lift(x, b, arrays, tree, posed, lever, rows, room, t, H, g):
                         shared[7, a] += lifted[i, 7 + r] * v
             stamp_block(block, parts, rows, force, stiffness, H_part, g_part)
             rows[:] = 0
-        for c in range(4):
-            for e in range(4):
-                for i in range(n):
-                    shared[4 + c, i] -= 0.5 * gram[c, e] * shared[e, i]
-        for a in range(n):
-            for c in range(4):
-                g_part[a] -= drag[c] * shared[c, a]
-                for i in range(a + 1):
-                    H_part[a, i] -= shared[4 + c, a] * shared[c, i] + shared[c, a] * shared[4 + c, i]
+        subtract_centre(shared, gram, drag, n, H_part, g_part)
         scatter(p, parts, tree, posed, centre, True, H_part, g_part, H, g)
     return total
 
