@@ -286,7 +286,7 @@ def test_a_second_run_leaves_no_old_people(run, tmp_path):
 
 
 def test_a_fault_of_ours_costs_one_input(run, tmp_path, monkeypatch):
-    import bodyfit.cli.fit_one as fit_one
+    from bodyfit.cli.support import fit_one
 
     read = fit_one.read_image
 
@@ -312,7 +312,7 @@ def test_a_fault_of_ours_costs_one_input(run, tmp_path, monkeypatch):
 
 
 def test_interrupt_keeps_what_is_done(run, tmp_path, monkeypatch):
-    import bodyfit.cli.fit_one as fit_one
+    from bodyfit.cli.support import fit_one
 
     read = fit_one.read_image
 

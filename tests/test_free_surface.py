@@ -16,13 +16,13 @@ from bodyfit.fit.result import FitStatus
 from bodyfit.geometry.camera import CalibratedCamera
 from bodyfit.geometry.mesh_tree import MeshTree, face_normals
 from bodyfit.raster.depth import depth_map
-from bodyfit.register.deform import DeformStage
 from bodyfit.register.free_surface import CarveView, surface_of_masks, surface_of_scan
 from bodyfit.register.free_surface.carve import carve, cubified, without_diagonals
 from bodyfit.register.free_surface.of_registration import free_surface_of
 from bodyfit.register.free_surface.views import even_directions, scan_views
 from bodyfit.register.registration import Registration
-from bodyfit.register.surface import fit_surface
+from bodyfit.register.surface.deform import DeformStage
+from bodyfit.register.surface.offsets import fit_surface
 
 SIZE = 320
 QUICK = (

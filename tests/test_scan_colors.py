@@ -9,7 +9,7 @@ import trimesh
 import bodyfit
 from bodyfit.errors import OptionError
 from bodyfit.io.export.textured import save_textured_glb
-from bodyfit.register.colors import ColoredScan, bake_texture
+from bodyfit.register.surface.colors import ColoredScan, bake_texture
 
 SIZE = 256
 

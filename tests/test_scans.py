@@ -17,7 +17,7 @@ from bodyfit.io.scans.load import load_scan
 from bodyfit.register.cloud import as_cloud, estimated_normals, sampled, thinned
 from bodyfit.register.orientation import oriented
 from bodyfit.register.quality import misfit, unscanned_parts
-from bodyfit.register.surface import Surface
+from bodyfit.register.surface.offsets import Surface
 from bodyfit.register.surroundings import without_surroundings
 from bodyfit.register.units import plausible_units
 from bodyfit.register.views import camera_around, draw, visible_points

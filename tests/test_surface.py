@@ -10,11 +10,11 @@ import trimesh
 import bodyfit
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.geometry.mesh_tree import MeshTree, face_normals
-from bodyfit.register.deform import DeformStage, ScanTarget, deform
-from bodyfit.register.guard import Guard
-from bodyfit.register.losses import chamfer_loss, edge_loss, laplacian_loss, normal_loss
-from bodyfit.register.smoothness import Smoothness
-from bodyfit.register.surface import fit_surface, posing_matrices
+from bodyfit.register.surface.deform import DeformStage, ScanTarget, deform
+from bodyfit.register.surface.guard import Guard
+from bodyfit.register.surface.losses import chamfer_loss, edge_loss, laplacian_loss, normal_loss
+from bodyfit.register.surface.offsets import fit_surface, posing_matrices
+from bodyfit.register.surface.smoothness import Smoothness
 
 QUICK = (
     DeformStage(steps=2, smoothing_m=0.05, reach_m=0.1, spread_m=0.05, points=8_000),

@@ -17,9 +17,9 @@ from bodyfit.io.picture import save_picture
 from bodyfit.io.results.registration import save_registration, upright_turn
 from bodyfit.io.results.summary import write_json
 from bodyfit.register.cloud import PointCloud, sampled
-from bodyfit.register.colors import ColoredScan, bake_texture
 from bodyfit.register.registration import Registration
-from bodyfit.register.surface import Surface
+from bodyfit.register.surface.colors import ColoredScan, bake_texture
+from bodyfit.register.surface.offsets import Surface
 from bodyfit.register.views import camera_around, draw
 
 __all__ = ["FILES", "registration_facts", "scan_picture", "write_registration"]

@@ -15,7 +15,7 @@ from bodyfit.cli.support.wording import in_options
 from bodyfit.errors import ImageError, OptionError
 
 if TYPE_CHECKING:
-    from bodyfit.cli.fit_one import Worker
+    from bodyfit.cli.support.fit_one import Worker
     from bodyfit.detect import Detector
 
 __all__ = ["fit"]
@@ -101,7 +101,7 @@ def fit(
         advance("loading", 0, len(pictures))
         with interrupt.at_once():
             from bodyfit.app.pipeline import Lens
-            from bodyfit.cli.fit_one import Worker  # torch and the networks: seconds
+            from bodyfit.cli.support.fit_one import Worker  # torch and the networks: seconds
 
         body = common.chosen_model(model, gender, device)
         worker = Worker(

@@ -15,7 +15,7 @@ from bodyfit.errors import BodyfitError, OptionError
 
 if TYPE_CHECKING:
     from bodyfit.app.results.find import ResultFiles
-    from bodyfit.cli.render_one import Drawer
+    from bodyfit.cli.support.render_one import Drawer
 
 __all__ = ["render"]
 
@@ -96,7 +96,7 @@ def render(
         _check_single(single, found, views, kinds)
     common.output_folder(out if single is None else single.parent)
     from bodyfit.app.results.bodies import Models  # torch: seconds
-    from bodyfit.cli.render_one import Drawer
+    from bodyfit.cli.support.render_one import Drawer
 
     drawer = Drawer(
         out=out,

@@ -95,7 +95,7 @@ def shape(
         with interrupt.at_once():
             from bodyfit.app.pipeline import Lens
             from bodyfit.app.shape import detector_of_masks, fit_shape_of
-            from bodyfit.cli.shape_files import ShapeFiles
+            from bodyfit.cli.support.shape_files import ShapeFiles
             from bodyfit.fit.pictures_config import PicturesConfig
             from bodyfit.io.masks import with_masks
 

@@ -15,7 +15,7 @@ from bodyfit.cli.support.runs import failed, finish, folder_names, one_input, sa
 from bodyfit.errors import OptionError, VideoError
 
 if TYPE_CHECKING:
-    from bodyfit.cli.video_one import ClipWorker
+    from bodyfit.cli.support.video_one import ClipWorker
 
 __all__ = ["video"]
 
@@ -121,7 +121,7 @@ def video(
         tell("loading", 0, None)
         with interrupt.at_once():
             from bodyfit.app.pipeline import Lens
-            from bodyfit.cli.video_one import ClipWorker  # torch and the networks: seconds
+            from bodyfit.cli.support.video_one import ClipWorker  # torch and the networks: seconds
             from bodyfit.tracker import TrackerConfig
 
         body = common.chosen_model(model, gender, device)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bodyfit.body.params import BodyParams
 from bodyfit.fit.result import FitStatus
-from bodyfit.register.surface import Surface
+from bodyfit.register.surface.offsets import Surface
 
 __all__ = ["Misfit", "Registration"]
 

@@ -23,7 +23,7 @@ from bodyfit.register.objective import posed
 from bodyfit.register.orientation import oriented
 from bodyfit.register.quality import misfit, shortcoming, unscanned_parts
 from bodyfit.register.registration import Registration
-from bodyfit.register.surface import fit_surface
+from bodyfit.register.surface.offsets import fit_surface
 from bodyfit.register.surroundings import without_surroundings
 from bodyfit.register.twists import with_best_twists
 from bodyfit.register.units import plausible_units

@@ -26,7 +26,7 @@ import numpy as np
 import bodyfit
 from bodyfit.app.pipeline import Lens
 from bodyfit.app.video import watch_clip
-from bodyfit.cli.video_one import ClipWorker
+from bodyfit.cli.support.video_one import ClipWorker
 from bodyfit.detect import load_detector
 from bodyfit.fit.config import SequenceConfig
 from bodyfit.fit.sequence import fitter as sequence

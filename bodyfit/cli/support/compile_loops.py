@@ -127,7 +127,7 @@ def _random_bodies(model: bodyfit.BodyModel) -> None:
 
 
 def _scans(model: bodyfit.BodyModel) -> None:
-    from bodyfit.register.colors import ColoredScan, bake_texture
+    from bodyfit.register.surface.colors import ColoredScan, bake_texture
 
     for one in (model, bodyfit.load_model("open-x")):
         with torch.no_grad():

@@ -12,7 +12,7 @@ from bodyfit.errors import OptionError
 if TYPE_CHECKING:
     from bodyfit.app.results.bodies import Models
     from bodyfit.app.results.find import ResultFiles
-    from bodyfit.cli.render_one import Drawer
+    from bodyfit.cli.support.render_one import Drawer
 
 __all__ = ["draw_clip", "render_film"]
 

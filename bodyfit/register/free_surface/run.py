@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.geometry.mesh_tree import MeshTree
 from bodyfit.geometry.subdivision import split_long_edges
-from bodyfit.register.deform import DeformStage, ScanTarget, deform
 from bodyfit.register.free_surface.carve import carve, cubified
 from bodyfit.register.free_surface.rims import rim_targets
 from bodyfit.register.free_surface.views import CarveView, scan_views
-from bodyfit.register.guard import Guard
+from bodyfit.register.surface.deform import DeformStage, ScanTarget, deform
+from bodyfit.register.surface.guard import Guard
 
 __all__ = ["FreeSurface", "surface_of_masks", "surface_of_scan"]
 

@@ -25,8 +25,8 @@ from scipy.sparse.linalg import splu
 from scipy.spatial import KDTree
 
 from bodyfit.geometry.mesh_tree import MeshTree, face_normals, vertex_normals
-from bodyfit.register.guard import Guard
-from bodyfit.register.smoothness import Smoothness, vertex_areas
+from bodyfit.register.surface.guard import Guard
+from bodyfit.register.surface.smoothness import Smoothness, vertex_areas
 
 __all__ = ["FINE_STAGES", "STAGES", "DeformStage", "ScanTarget", "deform"]
 

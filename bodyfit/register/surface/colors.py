@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.geometry.mesh_tree import MeshTree, vertex_normals
-from bodyfit.register.smoothness import Smoothness
+from bodyfit.register.surface.smoothness import Smoothness
 
 __all__ = ["ColoredScan", "bake_texture"]
 
@@ -122,7 +122,7 @@ def _texels(
     uv: Float[np.ndarray, "T 2"], uv_faces: Int[np.ndarray, "F 3"], size: int
 ) -> tuple[Int[np.ndarray, "S S"], Float[np.ndarray, "S S 3"]]:
     """Find each texel's face (-1 outside the charts) and barycentric coordinates on it."""
-    from bodyfit.register.colors_loops import texels
+    from bodyfit.register.surface.colors_loops import texels
 
     at = np.stack([uv[:, 0] * size, (1 - uv[:, 1]) * size], 1).astype(np.float64)
     face, weights = np.full((size, size), -1, np.int64), np.zeros((size, size, 3))

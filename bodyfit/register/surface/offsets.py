@@ -17,8 +17,8 @@ from bodyfit.errors import OptionError, check_shape
 from bodyfit.geometry.mesh_tree import MeshTree, face_normals
 from bodyfit.geometry.rotation import so3_exp
 from bodyfit.geometry.subdivision import Subdivision, split_long_edges
-from bodyfit.register.deform import FINE_STAGES, STAGES, DeformStage, ScanTarget, deform
-from bodyfit.register.guard import Guard
+from bodyfit.register.surface.deform import FINE_STAGES, STAGES, DeformStage, ScanTarget, deform
+from bodyfit.register.surface.guard import Guard
 
 __all__ = ["Surface", "fit_surface", "posing_matrices"]
 
