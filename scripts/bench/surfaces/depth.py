@@ -24,7 +24,7 @@ from bodyfit.images.frame import Frame
 from bodyfit.raster.depth import depth_map
 from bodyfit.register.depth import DepthFitter
 from scripts.bench.records import harness
-from scripts.bench.surfaces.scans import people
+from scripts.bench.surfaces.scan_kinds import people
 
 SIZE, FOCAL_PX = (640, 480), 525.0
 CENTRE = (320.0, 240.0)
