@@ -9,7 +9,6 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 import bodyfit
-from bodyfit.body.points.skin import Skin
 from bodyfit.errors import OptionError, ScanError, ShapeError
 from bodyfit.io.results.bodies import read_bodies
 from bodyfit.io.results.registration import save_registration, upright_turn
@@ -36,40 +35,6 @@ def person():
 def scan_of(person, count: int, *, noise_m: float = 1e-3, seed: int = 0):
     cloud = sampled(person[2], person[3], count, seed=seed)
     return cloud.points + noise_m * np.random.default_rng(seed).normal(size=cloud.points.shape), cloud.normals
-
-
-# Derivatives.
-
-
-@pytest.mark.parametrize("source", ["open", "open-x"])
-def test_rows_of_the_skin_agree_with_central_differences(source):
-    model = bodyfit.load_model(source, dtype=torch.float64)
-    surface = Skin(model, expression=True)
-    rng = torch.Generator().manual_seed(0)
-
-    def normal(*shape: int):
-        return torch.randn(*shape, generator=rng, dtype=torch.float64)
-
-    c, r, t = normal(surface.shape.shape[2]), 0.5 * normal(model.num_joints, 3), normal(3)
-    corners = model.faces[torch.randint(len(model.faces), (100,), generator=rng)]
-    weights = torch.softmax(normal(100, 3), 1)
-    along = torch.nn.functional.normalize(normal(100, 3), dim=1)
-
-    def value(c, r):
-        return (surface.pose(c, r, t).at(corners, weights) * along).sum(1)
-
-    rows, h = surface.pose(c, r, t).rows(corners, weights, along), 1e-6
-    assert torch.equal(rows.by_transl, along)
-    for joint, axis in ((0, 0), (3, 1), (9, 2), (16, 0), (18, 1), (20, 2), (model.num_joints - 1, 1)):
-        step = torch.zeros_like(r)
-        step[joint, axis] = h
-        difference = (value(c, r + step) - value(c, r - step)) / (2 * h)
-        torch.testing.assert_close(rows.by_pose[:, joint, axis], difference, atol=1e-7, rtol=1e-6)
-    for column in (0, 4, len(c) - 1):
-        step = torch.zeros_like(c)
-        step[column] = h
-        difference = (value(c + step, r) - value(c - step, r)) / (2 * h)
-        torch.testing.assert_close(rows.by_coefficients[:, column], difference, atol=1e-7, rtol=1e-6)
 
 
 # Searches and clouds.

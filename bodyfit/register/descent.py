@@ -101,7 +101,7 @@ class ScanFitter:
         self.model = model
         self.terms = BodyTerms(model, points, prior)
         self.layout = self.terms.layout
-        self.surface = Skin(model, expression="expression" in self.layout)
+        self.surface = Skin.of(model)
         self.faces = model.faces.numpy()
         self.mesh = MeshTree(model.v_template.double().numpy(), self.faces)
         """Search for the nearest points of the skin."""
@@ -158,7 +158,7 @@ class ScanFitter:
     ) -> ScanPairs:
         """Find partners: each point's nearest on the skin, and each vertex's nearest point."""
         body = posed(self.surface, stage, x)
-        vertices = body.vertices.double().numpy()
+        vertices = body.vertices[0].double().numpy()
         normals = vertex_normals(vertices, self.faces)
         assert cloud.normals is not None
         self.mesh.update(vertices)

@@ -18,12 +18,8 @@ __all__ = ["ScanObjective", "posed"]
 
 def posed(surface: Skin, stage: StageObjective, x: Float[Tensor, "D"]) -> PosedSkin:
     """Pose the skin at the solver's variables of one body; joints that are no variables keep the model's mean pose."""
-    layout, model = stage.terms.layout, surface.model
-    rotvecs = layout.rotvecs(x)
-    if len(rotvecs) < model.num_joints:
-        rest = model.full_pose(model.params())[0, len(rotvecs) :]
-        rotvecs = torch.cat([rotvecs, rest])
-    return surface.pose(layout.coefficients(x[None])[0], rotvecs, x[layout["transl"]])
+    layout = stage.terms.layout
+    return surface.pose(layout.coefficients(x[None]), layout.rotvecs(x[None]), x[None, layout["transl"]])
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def _fitted(fitter: ScanFitter, scan: _Scan, clothed: bool | None, start: str | 
     values = dict(params) | {"transl": params.transl + torch.as_tensor(scan.unit_m * scan.middle).to(params.transl)}
     stage = StageObjective(fitter.terms, LEVELS[-1].stage(), fitter.observations(1))
     body = posed(fitter.surface, stage, x)
-    centred = body.vertices.double().numpy()
+    centred = body.vertices[0].double().numpy()
     errors = misfit(person, centred, fitter.faces, clothed=is_clothed)
     signed = np.full(len(scan.cloud), np.nan)
     signed[scan.keep] = errors.points_m
@@ -182,7 +182,7 @@ def _fitted(fitter: ScanFitter, scan: _Scan, clothed: bool | None, start: str | 
         unscanned=unscanned,
         clothed=is_clothed,
         start=origin,
-        vertices=body.vertices + shift,
+        vertices=body.vertices[0] + shift,
         joints=body.tree.joints[0] + x[layout["transl"]] + shift,
         points=points,
         normals=scan.cloud.normals,
@@ -234,7 +234,7 @@ def _descended(
 def _looks_clothed(fitter: ScanFitter, x: Float[Tensor, "D"], person: PointCloud) -> bool:
     """Tell from what a bare body leaves unexplained whether a person is clothed."""
     stage = StageObjective(fitter.terms, LEVELS[-1].stage(), fitter.observations(1))
-    vertices = posed(fitter.surface, stage, x).vertices.double().numpy()
+    vertices = posed(fitter.surface, stage, x).vertices[0].double().numpy()
     distance, _ = KDTree(person.points).query(vertices)
     covered = distance < 0.05
     fitter.mesh.update(vertices)

@@ -106,7 +106,7 @@ def _misfit(fitter: ScanFitter, x: Float[Tensor, "D"], points: Float[np.ndarray,
     """Compute the mean of the capped distances from points to the skin and from the hand's vertices to the points."""
     model = fitter.model
     stage = StageObjective(fitter.terms, _LEVEL.stage(), fitter.observations(1))
-    vertices = posed(fitter.surface, stage, x).vertices.double().numpy()
+    vertices = posed(fitter.surface, stage, x).vertices[0].double().numpy()
     fitter.mesh.update(vertices)
     to_skin = fitter.mesh.nearest(points).distance
     own = [i for i, name in enumerate(model.skeleton.names) if name.startswith(side) and i >= model.body_joints]

@@ -5,7 +5,7 @@ outward normal of either surface for a distance of point to plane. Robust (Geman
 inside the scan (r < 0 for an outward n) costs `slack` times as much.
 
 Partners are searched for outside of the optimisation, so that within it a scan is a list of such rows. Their number is
-thousands, hence no Jacobian of points is formed: `add_scan` accumulates J^T J from the rows of `PosedSkin.rows`.
+thousands, hence no Jacobian of points is formed: `scan_normal` accumulates J^T J from the rows of `SkinPoints.rows`.
 """
 
 from __future__ import annotations
@@ -68,19 +68,17 @@ def scan_normal(
     pairs: ScanPairs, body: PosedSkin, layout: Variables
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "D"], Float[Tensor, "D D"]]:
     """Compute the cost of a body's pairs, half its gradient and J^T J, in the columns of the solver's variables."""
-    x = body.at(pairs.corners, pairs.barycentric)
-    r = 100 * ((x - pairs.target_m) * pairs.direction).sum(1)
+    points = body.at(pairs.corners[None], pairs.barycentric[None])
+    r = 100 * ((points.positions[0] - pairs.target_m) * pairs.direction).sum(1)
     rho, by = geman_mcclure(r, pairs.sigma_cm)
     weight = pairs.weight
     if pairs.slack != 1:
         inside = r < 0 if pairs.lenient is None else (r < 0) & pairs.lenient
         weight = torch.where(inside, pairs.slack * weight, weight)
-    rows = body.rows(pairs.corners, pairs.barycentric, 100 * pairs.direction)
-    joints, names = range(rows.by_pose.shape[1]), ["betas", *(["expression"] if "expression" in layout else [])]
-    moved = [joint for joint in joints if joint < len(layout.joint_columns)]
-    n_s = sum(layout.block(name).size for name in names)
-    jacobian = torch.cat([rows.by_transl, rows.by_pose[:, moved].flatten(1), rows.by_coefficients[:, :n_s]], 1)
-    columns = torch.tensor(layout.point_columns(moved, names), device=r.device)
+    moved = len(layout.joint_columns)
+    names = ["betas", *(["expression"] if "expression" in layout else [])]
+    jacobian = points.rows(100 * pairs.direction[None], moved)[0]
+    columns = torch.tensor(layout.point_columns(range(moved), names), device=r.device)
     scaled = jacobian * (weight * by)[:, None]
     gradient, hessian = r.new_zeros(layout.size), r.new_zeros(layout.size, layout.size)
     gradient[columns] = scaled.T @ r

@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bodyfit.body.model import BodyModel
-from bodyfit.body.points.posed import pose_tree
-from bodyfit.body.points.surface import PosedVertices, Surface
+from bodyfit.body.points.skin import Skin, SkinPoints
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import Quadratic, VariableResidual, Vector
@@ -77,7 +76,7 @@ class SilhouetteTerm(VariableResidual):
         """Compute the residuals, centimetres, and their derivatives by the columns of the blocks."""
         pairs, posed = seen.contour, self._placed(variables, seen)
         assert pairs is not None
-        points = posed.positions + variables["transl"][:, None]
+        points = posed.positions
         turn = None
         if seen.rig is not None:
             turn = seen.rig.R[pairs.view]
@@ -90,12 +89,12 @@ class SilhouetteTerm(VariableResidual):
         if turn is not None:
             along = (turn.mT @ along[..., None])[..., 0]
         rows = posed.rows(along, self.model.body_joints)
-        return r, rows[..., : 3 + 3 * self.model.body_joints + self.model.num_betas]
+        return r, rows[..., : 3 + 3 * self.model.body_joints + self.model.num_betas]  # without the expression
 
-    def _placed(self, variables: Mapping[str, Tensor], seen: Observations) -> PosedVertices:
+    def _placed(self, variables: Mapping[str, Tensor], seen: Observations) -> SkinPoints:
         """Pose the pairs' vertices, with what hands and face the variables have."""
         assert seen.contour is not None
         x = self.layout.pack(variables)
-        coefficients = self.layout.coefficients(x)
-        tree = pose_tree(self.model, coefficients, self.layout.rotvecs(x))
-        return Surface.of(self.model).place(tree, coefficients, seen.contour.vertices)
+        body = Skin.of(self.model).pose(self.layout.coefficients(x), self.layout.rotvecs(x), variables["transl"])
+        corners = seen.contour.vertices[..., None]
+        return body.at(corners, torch.ones_like(corners, dtype=x.dtype))
