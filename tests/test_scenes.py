@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from bodyfit.body.model import load_model
 from bodyfit.body.params import BodyParams
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.evaluate import Wanted, compare, joint_set, load_subject, read_scenes
+from bodyfit.io.png import png_bytes
 from bodyfit.scenes import LABELS, SceneConfig, SceneDataset, draw_scene, sample_scene, write_scenes
 from bodyfit.scenes.feet import CONTACT_M
 from bodyfit.scenes.labels import body_arrays, coco_records, keypoint_arrays, run_lengths
@@ -300,3 +303,23 @@ def test_photographs_as_backgrounds(tmp_path, scene):
 def test_settings_that_cannot_be_meant(settings, words):
     with pytest.raises(OptionError, match=words):
         SceneConfig(**settings)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3), (4, 3, 4)])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_png_is_read_back(shape, kind):
+    values = np.random.default_rng(1).integers(0, np.iinfo(kind).max, shape, kind, endpoint=True)
+    if kind is np.uint16 and len(shape) == 3:  # Pillow has no RGB of 16 bits
+        flags = cv2.IMREAD_UNCHANGED
+        decoded = cv2.imdecode(np.frombuffer(png_bytes(values), np.uint8), flags)
+        order = [2, 1, 0, 3][: shape[2]]
+        np.testing.assert_array_equal(decoded[..., order], values)
+    else:
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png_bytes(values)))), values)
+    with pytest.raises(OptionError, match="grey, RGB or RGBA"):
+        png_bytes(np.zeros((4, 4, 2), np.uint8))
+
+
+def test_depth_of_nobody_is_none(folder):
+    with Image.open(folder / "depth" / "000001.png") as depth, Image.open(folder / "masks" / "000001.png") as masks:
+        np.testing.assert_array_equal(np.asarray(depth) > 0, np.asarray(masks) > 0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bodyfit.appearance.catalogue import PieceArrays, piece_arrays
@@ -17,8 +19,10 @@ from bodyfit.body.model import BodyModel
 from bodyfit.body.record import GENDERS
 from bodyfit.errors import OptionError
 
-__all__ = ["bound_piece", "check_model", "joint_names"]
+__all__ = ["anchored_blocks", "bound_piece", "check_model", "joint_names"]
 
+_LEAST_SHARE = 1e-3
+"""Anchors of smaller shares are left out."""
 _BOUND: WeakKeyDictionary[BodyModel, dict[str, MeshArrays]] = WeakKeyDictionary()
 
 
@@ -68,24 +72,42 @@ def _bind(model: BodyModel, piece: PieceArrays) -> MeshArrays:
         joints_shapedirs=body.joints_shapedirs,
         parents=body.parents,
         weights=torch.as_tensor(merge_weights(piece.weights, joint_names(), model.kind)).to(like),
-        posedirs=_pose_shapes(body, anchors, shares),
+        posedirs=None if body.posedirs is None else _pose_shapes(body.posedirs, anchors, shares),
     )
-    return arrays
+    if body.block is None or body.block_ptr is None or body.block_joint is None:
+        return arrays
+    of_body = body.block_ptr.cpu().numpy(), body.block_joint.cpu().numpy(), body.block.cpu().numpy()
+    owner, joint, block = anchored_blocks(*of_body, piece)
+    ptr = np.r_[0, np.bincount(owner, minlength=len(piece.anchors)).cumsum()].astype(np.int32)
+    return replace(
+        arrays,
+        block_ptr=torch.from_numpy(ptr).to(like.device),
+        block_joint=torch.from_numpy(joint.astype(np.int32)).to(like.device),
+        block=torch.from_numpy(block).to(like),
+    )
 
 
-def _pose_shapes(body: MeshArrays, anchors: Tensor, shares: Tensor) -> Tensor | None:
-    """The anchors' pose blend shapes (P, 3, 9 (J - 1)), weighted by their shares; None where the body has none."""
-    if body.block is not None and body.block_ptr is not None and body.block_joint is not None:
-        used, inverse = anchors.unique(return_inverse=True)
-        first, count = body.block_ptr.long()[used], body.block_ptr.diff().long()[used]
-        row = torch.repeat_interleave(torch.arange(len(used), device=used.device), count)
-        start = torch.repeat_interleave(first - (count.cumsum(0) - count), count)
-        at = start + torch.arange(len(row), device=used.device)
-        dense = shares.new_zeros(len(used), len(body.parents) - 1, 3, 9)
-        dense[row, body.block_joint[at].long() - 1] = body.block[at]
-        mixed = torch.stack([(shares[:, k, None, None, None] * dense[inverse[:, k]]) for k in range(3)]).sum(0)
-        return mixed.transpose(1, 2).flatten(2)
-    if body.posedirs is not None:
-        of_body = body.posedirs.unflatten(1, (-1, 3))
-        return torch.einsum("pk,fpki->pif", shares, of_body[:, anchors])
-    return None
+def anchored_blocks(
+    ptr: Int[np.ndarray, "V1"], joints: Int[np.ndarray, "M"], blocks: Float[np.ndarray, "M 3 9"], piece: PieceArrays
+) -> tuple[Int[np.ndarray, "B"], Int[np.ndarray, "B"], Float[np.ndarray, "B 3 9"]]:
+    """Mix the pose blend shapes of a piece's anchors by their shares: vertex, joint and matrix, in order of vertices.
+
+    ptr: vertex v of the body has the blocks ptr[v] to ptr[v + 1] - 1, of `joints`.
+    """
+    owner, corner = np.nonzero(piece.anchor_shares > _LEAST_SHARE)
+    anchor = piece.anchors[owner, corner]
+    first, count = ptr[anchor].astype(np.int64), np.diff(ptr)[anchor]
+    row = np.repeat(np.arange(len(owner)), count)
+    at = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count) + first[row]
+    key = owner[row] * (int(joints.max(initial=0)) + 1) + joints[at]
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    parts = piece.anchor_shares[owner, corner].astype(blocks.dtype)[row, None, None] * blocks[at]
+    mixed = np.add.reduceat(parts[order], starts) if len(starts) else parts
+    chosen = order[starts]
+    return owner[row[chosen]], joints[at[chosen]], mixed
+
+
+def _pose_shapes(posedirs: Float[Tensor, "F V3"], anchors: Tensor, shares: Tensor) -> Float[Tensor, "P 3 F"]:
+    """The anchors' pose blend shapes, weighted by their shares."""
+    return torch.einsum("pk,fpki->pif", shares, posedirs.unflatten(1, (-1, 3))[:, anchors])

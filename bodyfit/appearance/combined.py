@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import UInt8
 
-from bodyfit.appearance.binding import check_model, joint_names
+from bodyfit.appearance.binding import anchored_blocks, check_model, joint_names
 from bodyfit.appearance.catalogue import PieceArrays, piece_arrays
 from bodyfit.appearance.dress import below_hat, covered, outfit_texture
 from bodyfit.appearance.outfit import Outfit
@@ -117,23 +117,13 @@ def _joined(body: BodyAssets, pieces: list[PieceArrays]) -> BodyAssets:
 
 def _joined_blocks(blocks: PoseBlocks, vertices: int, pieces: list[PieceArrays]) -> PoseBlocks:
     """The body's pose blend shapes and those that the pieces take from their anchors."""
-    count = np.bincount(blocks.vertex, minlength=vertices)
-    first = np.cumsum(count) - count
+    ptr = np.r_[0, np.bincount(blocks.vertex, minlength=vertices).cumsum()]
     vertex, joint, block = [blocks.vertex], [blocks.joint], [blocks.block]
     start = vertices
     for piece in pieces:
-        owner, corner = np.nonzero(piece.anchor_shares > 1e-3)
-        anchor = piece.anchors[owner, corner]
-        repeats = count[anchor]
-        offset = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-        at = np.repeat(first[anchor], repeats) + offset
-        share = np.repeat(piece.anchor_shares[owner, corner], repeats)
-        pairs = np.stack([np.repeat(owner, repeats), blocks.joint[at]], 1)
-        unique, inverse = np.unique(pairs, axis=0, return_inverse=True)
-        sums = np.zeros((len(unique), 3, 9), blocks.block.dtype)
-        np.add.at(sums, inverse.ravel(), share[:, None, None].astype(sums.dtype) * blocks.block[at])
-        vertex.append(unique[:, 0] + start)
-        joint.append(unique[:, 1])
-        block.append(sums)
+        owner, own_joint, own = anchored_blocks(ptr, blocks.joint, blocks.block, piece)
+        vertex.append(owner + start)
+        joint.append(own_joint)
+        block.append(own)
         start += len(piece.weights)
     return PoseBlocks(np.concatenate(vertex), np.concatenate(joint), np.concatenate(block))

@@ -13,7 +13,7 @@ from PIL import Image
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.runtime.atomic import write_atomically
 
-__all__ = ["save_array", "save_depth", "save_gif", "save_labels", "save_picture"]
+__all__ = ["depth_mm", "save_array", "save_depth", "save_gif", "save_labels", "save_picture"]
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 _JPEG_SIDE_PX = 65_500
@@ -57,9 +57,13 @@ def save_gif(path: str | Path, pictures: Sequence[UInt8[np.ndarray, "H W 3"]], *
 
 def save_depth(path: str | Path, depth_m: Float[np.ndarray, "H W"]) -> None:
     """Write depth as a 16-bit PNG in millimetres, as depth cameras do: 0 for no depth, saturated at 65535."""
-    path = _png(path)
-    millimetres = np.clip(np.round(1000 * depth_m.astype(np.float64)), 0, 65535).astype(np.uint16)
-    _write(path, Image.fromarray(millimetres), "PNG", compress_level=3)
+    _write(_png(path), Image.fromarray(depth_mm(depth_m)), "PNG", compress_level=3)
+
+
+def depth_mm(depth_m: Float[np.ndarray, "H W"]) -> UInt16[np.ndarray, "H W"]:
+    """Depth in whole millimetres: 0 for no depth (0 or infinite), saturated at 65535."""
+    finite = np.where(np.isfinite(depth_m), depth_m, 0)
+    return np.clip(np.round(np.float32(1000) * finite), 0, 65535).astype(np.uint16)
 
 
 def save_labels(

@@ -19,7 +19,7 @@ from bodyfit.render.scene import NEAR_M
 from bodyfit.render.shade import Layer, box_px
 from bodyfit.render.texels import Pyramids, pyramids
 
-__all__ = ["DressedPicture", "render_dressed"]
+__all__ = ["DressedPicture", "Placed", "render_dressed"]
 
 _BACK_M = {
     **{"skin": 0.010, "eyes": 0.010, "brows": 0.0095, "lashes": 0.0085, "shoes": 0.009, "lower": 0.004, "upper": 0.002},
@@ -46,6 +46,35 @@ _SKY, _KEY = 16, 3
 
 
 @dataclass(frozen=True, eq=False)
+class Placed:
+    """One surface before the camera."""
+
+    surface: Surface
+    points_cam_m: Float[np.ndarray, "V 3"]
+    normals: Float[np.ndarray, "V 3"]
+    """Of the mesh, camera axes; 0 where a vertex has no face."""
+    shaded: Float[np.ndarray, "V 3"]
+    """The normals by which it is lit."""
+    in_picture: Float[np.ndarray, "V 3"]
+    """x px, y px and nearness 1/m."""
+    tested: Float[np.ndarray, "V 3"]
+    """The same, with the nearness that decides what hides what."""
+
+    @classmethod
+    def of(cls, surface: Surface, camera: Camera) -> Placed:
+        points = np.ascontiguousarray(surface.vertices.detach().cpu().float().numpy())
+        normals = normals_of(points, surface.faces.astype(np.int32))
+        depth = np.maximum(points[:, 2:], NEAR_M)
+        centre = camera.principal_point_px[0].detach().cpu().numpy()
+        xy = points[:, :2] / depth * float(camera.focal_px[0]) + centre
+        ray = np.linalg.norm(points, axis=1, keepdims=True) / depth  # along the ray, seen along the axis
+        back = np.maximum(depth + _BACK_M.get(surface.name, _BACK_M[surface.kind]) / np.maximum(ray, 1), NEAR_M)
+        in_picture, tested = (np.concatenate([xy, 1 / z], 1).astype(np.float32) for z in (depth, back))
+        shaded = _ball_normals(points, normals) if surface.kind == "hair" else normals
+        return cls(surface, points, normals, shaded, in_picture, tested)
+
+
+@dataclass(frozen=True, eq=False)
 class DressedPicture(Layer):
     """People drawn on nothing, and what each pixel of the drawing shows; maps are of the layer's box."""
 
@@ -59,6 +88,8 @@ class DressedPicture(Layer):
     """Along the optical axis, metres; infinite where nothing is."""
     surfaces: tuple[tuple[int, str, str], ...]
     """Person, kind and name of each surface."""
+    placed: tuple[Placed, ...]
+    """The surfaces before the camera."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +123,7 @@ def render_dressed(people: Sequence[DressedPerson], camera: Camera, *, shadows: 
     blended = [k for k, (_, one) in enumerate(listed) if one.kind in _BLENDED]
     if not solid:
         return None
-    placed = [_Placed.of(one, camera) for _, one in listed]
+    placed = [Placed.of(one, camera) for _, one in listed]
     lights = _lights(listed, placed, solid, shadows)
     opaque = _gather(placed, lights, solid)
     box = box_px(opaque.points, opaque.faces, camera.image_size)
@@ -103,32 +134,7 @@ def render_dressed(people: Sequence[DressedPerson], camera: Camera, *, shadows: 
         return None
     textures = [one.texture for _, one in listed]
     drawing = _Drawing(box, opaque, layers, textures)
-    return drawing.picture(tuple((i, one.kind, one.name) for i, one in listed))
-
-
-@dataclass(frozen=True)
-class _Placed:
-    """One surface before the camera."""
-
-    surface: Surface
-    points_cam_m: Float[np.ndarray, "V 3"]
-    normals: Float[np.ndarray, "V 3"]
-    in_picture: Float[np.ndarray, "V 3"]
-    tested: Float[np.ndarray, "V 3"]
-
-    @classmethod
-    def of(cls, surface: Surface, camera: Camera) -> _Placed:
-        points = np.ascontiguousarray(surface.vertices.detach().cpu().float().numpy())
-        normals = normals_of(points, surface.faces.astype(np.int32))
-        depth = np.maximum(points[:, 2:], NEAR_M)
-        centre = camera.principal_point_px[0].detach().cpu().numpy()
-        xy = points[:, :2] / depth * float(camera.focal_px[0]) + centre
-        ray = np.linalg.norm(points, axis=1, keepdims=True) / depth  # along the ray, seen along the axis
-        back = np.maximum(depth + _BACK_M.get(surface.name, _BACK_M[surface.kind]) / np.maximum(ray, 1), NEAR_M)
-        in_picture, tested = (np.concatenate([xy, 1 / z], 1).astype(np.float32) for z in (depth, back))
-        if surface.kind == "hair":
-            normals = _ball_normals(points, normals)
-        return cls(surface, points, normals, in_picture, tested)
+    return drawing.picture(tuple((i, one.kind, one.name) for i, one in listed), tuple(placed))
 
 
 def _ball_normals(points: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "V 3"]:
@@ -141,10 +147,10 @@ def _ball_normals(points: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "
 
 
 def _lights(
-    listed: Sequence[tuple[int, Surface]], placed: Sequence[_Placed], solid: Sequence[int], shadows: bool
+    listed: Sequence[tuple[int, Surface]], placed: Sequence[Placed], solid: Sequence[int], shadows: bool
 ) -> list[Float[np.ndarray, "_ 4"]]:
     """Light the vertices of all surfaces; the opaque ones throw the shadows."""
-    points, normals = (np.concatenate([getattr(p, name) for p in placed]) for name in ("points_cam_m", "normals"))
+    points, normals = (np.concatenate([getattr(p, name) for p in placed]) for name in ("points_cam_m", "shaded"))
     starts = np.cumsum([0] + [len(p.points_cam_m) for p in placed])
     open_to = None
     if shadows:
@@ -157,7 +163,7 @@ def _lights(
 
 
 def _openness(
-    placed: Sequence[_Placed],
+    placed: Sequence[Placed],
     points: Float[np.ndarray, "V 3"],
     normals: Float[np.ndarray, "V 3"],
     starts: Int[np.ndarray, "K"],
@@ -185,7 +191,7 @@ def _compact(faces: Int[np.ndarray, "F 3"], vertices: int) -> tuple[Int[np.ndarr
     return np.flatnonzero(used), (np.cumsum(used) - 1)[faces].astype(np.int32)
 
 
-def _gather(placed: Sequence[_Placed], lights: Sequence[Float[np.ndarray, "_ 4"]], rows: Sequence[int]) -> _Mesh:
+def _gather(placed: Sequence[Placed], lights: Sequence[Float[np.ndarray, "_ 4"]], rows: Sequence[int]) -> _Mesh:
     """Concatenate surfaces; faces with a corner at or behind the camera are left out."""
     faces, owners, numbers, uv, start = [], [], [], [], 0
     for k in rows:
@@ -233,7 +239,7 @@ class _Drawing:
         self._texels = _used_pyramids(textures, self._opaque)
         self._layer_texels = None if self._layers is None else _used_pyramids(textures, self._layers)
 
-    def picture(self, surfaces: tuple[tuple[int, str, str], ...]) -> DressedPicture:
+    def picture(self, surfaces: tuple[tuple[int, str, str], ...], placed: tuple[Placed, ...]) -> DressedPicture:
         """Draw everything."""
         height, width = self._size
         rgba = np.zeros((height, width, 4), np.float32)
@@ -259,6 +265,7 @@ class _Drawing:
             face=np.where(drawn, numbers[face_px], -1).astype(np.int32),
             depth_m=np.where(drawn, 1 / np.where(drawn, near_px, 1), np.inf).astype(np.float32),
             surfaces=surfaces,
+            placed=placed,
         )
 
     def _band(

@@ -104,11 +104,11 @@ def visibility(
     visible = np.empty((len(directions), len(queries)), np.float32)
 
     def render(jobs: range) -> None:
-        face_ids, nearness = np.empty((size, size, 1), np.int32), np.empty((size, size, 1), np.float32)
+        nearness = np.empty((size, size), np.float32)
         for d in jobs:
             basis = _basis(directions[d])
             low = (basis @ middle - radius).astype(np.float32)
-            buffers = (face_ids, nearness, visible[d])
+            buffers = (nearness, visible[d])
             visibility_from(points, faces, queries, normals, off_mesh, basis, low, per_m, *buffers)
 
     threads = max(min(torch.get_num_threads(), len(directions)), 1)

@@ -81,8 +81,9 @@ def normal_colors(normal: Float[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 
     Black where there is no body.
     """
     colors = np.zeros(normal.shape, np.uint8)
-    for k, sign in enumerate((1.0, -1.0, -1.0)):
-        colors[..., k] = np.where(normal.any(2), np.round(127.5 + 127.5 * sign * normal[..., k]), 0)
+    x, y, z = np.moveaxis(normal, 2, 0)
+    body = (x != 0) | (y != 0) | (z != 0)
+    colors[body] = np.round(127.5 + normal[body] * np.array((127.5, -127.5, -127.5), normal.dtype))
     return colors
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bodyfit.raster.coverage import BLOCK, clear_buffers, cover, weights_on_face
+from bodyfit.raster.coverage import BLOCK, weights_on_face
 from bodyfit.render.color import to_linear, to_srgb
 from bodyfit.runtime.compiled import jit
 
@@ -161,23 +161,54 @@ def band_maps(points, faces, top, face_ids, values, parts, smooth, vertex, part)
 
 
 @jit
-def visibility_from(points, faces, queries, normals, off_mesh, basis, low, per_m, face_ids, nearness, visible):
+def _nearest(points, faces, nearness):
+    """Write to `nearness` (h, w) the greatest z of the faces at the middle of each pixel; -inf where there is none.
+
+    What `cover` does for one sample, without the faces' numbers: four times as fast for faces of a few pixels.
+    """
+    height, width = nearness.shape
+    nearness[:] = -np.inf
+    for f in range(len(faces)):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        xa, ya, za = points[a, 0] - 0.5, points[a, 1] - 0.5, points[a, 2]
+        xb, yb, zb = points[b, 0] - 0.5, points[b, 1] - 0.5, points[b, 2]
+        xc, yc, zc = points[c, 0] - 0.5, points[c, 1] - 0.5, points[c, 2]
+        first, last = int(np.ceil(max(min(xa, xb, xc), 0.0))), int(np.floor(min(max(xa, xb, xc), width - 1.0)))
+        top, bottom = int(np.ceil(max(min(ya, yb, yc), 0.0))), int(np.floor(min(max(ya, yb, yc), height - 1.0)))
+        area = (xb - xa) * (yc - ya) - (yb - ya) * (xc - xa)
+        if first > last or top > bottom or not abs(area) > 1e-12:
+            continue
+        a0, b0 = (yb - yc) / area, (xc - xb) / area
+        a1, b1 = (yc - ya) / area, (xa - xc) / area
+        for row in range(top, bottom + 1):
+            l0 = a0 * (first - xc) + b0 * (row - yc)
+            l1 = a1 * (first - xc) + b1 * (row - yc)
+            for column in range(first, last + 1):
+                if l0 >= 0 and l1 >= 0 and l0 + l1 <= 1:
+                    z = np.float32(zc + l0 * (za - zc) + l1 * (zb - zc))
+                    if z > nearness[row, column]:
+                        nearness[row, column] = z
+                l0 += a0
+                l1 += a1
+
+
+@jit
+def visibility_from(points, faces, queries, normals, off_mesh, basis, low, per_m, nearness, visible):
     """Write to `visible` (Q,) how visible one direction is from each query, 0 to 1; 0 where the query faces away.
 
     points: (V, 3) and queries: (Q, 3) in metres; normals: (Q, 3) of the queries. off_mesh: (Q,) queries that do not lie
     on the mesh and need no bias. basis: (3, 3) rows right, down and towards the direction. The mesh is rendered from
-    there in parallel projection into a square shadow map (face_ids, nearness: (size, size, 1)) of `per_m` texels a
-    metre, whose corner is `low` (3,).
+    there in parallel projection into a square shadow map (nearness: (size, size)) of `per_m` texels a metre, whose
+    corner is `low` (3,).
     """
-    size = len(face_ids)
+    size = len(nearness)
     flat = np.empty((len(points), 3), np.float32)
     for v in range(len(points)):
         for k in range(3):
             flat[v, k] = basis[k, 0] * points[v, 0] + basis[k, 1] * points[v, 1] + basis[k, 2] * points[v, 2]
         flat[v, 0] = (flat[v, 0] - low[0]) * per_m
         flat[v, 1] = (flat[v, 1] - low[1]) * per_m
-    middle = np.full((1, 2), 0.5, np.float32)
-    cover(flat, faces, np.int64(0), middle, clear_buffers(face_ids, nearness), face_ids, nearness)
+    _nearest(flat, faces, nearness)
     for q in range(len(queries)):
         facing = basis[2, 0] * normals[q, 0] + basis[2, 1] * normals[q, 1] + basis[2, 2] * normals[q, 2]
         if facing <= 0:
@@ -198,8 +229,8 @@ def visibility_from(points, faces, queries, normals, off_mesh, basis, low, per_m
         x0, y0 = int(x), int(y)
         fx, fy = x - x0, y - y0
         visible[q] = (
-            (1 - fy) * ((1 - fx) * (z >= nearness[y0, x0, 0]) + fx * (z >= nearness[y0, x0 + 1, 0]))
-            + fy * ((1 - fx) * (z >= nearness[y0 + 1, x0, 0]) + fx * (z >= nearness[y0 + 1, x0 + 1, 0]))
+            (1 - fy) * ((1 - fx) * (z >= nearness[y0, x0]) + fx * (z >= nearness[y0, x0 + 1]))
+            + fy * ((1 - fx) * (z >= nearness[y0 + 1, x0]) + fx * (z >= nearness[y0 + 1, x0 + 1]))
         )  # fmt: skip
 
 

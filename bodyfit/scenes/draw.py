@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -12,22 +11,17 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from bodyfit.appearance.binding import joint_names
-from bodyfit.appearance.catalogue import KINDS, piece_arrays
 from bodyfit.appearance.dress import dress
 from bodyfit.appearance.dressed import DressedPerson
-from bodyfit.body.files.archive import asset_path, read_archive
 from bodyfit.geometry.camera import Camera
 from bodyfit.render.color import to_srgb
 from bodyfit.render.dressed import DressedPicture, render_dressed
 from bodyfit.scenes.backdrop import backdrop, shadowed
-from bodyfit.scenes.normals import pixel_normals
+from bodyfit.scenes.maps import PixelMaps, pixel_maps
 from bodyfit.scenes.sample import Scene, scene_model
 
-__all__ = ["GARMENTS", "SceneDrawing", "draw_scene", "part_names"]
+__all__ = ["SceneDrawing", "draw_scene"]
 
-GARMENTS = ("skin", *KINDS)
-"""What the garment map's values 1 and on stand for."""
 _TINTED, _DIMMED = 0.35, 0.35
 """How far people take on the background's colour and brightness."""
 _USUAL = 0.30
@@ -35,21 +29,11 @@ _USUAL = 0.30
 
 
 @dataclass(frozen=True, eq=False)
-class SceneDrawing:
+class SceneDrawing(PixelMaps):
     """A picture and its maps, all of the picture's size."""
 
     picture: UInt8[np.ndarray, "S S 3"]
     """RGB."""
-    person: Int[np.ndarray, "S S"]
-    """Who, from 0; -1 for nobody."""
-    garments: UInt8[np.ndarray, "S S"]
-    """1 and on: `GARMENTS`; 0 for nobody."""
-    parts: UInt8[np.ndarray, "S S"]
-    """1 and on: the body's part (`part_names`), of clothes the part that they go with most; 0 for nobody."""
-    depth_m: Float[np.ndarray, "S S"]
-    """Of people, along the optical axis, metres; infinite elsewhere."""
-    normals: Float[np.ndarray, "S S 3"]
-    """Of people, outward, camera axes; 0 elsewhere."""
     camera: Camera
     """One camera."""
     bodies_cam: tuple[Float[Tensor, "V 3"], ...]
@@ -58,8 +42,10 @@ class SceneDrawing:
     """And its joints."""
 
 
-def draw_scene(scene: Scene, model: str = "open-x", backgrounds: Path | None = None) -> SceneDrawing:
-    """Draw a scene of bodies of a model. Raises `OptionError` and `ImageError`."""
+def draw_scene(
+    scene: Scene, model: str = "open-x", backgrounds: Path | None = None, *, normals: bool = True
+) -> SceneDrawing:
+    """Draw a scene of bodies of a model; without `normals` these are 0. Raises `OptionError` and `ImageError`."""
     people, bodies, joints, clothes = [], [], [], []
     R, t = scene.R_cam_world, scene.t_cam_world_m
     for person in scene.people:
@@ -77,10 +63,10 @@ def draw_scene(scene: Scene, model: str = "open-x", backgrounds: Path | None = N
     points, faces = _occluders(clothes)
     behind = behind * shadowed(scene, points, faces)[..., None]
     picture = _composed(scene, behind, layer)
-    normals = np.zeros((scene.size, scene.size, 3), np.float32)
-    if layer is not None:
-        normals = pixel_normals(layer, people, scene.focal_px, scene.size)
-    return SceneDrawing(picture, *_maps(scene.size, layer, people), normals, camera, tuple(bodies), tuple(joints))
+    maps = pixel_maps(scene.size, layer, normals=normals)
+    return SceneDrawing(
+        **vars(maps), picture=picture, camera=camera, bodies_cam=tuple(bodies), joints_cam=tuple(joints)
+    )
 
 
 def _occluders(people: list[DressedPerson]) -> tuple[Float[np.ndarray, "V 3"], Int[np.ndarray, "F 3"]]:
@@ -116,63 +102,3 @@ def _composed(
         picture = cv2.GaussianBlur(picture, (0, 0), softness)
     picture += rng.uniform(0, 0.025) * rng.standard_normal(picture.shape, np.float32)
     return (255 * np.clip(picture * rng.uniform(0.85, 1.15), 0, 1) + 0.5).astype(np.uint8)
-
-
-def _maps(
-    size: int, layer: DressedPicture | None, people: list[DressedPerson]
-) -> tuple[Int[np.ndarray, "S S"], UInt8[np.ndarray, "S S"], UInt8[np.ndarray, "S S"], Float[np.ndarray, "S S"]]:
-    """Person, garment, part and depth of each pixel."""
-    person = np.full((size, size), -1, np.int32)
-    garments, parts = np.zeros((size, size), np.uint8), np.zeros((size, size), np.uint8)
-    depth = np.full((size, size), np.inf, np.float32)
-    if layer is None:
-        return person, garments, parts, depth
-    x, y = layer.corner_px
-    h, w = layer.person.shape
-    box = (slice(y, y + h), slice(x, x + w))
-    person[box], depth[box] = layer.person, layer.depth_m
-    kinds = np.array([GARMENTS.index(kind) + 1 for _, kind, _ in layer.surfaces], np.uint8)
-    visible = layer.surface >= 0
-    garments[box] = np.where(visible, kinds[layer.surface], 0)
-    own = parts[box]
-    for number, (who, kind, name) in enumerate(layer.surfaces):
-        mine = layer.surface == number
-        if mine.any():
-            surface = next(s for s in people[who].surfaces() if (s.kind, s.name) == (kind, name))
-            own[mine] = _vertex_parts(kind, name)[surface.faces[layer.face[mine], 0]] + 1
-    return person, garments, parts, depth
-
-
-@lru_cache(maxsize=1)
-def _skin_parts() -> Int[np.ndarray, "V"]:
-    return read_archive(asset_path("body", "open.npz"))["part_labels"].astype(np.int64)
-
-
-@lru_cache(maxsize=64)
-def _vertex_parts(kind: str, name: str) -> Int[np.ndarray, "V"]:
-    """The part of each vertex of a surface."""
-    if kind == "skin":
-        return _skin_parts()
-    return _part_of_joint()[piece_arrays(name).weights.argmax(1)]
-
-
-@lru_cache(maxsize=1)
-def part_names() -> tuple[str, ...]:
-    """What the part map's values 1 and on stand for: SMPL's 24 joints."""
-    return tuple(str(name) for name in read_archive(asset_path("body", "open.npz"))["part_names"])
-
-
-@lru_cache(maxsize=1)
-def _part_of_joint() -> Int[np.ndarray, "55"]:
-    """The part that each joint of the largest layout moves."""
-    names = part_names()
-    out = []
-    for joint in joint_names()[:55]:
-        side, _, rest = joint.partition("_")
-        if joint in names:
-            out.append(names.index(joint))
-        elif side in ("left", "right") and "eye" not in joint:
-            out.append(names.index(f"{side}_wrist" if "thumb" in rest else f"{side}_hand"))
-        else:
-            out.append(names.index("head"))
-    return np.array(out)

@@ -14,13 +14,15 @@ import torch
 from PIL import Image
 
 from bodyfit.errors import OptionError
-from bodyfit.io.picture import save_array, save_depth
+from bodyfit.io.picture import depth_mm, save_array
+from bodyfit.io.png import save_png
 from bodyfit.io.results.params import write_arrays
 from bodyfit.render.maps import normal_colors
 from bodyfit.runtime.atomic import write_atomically
 from bodyfit.scenes.config import LABELS, MORE_LABELS, SceneConfig
-from bodyfit.scenes.draw import GARMENTS, draw_scene, part_names
+from bodyfit.scenes.draw import draw_scene
 from bodyfit.scenes.labels import body_arrays, coco_records, keypoint_arrays
+from bodyfit.scenes.maps import GARMENTS, part_names
 from bodyfit.scenes.sample import sample_scene
 from bodyfit.skeleton import LAYOUTS, layout_edges, layout_names
 
@@ -143,7 +145,7 @@ def _write(job: _Job, i: int) -> int:
     """Draw and write one scene; its record comes last, so that a scene that has one is whole."""
     config, out, name = job.config, job.out, f"{i:06d}"
     scene = sample_scene(config, job.seed, i)
-    drawing = draw_scene(scene, config.model, config.backgrounds)
+    drawing = draw_scene(scene, config.model, config.backgrounds, normals="normals" in job.labels)
     quality = int(np.random.default_rng([job.seed, 12, i]).integers(_QUALITY[0], _QUALITY[1] + 1))
     with write_atomically(out / "images" / f"{name}.jpg") as temporary:
         Image.fromarray(drawing.picture).save(temporary, "JPEG", quality=quality)
@@ -151,12 +153,10 @@ def _write(job: _Job, i: int) -> int:
     maps = {"masks": masks, "garments": drawing.garments, "parts": drawing.parts}
     if "normals" in job.labels:
         maps["normals"] = normal_colors(drawing.normals)
-    for label, values in maps.items():
-        if label in job.labels:
-            with write_atomically(out / label / f"{name}.png") as temporary:
-                Image.fromarray(values).save(temporary, "PNG", compress_level=3)
     if "depth" in job.labels:
-        save_depth(out / "depth" / f"{name}.png", drawing.depth_m)
+        maps["depth"] = depth_mm(drawing.depth_m)
+    for label in maps.keys() & set(job.labels):
+        save_png(out / label / f"{name}.png", maps[label])
     if "depth_npy" in job.labels:
         save_array(out / "depth_npy" / f"{name}.npy", drawing.depth_m)
     if job.keypoints:
