@@ -1,0 +1,79 @@
+"""Cast rays past a posed body: samples in a band about it, mapped to the canonical body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bodyfit.errors import OptionError, ShapeError
+from bodyfit.fields.casting.canonical import PosedBody
+from bodyfit.fields.casting.rays import Rays
+from bodyfit.fields.casting.samples import RaySamples
+from bodyfit.fields.casting.volume import NearestVolume, nearest_volume
+from bodyfit.runtime.parallel import run
+
+__all__ = ["CastConfig", "cast_rays"]
+
+_GRAIN = 512
+"""Fewest rays that a thread takes at a time."""
+_MARGIN_M = 0.3
+"""Space for samples beyond the canonical vertices; packed places end there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CastConfig:
+    """How finely the space about a body is sampled, metres."""
+
+    voxel_m: float = 0.01
+    """Side of the voxels that name their nearest vertex."""
+    step_m: float = 0.0075
+    """Distance of samples along a ray."""
+    band_m: float = 0.05
+    """Samples are nearer than this to a vertex."""
+    depth_m: float = 0.025
+    """And not deeper than this under the skin."""
+
+    def __post_init__(self) -> None:
+        if not (0 < self.voxel_m <= self.band_m <= 0.5 and self.step_m > 0 and self.depth_m >= 0):
+            raise OptionError(f"casting needs 0 < voxel_m <= band_m <= 0.5, a positive step_m and depth_m, got {self}")
+
+
+def cast_rays(
+    body: PosedBody, rays: Rays, config: CastConfig | None = None, *, volume: NearestVolume | None = None
+) -> RaySamples:
+    """Sample rays in the band about a body.
+
+    A ray leaps over blocks of empty voxels and looks at every step elsewhere. A sample's nearest vertex is its voxel's,
+    improved by walking along edges; its place becomes
+
+        x_canonical = sum_k w_k (c_k + L_k (x - v_k)) / sum_k w_k,  w_k = 1 / (|x - v_k|^2 + 1e-5)^2
+
+    over that vertex and its two rings of neighbours. Signed distances are those to the nearest vertex's tangent plane,
+    or to the vertex itself less the extent of its faces, whichever is larger. volume: that of the body, made with the
+    voxel and band of `config`, where several cameras share it. Raises `OptionError` and `ShapeError`.
+    """
+    config = CastConfig() if config is None else config
+    canonical = body.canonical
+    if len(canonical.vertices) > 65536:
+        raise ShapeError(f"packed samples name at most 65536 vertices, the body has {len(canonical.vertices)}")
+    if volume is None:
+        volume = nearest_volume(body.vertices, voxel_m=config.voxel_m, band_m=config.band_m)
+    from bodyfit.fields.casting.cast_loops import count_samples, fill_samples
+
+    march = (
+        *(rays.origins, rays.directions, rays.offsets, body.warp, canonical.ring_ptr, canonical.ring, canonical.reach),
+        *(volume.origin_m, volume.voxel_m, volume.nearest, volume.empty),
+        *(float(config.step_m), float(config.band_m), float(config.depth_m)),
+    )
+    counts = np.zeros(len(rays), np.int64)
+    run(count_samples, len(rays), *march, counts, grain=_GRAIN)
+    ptr = np.zeros(len(rays) + 1, np.int64)
+    np.cumsum(counts, out=ptr[1:])
+    total = int(ptr[-1])
+    step, place, vertex = np.empty(total, np.uint16), np.empty((total, 3), np.uint16), np.empty(total, np.uint16)
+    normal, distance = np.empty((total, 3), np.int8), np.empty(total, np.int16)
+    origin = canonical.vertices.min(0) - np.float32(_MARGIN_M)
+    outputs = (step, place, normal, distance, vertex)
+    run(fill_samples, len(rays), *march, canonical.wide_ptr, canonical.wide, origin, ptr, *outputs, grain=_GRAIN)
+    return RaySamples(ptr, *outputs, origin, float(config.step_m), rays.offsets)
