@@ -257,6 +257,7 @@ def agora_arrays(n_j: int = 24) -> dict[str, np.ndarray]:
         "gender": np.array(["male", "female", "female", "male", "female"]),
         "isValid": np.array([True, True, False, True, True]),
         "occlusion": np.array([0.0, 12, 95, 40, 3]),
+        "gt_joints_2d": rng.uniform(0, 2000, (5, n_j, 2)),
         "gt_joints_3d": rng.normal(scale=0.3, size=(5, n_j, 3)) + np.array([0, 0, 9]),
         "gt_verts": rng.normal(scale=0.3, size=(5, 30, 3)) + np.array([0, 0, 9]),
     }
@@ -292,7 +293,8 @@ def test_the_export_program_makes_what_is_read(tmp_path, monkeypatch):
     arrays = agora_arrays()
     rows = [
         SimpleNamespace(
-            imgPath=f"ag_{k}.png", **{c: list(arrays[c][s]) for c in ("gender", "isValid", "occlusion", "gt_joints_3d")}
+            imgPath=f"ag_{k}.png",
+            **{c: list(values[s]) for c, values in arrays.items() if c not in ("imgPath", "gt_verts")},
         )
         for k, s in ((0, slice(0, 2)), (1, slice(2, 4)), (2, slice(4, 5)))
     ]
@@ -303,6 +305,7 @@ def test_the_export_program_makes_what_is_read(tmp_path, monkeypatch):
     exec(evaluate.AGORA_EXPORT.replace("; ", "\n"), {})
     found = evaluate.read_agora(tmp_path / "validation_0.npz")
     np.testing.assert_array_equal(found.joints3d, arrays["gt_joints_3d"])
+    np.testing.assert_array_equal(found.keypoints2d[..., :2], arrays["gt_joints_2d"])
     np.testing.assert_array_equal(found.valid, arrays["isValid"])
     assert found.images == tuple(arrays["imgPath"])
 

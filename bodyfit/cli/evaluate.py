@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from bodyfit.cli.support import common
+from bodyfit.cli.support.benchmarks import BENCHMARKS, Benchmark
+from bodyfit.cli.support.finding import DETECTOR
 from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:
@@ -55,7 +57,16 @@ def evaluate(
     fps: Annotated[
         float | None, typer.Option("--fps", min=1e-3, help="Frames a second, where TRUTH does not say.")
     ] = None,
-    every: Annotated[int, typer.Option("--every", min=1, help="Of cape and 4d-dress, register each N-th scan.")] = 1,
+    every: Annotated[
+        int, typer.Option("--every", min=1, help="Of a data set, fit each N-th frame, or register each N-th scan.")
+    ] = 1,
+    detector: Annotated[
+        str, typer.Option("--detector", help="Of a data set, what finds people; file: the keypoints that it has.")
+    ] = DETECTOR,
+    motions: Annotated[bool, typer.Option("--motions", help="Of a data set, fit clips and not single frames.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Of a data set, where bodies are stored, to go on from there.")
+    ] = None,
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
 ) -> int:
@@ -72,7 +83,11 @@ def evaluate(
         bodyfit eval fits.npz data/ --joints smpl22
         bodyfit eval ehf EHF/ --pred-model models/smplx
         bodyfit eval cape cape_release/ --pred-model models/smpl --every 20
+        bodyfit eval 3dpw 3DPW/ --truth-model models/smpl -o eval/
+        bodyfit eval emdb2 EMDB/ --truth-model models/smpl --motions -o eval/
 
+    The words 3dpw, emdb, emdb2, rich, agora, h36m and mpi-inf-3dhp in place of PRED find and fit the people of that
+    data set, in the folder TRUTH, and print its measures with its protocol; a run that was stopped goes on with -o.
     The words freihand and ehf in place of PRED fit that data set's pictures, in the folder TRUTH, and score the fits
     as its paper does. The words cape and 4d-dress register bodies to that data set's scans, and compare their vertices
     and joints with the SMPL bodies under the clothes, posed by --truth-model.
@@ -83,6 +98,11 @@ def evaluate(
         return _pictures(str(pred), truth, pred_model, as_json)
     if str(pred) in ("cape", "4d-dress") and not pred.exists():
         return _scans(str(pred), truth, (pred_model or "open", truth_model or pred_model), every, as_json)
+    if str(pred) in BENCHMARKS and not pred.exists():
+        source = None if detector == "file" else detector
+        return Benchmark(str(pred), truth, pred_model or "open", truth_model, source, motions, every, regressor).run(
+            out, as_json
+        )
     sides = _Sides(pred, pred_model, truth, truth_model, person, regressor)
     report = _measured(sides, metric or ["mpjpe", "pa_mpjpe"], None if root == "none" else root, joints, fps)
     if as_json:

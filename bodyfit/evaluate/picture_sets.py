@@ -21,9 +21,9 @@ __all__ = ["AGORA_EXPORT", "agora", "h36m_pictures", "h36m_positions"]
 AGORA_EXPORT = (
     "import numpy as np, pandas as pd; "
     "d = pd.read_pickle('validation_0_withjv.pkl'); "
-    "r = [(p.imgPath, p.gender[i], p.isValid[i], p.occlusion[i], p.gt_joints_3d[i]) "
+    "r = [(p.imgPath, p.gender[i], p.isValid[i], p.occlusion[i], p.gt_joints_2d[i], p.gt_joints_3d[i]) "
     "for p in d.itertuples() for i in range(len(p.gt_joints_3d))]; "
-    "k = ('imgPath', 'gender', 'isValid', 'occlusion', 'gt_joints_3d'); "
+    "k = ('imgPath', 'gender', 'isValid', 'occlusion', 'gt_joints_2d', 'gt_joints_3d'); "
     "np.savez('validation_0.npz', **{n: np.array([x[j] for x in r]) for j, n in enumerate(k)})"
 )
 """A program that converts one of AGORA's tables to the npz that `read_agora` reads: a row a person, the table's names
@@ -49,6 +49,10 @@ def agora(path: Path, arrays: Mapping[str, Any]) -> Sequence:
     vertices = None
     if "gt_verts" in arrays:
         vertices = array(path, "gt_verts", arrays["gt_verts"], (n, None, 3), metres=True)
+    keypoints = None
+    if "gt_joints_2d" in arrays:
+        points = array(path, "gt_joints_2d", arrays["gt_joints_2d"], (n, n_j, 2))[:, :24]
+        keypoints = np.concatenate([points, np.ones((*points.shape[:2], 1))], 2)
     return Sequence(
         dataset="agora",
         name=path.stem,
@@ -60,6 +64,8 @@ def agora(path: Path, arrays: Mapping[str, Any]) -> Sequence:
         frame=np.arange(n),
         images=images,
         fps=None,
+        keypoints2d=keypoints,
+        keypoints2d_layout="" if keypoints is None else f"{path.stem}.gt_joints_2d",
         vertices=vertices,
     )
 

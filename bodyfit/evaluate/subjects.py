@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,12 +19,12 @@ from bodyfit.errors import AssetError, OptionError
 from bodyfit.evaluate.datasets import dataset_of, read_annotations
 from bodyfit.evaluate.joint_sets import JointSet, joint_set
 from bodyfit.evaluate.scene_sets import is_scenes, read_scenes, scene_body
-from bodyfit.evaluate.sequence import array, in_float64
+from bodyfit.evaluate.sequence import Sequence, array, in_float64
 from bodyfit.fit.result import model_of
 from bodyfit.io.results.params import load_result
 from bodyfit.skeleton import LAYOUTS, SMPL
 
-__all__ = ["Subject", "Wanted", "load_subject", "points_of"]
+__all__ = ["Subject", "Wanted", "load_subject", "points_of", "subject_of"]
 
 _CHUNK = 64
 """Bodies posed at a time, to bound memory."""
@@ -213,7 +213,16 @@ def _from_annotations(path: Path, wanted: Wanted, model: str | Path | None, pers
     people = read_annotations(path, models=models)
     if not 0 <= person < len(people):
         raise OptionError(f"{path} has {len(people)} people or motions, numbered from 0; there is no {person}")
-    sequence = people[person]
+    return subject_of(people[person], wanted, models=models, source=path)
+
+
+def subject_of(
+    sequence: Sequence, wanted: Wanted, *, models: Callable[[str], BodyModel] | None, source: str | Path
+) -> Subject:
+    """Take the points of an annotated person: the annotated joints, or those that its parameters pose.
+
+    models: the body of a gender, None for joints alone. source: what errors name. Raises `OptionError`.
+    """
     own = joint_set(sequence.joint_set)
     name = ascii(sequence.name)[1:-1]  # escaped, for a file's text may hold control characters
     same = own.family == wanted.joints.family
@@ -225,7 +234,7 @@ def _from_annotations(path: Path, wanted: Wanted, model: str | Path | None, pers
         how = f"joints of {sequence.dataset}, {name}, person {sequence.person}"
     elif posed is None:
         raise OptionError(
-            f"{path} has {own.name} and not {wanted.joints.name}; "
+            f"{source} has {own.name} and not {wanted.joints.name}; "
             + (
                 "choose other joints"
                 if sequence.params is None
