@@ -18,16 +18,16 @@ from bodyfit.body.pose_prior import load_pose_prior
 from bodyfit.fit.config import StageConfig
 from bodyfit.fit.objective import BodyTerms, StageObjective
 from bodyfit.fit.observations import Observations
+from bodyfit.fit.parts import HAND_POINTS, PartObservations
 from bodyfit.fit.residuals.scan import ScanPairs
 from bodyfit.geometry.mesh_tree import MeshTree, vertex_normals
 from bodyfit.register.cloud import PointCloud, thinned
 from bodyfit.register.objective import ScanObjective, posed
-from bodyfit.skeleton import correspondence
+from bodyfit.skeleton import correspondence, hand_entries
 from bodyfit.solve import LMConfig, minimize
 
 __all__ = ["LEVELS", "Level", "Part", "ScanFitter"]
 
-_NO_POINTS = {"reprojection": 0.0}
 _LEAST_COVERED = 0.1
 """Points of a scan of a part of the body weigh by the share of the skin that has partners, but no less than this."""
 _AGREE = 0.5
@@ -58,6 +58,8 @@ class Level:
     shape: float
     limits: float = 30.0
     capsules: float = 0.0
+    hands: float = 1.0
+    """Weight of the prior of finger poses, where fingers are variables."""
 
     def stage(self, *, keypoints: bool = False) -> StageConfig:
         """Make the weights of the priors, and of keypoints where there are some."""
@@ -69,7 +71,7 @@ class Level:
             limits=self.limits,
             angle=0.2,
             interpenetration=self.capsules,
-            weights={} if keypoints else _NO_POINTS,
+            weights={"hand_pose": self.hands, "hands_points": 0.0, **({} if keypoints else {"reprojection": 0.0})},
             lm=lm,
         )
 
@@ -93,13 +95,14 @@ class Part:
 
 
 class ScanFitter:
-    """Fitter of one model to scans."""
+    """Fitter of one model to scans; `fingers`: with their angles as variables, jaw, eyes and expression, too."""
 
-    def __init__(self, model: BodyModel, *, layout: str = "openpose25") -> None:
+    def __init__(self, model: BodyModel, *, layout: str = "openpose25", fingers: bool = False) -> None:
         points = Points(model, correspondence(layout))
         prior = load_pose_prior().of_joints(model.body_joints)
+        hands = [entry for side in ("left", "right") for entry in hand_entries(side)] if fingers else None
         self.model = model
-        self.terms = BodyTerms(model, points, prior)
+        self.terms = BodyTerms(model, points, prior, hands=None if hands is None else Points(model, hands, whole=True))
         self.layout = self.terms.layout
         self.surface = Skin.of(model)
         self.faces = model.faces.numpy()
@@ -110,10 +113,13 @@ class ScanFitter:
         """Vertices of the skin that look for partners in the scan, by the number of points."""
 
     def observations(self, count: int) -> Observations:
-        """Make observations of no keypoints, for the priors alone."""
+        """Make observations of no keypoints, for the priors alone; hands count as visible."""
         n = len(self.terms.points)
         like = self.model.v_template
-        return Observations(like.new_zeros(count, n, 2), like.new_zeros(count, n), like.new_ones(count))
+        hands = like.new_ones(count, 2 * HAND_POINTS)
+        parts = PartObservations(hands_points_m=hands[..., None].expand(-1, -1, 3), hands_points_weight=hands)
+        nothing = like.new_zeros(count, n, 2), like.new_zeros(count, n), like.new_ones(count)
+        return Observations(*nothing, parts=parts if self.terms.setup.whole else None)
 
     def descend(
         self,

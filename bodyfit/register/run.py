@@ -19,6 +19,7 @@ from bodyfit.fit.objective import StageObjective
 from bodyfit.fit.result import FitStatus
 from bodyfit.register.cloud import PointCloud, as_cloud
 from bodyfit.register.descent import LEVELS, ScanFitter
+from bodyfit.register.fingers import has_fingers, with_fingers
 from bodyfit.register.objective import posed
 from bodyfit.register.orientation import oriented
 from bodyfit.register.quality import misfit, shortcoming, unscanned_parts
@@ -156,6 +157,10 @@ def _fitted(fitter: ScanFitter, scan: _Scan, clothed: bool | None, start: str | 
         )
     x = torch.cat([layout.pack(one) for one in starts])
     x, is_clothed = _descended(fitter, x, person, clothed)
+    if has_fingers(model):
+        body, fitter = layout.params(x[None]), ScanFitter(model, fingers=True)
+        layout = fitter.layout
+        x = with_fingers(fitter, layout.pack(dict(body))[0], person, slack=_SLACK if is_clothed else 1.0)
     params = layout.params(x[None])
     values = dict(params) | {"transl": params.transl + torch.as_tensor(scan.unit_m * scan.middle).to(params.transl)}
     stage = StageObjective(fitter.terms, LEVELS[-1].stage(), fitter.observations(1))
