@@ -9,13 +9,15 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 import bodyfit
+from bodyfit.body.hand_prior import load_hand_prior
 from bodyfit.errors import OptionError, ScanError, ShapeError
 from bodyfit.io.results.bodies import read_bodies
 from bodyfit.io.results.registration import save_registration, upright_turn
 from bodyfit.io.scans.load import load_scan
+from bodyfit.register.arms import hand_vertices
 from bodyfit.register.cloud import as_cloud, estimated_normals, sampled, thinned
 from bodyfit.register.orientation import oriented
-from bodyfit.register.quality import misfit, unscanned_parts
+from bodyfit.register.quality import doubtful_hands, misfit, unscanned_parts
 from bodyfit.register.surface.offsets import Surface
 from bodyfit.register.surroundings import without_surroundings
 from bodyfit.register.units import plausible_units
@@ -267,6 +269,43 @@ def test_parts_that_a_scan_does_not_show_are_named(source):
     assert unscanned(side < shoulder) == ("left arm",)
     neck = float(model.joints_template[model.skeleton.index("neck"), 1])
     assert set(unscanned(height > neck)) == {"trunk", "left leg", "right leg", "left arm", "right arm"}
+
+
+def test_hands_that_a_scan_contradicts_are_doubtful(person):
+    model, params, vertices, faces, _ = person
+    cloud = sampled(vertices, faces, 40_000)
+    assert doubtful_hands(cloud, vertices, model) == {}
+    wrist = 3 * (model.skeleton.index("left_wrist") - 1)
+    turned = params.body_pose.clone()
+    turned[:, wrist] += np.pi / 2
+    with torch.no_grad():
+        other = model(**(dict(params) | {"body_pose": turned})).vertices[0].double().numpy()
+    found = doubtful_hands(cloud, other, model)
+    assert list(found) == ["left"]
+    assert "turned wrongly" in found["left"]
+    away = np.linalg.norm(cloud.points - person[4][model.skeleton.index("right_hand")], axis=1) > 0.12
+    found = doubtful_hands(cloud.select(away), vertices, model)
+    assert list(found) == ["right"]
+    assert "next to nothing" in found["right"]
+
+
+def test_fingers_are_fitted_where_hands_are_scanned():
+    model = bodyfit.load_model("open-h")
+    body = bodyfit.random_bodies(1, model=model, seed=2)
+    fist = torch.as_tensor(load_hand_prior()[0].means[1], dtype=torch.float32) - model.hand_means[0]
+    params = model.params(**(dict(body) | {"left_hand_pose": fist[None], "right_hand_pose": torch.zeros(1, 45)}))
+    with torch.no_grad():
+        vertices = model(**params).vertices[0].double().numpy()
+        at_rest = model(**(dict(params) | {"left_hand_pose": torch.zeros(1, 45)})).vertices[0].double().numpy()
+    fingers = hand_vertices(model, "left")
+    before = 1000 * np.linalg.norm(at_rest - vertices, axis=1)[fingers].mean()
+    assert before > 10
+    cloud = sampled(vertices, model.faces.numpy(), 30_000)
+    scan = cloud.points + 1e-3 * np.random.default_rng(0).normal(size=cloud.points.shape)
+    result = bodyfit.register(scan, normals=cloud.normals, model=model, start=body, unit="m", surface=False)
+    after = 1000 * np.linalg.norm(result.vertices.numpy() - vertices, axis=1)[fingers].mean()
+    assert after < 4  # of 30,000 points with 1 mm of noise
+    assert not result.doubtful
 
 
 def test_a_bust_is_poor_with_its_limbs_named(person):

@@ -56,6 +56,7 @@ def registration_facts(result: Registration, model: BodyModel) -> dict[str, Any]
         "clothed": result.clothed,
         "start": result.start,
         "unscanned": list(result.unscanned),
+        "doubtful": dict(result.doubtful),
         "points": len(result.points),
         "points_of_the_person": int(result.person.sum()),
     }

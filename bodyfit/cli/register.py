@@ -99,6 +99,8 @@ def register(
         )
         if result.reason is not None:
             common.error(f"{scan}: poor, {result.reason}", label="note")
+        for why in result.doubtful.values():
+            common.error(f"{scan}: {why}", label="note")
     return common.OK if result.reason is None else common.SOME_FAILED
 
 

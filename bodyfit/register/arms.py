@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -17,7 +18,7 @@ from bodyfit.register.objective import posed
 
 __all__ = ["HAND_REACH_M", "SIDES", "all_but", "arm_vertices", "hand_misfit", "hand_vertices", "points_about_hands"]
 
-SIDES = ("left", "right")
+SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 HAND_REACH_M = 0.35
 """Points about a wrist within this distance are of its hand, or of what it touches."""
 _MOST_M = 0.03

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
@@ -9,16 +13,19 @@ from scipy.spatial import KDTree
 from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
 from bodyfit.geometry.mesh_tree import MeshTree, vertex_normals
+from bodyfit.register.arms import SIDES, hand_vertices
 from bodyfit.register.cloud import PointCloud
 from bodyfit.register.registration import Misfit
 
-__all__ = ["misfit", "shortcoming", "unscanned_parts"]
+__all__ = ["Verdict", "doubtful_hands", "misfit", "shortcoming", "unscanned_parts", "verdict"]
 
 _REACH_M, _REACH_CLOTHED_M = 0.03, 0.08
 _NEAR_M = 0.03
 _LEAST_COVERED = 0.2
 _LEAST_EXPLAINED = 0.75
 _MOST_MEDIAN_M, _MOST_MEDIAN_CLOTHED_M = 0.012, 0.035
+_UNSEEN_MEDIAN_M = 0.006
+"""Largest median distance of a body that is believed though the detector sees nobody."""
 _MOST_BETA = 6.0
 _LEAST_OF_PART = 0.15
 """Parts of the body with a smaller share of scanned skin are guesses."""
@@ -29,6 +36,26 @@ _PARTS = {
     **{f"{side} leg": (f"{side}_knee",) for side in ("left", "right")},
 }
 """Joints whose skin tells whether a part was scanned: of limbs forearm and shin, for a bust has shoulders."""
+
+_ABOUT_HAND_M = 0.1
+"""Points within this distance of a hand, whose nearest skin is the hand's, are the hand's."""
+_OFF_HAND_M, _MOST_OFF_HAND = 0.008, 0.2
+"""Largest share of a hand's points that may lie farther than this from it: of a right hand hardly any do, in sleeves a
+tenth, of one that is turned by 45 degrees or bent by 40 half of them."""
+_NEAR_HAND_M, _LEAST_OF_HAND = 0.02, 0.15
+"""Hands of which less than this share of the skin has points within this distance are guesses."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a body may be relied on, and where not."""
+
+    reason: str | None
+    """Why not, in words; None if it may."""
+    unscanned: tuple[str, ...] = ()
+    """Parts that are guesses, of a body that may be relied on elsewhere."""
+    doubtful: Mapping[str, str] = field(default_factory=dict)
+    """Hands that are not right, and why."""
 
 
 def misfit(
@@ -54,6 +81,36 @@ def misfit(
         scanned=near,
         covered=float(near.mean()),
     )
+
+
+def verdict(
+    cloud: PointCloud,
+    vertices: Float[np.ndarray, "V 3"],
+    errors: Misfit,
+    params: BodyParams,
+    model: BodyModel,
+    *,
+    clothed: bool,
+    unseen: bool,
+) -> Verdict:
+    """Judge a body that was fitted to a cloud; `unseen`: the detector sees nobody in it."""
+    reason = shortcoming(errors, params, model, clothed=clothed)
+    if unseen and (reason is not None or errors.median_m > _UNSEEN_MEDIAN_M):
+        reason = f"the detector sees no person in the scan, and none explains it: {reason or 'the nearest is a guess'}"
+    if reason is not None:
+        return Verdict(reason)
+    unscanned = unscanned_parts(errors, model)
+    hands = doubtful_hands(cloud, vertices, model)
+    doubtful = {f"{side} hand": why for side, why in hands.items() if f"{side} arm" not in unscanned}
+    if unscanned:
+        reason = f"the scan shows next to nothing of {_listed(unscanned)}: the body is a guess there"
+    return Verdict(reason, unscanned, doubtful)
+
+
+def _listed(parts: tuple[str, ...]) -> str:
+    """List parts of the body in words."""
+    *first, last = [f"the {part}" for part in parts]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def shortcoming(errors: Misfit, params: BodyParams, model: BodyModel, *, clothed: bool) -> str | None:
@@ -83,3 +140,29 @@ def unscanned_parts(errors: Misfit, model: BodyModel) -> tuple[str, ...]:
         for part, names in _PARTS.items()
     }
     return tuple(part for part, share in shares.items() if share < _LEAST_OF_PART)
+
+
+def doubtful_hands(
+    cloud: PointCloud, vertices: Float[np.ndarray, "V 3"], model: BodyModel
+) -> dict[Literal["left", "right"], str]:
+    """Tell in words what speaks against a hand, of those that are not to be relied on."""
+    faces, found = model.faces.cpu().numpy(), {}
+    tree = MeshTree(vertices, faces)
+    for side in SIDES:
+        hand = hand_vertices(model, side)
+        near, _ = KDTree(vertices[hand]).query(cloud.points, distance_upper_bound=_ABOUT_HAND_M)
+        points = cloud.points[np.isfinite(near)]
+        nearest = tree.nearest(points)
+        own = hand[faces[nearest.face]].any(1)
+        shown = np.zeros(hand.sum(), bool)
+        if own.any():
+            shown = KDTree(points[own]).query(vertices[hand])[0] < _NEAR_HAND_M
+        off = float((nearest.distance[own] > _OFF_HAND_M).mean()) if own.any() else 0.0
+        if shown.mean() < _LEAST_OF_HAND:
+            found[side] = f"the scan shows next to nothing of the {side} hand, which is a guess"
+        elif off > _MOST_OFF_HAND:
+            found[side] = (
+                f"{100 * off:.0f} % of the points of the {side} hand lie more than {1000 * _OFF_HAND_M:.0f} mm from it:"
+                " it may be turned wrongly, or its fingers be bent otherwise"
+            )
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,6 +59,9 @@ class Registration:
     unscanned: tuple[str, ...] = ()
     """Parts of the body (head, trunk, left arm, ...) that the scan does not show, of a body that is reliable where it
     does; with any of them the status is `poor`, for they are guesses."""
+    doubtful: Mapping[str, str] = field(default_factory=dict)
+    """Hands ("left hand", "right hand") that the scan contradicts or does not show, each with the reason in words. They
+    do not change the status: the rest of the body may be relied on."""
     clothed: bool = False
     """Whether skin was allowed to lie inside the scan."""
     start: str = ""

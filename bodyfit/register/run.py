@@ -22,7 +22,7 @@ from bodyfit.register.descent import LEVELS, ScanFitter
 from bodyfit.register.fingers import has_fingers, with_fingers
 from bodyfit.register.objective import posed
 from bodyfit.register.orientation import oriented
-from bodyfit.register.quality import misfit, shortcoming, unscanned_parts
+from bodyfit.register.quality import misfit, verdict
 from bodyfit.register.registration import Registration
 from bodyfit.register.surface.offsets import fit_surface
 from bodyfit.register.surroundings import without_surroundings
@@ -43,8 +43,6 @@ STARTS: dict[str, str] = {
 _FIT_POINTS = 60_000
 _SLACK = 0.03
 """Factor of the cost of skin inside the scan of a clothed person: 6 mm cost as much as 1 mm outside."""
-_UNSEEN_MEDIAN_M = 0.006
-"""Largest median distance of a body that is believed though the detector sees nobody."""
 _CLOTHED_MM = 7.0
 """90th percentile of the distances to a bare body from which on, unless given, a person is taken for clothed: of bare
 people it is about 3 mm, in a shirt and with hair 12 and more."""
@@ -146,7 +144,7 @@ def _fitted(fitter: ScanFitter, scan: _Scan, clothed: bool | None, start: str | 
     if unseen:
         starts, origin = _starts(fitter.model, person, scan, "poses")
         clothed = bool(clothed)
-    model, layout = fitter.model, fitter.layout
+    model = fitter.model
     points = scan.unit_m * scan.cloud.points
     if not starts:
         params = model.params()
@@ -155,13 +153,12 @@ def _fitted(fitter: ScanFitter, scan: _Scan, clothed: bool | None, start: str | 
         return Registration(
             nothing, None, None, FitStatus.UNOBSERVABLE, None, reason, scan.unit_m, points=points, person=scan.keep
         )
-    x = torch.cat([layout.pack(one) for one in starts])
-    x, is_clothed = _descended(fitter, x, person, clothed)
+    x, is_clothed = _descended(fitter, torch.cat([fitter.layout.pack(one) for one in starts]), person, clothed)
     if has_fingers(model):
-        body, fitter = layout.params(x[None]), ScanFitter(model, fingers=True)
-        layout = fitter.layout
-        x = with_fingers(fitter, layout.pack(dict(body))[0], person, slack=_SLACK if is_clothed else 1.0)
-    params = layout.params(x[None])
+        body, fitter = fitter.layout.params(x[None]), ScanFitter(model, fingers=True)
+        x = fitter.layout.pack(dict(body))[0]
+        x = with_fingers(fitter, x, person, slack=_SLACK if is_clothed else 1.0)
+    params = fitter.layout.params(x[None])
     values = dict(params) | {"transl": params.transl + torch.as_tensor(scan.unit_m * scan.middle).to(params.transl)}
     stage = StageObjective(fitter.terms, LEVELS[-1].stage(), fitter.observations(1))
     body = posed(fitter.surface, stage, x)
@@ -169,38 +166,28 @@ def _fitted(fitter: ScanFitter, scan: _Scan, clothed: bool | None, start: str | 
     errors = misfit(person, centred, fitter.faces, clothed=is_clothed)
     signed = np.full(len(scan.cloud), np.nan)
     signed[scan.keep] = errors.points_m
-    reason = shortcoming(errors, params, model, clothed=is_clothed)
-    if unseen and (reason is not None or errors.median_m > _UNSEEN_MEDIAN_M):
-        reason = f"the detector sees no person in the scan, and none explains it: {reason or 'the nearest is a guess'}"
-    unscanned = unscanned_parts(errors, model) if reason is None else ()
-    if unscanned:
-        reason = f"the scan shows next to nothing of {_listed(unscanned)}: the body is a guess there"
+    found = verdict(person, centred, errors, params, model, clothed=is_clothed, unseen=unseen)
     shift = torch.as_tensor(scan.unit_m * scan.middle).to(body.vertices)
     return Registration(
         params=BodyParams(**values),
         offsets_m=None,
         surface=None,
-        status=FitStatus.CONVERGED if reason is None else FitStatus.POOR,
+        status=FitStatus.CONVERGED if found.reason is None else FitStatus.POOR,
         errors=replace(errors, points_m=signed),
-        reason=reason,
+        reason=found.reason,
         unit_m=scan.unit_m,
-        unscanned=unscanned,
+        unscanned=found.unscanned,
+        doubtful=found.doubtful,
         clothed=is_clothed,
         start=origin,
         vertices=body.vertices[0] + shift,
-        joints=body.tree.joints[0] + x[layout["transl"]] + shift,
+        joints=body.tree.joints[0] + x[fitter.layout["transl"]] + shift,
         points=points,
         normals=scan.cloud.normals,
         oriented=scan.cloud.oriented,
         colors=scan.cloud.colors,
         person=scan.keep,
     )
-
-
-def _listed(parts: tuple[str, ...]) -> str:
-    """List parts of the body in words."""
-    *first, last = [f"the {part}" for part in parts]
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _starts(
