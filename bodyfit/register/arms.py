@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -16,16 +16,26 @@ from bodyfit.register.cloud import PointCloud, thinned
 from bodyfit.register.descent import Level, ScanFitter
 from bodyfit.register.objective import posed
 
-__all__ = ["HAND_REACH_M", "SIDES", "all_but", "arm_vertices", "hand_misfit", "hand_vertices", "points_about_hands"]
+__all__ = [
+    "HAND_REACH_M",
+    "SIDES",
+    "Side",
+    "all_but",
+    "arm_vertices",
+    "hand_misfit",
+    "hand_vertices",
+    "points_about_hands",
+]
 
-SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
+Side: TypeAlias = Literal["left", "right"]
+SIDES: tuple[Side, Side] = ("left", "right")
 HAND_REACH_M = 0.35
 """Points about a wrist within this distance are of its hand, or of what it touches."""
 _MOST_M = 0.03
 """Distances beyond this count as this."""
 
 
-def hand_vertices(model: BodyModel, side: str) -> Bool[np.ndarray, "V"]:
+def hand_vertices(model: BodyModel, side: Side) -> Bool[np.ndarray, "V"]:
     """Tell which vertices are of a hand."""
     names = model.skeleton.names
     own = [i for i, name in enumerate(names) if name in (f"{side}_wrist", f"{side}_hand")]
@@ -68,7 +78,7 @@ def points_about_hands(
 
 
 def hand_misfit(
-    fitter: ScanFitter, x: Float[Tensor, "D"], level: Level, points: Float[np.ndarray, "N 3"], side: str
+    fitter: ScanFitter, x: Float[Tensor, "D"], level: Level, points: Float[np.ndarray, "N 3"], side: Side
 ) -> float:
     """Compute the mean of the capped distances from points to the skin and from the hand's vertices to the points."""
     stage = StageObjective(fitter.terms, level.stage(), fitter.observations(1))

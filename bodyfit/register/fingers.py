@@ -2,12 +2,14 @@
 
 A descent does not find its way from a hand at rest to a fist: fingers pass each other's points. So each mean pose of
 the hand prior is tried, with elbow, wrist and fingers free, and what explains the points about a hand best goes on.
-Left and right are tried at once.
+Left and right are tried at once. A hand of which points lie off all the same has its forearm turned and its wrist bent
+as `twists.py` does, and is tried anew.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from bodyfit.fit.objective import StageObjective
 from bodyfit.register.arms import (
     HAND_REACH_M,
     SIDES,
+    Side,
     all_but,
     arm_vertices,
     hand_misfit,
@@ -30,6 +33,8 @@ from bodyfit.register.arms import (
 from bodyfit.register.cloud import PointCloud, thinned
 from bodyfit.register.descent import LEVELS, Level, Part, ScanFitter
 from bodyfit.register.objective import posed
+from bodyfit.register.quality import doubtful_hands
+from bodyfit.register.twists import TURNS_DEG, turned
 
 __all__ = ["has_fingers", "with_fingers"]
 
@@ -57,43 +62,92 @@ def with_fingers(
     shown = _shown(fitter, x, cloud)
     if not shown:
         return x
-    joints, near = points_about_hands(fitter, x, cloud)
-    own = np.any([near[SIDES.index(side)] for side in shown], axis=0)
-    about = cloud.select(own)
-    trials = _starts(fitter, x, shown)
-    trials = _descended(fitter, trials, about, _COARSE, shown, slack)
-    best = x[None].clone()
-    for side in shown:
-        points = about.points[thinned(about.points, _COARSE.points)]
-        points = points[np.linalg.norm(points - joints[SIDES.index(side)], axis=1) < HAND_REACH_M]
-        errors = [hand_misfit(fitter, row, _COARSE, points, side) for row in trials]
-        free = [column for part in _free(fitter, side) for column in range(part.start, part.stop)]
-        best[0, free] = trials[int(np.argmin(errors)), free]
-    for level in _FINE:
-        best = _descended(fitter, best, about, level, shown, slack)
-    return best[0]
+    hands = _Hands(fitter, x, cloud, shown, slack)
+    best = hands.refined(hands.best(x, _poses(fitter, x, shown)))
+    off = doubtful_hands(cloud, _vertices(fitter, best), fitter.model)
+    doubtful: tuple[Side, ...] = tuple(side for side in shown if side in off)
+    if doubtful:
+        hands = _Hands(fitter, x, cloud, doubtful, slack)
+        turns = torch.deg2rad(torch.tensor(TURNS_DEG[1:])).to(x)
+        at_rest = _poses(fitter, best, doubtful)[:2]
+        trials = torch.stack([turned(fitter, row, *turn) for turn in turns for row in at_rest])
+        other = hands.best(best, trials)
+        other = hands.refined(hands.best(other, _poses(fitter, other, doubtful)))
+        best = hands.cheapest(best, torch.stack([best, other]))
+    return best
 
 
-def _shown(fitter: ScanFitter, x: Float[Tensor, "D"], cloud: PointCloud) -> tuple[str, ...]:
-    """List the hands that a cloud has points on."""
+@dataclass(frozen=True)
+class _Hands:
+    """Hands of a body that are fitted, and the points of a scan about them."""
+
+    fitter: ScanFitter
+    x: Float[Tensor, "D"]
+    cloud: PointCloud
+    sides: tuple[Side, ...]
+    slack: float
+
+    @cached_property
+    def about(self) -> tuple[PointCloud, dict[Side, Float[np.ndarray, "N 3"]]]:
+        """The points about all hands, and some of those about each."""
+        joints, near = points_about_hands(self.fitter, self.x, self.cloud)
+        about = self.cloud.select(np.any([near[SIDES.index(side)] for side in self.sides], axis=0))
+        some = about.points[thinned(about.points, _COARSE.points)]
+        of_hand: dict[Side, Float[np.ndarray, "N 3"]] = {}
+        for side in self.sides:
+            of_hand[side] = some[np.linalg.norm(some - joints[SIDES.index(side)], axis=1) < HAND_REACH_M]
+        return about, of_hand
+
+    def best(self, x: Float[Tensor, "D"], starts: Float[Tensor, "B D"]) -> Float[Tensor, "D"]:
+        """Fit from each start, and return the variables with each hand of the start that explains its points best."""
+        return self.cheapest(x, self._descended(starts, _COARSE))
+
+    def cheapest(self, x: Float[Tensor, "D"], trials: Float[Tensor, "B D"]) -> Float[Tensor, "D"]:
+        """Return the variables with each hand of the trial that explains its points best."""
+        x = x.clone()
+        for side, points in self.about[1].items():
+            errors = [hand_misfit(self.fitter, row, _COARSE, points, side) for row in trials]
+            free = [column for part in _free(self.fitter, side) for column in range(part.start, part.stop)]
+            x[free] = trials[int(np.argmin(errors)), free]
+        return x
+
+    def refined(self, x: Float[Tensor, "D"]) -> Float[Tensor, "D"]:
+        """Fit on, finely."""
+        for level in _FINE:
+            x = self._descended(x[None], level)[0]
+        return x
+
+    def _descended(self, x: Float[Tensor, "B D"], level: Level) -> Float[Tensor, "B D"]:
+        fitter, layout, skeleton = self.fitter, self.fitter.layout, self.fitter.model.skeleton
+        free = [skeleton.index(f"{side}_{joint}") for side in self.sides for joint in ("elbow", "wrist")]
+        free += [joint for side in self.sides for joint in layout.block(f"{side}_hand_pose").joints]
+        part = Part(arm_vertices(fitter.model, level.points), all_but(fitter, free))
+        return fitter.descend(x, self.about[0], [level], slack=self.slack, part=part)[0]
+
+
+def _vertices(fitter: ScanFitter, x: Float[Tensor, "D"]) -> Float[np.ndarray, "V 3"]:
     stage = StageObjective(fitter.terms, _COARSE.stage(), fitter.observations(1))
-    vertices = posed(fitter.surface, stage, x).vertices[0].double().numpy()
-    tree = KDTree(cloud.points)
+    return posed(fitter.surface, stage, x).vertices[0].double().numpy()
 
-    def share(side: str) -> float:
+
+def _shown(fitter: ScanFitter, x: Float[Tensor, "D"], cloud: PointCloud) -> tuple[Side, ...]:
+    """List the hands that a cloud has points on."""
+    vertices, tree = _vertices(fitter, x), KDTree(cloud.points)
+
+    def share(side: Side) -> float:
         distance, _ = tree.query(vertices[hand_vertices(fitter.model, side)], distance_upper_bound=_NEAR_M)
         return float(np.isfinite(distance).mean())
 
     return tuple(side for side in SIDES if share(side) > _LEAST_SCANNED)
 
 
-def _starts(fitter: ScanFitter, x: Float[Tensor, "D"], shown: tuple[str, ...]) -> Float[Tensor, "B D"]:
-    """Make starts: the hands as they are, and in each mean pose of the prior."""
+def _poses(fitter: ScanFitter, x: Float[Tensor, "D"], sides: tuple[Side, ...]) -> Float[Tensor, "B D"]:
+    """Make starts: hands as they are, and in each mean pose of the prior."""
     priors, layout = load_hand_prior(), fitter.layout
     starts = [x]
     for row in range(len(priors[0].means)):
         values = {}
-        for side in shown:
+        for side in sides:
             which = SIDES.index(side)
             mean = torch.as_tensor(priors[which].means[row]).to(x) - fitter.model.hand_means[which].to(x)
             values[f"{side}_hand_pose"] = mean
@@ -101,24 +155,8 @@ def _starts(fitter: ScanFitter, x: Float[Tensor, "D"], shown: tuple[str, ...]) -
     return torch.stack(starts)
 
 
-def _free(fitter: ScanFitter, side: str) -> list[slice]:
+def _free(fitter: ScanFitter, side: Side) -> list[slice]:
     """List the columns of an elbow, a wrist and the fingers."""
     layout, skeleton = fitter.layout, fitter.model.skeleton
     arm = [layout.columns_of_joint(skeleton.index(f"{side}_{joint}")) for joint in ("elbow", "wrist")]
     return [*arm, layout[f"{side}_hand_pose"]]
-
-
-def _descended(
-    fitter: ScanFitter,
-    x: Float[Tensor, "B D"],
-    about: PointCloud,
-    level: Level,
-    shown: tuple[str, ...],
-    slack: float,
-) -> Float[Tensor, "B D"]:
-    """Fit the hands that are shown."""
-    skeleton, layout = fitter.model.skeleton, fitter.layout
-    free = [skeleton.index(f"{side}_{joint}") for side in shown for joint in ("elbow", "wrist")]
-    free += [joint for side in shown for joint in layout.block(f"{side}_hand_pose").joints]
-    part = Part(arm_vertices(fitter.model, level.points), all_but(fitter, free))
-    return fitter.descend(x, about, [level], slack=slack, part=part)[0]

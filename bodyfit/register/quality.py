@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,7 +12,7 @@ from scipy.spatial import KDTree
 from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
 from bodyfit.geometry.mesh_tree import MeshTree, vertex_normals
-from bodyfit.register.arms import SIDES, hand_vertices
+from bodyfit.register.arms import SIDES, Side, hand_vertices
 from bodyfit.register.cloud import PointCloud
 from bodyfit.register.registration import Misfit
 
@@ -142,9 +141,7 @@ def unscanned_parts(errors: Misfit, model: BodyModel) -> tuple[str, ...]:
     return tuple(part for part, share in shares.items() if share < _LEAST_OF_PART)
 
 
-def doubtful_hands(
-    cloud: PointCloud, vertices: Float[np.ndarray, "V 3"], model: BodyModel
-) -> dict[Literal["left", "right"], str]:
+def doubtful_hands(cloud: PointCloud, vertices: Float[np.ndarray, "V 3"], model: BodyModel) -> dict[Side, str]:
     """Tell in words what speaks against a hand, of those that are not to be relied on."""
     faces, found = model.faces.cpu().numpy(), {}
     tree = MeshTree(vertices, faces)

@@ -19,9 +19,9 @@ from bodyfit.register.arms import HAND_REACH_M, SIDES, all_but, arm_vertices, ha
 from bodyfit.register.cloud import PointCloud, thinned
 from bodyfit.register.descent import LEVELS, Part, ScanFitter
 
-__all__ = ["with_best_twists"]
+__all__ = ["TURNS_DEG", "turned", "with_best_twists"]
 
-_TURNS_DEG = ((0, 0, 0), (90, 0, 0), (180, 0, 0), (270, 0, 0), (0, 70, 0), (0, -70, 0), (0, 0, 70), (0, 0, -70))
+TURNS_DEG = ((0, 0, 0), (90, 0, 0), (180, 0, 0), (270, 0, 0), (0, 70, 0), (0, -70, 0), (0, 0, 70), (0, 0, -70))
 """Degrees by which hands are turned about the forearm, and by which wrists are bent about two axes across it."""
 _LEVEL = replace(
     LEVELS[1], points=1500, rounds=5, reach_m=0.12, sigma_cm=4.0, along=0.1, data=600.0, pose=1.0, capsules=0.0
@@ -38,8 +38,8 @@ def with_best_twists(
     if len(about) < 100:
         return x
     about = about.select(thinned(about.points, _LEVEL.points))
-    angles = torch.deg2rad(torch.tensor(_TURNS_DEG)).to(x)
-    trials = torch.stack([_turned(fitter, x, *angle) for angle in angles])
+    angles = torch.deg2rad(torch.tensor(TURNS_DEG)).to(x)
+    trials = torch.stack([turned(fitter, x, *angle) for angle in angles])
     free = [skeleton.index(f"{side}_{joint}") for side in SIDES for joint in ("shoulder", "elbow", "wrist")]
     part = Part(arm_vertices(fitter.model, _LEVEL.points), all_but(fitter, free))
     trials, _ = fitter.descend(trials, about, [_LEVEL], slack=slack, part=part)
@@ -55,7 +55,7 @@ def with_best_twists(
     return layout.put_rotvecs(x[None], best[None])[0]
 
 
-def _turned(fitter: ScanFitter, x: Float[Tensor, "D"], twist: Tensor, *bends: Tensor) -> Float[Tensor, "D"]:
+def turned(fitter: ScanFitter, x: Float[Tensor, "D"], twist: Tensor, *bends: Tensor) -> Float[Tensor, "D"]:
     """Turn both hands about their forearms, of which elbow and wrist take half each, and bend their wrists."""
     model, rotvecs = fitter.model, fitter.layout.rotvecs(x)
     for side in SIDES:
