@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 import bodyfit
 from bodyfit.body.hand_prior import load_hand_prior
+from bodyfit.cli.main import main
 from bodyfit.errors import OptionError, ScanError, ShapeError
 from bodyfit.io.results.bodies import read_bodies
 from bodyfit.io.results.registration import save_registration, upright_turn
@@ -17,7 +18,7 @@ from bodyfit.io.scans.load import load_scan
 from bodyfit.register.arms import hand_vertices
 from bodyfit.register.cloud import as_cloud, estimated_normals, sampled, thinned
 from bodyfit.register.orientation import oriented
-from bodyfit.register.quality import doubtful_hands, misfit, unscanned_parts
+from bodyfit.register.quality import doubtful_hands, misfit, unscanned_parts, verdict
 from bodyfit.register.surface.offsets import Surface
 from bodyfit.register.surroundings import without_surroundings
 from bodyfit.register.units import plausible_units
@@ -133,6 +134,13 @@ def test_units_are_told_by_size(person):
 def test_bad_scans_get_a_clear_word(arguments, error, words):
     with pytest.raises(error, match=words):
         bodyfit.register(**arguments)
+
+
+def test_the_command_names_the_file(tmp_path, capsys):
+    path = tmp_path / "nothing.xyz"
+    np.savetxt(path, np.full((500, 3), np.nan))
+    assert main(["register", str(path), "-o", str(tmp_path / "out")]) == 2
+    assert "nothing.xyz: none of the 500 points is finite" in capsys.readouterr().err
 
 
 # Files.
@@ -306,6 +314,30 @@ def test_fingers_are_fitted_where_hands_are_scanned():
     after = 1000 * np.linalg.norm(result.vertices.numpy() - vertices, axis=1)[fingers].mean()
     assert after < 4  # of 30,000 points with 1 mm of noise
     assert not result.doubtful
+
+
+def test_legs_folded_into_a_clothed_trunk_are_not_scanned(person):
+    model, params, vertices, faces, _ = person
+    trunk = ("pelvis", "spine1", "spine2", "spine3", "neck", "head", "left_hip", "right_hip")
+    arms = [
+        f"{side}_{joint}" for side in ("left", "right") for joint in ("collar", "shoulder", "elbow", "wrist", "hand")
+    ]
+    upper = np.isin(model.weights.argmax(1).numpy(), [model.skeleton.index(name) for name in (*trunk, *arms)])
+    cloud = sampled(vertices, faces[upper[faces].all(1)], 20_000)
+    pose = params.body_pose.clone()
+    for side in ("left", "right"):  # thighs along the belly, shins along the thighs
+        for joint, angle in (("hip", -2.6), ("knee", 2.6)):
+            row = 3 * (model.skeleton.index(f"{side}_{joint}") - 1)
+            pose[:, row : row + 3] = torch.tensor([angle, 0.0, 0.0])
+    folded = model.params(**(dict(params) | {"body_pose": pose}))
+    with torch.no_grad():
+        other = model(**folded).vertices[0].double().numpy()
+    errors = misfit(cloud, other, faces, clothed=True)
+    found = verdict(cloud, other, errors, folded, model, clothed=True, unseen=False)
+    assert {"left leg", "right leg"} <= set(found.unscanned)
+    whole = sampled(vertices, faces, 20_000)
+    errors = misfit(whole, vertices, faces, clothed=True)
+    assert verdict(whole, vertices, errors, params, model, clothed=True, unseen=False).reason is None
 
 
 def test_a_bust_is_poor_with_its_limbs_named(person):

@@ -65,23 +65,27 @@ def register(
         bodyfit register points.xyz --unit mm -o out
         bodyfit register dress.ply --free-surface -o out
     """
+    from bodyfit.errors import OptionError, ScanError, ShapeError
     from bodyfit.io.scans.load import load_scan
     from bodyfit.register.run import register as register_scan
 
     loaded = load_scan(scan)
     common.output_folder(out)
     body = common.chosen_model(model, gender, "cpu")
-    result = register_scan(
-        loaded.points,
-        model=body,
-        normals=loaded.normals,
-        faces=loaded.faces,
-        colors=loaded.colors,
-        unit=_unit(unit),
-        clothed=clothed,
-        start=start.value,
-        surface=surface,
-    )
+    try:
+        result = register_scan(
+            loaded.points,
+            model=body,
+            normals=loaded.normals,
+            faces=loaded.faces,
+            colors=loaded.colors,
+            unit=_unit(unit),
+            clothed=clothed,
+            start=start.value,
+            surface=surface,
+        )
+    except (OptionError, ShapeError) as error:
+        raise ScanError(f"{scan}: {error}") from error
     from bodyfit.app.free_surface_files import add_free_surface
     from bodyfit.app.scan_files import write_registration
 

@@ -64,7 +64,7 @@ def with_fingers(
         return x
     hands = _Hands(fitter, x, cloud, shown, slack)
     best = hands.refined(hands.best(x, _poses(fitter, x, shown)))
-    off = doubtful_hands(cloud, _vertices(fitter, best), fitter.model)
+    off = doubtful_hands(cloud, _vertices(fitter, best), fitter.model, clothed=slack != 1)
     doubtful: tuple[Side, ...] = tuple(side for side in shown if side in off)
     if doubtful:
         hands = _Hands(fitter, x, cloud, doubtful, slack)

@@ -13,7 +13,7 @@ from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
 from bodyfit.geometry.mesh_tree import MeshTree, vertex_normals
 from bodyfit.register.arms import SIDES, Side, hand_vertices
-from bodyfit.register.cloud import PointCloud
+from bodyfit.register.cloud import PointCloud, thinned
 from bodyfit.register.registration import Misfit
 
 __all__ = ["Verdict", "doubtful_hands", "misfit", "shortcoming", "unscanned_parts", "verdict"]
@@ -28,6 +28,10 @@ _UNSEEN_MEDIAN_M = 0.006
 _MOST_BETA = 6.0
 _LEAST_OF_PART = 0.15
 """Parts of the body with a smaller share of scanned skin are guesses."""
+_LEAST_OF_CLOTHED_PART = 0.35
+"""The same in clothes, of skin next to which points are nearest to the part: limbs in clothes have 0.9."""
+_OWNERS = 30_000
+"""Points of which this is asked."""
 _PARTS = {
     "head": ("head",),
     "trunk": ("pelvis", "spine1", "spine2", "spine3"),
@@ -38,9 +42,13 @@ _PARTS = {
 
 _ABOUT_HAND_M = 0.1
 """Points within this distance of a hand, whose nearest skin is the hand's, are the hand's."""
-_OFF_HAND_M, _MOST_OFF_HAND = 0.008, 0.2
-"""Largest share of a hand's points that may lie farther than this from it: of a right hand hardly any do, in sleeves a
-tenth, of one that is turned by 45 degrees or bent by 40 half of them."""
+_OFF_HAND_M, _MOST_OFF_HAND = 0.006, 0.03
+"""Largest share of a bare hand's points that may lie farther than this from it: of right hands hardly any do, of one
+with a finger in the place of another a twentieth, of one that is turned by 45 degrees half."""
+_OFF_CLOTHED_M, _MOST_OFF_CLOTHED = 0.008, 0.35
+"""The same in clothes: of right hands in sleeves up to a quarter do."""
+_NOISE = 5.0
+"""Points of a bare hand count as off it if they are farther than this times the median of the body's points, too."""
 _NEAR_HAND_M, _LEAST_OF_HAND = 0.02, 0.15
 """Hands of which less than this share of the skin has points within this distance are guesses."""
 
@@ -98,8 +106,8 @@ def verdict(
         reason = f"the detector sees no person in the scan, and none explains it: {reason or 'the nearest is a guess'}"
     if reason is not None:
         return Verdict(reason)
-    unscanned = unscanned_parts(errors, model)
-    hands = doubtful_hands(cloud, vertices, model)
+    unscanned = unscanned_parts(errors, model, _owners(cloud, vertices, model) if clothed else None)
+    hands = doubtful_hands(cloud, vertices, model, clothed=clothed, median_m=errors.median_m)
     doubtful = {f"{side} hand": why for side, why in hands.items() if f"{side} arm" not in unscanned}
     if unscanned:
         reason = f"the scan shows next to nothing of {_listed(unscanned)}: the body is a guess there"
@@ -131,18 +139,48 @@ def shortcoming(errors: Misfit, params: BodyParams, model: BodyModel, *, clothed
     return None
 
 
-def unscanned_parts(errors: Misfit, model: BodyModel) -> tuple[str, ...]:
-    """Name the parts of a body (head, trunk and limbs) of whose skin the scan shows next to nothing."""
+def unscanned_parts(errors: Misfit, model: BodyModel, owners: Int[np.ndarray, "V"] | None = None) -> tuple[str, ...]:
+    """Name the parts of a body (head, trunk and limbs) of whose skin the scan shows next to nothing.
+
+    owners: of clothed people, the joint of the skin that the point next to each vertex is nearest to. Within reach of
+    clothes are also legs that are folded into a trunk, of which no point is the nearest to the leg.
+    """
     joint = model.weights.argmax(1).cpu().numpy()
-    shares = {
-        part: errors.scanned[np.isin(joint, [model.skeleton.index(name) for name in names])].mean()
-        for part, names in _PARTS.items()
-    }
-    return tuple(part for part, share in shares.items() if share < _LEAST_OF_PART)
+    found = []
+    for part, names in _PARTS.items():
+        joints = [model.skeleton.index(name) for name in names]
+        own = np.isin(joint, joints)
+        shown = errors.scanned[own]
+        if owners is not None:
+            shown = shown & np.isin(owners[own], joints)
+        if shown.mean() < (_LEAST_OF_PART if owners is None else _LEAST_OF_CLOTHED_PART):
+            found.append(part)
+    return tuple(found)
 
 
-def doubtful_hands(cloud: PointCloud, vertices: Float[np.ndarray, "V 3"], model: BodyModel) -> dict[Side, str]:
-    """Tell in words what speaks against a hand, of those that are not to be relied on."""
+def _owners(cloud: PointCloud, vertices: Float[np.ndarray, "V 3"], model: BodyModel) -> Int[np.ndarray, "V"]:
+    """Find the joint of the skin to which the point of the scan next to each vertex is nearest."""
+    faces, joint = model.faces.cpu().numpy(), model.weights.argmax(1).cpu().numpy()
+    points = cloud.points[thinned(cloud.points, _OWNERS)]
+    nearest = MeshTree(vertices, faces).nearest(points)
+    corner = faces[nearest.face, nearest.weights.argmax(1)]
+    return joint[corner[KDTree(points).query(vertices)[1]]]
+
+
+def doubtful_hands(
+    cloud: PointCloud,
+    vertices: Float[np.ndarray, "V 3"],
+    model: BodyModel,
+    *,
+    clothed: bool = False,
+    median_m: float = 0.0,
+) -> dict[Side, str]:
+    """Tell in words what speaks against a hand, of those that are not to be relied on.
+
+    median_m: median distance of the body's points, which tells the scan's noise.
+    """
+    off_m, most = (_OFF_CLOTHED_M, _MOST_OFF_CLOTHED) if clothed else (_OFF_HAND_M, _MOST_OFF_HAND)
+    off_m = off_m if clothed else max(off_m, _NOISE * median_m)
     faces, found = model.faces.cpu().numpy(), {}
     tree = MeshTree(vertices, faces)
     for side in SIDES:
@@ -154,12 +192,12 @@ def doubtful_hands(cloud: PointCloud, vertices: Float[np.ndarray, "V 3"], model:
         shown = np.zeros(hand.sum(), bool)
         if own.any():
             shown = KDTree(points[own]).query(vertices[hand])[0] < _NEAR_HAND_M
-        off = float((nearest.distance[own] > _OFF_HAND_M).mean()) if own.any() else 0.0
+        off = float((nearest.distance[own] > off_m).mean()) if own.any() else 0.0
         if shown.mean() < _LEAST_OF_HAND:
             found[side] = f"the scan shows next to nothing of the {side} hand, which is a guess"
-        elif off > _MOST_OFF_HAND:
+        elif off > most:
             found[side] = (
-                f"{100 * off:.0f} % of the points of the {side} hand lie more than {1000 * _OFF_HAND_M:.0f} mm from it:"
+                f"{100 * off:.0f} % of the points of the {side} hand lie more than {1000 * off_m:.0f} mm from it:"
                 " it may be turned wrongly, or its fingers be bent otherwise"
             )
     return found

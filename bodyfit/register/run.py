@@ -95,7 +95,10 @@ def register(
         if best is None or _rank(found) < _rank(best):
             best = found
     assert best is not None
-    fit_over = surface and (best.reason is None or best.unscanned)
+    if unit is None and best.reason is not None and not best.unscanned:
+        note = f"one unit was taken for {best.unit_m:g} m, by the scan's size; if it is another, give the unit"
+        best = replace(best, reason=f"{best.reason} ({note})")
+    fit_over = surface and (best.reason is None or bool(best.unscanned))
     return _with_surface(best, model, middle) if fit_over else best
 
 
