@@ -5,7 +5,7 @@
 
 Scenes have exact truth. The footage is that of multiview.py, four calibrated cameras about one balancing man; each
 limb's place is triangulated from three cameras and measured in the fourth, and its pictures are looked at in full, at a
-half and at a quarter of their resolution, for other sizes. Both are detected and fitted in the same way, one view, focal
+half and at a quarter of their resolution, for other sizes. Both are detected and fitted alike, in one view, focal
 length known. Errors are those of shoulders, elbows, wrists, hips, knees and ankles: in the picture, in per cent of the
 longer side of the box about them, where they are visible; of the fit PA-MPJPE, mm. Views are those of the trunk: front
 within 45 degrees, side, back. Of scenes people count of whom eight of the twelve are visible.
