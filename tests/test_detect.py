@@ -18,6 +18,7 @@ from bodyfit.detect.regions import Roi, covers, nested, same_person, tiles
 from bodyfit.detect.search.consensus import consensus, mirrored
 from bodyfit.errors import OptionError
 from bodyfit.images.frame import Frame, read_image
+from bodyfit.keypoints import SoftMask
 from bodyfit.skeleton import layout_names
 
 SAMPLES = Path(__file__).parents[1] / "assets" / "samples"
@@ -244,6 +245,19 @@ def test_consensus_outvotes_a_look_that_swaps_the_feet():
     np.testing.assert_allclose(mean.xy_px[feet], look.xy_px[feet] + 0.5, atol=1e-9)
     np.testing.assert_allclose(agreement[feet], 2 / 3)
     assert agreement[0] == 1
+
+
+def test_the_mask_of_several_looks_is_their_mean():
+    rng = np.random.default_rng(0)
+    masks = [
+        SoftMask(rng.integers(0, 256, shape).astype(np.uint8), corner)
+        for shape, corner in (((30, 20), (5, 7)), ((12, 40), (0, 20)), ((9, 9), (50, 60)))
+    ]
+    mean, _ = consensus([_look(mask=mask) for mask in masks])
+    assert mean.mask is not None
+    whole = np.mean([mask.full((80, 90)) for mask in masks], axis=0)
+    np.testing.assert_allclose(mean.mask.full((80, 90)), whole, atol=0.5 + 1e-9)  # rounded
+    assert consensus([_look(), _look()])[0].mask is None
 
 
 def test_one_look_agrees_with_itself():

@@ -33,7 +33,8 @@ def mirrored(look: Landmarks, width_px: float) -> Landmarks:
 
 
 def consensus(looks: Sequence[Landmarks]) -> tuple[Landmarks, Float[np.ndarray, "33"]]:
-    """The look that agrees best with the others, each of its points averaged with the looks that agree about it.
+    """The look that agrees best with the others, each of its points averaged with the looks that agree about it, and
+    its mask with those of all.
 
     Also returns what part of the looks agrees about each point. The landmark network wavers between left and right
     in a side view; a plain mean of such looks would put both feet between the two.
@@ -52,6 +53,24 @@ def consensus(looks: Sequence[Landmarks]) -> tuple[Landmarks, Float[np.ndarray, 
         np.einsum("lk,lkc->kc", weights, np.stack([look.world_m for look in looks])),
         chosen.roi,
         chosen.next_roi,
-        chosen.mask,
+        _mean_mask([look.mask for look in looks if look.mask is not None]),
     )
     return mean, agree.mean(0)
+
+
+def _mean_mask(masks: Sequence[SoftMask]) -> SoftMask | None:
+    """The mean of several looks' masks, each nobody outside of its box, in the box about all; None of none.
+
+    It is nearer to the truth than the mask of the best look (`scripts/bench/scenes/masks.py`).
+    """
+    if len(masks) < 2:
+        return masks[0] if masks else None
+    corners = np.array([mask.corner_px for mask in masks])
+    ends = corners + [mask.alpha.shape[::-1] for mask in masks]
+    first, last = corners.min(0), ends.max(0)
+    total = np.zeros((last - first)[::-1], np.uint16)
+    for mask, (x, y) in zip(masks, corners - first, strict=True):
+        height, width = mask.alpha.shape
+        total[y : y + height, x : x + width] += mask.alpha
+    mean = (total + len(masks) // 2) // len(masks)
+    return SoftMask(mean.astype(np.uint8), (int(first[0]), int(first[1])))
