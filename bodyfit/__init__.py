@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bodyfit.app.shape import ShapeResult, fit_shape
     from bodyfit.app.video import fit_video
     from bodyfit.appearance import Dressed, Dye, Outfit, dress, random_outfits
+    from bodyfit.avatars import Avatar, AvatarView, make_avatar
     from bodyfit.body.anthropometry.intervals import Interval
     from bodyfit.body.contact.interpenetration import Interpenetration, interpenetration
     from bodyfit.body.model import BodyModel, BodyOutput, BodyParams, load_model
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Avatar": "avatars",
+    "AvatarView": "avatars",
     "BodyModel": "body.model",
     "BodyOutput": "body.model",
     "BodyParams": "body.model",
@@ -112,6 +115,7 @@ _HOME = {
     "load_result": "io.results.params",
     "load_scan": "io.scans.load",
     "load_track": "io.results.track",
+    "make_avatar": "avatars",
     "random_bodies": "body.sample",
     "random_outfits": "appearance",
     "read_image": "images.frame",
@@ -125,6 +129,8 @@ _HOME = {
 }
 
 __all__ = [
+    "Avatar",
+    "AvatarView",
     "BodyModel",
     "BodyOutput",
     "BodyParams",
@@ -184,6 +190,7 @@ __all__ = [
     "load_result",
     "load_scan",
     "load_track",
+    "make_avatar",
     "random_bodies",
     "random_outfits",
     "read_image",

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from bodyfit.cli.avatar import avatar
 from bodyfit.cli.batch import batch
 from bodyfit.cli.convert import convert
 from bodyfit.cli.doctor import doctor
@@ -45,6 +46,7 @@ app.command("video", help=common.as_help(video))(video)
 app.command("batch", help=common.as_help(batch))(batch)
 app.command("register", help=common.as_help(register))(register)
 app.command("render", help=common.as_help(render))(render)
+app.command("avatar", help=common.as_help(avatar))(avatar)
 app.command("shape", help=common.as_help(shape))(shape)
 app.command("random", help=common.as_help(random))(random)
 app.command("scene", help=common.as_help(scene))(scene)

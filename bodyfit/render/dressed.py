@@ -108,12 +108,19 @@ class _Mesh:
     light: Float[np.ndarray, "V 4"]
 
 
-def render_dressed(people: Sequence[DressedPerson], camera: Camera, *, shadows: bool = True) -> DressedPicture | None:
+def render_dressed(
+    people: Sequence[DressedPerson],
+    camera: Camera,
+    *,
+    shadows: bool = True,
+    R_light: Float[np.ndarray, "3 3"] | None = None,
+) -> DressedPicture | None:
     """Draw people in camera axes (metres) before one camera; None where nothing of them is in the picture.
 
     Opaque surfaces are anti-aliased by eight samples a pixel; hair, brows and lashes are blended from at most six faces
-    at four of them. `shadows`: people shade themselves and each other. Raises `OptionError` where there is more than
-    one camera.
+    at four of them. `shadows`: people shade themselves and each other. R_light: rotation from camera axes to those that
+    the lights are fixed in, the camera's own by default; several cameras share the light of a room by it. Raises
+    `OptionError` where there is more than one camera.
     """
     if len(camera.focal_px) != 1:
         raise OptionError(f"people are drawn before one camera, got {len(camera.focal_px)}; use camera.select([0])")
@@ -124,7 +131,7 @@ def render_dressed(people: Sequence[DressedPerson], camera: Camera, *, shadows: 
     if not solid:
         return None
     placed = [Placed.of(one, camera) for _, one in listed]
-    lights = _lights(listed, placed, solid, shadows)
+    lights = _lights(listed, placed, solid, shadows, np.eye(3) if R_light is None else R_light)
     opaque = _gather(placed, lights, solid)
     box = box_px(opaque.points, opaque.faces, camera.image_size)
     layers = _gather(placed, lights, blended) if blended else None
@@ -147,10 +154,17 @@ def _ball_normals(points: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "
 
 
 def _lights(
-    listed: Sequence[tuple[int, Surface]], placed: Sequence[Placed], solid: Sequence[int], shadows: bool
+    listed: Sequence[tuple[int, Surface]],
+    placed: Sequence[Placed],
+    solid: Sequence[int],
+    shadows: bool,
+    R_light: Float[np.ndarray, "3 3"],
 ) -> list[Float[np.ndarray, "_ 4"]]:
     """Light the vertices of all surfaces; the opaque ones throw the shadows."""
-    points, normals = (np.concatenate([getattr(p, name) for p in placed]) for name in ("points_cam_m", "shaded"))
+    points, normals = (
+        np.concatenate([getattr(p, name) for p in placed]) @ R_light.T.astype(np.float32)
+        for name in ("points_cam_m", "shaded")
+    )
     starts = np.cumsum([0] + [len(p.points_cam_m) for p in placed])
     open_to = None
     if shadows:

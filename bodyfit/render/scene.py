@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from bodyfit.errors import OptionError, check_shape
@@ -28,6 +28,8 @@ class Texture:
     """Texture coordinates, the origin at the picture's lower left (`model.uv`)."""
     uv_faces: Int[np.ndarray, "F 3"]
     """Rows of `uv` at each face's corners (`model.uv_faces`)."""
+    lit: bool = True
+    """Whether the studio's light falls on it; False for a picture that has its own light in it, as avatars have."""
 
     def __post_init__(self) -> None:
         check_shape("image of a texture", self.image, (None, None, 3))
@@ -61,10 +63,17 @@ class SceneMesh:
     """Each face's index into `textures`, -1 for none."""
     uv: Float[np.ndarray, "W 3 2"]
     """Texture coordinates at the corners of faces: W = G, or 0 where there are no textures."""
+    lit: Bool[np.ndarray, " U"]
+    """Whether light falls on each vertex."""
     focal_px: float
     """The scene camera's focal length."""
     principal_point_px: tuple[float, float]
     """The scene camera's principal point."""
+
+    def with_own_light(self, light: Float[np.ndarray, "U 4"]) -> Float[np.ndarray, "U 4"]:
+        """Replace the light on vertices whose texture has its own by plain white."""
+        light[~self.lit] = (1.0, 1.0, 1.0, 0.0)
+        return light
 
     def in_picture(self) -> Float[np.ndarray, "U 3"]:
         """Project the vertices to x px, y px and 1 / depth in 1/m."""
@@ -116,7 +125,7 @@ def gather(
     _one_camera(camera, 0, len(bodies))
     first = None
     points, normals, albedo, body_ids = [], [], [], []
-    visible_faces, textures, texture_ids, uv = [], [], [], []
+    visible_faces, textures, texture_ids, uv, lit = [], [], [], [], []
     start, lowest_index, highest_index = 0, corners.min(), corners.max()
     for i, (vertices, paint) in enumerate(bodies):
         check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
@@ -140,6 +149,7 @@ def gather(
         visible_faces.append(corners[before] + start)
         albedo.append(np.broadcast_to(to_linear(_colors(paint, len(xyz))), xyz.shape))
         body_ids.append(np.full(len(xyz), i))
+        lit.append(np.full(len(xyz), not isinstance(paint, Texture) or paint.lit))
         texture_ids.append(
             np.full(len(visible_faces[-1]), len(textures) if isinstance(paint, Texture) else -1, np.int32)
         )
@@ -161,6 +171,7 @@ def gather(
         textures=tuple(textures),
         texture_ids=np.concatenate(texture_ids),
         uv=np.concatenate(uv) if textures else np.zeros((0, 3, 2), np.float32),
+        lit=np.concatenate(lit),
         focal_px=first[0],
         principal_point_px=(float(first[1][0]), float(first[1][1])),
     )

@@ -128,7 +128,7 @@ def light_of_scene(scene: SceneMesh, shadows: bool) -> Float[np.ndarray, "U 4"]:
     """Light each vertex, RGB and highlight; people spread over more than `_TOGETHER_M` do not shadow each other."""
     points, normals, faces = scene.points_cam_m, scene.normals, scene.faces
     if not shadows or len(faces) == 0:
-        return light_of_vertices(points, normals, None)
+        return scene.with_own_light(light_of_vertices(points, normals, None))
     together = float(np.linalg.norm(np.ptp(points, axis=0))) < _TOGETHER_M
     group = np.zeros_like(scene.body_ids) if together else scene.body_ids
     light = np.empty((len(points), 4), np.float32)
@@ -138,7 +138,7 @@ def light_of_scene(scene: SceneMesh, shadows: bool) -> Float[np.ndarray, "U 4"]:
         at, towards, own = points[start:stop], normals[start:stop], faces[group[faces[:, 0]] == one] - start
         open_to, _ = openness(at, towards, own, sky=_SKY, key=_KEY)
         light[start:stop] = light_of_vertices(at, towards, open_to)
-    return light
+    return scene.with_own_light(light)
 
 
 def draw_scene(

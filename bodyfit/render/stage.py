@@ -122,7 +122,7 @@ class Stage:
         floor = Floor.below(inward, self.floor_m, min(_FLOOR_CELLS, max(width // 2, 16)))
         on_mesh, on_floor = openness(inward, normals, scene.faces, floor.points(), sky=rays, key=max(rays // 2, 1))
         eye = -self.distance_m * self._rows()[2]
-        light = light_of_vertices((inward - eye).astype(np.float32), normals, on_mesh)
+        light = scene.with_own_light(light_of_vertices((inward - eye).astype(np.float32), normals, on_mesh))
         picture = self._ground(backdrop, grid_m, floor.lit(on_floor.sky, on_floor.key, rays))
         points = scene.in_picture()
         box = box_px(points, scene.faces, (width, height))

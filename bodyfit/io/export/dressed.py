@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import Float
 
 from bodyfit.appearance.combined import DressedModel, Part, dressed_model
 from bodyfit.appearance.outfit import Outfit
 from bodyfit.body.model import BodyModel, BodyParams
 from bodyfit.errors import OptionError
 from bodyfit.io.export.export_frame import Placing
-from bodyfit.io.export.glb import BinaryChunk
+from bodyfit.io.export.glb import BinaryChunk, encoded_picture
 from bodyfit.io.export.gltf import write_skinned
 from bodyfit.io.export.rig import TOLERANCE_M, rig_of
 
@@ -27,7 +25,6 @@ _ROUGHNESS = {"skin": 0.55, "eyes": 0.15, "hair": 0.6, "shoes": 0.5}
 _CLOTH_ROUGHNESS = 0.9
 _CUT = 0.4
 """Opacity from which on hair is drawn: blended, its cards would have to be sorted, which viewers do not do."""
-_JPEG_QUALITY = 90
 
 
 def save_dressed_glb(
@@ -70,7 +67,7 @@ def _materials(dressed: DressedModel, arrays: BinaryChunk) -> dict[str, Any]:
     """A material, a texture and a picture for each part, as glTF's document has them."""
     materials, images = [], []
     for number, part in enumerate(dressed.parts):
-        data, kind = _encoded(part.texture)
+        data, kind = encoded_picture(part.texture)
         images.append({"name": part.name, "bufferView": arrays.add_bytes(data), "mimeType": kind})
         materials.append(_material(part, number))
     return {
@@ -90,13 +87,3 @@ def _material(part: Part, texture: int) -> dict[str, Any]:
         cut = {"alphaMode": "MASK", "alphaCutoff": _CUT}
         out |= cut if part.kind == "hair" else {"alphaMode": "BLEND"}
     return out
-
-
-def _encoded(texture: UInt8[np.ndarray, "H W C"]) -> tuple[bytes, str]:
-    """A picture as JPEG, or as PNG where it is transparent: glTF has no others."""
-    buffer = io.BytesIO()
-    if texture.shape[2] == 4:
-        Image.fromarray(texture).save(buffer, "PNG", compress_level=6)
-        return buffer.getvalue(), "image/png"
-    Image.fromarray(texture).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return buffer.getvalue(), "image/jpeg"

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import struct
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
+from PIL import Image
 
 from bodyfit.io.export.export_frame import Placing
 from bodyfit.runtime.atomic import write_atomically
 
-__all__ = ["BinaryChunk", "material", "write_glb"]
+__all__ = ["BinaryChunk", "encoded_picture", "material", "write_glb"]
 
 _COMPONENTS = {"u1": 5121, "u2": 5123, "u4": 5125, "f4": 5126}
 _TYPES = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
 VERTICES, TRIANGLES = 34962, 34963
 """What a view is for: attributes of vertices, indices."""
+_JPEG_QUALITY = 90
 
 
 class BinaryChunk:
@@ -107,3 +110,13 @@ def material(color: tuple[float, float, float]) -> dict[str, Any]:
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
     surface = {"baseColorFactor": [*linear, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.7}
     return {"name": "skin", "pbrMetallicRoughness": surface}
+
+
+def encoded_picture(texture: UInt8[np.ndarray, "H W C"]) -> tuple[bytes, str]:
+    """Encode a picture as JPEG, or as PNG where it is transparent: glTF has no others; returns its media type, too."""
+    buffer = BytesIO()
+    if texture.shape[2] == 4:
+        Image.fromarray(texture).save(buffer, "PNG", compress_level=6)
+        return buffer.getvalue(), "image/png"
+    Image.fromarray(texture).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue(), "image/jpeg"

@@ -1,4 +1,4 @@
-"""A mesh with its texture as binary glTF."""
+"""A mesh with its texture as binary glTF, at rest or with a skeleton."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ from PIL import Image
 from bodyfit.errors import OptionError, OutputError, check_shape
 from bodyfit.geometry.mesh_tree import vertex_normals
 from bodyfit.io.export.export_frame import Placing
-from bodyfit.io.export.glb import VERTICES, BinaryChunk, write_glb
+from bodyfit.io.export.glb import VERTICES, BinaryChunk, encoded_picture, write_glb
+from bodyfit.io.export.gltf import write_skinned
+from bodyfit.io.export.rig import Rig
 
-__all__ = ["save_textured_glb"]
+__all__ = ["save_textured_glb", "save_textured_rig_glb"]
+
+
+_MATTE = {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": 0.8}
+_LOOKS = {
+    "materials": [{"name": "surface", "pbrMetallicRoughness": _MATTE}],
+    "textures": [{"source": 0, "sampler": 0}],
+    "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}],
+}
 
 
 def save_textured_glb(
@@ -53,14 +63,27 @@ def save_textured_glb(
     indices = arrays.add_triangles(corner.reshape(-1, 3), len(pairs))
     encoded = io.BytesIO()
     Image.fromarray(image).save(encoded, "PNG")
-    matte = {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": 0.8}
     document = {
         "scenes": [{"nodes": [0]}],
         "nodes": [{"name": path.stem, "mesh": 0}],
         "meshes": [{"name": "surface", "primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}],
-        "materials": [{"name": "scan", "pbrMetallicRoughness": matte}],
-        "textures": [{"source": 0, "sampler": 0}],
-        "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}],
+        **_LOOKS,
         "images": [{"bufferView": arrays.add_bytes(encoded.getvalue()), "mimeType": "image/png"}],
     }
     write_glb(path, document, arrays, placing)
+
+
+def save_textured_rig_glb(path: str | Path, rig: Rig, image: UInt8[np.ndarray, "H W 3"]) -> None:
+    """Write a rig with one texture (JPEG, within the file) as binary glTF: mesh, skeleton and, of a clip, its motion.
+
+    Raises `OptionError` for another ending and for a rig without texture coordinates, and `OutputError`.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".glb":
+        raise OptionError(f"{path}: a textured mesh is written as .glb, got {path.suffix or 'no ending'}")
+    if rig.uv is None or rig.uv_faces is None:
+        raise OptionError(f"{path}: a texture needs texture coordinates, which this body has not")
+    arrays = BinaryChunk()
+    data, kind = encoded_picture(image)
+    looks = _LOOKS | {"images": [{"bufferView": arrays.add_bytes(data), "mimeType": kind}]}
+    write_skinned(path, rig, arrays, looks, [slice(0, len(rig.faces))])

@@ -15,7 +15,7 @@ from bodyfit.errors import OptionError, check_shape
 from bodyfit.geometry.mesh_tree import MeshTree, vertex_normals
 from bodyfit.register.surface.smoothness import Smoothness
 
-__all__ = ["ColoredScan", "bake_texture"]
+__all__ = ["ColoredScan", "bake_texture", "continued", "padded", "texels_of"]
 
 _NEIGHBOURS = 8
 """Points of a scan of which the nearest ones of agreeing normals give a colour."""
@@ -100,7 +100,7 @@ def bake_texture(
     if not 16 <= size <= 8192:
         raise OptionError(f"size of a texture must lie in 16 to 8192 pixels, got {size}")
     check_shape("uv_faces", uv_faces, (len(faces), 3), hint="one row a face")
-    face, weights = _texels(uv, uv_faces, size)
+    face, weights = texels_of(uv, uv_faces, size)
     inside = face >= 0
     corners, mix = faces[face[inside]], weights[inside]
     normals = vertex_normals(vertices, faces)
@@ -110,15 +110,20 @@ def bake_texture(
     if not found.any():
         raise OptionError(f"no part of the scan lies within {1000 * within_m:g} mm of the surface; register it first")
     if not found.all():
-        base = _continued(vertices, faces, *scan.at(vertices, normals, within_m), colors[found].mean(0))
+        base = continued(vertices, faces, *scan.at(vertices, normals, within_m), colors[found].mean(0))
         colors = np.where(found[:, None], colors, np.einsum("mk,mkc->mc", mix, base[corners]))
-    image = np.zeros((size, size, 3))
+    return padded(colors, inside)
+
+
+def padded(colors: Float[np.ndarray, "M C"], inside: Bool[np.ndarray, "S S"]) -> UInt8[np.ndarray, "S S C"]:
+    """Lay the colours (in [0, 1]) of texels out as a picture, outside the charts those of the nearest texel."""
+    image = np.zeros((*inside.shape, colors.shape[1]), colors.dtype)
     image[inside] = colors
     rows, columns = np.asarray(distance_transform_edt(~inside, return_distances=False, return_indices=True))
     return np.rint(255 * np.clip(image[rows, columns], 0, 1)).astype(np.uint8)
 
 
-def _texels(
+def texels_of(
     uv: Float[np.ndarray, "T 2"], uv_faces: Int[np.ndarray, "F 3"], size: int
 ) -> tuple[Int[np.ndarray, "S S"], Float[np.ndarray, "S S 3"]]:
     """Find each texel's face (-1 outside the charts) and barycentric coordinates on it."""
@@ -130,24 +135,30 @@ def _texels(
     return face, weights
 
 
-def _continued(
+def continued(
     vertices: Float[np.ndarray, "V 3"],
     faces: Int[np.ndarray, "F 3"],
-    colors: Float[np.ndarray, "V 3"],
+    colors: Float[np.ndarray, "V C"],
     found: Bool[np.ndarray, " V"],
-    mean: Float[np.ndarray, "3"],
-) -> Float[np.ndarray, "V 3"]:
-    """Continue the colours of vertices to those without one, as a membrane does; to pieces without any, their mean."""
-    form = Smoothness(vertices, faces).membrane
+    mean: Float[np.ndarray, "*V C"],
+    *,
+    within_m: float | None = None,
+) -> Float[np.ndarray, "V C"]:
+    """Continue the colours of vertices to those without one, as a membrane does; to pieces without any, the mean.
+
+    mean: one for all, or one a vertex. within_m: the length over which a colour goes over to the mean; None for never.
+    """
+    smoothness = Smoothness(vertices, faces)
     missing = np.flatnonzero(~found)
     if len(missing) == 0:
         return colors
-    rows = form[missing]
-    known = np.where(found[:, None], colors - mean, 0)
+    rows = smoothness.membrane[missing]
+    apart = np.where(found[:, None], colors - mean, 0)
     system = csc_array(rows[:, missing])
-    system.setdiag(system.diagonal() + 1e-6 * max(system.diagonal().mean(), 1e-12))
-    filled = known + mean
-    filled[missing] = mean + splu(system).solve(-(rows @ known))
+    pull = 1e-6 * max(system.diagonal().mean(), 1e-12)
+    system.setdiag(system.diagonal() + (pull if within_m is None else smoothness.areas[missing] / within_m**2))
+    filled = apart + mean
+    filled[missing] += splu(system).solve(-(rows @ apart))
     return filled
 
 

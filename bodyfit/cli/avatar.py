@@ -1,0 +1,133 @@
+"""`bodyfit avatar`: a textured avatar of a person in results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bodyfit.cli.support import common, finding
+from bodyfit.errors import OptionError
+
+if TYPE_CHECKING:
+    from bodyfit.avatars import Avatar
+
+__all__ = ["avatar"]
+
+
+def avatar(
+    people: Annotated[
+        list[Path],
+        typer.Argument(help="personN.npz of a clip, of one photograph or of several; or an avatar.npz, for --motion."),
+    ],
+    out: common.OutOption,
+    video: Annotated[
+        Path | None, typer.Option("--video", help="The clip of the results, if it is not where it was.")
+    ] = None,
+    photo: Annotated[
+        Path | None, typer.Option("--photo", help="The photograph (or a folder of them), if it is not where it was.")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option("--masks", help="Folder of masks, named as for fit and video; the detector's without.")
+    ] = None,
+    detector: finding.DetectorOption = finding.DETECTOR,
+    frames: Annotated[int, typer.Option("--frames", min=1, max=2000, help="Most frames of a clip that are used.")] = 48,
+    size: Annotated[int, typer.Option("--size", min=64, max=8192, help="Side of the texture, pixels.")] = 1024,
+    motion: Annotated[
+        Path | None, typer.Option("--motion", help="A motion file (AMASS and others) for the avatar to play.")
+    ] = None,
+    model: Annotated[str, typer.Option("--model", help="Body model, if not the one the results name.")] = "",
+    as_json: common.JsonOption = False,
+    verbose: common.VerboseOption = False,
+) -> int:
+    """Make a textured avatar of a person.
+
+    The body's surface is moved out to the clothes by masks, and the pictures' colours are put into its texture. Writes
+    avatar.npz (for `bodyfit render --avatar` and `view --avatar`), avatar.glb (texture, skeleton, the clip's
+    animation), texture.png, confidence.png (white: well seen, black: an average), views.png (pictures beside the
+    avatar), turn.mp4 and avatar.json; with --motion motion.glb and motion.mp4. Of six or more pictures every sixth is
+    held out, and the avatar scored by it.
+
+    Examples:
+        bodyfit avatar out/clip/person0.npz --video clip.mp4 -o avatar
+        bodyfit avatar out/walking/person0.npz -o avatar
+        bodyfit avatar out/front/person0.npz out/back/person0.npz --size 2048 -o avatar
+        bodyfit avatar avatar/avatar.npz --motion dance.npz -o dance
+
+    Exit code: 0 an avatar, 1 a poor one, 2 wrong use.
+    """
+    if video is not None and photo is not None:
+        raise OptionError("--video and --photo are both given; results are of a clip or of photographs")
+    from bodyfit.io.results.avatar import is_avatar, load_avatar
+
+    ready = [path for path in people if path.is_file() and path.suffix == ".npz" and is_avatar(path)]
+    facts: dict[str, Any] = {}
+    if ready:
+        if len(people) > 1 or motion is None:
+            raise OptionError(f"{ready[0]} is an avatar: give it alone, with --motion FILE for it to play")
+        made = load_avatar(ready[0])
+        common.output_folder(out)
+    else:
+        made, facts = _made(people, out, video or photo, masks, detector, frames, size, model)
+    if motion is not None:
+        facts["motion"] = _play(made, motion, out)
+    _tell(facts, made, people, out, as_json)
+    return common.OK if made.status == "ok" else common.SOME_FAILED
+
+
+def _made(
+    people: list[Path],
+    out: Path,
+    source: Path | None,
+    masks: Path | None,
+    detector: str,
+    frames: int,
+    size: int,
+    model: str,
+) -> tuple[Avatar, dict[str, Any]]:
+    """Make an avatar and write its files."""
+    from bodyfit.app.avatar import score_avatar
+    from bodyfit.app.avatar_files import write_avatar
+    from bodyfit.app.avatar_views import gather_views
+    from bodyfit.app.results.bodies import Models
+    from bodyfit.app.results.find import find_results
+    from bodyfit.avatars import make_avatar
+    from bodyfit.detect import load_detector
+
+    found = find_results(people, source)
+    common.output_folder(out)
+    finder = load_detector(detector, masks=True) if masks is None else None
+    material = gather_views(found, detector=finder, masks=masks, frames=frames, models=Models(model or None))
+    made = make_avatar(material.views, model=material.model, size=size)
+    return made, write_avatar(made, material, score_avatar(made, material.held_out), out)
+
+
+def _play(made: Avatar, motion: Path, out: Path) -> dict[str, Any]:
+    """Let the avatar play a motion file."""
+    from bodyfit.app.avatar_files import write_motion
+    from bodyfit.io.motions import load_motion
+
+    loaded = load_motion(motion, model=made.model)
+    return {"file": str(motion), "bodies": loaded.params.batch, "files": write_motion(made, loaded, out)}
+
+
+def _tell(facts: dict[str, Any], made: Avatar, people: list[Path], out: Path, as_json: bool) -> None:
+    """Tell what was made, and how good it is."""
+    if as_json:
+        common.say_json({"people": [str(path) for path in people], **facts})
+    elif "files" in facts:
+        score = facts["score"]
+        like = "no picture to score it by"
+        if score is not None:
+            like = f"{score['psnr_db']:.1f} dB, SSIM {score['ssim']:.2f} on {score['pictures']} pictures held out"
+        common.say(
+            f"{people[0]}: {made.status}, of {facts['pictures']} pictures, {like}, masks and bodies agree to "
+            f"{facts['iou']:.2f} -> {out}: {', '.join(facts['files'])}"
+        )
+    if "motion" in facts and not as_json:
+        common.say(f"{facts['motion']['file']}: {facts['motion']['bodies']} bodies -> {out}: motion.glb, motion.mp4")
+    for note in facts.get("notes", ()):
+        common.error(note, label="note")
+    if made.reason is not None:
+        common.error(f"{people[0]}: poor, {made.reason}", label="note")
