@@ -18,8 +18,8 @@ __all__ = ["Chart", "Colors", "bake", "sight_of", "vertex_chart"]
 
 _POWER = 3
 """Of the cosine, by which a view counts."""
-_EDGE_PX = 2
-"""Pixels at the edge of a mask that hardly count: they have background in them."""
+_EDGE_PX, _EDGE_M = 2, 0.015
+"""Width of the edge of a mask, pixels or, where that is more, metres, that hardly counts: it has background in it."""
 _AT_EDGE = 0.01
 """How much they do."""
 _JUMP_M, _STEEP = 0.04, 3.0
@@ -82,12 +82,12 @@ class Colors:
 
     values: Float32[np.ndarray, "M 3"]
     """sRGB in [0, 1]; 0 where nothing was seen."""
-    total: Float32[np.ndarray, " M"]
-    """Sums of weights: 1 is a usual view from straight ahead."""
+    best: Float32[np.ndarray, " M"]
+    """Largest weight of a view: 1 for a usual one from straight ahead."""
 
 
-def sight_of(view: PosedView, faces: Int[np.ndarray, "F 3"]) -> Sight:
-    """Find what a view sees."""
+def sight_of(view: PosedView, faces: Int[np.ndarray, "F 3"], *, exact: bool = False) -> Sight:
+    """Find what a view sees. exact: masks and bodies are, so that the edge is narrow."""
     points = view.points
     normals = vertex_normals(points, faces)
     depth = points[:, 2]
@@ -98,7 +98,7 @@ def sight_of(view: PosedView, faces: Int[np.ndarray, "F 3"]) -> Sight:
     cosine[depth < 0.1] = -1
     drawn = np.where(np.isfinite(buffer := view.depth(faces).depth_m), buffer, 1e3).astype(np.float32)
     px_m = fx / float(np.median(near))
-    edge = _EDGE_PX - (px_m < _COARSE_PX)
+    edge = _EDGE_PX - (px_m < _COARSE_PX) if exact else max(_EDGE_PX, round(_EDGE_M * px_m))
     around = np.ones((2 * edge + 1,) * 2, np.uint8)
     person = (view.state == PERSON).astype(np.uint8)
     inner = cv2.erode(person, around, borderValue=1) > 0
@@ -116,16 +116,21 @@ def bake(
     *,
     rounds: int = 2,
 ) -> Colors:
-    """Average the colours that views have of places; those far from the mean of one round count less in the next."""
+    """Average the colours that views have of places.
+
+    Views that see a place worse than the best one, or far from the mean of the round before, count less after the first
+    round.
+    """
     from bodyfit.avatars.bake_loops import add_view
 
     corners = np.ascontiguousarray(faces, np.int64)
-    found = Colors(np.zeros((len(chart.face), 3), np.float32), np.zeros(len(chart.face), np.float32))
+    count = len(chart.face)
+    found = Colors(np.zeros((count, 3), np.float32), np.zeros(count, np.float32))
     for k in range(rounds):
-        sums, total = np.zeros_like(found.values), np.zeros_like(found.total)
+        sums, total, most = np.zeros((count, 3), np.float32), np.zeros(count, np.float32), np.zeros(count, np.float32)
         for (view, sight), gain in zip(views, gains, strict=True):
             of_view = (sight.at, sight.cosine, view.image, sight.trust, sight.nearest, sight.per_pixel)
-            how = (gain.astype(np.float64), _POWER, found.values, _SPREAD if k else 0.0)
-            add_view(chart.face, chart.mix, corners, *of_view, *how, sums, total)
-        found = Colors(sums / np.maximum(total, 1e-12)[:, None], total if k == 0 else found.total)
+            how = (gain.astype(np.float64), _POWER, found.values, found.best, _SPREAD if k else 0.0)
+            add_view(chart.face, chart.mix, corners, *of_view, *how, sums, total, most)
+        found = Colors(sums / np.maximum(total, 1e-12)[:, None], most)
     return found

@@ -28,7 +28,7 @@ def view_gains(views: Sequence[tuple[PosedView, Sight]], faces: Int[np.ndarray, 
         return np.ones((len(views), 3))
     chart, _ = vertex_chart(faces, int(faces.max()) + 1)
     found = [bake(chart, faces, [one], np.ones((1, 3)), rounds=1) for one in views]
-    return solve_gains(np.stack([one.values for one in found]), np.stack([one.total for one in found]))
+    return solve_gains(np.stack([one.values for one in found]), np.stack([one.best for one in found]))
 
 
 def solve_gains(

@@ -12,19 +12,24 @@ from bodyfit.body.model import BodyModel
 from bodyfit.geometry.mesh_tree import MeshTree, vertex_normals
 from bodyfit.register.surface.colors import continued, padded
 
-__all__ = ["filled", "skin_vertices"]
+__all__ = ["Filled", "filled"]
 
-_SEEN = 0.25
-"""Sum of weights from which on a colour counts as well seen: a usual view at 50 degrees."""
+_SEEN = 0.15
+"""Weight of the best view from which on a colour counts as well seen: a usual one at 58 degrees."""
 _ENOUGH = 0.4
 """Confidence from which on a vertex needs no average."""
 _MIRRORED = 0.5
 """Confidence in a mirrored colour, in parts of that in the other side's."""
 _NEAR_M = 0.02
 """How far a mirrored place may lie from the surface."""
-_CONTINUED_M = 0.04
+_CONTINUED_M = 0.1
 """Length over which a colour goes over to the average."""
-_SKIN = ("head", "neck", "jaw", "wrist", "hand", "index", "middle", "pinky", "ring", "thumb", "eye")
+_PARTS = (
+    ("head", "neck", "jaw", "eye", "wrist", "hand", "index", "middle", "pinky", "ring", "thumb"),
+    ("hip", "pelvis", "knee"),
+    ("ankle", "foot"),
+)
+"""Joints of the skin, of trousers and of shoes, which have averages of their own; the rest is a shirt's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +45,7 @@ class Filled:
 def filled(chart: Chart, colors: Colors, model: BodyModel) -> Filled:
     """Complete the colours of a chart; each source goes over smoothly to the next."""
     rest, faces = model.v_template.double().numpy(), model.faces.numpy()
-    seen = _ramp(colors.total)
+    seen = _ramp(colors.best)
     values, sure = colors.values, seen
     missing = np.flatnonzero(seen < 1)
     if len(missing):
@@ -59,9 +64,9 @@ def filled(chart: Chart, colors: Colors, model: BodyModel) -> Filled:
     return Filled(padded(values, inside), padded(seen[:, None], inside)[..., 0])
 
 
-def _ramp(total: Float32[np.ndarray, " M"]) -> Float32[np.ndarray, " M"]:
-    """Turn sums of weights into confidence: 0 to 1, smooth."""
-    part = np.clip(total / _SEEN, 0, 1)
+def _ramp(best: Float32[np.ndarray, " M"]) -> Float32[np.ndarray, " M"]:
+    """Turn weights into confidence: 0 to 1, smooth."""
+    part = np.clip(best / _SEEN, 0, 1)
     return (part * part * (3 - 2 * part)).astype(np.float32)
 
 
@@ -105,17 +110,19 @@ def _averaged(
     sums = np.stack([np.bincount(vertex, weight * values[:, k], len(rest)) for k in range(3)], 1)
     found = total > 1e-3
     colors = sums / np.maximum(total, 1e-9)[:, None]
-    skin = skin_vertices(model)
+    part_of = _parts(model)
     overall = colors[found].mean(0) if found.any() else np.full(3, 0.5)
     means = np.empty_like(colors)
-    for part in (skin, ~skin):
+    for k in range(len(_PARTS) + 1):
+        part = part_of == k
         means[part] = np.median(colors[part & found], 0) if (part & found).any() else overall
     around = continued(rest, faces, colors, found, means, within_m=_CONTINUED_M)
     base = np.einsum("mk,mkc->mc", chart.mix, around[faces[chart.face]])
     return (sure[:, None] * values + (1 - sure[:, None]) * base).astype(np.float32)
 
 
-def skin_vertices(model: BodyModel) -> Bool[np.ndarray, " V"]:
-    """Tell which vertices are of the head and the hands, which clothes seldom cover."""
-    skin = np.array([any(part in name for part in _SKIN) for name in model.skeleton.names])
-    return skin[model.weights.argmax(1).cpu().numpy()]
+def _parts(model: BodyModel) -> Int[np.ndarray, " V"]:
+    """Tell which row of `_PARTS` each vertex is of; one more for the others."""
+    names = model.skeleton.names
+    rows = [next((k for k, words in enumerate(_PARTS) if any(w in name for w in words)), len(_PARTS)) for name in names]
+    return np.array(rows)[model.weights.argmax(1).cpu().numpy()]

@@ -22,8 +22,6 @@ __all__ = ["LEAST_IOU", "agreement", "make_avatar"]
 
 LEAST_IOU = 0.75
 """Mean intersection over union of masks and bodies below which an avatar is poor."""
-_EXACT_SHARE, _FITTED_SHARE = 0.05, 0.12
-"""Share of views that must see background outside of a vertex: where bodies are exact, and where they are fits."""
 _HAND_M = (-0.002, 0.004)
 """How far the skin of hands moves: their masks are coarser than fingers."""
 _HANDS = ("wrist", "hand", "index", "middle", "pinky", "ring", "thumb")
@@ -65,10 +63,9 @@ def make_avatar(
     rest_m, normals = rest_surface(model, params)
     posed = list(posed_views(views, model, normals))
     iou = np.array([agreement(view, faces) for view in posed])
-    share = _EXACT_SHARE if exact else _FITTED_SHARE
-    distance = outward(posed, rest_m, faces, _limits(model), background_share=share)
+    distance = outward(posed, rest_m, faces, _limits(model), exact=exact)
     moved = [view.moved(distance) for view in posed]
-    seen = [(view, sight_of(view, faces)) for view in moved]
+    seen = [(view, sight_of(view, faces, exact=exact)) for view in moved]
     gains = view_gains(seen, faces) if even_light else np.ones((len(seen), 3))
     chart = Chart.of(model.uv, model.uv_faces, size)
     whole = filled(chart, bake(chart, faces, seen, gains), model)
