@@ -71,7 +71,17 @@ def observations(terms: BodyTerms, generator, *, cameras: int = 1, measured: boo
         lift_weight=weights(n_k),
         points_m=rand(BATCH, n_p, 3) + torch.tensor([0.1, 0.2, 4.0], dtype=kind) if measured else None,
         points_weight=weights(n_p) if measured else None,
+        **expectations(terms.model),
     )
+
+
+def expectations(model: BodyModel) -> dict[str, torch.Tensor]:
+    """Poses of any kind that a conditional prior may expect, and factors of precisions."""
+    n, generator = model.body_joints - 1, torch.Generator().manual_seed(5)
+    factor = torch.randn(BATCH, n, 3, 3, generator=generator, dtype=F64).tril()
+    factor = factor + 3 * torch.eye(3, dtype=F64)
+    pose = 0.5 * torch.randn(BATCH, 3 * n, generator=generator, dtype=F64)
+    return {"expected_pose": pose.to(model.dtype), "expected_factor": factor.to(model.dtype)}
 
 
 def some_x(model: BodyModel, generator) -> torch.Tensor:
@@ -98,7 +108,7 @@ def agree(objective: StageObjective, x: torch.Tensor, tolerance: float | None = 
 
 STAGES = [
     *FitConfig().stages,
-    StageConfig(pose=2.0, shape=3.0),
+    StageConfig(pose=2.0, shape=3.0, conditional=4.0),
     StageConfig(pose=2.0, shape=3.0, interpenetration=3.0, spheres=1e2),
 ]
 

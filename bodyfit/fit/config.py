@@ -28,6 +28,8 @@ class StageConfig:
     """Prior of the betas, in standard deviations."""
     pose_tail: float = math.inf
     """Cost of the mixture, in nats, beyond which it grows logarithmically; infinite for a Gaussian's tails."""
+    conditional: float = 0.0
+    """Conditional pose prior: nats of what a network expects of each joint, given the keypoints."""
     angle: float = 0.0
     """Prior of elbows and knees against bending backwards: 10 exp(+-angle)."""
     limits: float = 0.0
@@ -175,6 +177,9 @@ class FitConfig:
     """Objective per keypoint (square centimetres) above which these starts are tried."""
     pose_prior: Path | None = None
     """File of a mixture with the arrays of SMPLify's gmm_08.pkl (.pkl or .npz); None for the shipped one."""
+    conditional_prior: Path | None = None
+    """File of the conditional pose prior (scripts/train/pose_prior.py); None for the shipped one. It is used where
+    stages have a weight `conditional`."""
     uncertainty: bool = True
     """Compute the covariance of variables and the standard deviations of joints, for a few per cent of the time."""
     calibration: Calibration = field(default_factory=Calibration)

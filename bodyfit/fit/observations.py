@@ -44,6 +44,12 @@ class Observations:
     """Known masses."""
     previous_pose: Float[Tensor, "B A"] | None = None
     """Body pose of the previous frame, axis-angles, radians."""
+    expected_pose: Float[Tensor, "B A"] | None = None
+    """Body pose that the conditional pose prior expects, axis-angles, radians."""
+    expected_factor: Float[Tensor, "B J 3 3"] | None = None
+    """Lower Cholesky factors of the precisions of each joint's expected axis-angle, per radian."""
+    expected_orient: Float[Tensor, "B 3"] | None = None
+    """Orientation of the root that it expects, axis-angle, radians: a start."""
     parts: PartObservations | None = None
     """Observations of hands and faces."""
     contour: ContourPairs | None = None
@@ -81,7 +87,8 @@ class Observations:
         return cls(**values)
 
     def replace_rows(self, rows: Int[Tensor, "N"], others: Observations) -> Observations:
-        """Replace the keypoints and the lift of some people by those of `others`, in a new record."""
-        names = ("target", "weight", "lift_m", "lift_weight")
+        """Replace the keypoints, the lift and what follows from them of some people by those of `others`, in a new
+        record."""
+        names = ("target", "weight", "lift_m", "lift_weight", "expected_pose", "expected_factor", "expected_orient")
         own = {name: value for name in names if (value := getattr(self, name)) is not None}
         return replace(self, **{name: v.index_copy(0, rows, getattr(others, name)) for name, v in own.items()})

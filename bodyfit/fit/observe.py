@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from bodyfit.body.conditional.prior import load_conditional_prior
 from bodyfit.body.points.posed import pose_tree
 from bodyfit.errors import OptionError
+from bodyfit.fit.conditional import Expectations
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.evidence import CheckedEvidence
 from bodyfit.fit.initialise.partial import PartialBody
@@ -46,6 +48,10 @@ class Observer:
         """(K,): how well each keypoint of the layout is known on the body, 0 where it is not."""
         self._joints = ObservedJoints(points)
         self._joints3d = self._joints if terms.points3d is points else ObservedJoints(terms.points3d)
+        self._expectations: Expectations | None = None
+        if any(stage.conditional > 0 for stage in config.stages):
+            network = load_conditional_prior(config.conditional_prior)
+            self._expectations = Expectations(network, layout, len(self.rest_pose), self.trust)
         names = SMPL.names[: terms.model.body_joints]
         self._legs = [i for i, name in enumerate(names) if "knee" in name or "ankle" in name]
 
@@ -156,6 +162,8 @@ class Observer:
             pose = evidence.previous.body_pose
             observed = replace(observed, previous_pose=torch.where(torch.isfinite(pose), pose, self.rest_pose))
         one_picture = evidence.rig is None and evidence.points_m is None
+        if one_picture and self._expectations is not None:
+            observed = self._expectations.added(observed, torch.where(weight > 0, confidence.clamp(max=1), 0.0))
         return self.partial.weighed(observed) if one_picture else observed
 
     def scale_cm(self, depth_m: Float[Tensor, "B C"], evidence: CheckedEvidence) -> Float[Tensor, "B *N"]:

@@ -1,11 +1,12 @@
 """How right fits are on people of known pose and shape, by keypoint layout, and what each term of the objective brings.
 
 The pose prior is trained anew on the training clips (half a minute) and judged on people from the held-out ones, unless
-`--split train` asks for the clips that settings are chosen on. Differences are to the default settings on the same
+`--split train` asks for the clips that settings are chosen on; the conditional prior that ships has not seen the
+held-out ones. Differences are to the default settings on the same
 people, with their standard error.
 
-    python -m scripts.bench.accuracy CLIPS [--people 256] [--split held-out|train] [--detector plain|mediapipe]
-        [--layouts coco17,...] [--json FILE]
+    python -m scripts.bench.accuracy CLIPS [--people 256] [--split held-out|train] [--detector plain|mediapipe|exact]
+        [--layouts coco17,...] [--activities acro] [--depth 3 6] [--json FILE]
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from scripts.bench.inputs.synthetic_people import FOCAL_PX, SIZE, Detector, Peop
 from scripts.bench.records import harness
 from scripts.build import pose_prior as build_pose_prior
 
+DETECTORS = {"plain": Detector, "mediapipe": Detector.like_mediapipe, "exact": Detector.nearly_exact}
 LAYOUTS = ("mediapipe33", "coco17", "openpose25", "lsp14")
 
 
@@ -54,6 +56,8 @@ VARIANTS: dict[str, tuple[Callable[[FitConfig], FitConfig], bool]] = {
     "default": (lambda c: c, True),
     "no lift": (lambda c: c, False),
     "no pose prior": (stages(pose=0.3), True),
+    "no conditional prior": (stages(conditional=0.0), True),
+    "neither conditional prior nor lift": (stages(conditional=0.0), False),
     "no bending angles": (stages(angle=0.0), True),
     "no joint limits": (stages(limits=0.0), True),
     "no interpenetration": (stages(interpenetration=0.0), True),
@@ -93,16 +97,21 @@ def main() -> None:
     parser.add_argument("--split", choices=["held-out", "train"], default="held-out")
     parser.add_argument("--layouts", default=",".join(LAYOUTS))
     parser.add_argument("--variants", help="only these, separated by semicolons")
-    parser.add_argument("--detector", choices=["plain", "mediapipe"], default="plain", help="how the keypoints err")
+    parser.add_argument("--detector", choices=list(DETECTORS), default="plain", help="how the keypoints err")
+    parser.add_argument("--activities", default="", help="only clips whose activity begins so")
+    parser.add_argument("--depth", type=float, nargs=2, default=(2.0, 8.0), help="how far away people are, metres")
     parser.add_argument("--seed", type=int, default=0)
     harness.add_json_option(parser)
     args = parser.parse_args()
     model, layouts = bodyfit.load_model(), tuple(args.layouts.split(","))
     chosen = args.variants.split(";") if args.variants else list(VARIANTS)
     training, held_out = split(args.clips)
-    detector = Detector.like_mediapipe() if args.detector == "mediapipe" else Detector()
-    clips = held_out if args.split == "held-out" else training
-    who = people(clips, args.people, model, layouts, detector=detector, seed=args.seed)
+    chosen_from = held_out if args.split == "held-out" else training
+    clips = [clip for clip in chosen_from if clip.activity.startswith(args.activities)]
+    if not clips:
+        raise SystemExit(f"error: no clip of an activity that begins with {args.activities!r}")
+    detector, depth = DETECTORS[args.detector](), tuple(args.depth)
+    who = people(clips, args.people, model, layouts, detector=detector, depth_m=depth, seed=args.seed)
     found: dict[str, dict[str, np.ndarray]] = {}
     with tempfile.TemporaryDirectory() as folder:
         base = FitConfig(pose_prior=trained_prior(training, Path(folder)))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bodyfit.body.points.posed import pose_tree
 from bodyfit.fit.evidence import CheckedEvidence
-from bodyfit.fit.initialise.placement import Placement, placed_on, starting_orientations, uphill
+from bodyfit.fit.initialise.placement import Placement, placed_on, starting_orientations, translation_for, uphill
 from bodyfit.fit.objective import BodyTerms, Observations
 from bodyfit.fit.observe import Observer
 from bodyfit.skeleton import layout_names
@@ -72,6 +72,9 @@ class Starts:
             if heads is not None:
                 starts.insert(0, heads[0])  # residuals are scaled by the depth of the first that can be used
                 usable.insert(0, heads[1])
+        if observed.expected_pose is not None and observed.expected_orient is not None:
+            starts.append(self._expected(observed, betas.expand(batch, -1)))
+            usable.append((observed.weight > 0).sum(1) >= self.observer.config.min_keypoints)
         if evidence.previous is not None:
             before = self.variables.pack(evidence.previous)
             if evidence.betas is not None:
@@ -85,6 +88,16 @@ class Starts:
         at = (first[:, self.variables["transl"]] + root)[:, None]
         depth = (at if evidence.rig is None else evidence.rig.points(at))[..., 2]  # (B, C)
         return x, can, replace(observed, scale_cm=self.observer.scale_cm(depth, evidence))
+
+    def _expected(self, observed: Observations, betas: Float[Tensor, "B S"]) -> Float[Tensor, "B D"]:
+        """Return the bodies that the conditional pose prior expects, placed by the picture (the solver's variables)."""
+        assert observed.expected_pose is not None
+        assert observed.expected_orient is not None
+        orient, pose = observed.expected_orient, observed.expected_pose
+        tree = pose_tree(self.terms.model, betas, torch.cat([orient, pose], 1).unflatten(1, (-1, 3)))
+        points = self.terms.points.place(tree, betas).positions
+        t = translation_for(points, observed.target, observed.weight)
+        return self.variables.pack({"betas": betas, "body_pose": pose, "global_orient": orient, "transl": t})
 
     def _placements(
         self, evidence: CheckedEvidence, observed: Observations, points: Float[Tensor, "#B K 3"]
