@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bodyfit import detect, evaluate, render, skeleton
+    from bodyfit import detect, evaluate, fields, render, skeleton
     from bodyfit.app.markers import fit_points3d
     from bodyfit.app.pipeline import fit_frames, fit_image
     from bodyfit.app.shape import ShapeResult, fit_shape
@@ -95,6 +95,7 @@ _HOME = {
     "dress": "appearance",
     "evaluate": "evaluate",
     "export": "io.export.formats",
+    "fields": "fields",
     "fit": "fit",
     "fit_frames": "app.pipeline",
     "fit_image": "app.pipeline",
@@ -170,6 +171,7 @@ __all__ = [
     "dress",
     "evaluate",
     "export",
+    "fields",
     "fit",
     "fit_frames",
     "fit_image",
