@@ -13,11 +13,11 @@ from bodyfit.fields.casting.samples import RaySamples
 from bodyfit.fields.casting.volume import NearestVolume, nearest_volume
 from bodyfit.runtime.parallel import run
 
-__all__ = ["CastConfig", "cast_rays"]
+__all__ = ["PLACE_MARGIN_M", "CastConfig", "cast_rays"]
 
 _GRAIN = 512
 """Fewest rays that a thread takes at a time."""
-_MARGIN_M = 0.3
+PLACE_MARGIN_M = 0.3
 """Space for samples beyond the canonical vertices; packed places end there."""
 
 
@@ -25,13 +25,13 @@ _MARGIN_M = 0.3
 class CastConfig:
     """How finely the space about a body is sampled, metres."""
 
-    voxel_m: float = 0.01
+    voxel_m: float | int = 0.01
     """Side of the voxels that name their nearest vertex."""
-    step_m: float = 0.0075
+    step_m: float | int = 0.0075
     """Distance of samples along a ray."""
-    band_m: float = 0.05
+    band_m: float | int = 0.05
     """Samples are nearer than this to a vertex."""
-    depth_m: float = 0.025
+    depth_m: float | int = 0.025
     """And not deeper than this under the skin."""
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ def cast_rays(
     total = int(ptr[-1])
     step, place, vertex = np.empty(total, np.uint16), np.empty((total, 3), np.uint16), np.empty(total, np.uint16)
     normal, distance = np.empty((total, 3), np.int8), np.empty(total, np.int16)
-    origin = canonical.vertices.min(0) - np.float32(_MARGIN_M)
+    origin = canonical.vertices.min(0) - np.float32(PLACE_MARGIN_M)
     outputs = (step, place, normal, distance, vertex)
     run(fill_samples, len(rays), *march, canonical.wide_ptr, canonical.wide, origin, ptr, *outputs, grain=_GRAIN)
     return RaySamples(ptr, *outputs, origin, float(config.step_m), rays.offsets)

@@ -17,14 +17,14 @@ from bodyfit.fields.casting.samples import DISTANCE_UNIT_M, PLACE_UNIT_M
 from bodyfit.fields.casting.volume import BLOCK
 from bodyfit.runtime.compiled import inline, jit
 
-__all__ = ["blend", "count_samples", "fill_samples", "next_sample", "span"]
+__all__ = ["blend", "count_samples", "fill_samples", "next_sample", "place_on_ray", "step_span"]
 
 SOFT_M2 = 1e-5
 """What is added to squared distances before the warp is blended, m^2."""
 
 
 @inline
-def _at(origins, directions, r, t):
+def place_on_ray(origins, directions, r, t):
     """Return the place on ray r at distance t."""
     return (
         origins[r, 0] + t * directions[r, 0],
@@ -34,7 +34,7 @@ def _at(origins, directions, r, t):
 
 
 @inline
-def span(origins, directions, r, low, voxel, nearest):
+def _box_span(origins, directions, r, low, voxel, nearest):
     """Return the lengths between which ray r is in the volume's box; the first beyond the second where it misses."""
     first, last = 0.0, 1e9
     for k in range(3):
@@ -74,7 +74,7 @@ def next_sample(origins, directions, offsets, r, i, stop, warp, ring_ptr, ring, 
     inverse = 1 / voxel
     while i < stop:
         t = (i + offsets[r]) * step
-        x, y, z = _at(origins, directions, r, t)
+        x, y, z = place_on_ray(origins, directions, r, t)
         a = math.floor((x - low[0]) * inverse)
         b = math.floor((y - low[1]) * inverse)
         c = math.floor((z - low[2]) * inverse)
@@ -120,9 +120,9 @@ def blend(x, y, z, v, warp, wide_ptr, wide):
 
 
 @inline
-def _steps(origins, directions, offsets, r, low, voxel, nearest, step):
+def step_span(origins, directions, offsets, r, low, voxel, nearest, step):
     """Return the first step of ray r within the volume, and that after the last, as packed steps can hold them."""
-    near, far = span(origins, directions, r, low, voxel, nearest)
+    near, far = _box_span(origins, directions, r, low, voxel, nearest)
     if far <= near:
         return 0, 0
     return max(0, math.ceil(near / step - offsets[r])), min(65536, math.floor(far / step - offsets[r]) + 1)
@@ -133,7 +133,7 @@ def count_samples(first, last, origins, directions, offsets, warp, ring_ptr, rin
                   step, band, depth, counts):  # fmt: skip
     """Count the samples of rays first to last - 1 into `counts` (R,)."""
     for r in range(first, last):
-        i, stop = _steps(origins, directions, offsets, r, low, voxel, nearest, step)
+        i, stop = step_span(origins, directions, offsets, r, low, voxel, nearest, step)
         count = 0
         while True:
             i, _, _ = next_sample(origins, directions, offsets, r, i, stop, warp, ring_ptr, ring, reach, low, voxel,
@@ -151,12 +151,12 @@ def fill_samples(first, last, origins, directions, offsets, warp, ring_ptr, ring
                  out_vertex):  # fmt: skip
     """Write the samples of rays first to last - 1, packed, from row ptr[r] on."""
     for r in range(first, last):
-        i, stop = _steps(origins, directions, offsets, r, low, voxel, nearest, step)
+        i, stop = step_span(origins, directions, offsets, r, low, voxel, nearest, step)
         for n in range(ptr[r], ptr[r + 1]):
             i, v, signed = next_sample(origins, directions, offsets, r, i, stop, warp, ring_ptr, ring, reach, low,
                                        voxel, nearest, empty, step, band, depth)  # fmt: skip
             t = (i + offsets[r]) * step
-            x, y, z = _at(origins, directions, r, t)
+            x, y, z = place_on_ray(origins, directions, r, t)
             px, py, pz, nx, ny, nz = blend(x, y, z, v, warp, wide_ptr, wide)
             out_place[n, 0] = int(min(max((px - zero[0]) / PLACE_UNIT_M + 0.5, 0.0), 65535.0))
             out_place[n, 1] = int(min(max((py - zero[1]) / PLACE_UNIT_M + 0.5, 0.0), 65535.0))
