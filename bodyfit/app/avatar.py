@@ -11,13 +11,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bodyfit.avatars import Avatar, AvatarView
-from bodyfit.body.model import BodyParams
+from bodyfit.body.model import BodyModel, BodyParams
+from bodyfit.errors import OptionError
 from bodyfit.geometry.camera import Camera
 from bodyfit.images.similarity import box_of, psnr_db, ssim
 from bodyfit.render.scene import Texture
 from bodyfit.render.shade import render_bodies
 
-__all__ = ["AvatarScore", "avatar_paint", "avatar_vertices", "draw_view", "score_avatar", "truth_of"]
+__all__ = ["AvatarScore", "avatar_paint", "avatar_vertices", "checked_avatar", "draw_view", "score_avatar", "truth_of"]
 
 _LEAST_PX = 11
 """Side of the smallest box of a mask that is scored."""
@@ -41,6 +42,15 @@ def avatar_paint(avatar: Avatar) -> Texture:
     assert uv is not None
     assert uv_faces is not None
     return Texture(avatar.texture, uv, uv_faces, lit=False)
+
+
+def checked_avatar(avatar: Avatar, model: BodyModel) -> Avatar:
+    """Return the avatar if it takes the bodies of a model. Raises `OptionError`."""
+    if avatar.model.skeleton.names != model.skeleton.names or not torch.equal(avatar.model.faces, model.faces):
+        raise OptionError(
+            f"the avatar is of {avatar.model_name}, the bodies are of {model.name}; make it of their fits"
+        )
+    return avatar
 
 
 def avatar_vertices(avatar: Avatar, params: BodyParams) -> Float[Tensor, "B V 3"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,7 @@ def _one_model(people: Sequence[Person], models: Models) -> BodyModel:
 
 def _source(found: ResultFiles) -> Path:
     if found.source is None:
-        raise OptionError(f"nothing says which picture or clip {found.files[0]} is of; name it with --video or --photo")
+        raise OptionError(f"nothing says which picture or clip {found.files[0]} is of; say where it is")
     return found.source
 
 
@@ -265,9 +265,7 @@ def _view(
     return view.cropped(*_box(mask | body)), ""
 
 
-def _masks(
-    frame: Frame, at: _Fitted, detector: Detector | None, files: MaskFiles | ClipMasks | None
-) -> list[SoftMask]:
+def _masks(frame: Frame, at: _Fitted, detector: Detector | None, files: MaskFiles | ClipMasks | None) -> list[SoftMask]:
     """Find the masks of the people of a picture. Raises `ImageError` and `OptionError`."""
     people = [at.keypoints()]
     if isinstance(files, ClipMasks):

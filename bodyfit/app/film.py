@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
@@ -14,6 +15,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy.ndimage import gaussian_filter, uniform_filter1d
 from torch import Tensor
 
+from bodyfit.app.avatar import avatar_paint, checked_avatar
+from bodyfit.avatars import Avatar
 from bodyfit.body.model import BodyModel
 from bodyfit.errors import OptionError, VideoError
 from bodyfit.fit.result import FitStatus
@@ -21,8 +24,9 @@ from bodyfit.fit.sequence.track import Track
 from bodyfit.geometry.camera import Camera
 from bodyfit.images.frame import Frame
 from bodyfit.io import VideoReader, VideoWriter
-from bodyfit.render.color import Color, person_color
+from bodyfit.render.color import person_color
 from bodyfit.render.hatch import hatch_bodies
+from bodyfit.render.scene import Paint
 from bodyfit.render.shade import draw_over, is_closed
 from bodyfit.render.stage import Stage
 
@@ -57,14 +61,15 @@ def write_film(
     model: BodyModel,
     *,
     side_view: bool = True,
+    avatar: Avatar | None = None,
     threads: int = 2,
     progress: Callable[[str, int, int | None], None] | None = None,
 ) -> int:
     """Write an mp4 (with the clip's sound) or a gif of tracks over the frames of their clip; returns how many frames.
 
     `reader` gives the frames, made smaller or not. Each is shown at its own time and none is left out, also where
-    nobody is. Who is filled in by the motion is drawn paler, who is poor is hatched. Raises `VideoError` where the clip
-    is another one than the tracks', `OptionError` and `OutputError`.
+    nobody is. Who is filled in by the motion is drawn paler, who is poor is hatched. avatar: whose surface and colours
+    all have. Raises `VideoError` where the clip is another one than the tracks', `OptionError` and `OutputError`.
     """
     for track in tracks:
         (w, h), (tw, th) = reader.full_size, track.result.camera.image_size
@@ -72,7 +77,10 @@ def write_film(
             raise VideoError(f"{reader.path} is {w}x{h}, its tracks are of a clip of {tw}x{th}; give that clip")
     if threads < 1:
         raise OptionError(f"threads must be at least 1, got {threads}")
-    shot = _Shot(tracks, model, reader, side_view)
+    if avatar is not None:
+        model = checked_avatar(avatar, model).model
+        tracks = [replace(one, result=replace(one.result, params=avatar.posed(one.result.params))) for one in tracks]
+    shot = _Shot(tracks, model, reader, side_view, None if avatar is None else avatar_paint(avatar))
     written = 0
     sound = {"sound_from": reader.path, "sound_start_s": reader.start_s} if reader.has_sound else {}
     with (
@@ -89,15 +97,17 @@ def write_film(
     return written
 
 
-_Body: TypeAlias = "tuple[Float[Tensor, 'V 3'], Color, bool]"
-"""Vertices, colour, and whether it is hatched."""
+_Body: TypeAlias = "tuple[Float[Tensor, 'V 3'], Paint, bool]"
+"""Vertices, colour or texture, and whether it is hatched."""
 
 
 class _Shot:
     """What is the same in all frames of a film: people, cameras, size."""
 
-    def __init__(self, tracks: Sequence[Track], model: BodyModel, reader: VideoReader, side_view: bool) -> None:
-        self._tracks, self._model = tracks, model
+    def __init__(
+        self, tracks: Sequence[Track], model: BodyModel, reader: VideoReader, side_view: bool, paint: Paint | None
+    ) -> None:
+        self._tracks, self._model, self._paint = tracks, model, paint
         self._poor = [_poor_rows(track) for track in tracks]
         self._closed = is_closed(model.faces, model.v_template)
         self._first_s = np.array([track.times_s[0] for track in tracks])
@@ -125,9 +135,10 @@ class _Shot:
                 continue
             color = red, green, blue = person_color(track.id)
             paler = (_pale(red), _pale(green), _pale(blue))
+            paints = (color, paler) if self._paint is None else (self._paint, self._paint)
             vertices = self._vertices(track, [row for row in rows if row is not None])
             for i, points in zip(there, vertices, strict=True):
-                cast[i].append((points, color if track.seen[rows[i]] else paler, bool(self._poor[k][rows[i]])))
+                cast[i].append((points, paints[0 if track.seen[rows[i]] else 1], bool(self._poor[k][rows[i]])))
         return cast
 
     def draw(self, frame: Frame, bodies: Sequence[_Body]) -> UInt8[np.ndarray, "H W 3"]:

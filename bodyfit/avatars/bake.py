@@ -101,11 +101,12 @@ def sight_of(view: PosedView, faces: Int[np.ndarray, "F 3"], *, exact: bool = Fa
     edge = _EDGE_PX - (px_m < _COARSE_PX) if exact else max(_EDGE_PX, round(_EDGE_M * px_m))
     around = np.ones((2 * edge + 1,) * 2, np.uint8)
     person = (view.state == PERSON).astype(np.uint8)
-    inner = cv2.erode(person, around, borderValue=1) > 0
+    inner = cv2.erode(person, around) > 0  # the picture's border counts as inside
     jump_m = cv2.dilate(np.where(drawn < 1e3, drawn, 0), around) - cv2.erode(drawn, around)
     trust = np.where(inner & ~(jump_m > max(_JUMP_M, 2 * edge * _STEEP / px_m)), 1.0, _AT_EDGE) * person
-    arrays = (at, cosine, trust, drawn + _HIDDEN_M + _HIDDEN_PX / px_m)
-    return Sight(*(np.ascontiguousarray(a, np.float32) for a in arrays), float(np.clip(px_m / _USUAL_PX, 0.2, 2.0)))
+    hidden = drawn + _HIDDEN_M + _HIDDEN_PX / px_m
+    at, cosine, trust, hidden = (np.ascontiguousarray(a, np.float32) for a in (at, cosine, trust, hidden))
+    return Sight(at, cosine, trust, hidden, float(np.clip(px_m / _USUAL_PX, 0.2, 2.0)))
 
 
 def bake(

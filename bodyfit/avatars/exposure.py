@@ -31,9 +31,7 @@ def view_gains(views: Sequence[tuple[PosedView, Sight]], faces: Int[np.ndarray, 
     return solve_gains(np.stack([one.values for one in found]), np.stack([one.best for one in found]))
 
 
-def solve_gains(
-    colors: Float[np.ndarray, "N V 3"], weights: Float[np.ndarray, "N V"]
-) -> Float[np.ndarray, "N 3"]:
+def solve_gains(colors: Float[np.ndarray, "N V 3"], weights: Float[np.ndarray, "N V"]) -> Float[np.ndarray, "N 3"]:
     """Solve colours = gain of the view x colour of the place, in logarithms, gains near 1; their mean is 1.
 
     Least squares with the places eliminated; places that fit badly count less in a second solve.

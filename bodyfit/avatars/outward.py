@@ -36,8 +36,9 @@ def outward(
 ) -> Float[np.ndarray, " V"]:
     """Find how far each vertex goes along its normal, metres.
 
-    A vertex goes from -12 to 60 mm until more than `limit` of the views see background there; one that none
-    sees outside (of the mouth, in the armpits) stays. rest_m: the body at rest. limits_m: least and greatest distance of each vertex.
+    A vertex goes from -12 to 60 mm until more than 12 % of the views that see it from the side see background there, or
+    5 % where bodies and masks are `exact`. Where none does, as in the mouth or with few pictures, the surface goes back
+    to the skin. rest_m: the body at rest. limits_m: least and greatest distance of each vertex.
     """
     from bodyfit.avatars.outward_loops import vote
 

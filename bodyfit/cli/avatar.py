@@ -29,7 +29,8 @@ def avatar(
         Path | None, typer.Option("--photo", help="The photograph (or a folder of them), if it is not where it was.")
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option("--masks", help="Folder of masks, named as for fit and video; the detector's without.")
+        Path | None,
+        typer.Option("--masks", help="Folder of masks, named as for fit and video; the detector's without."),
     ] = None,
     detector: finding.DetectorOption = finding.DETECTOR,
     frames: Annotated[int, typer.Option("--frames", min=1, max=2000, help="Most frames of a clip that are used.")] = 48,

@@ -15,6 +15,7 @@ from bodyfit.errors import BodyfitError, OptionError
 
 if TYPE_CHECKING:
     from bodyfit.app.results.find import ResultFiles
+    from bodyfit.avatars import Avatar
     from bodyfit.cli.support.render_one import Drawer
 
 __all__ = ["render"]
@@ -60,6 +61,9 @@ def render(
     ] = None,
     frames: Annotated[int, typer.Option("--frames", min=2, max=720, help="Pictures of a turn.")] = 36,
     texture: Annotated[Path | None, typer.Option("--texture", help="A picture to dress the bodies in (by uv).")] = None,
+    avatar: Annotated[
+        Path | None, typer.Option("--avatar", help="avatar.npz whose surface and colours the bodies have.")
+    ] = None,
     model: Annotated[str, typer.Option("--model", help="Body model, if not the one the results name.")] = "",
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
@@ -79,19 +83,22 @@ def render(
         bodyfit render out/street -o street.gif --view turn
         bodyfit render out/clip -o clip.mp4
         bodyfit render out/ -o maps --maps depth,silhouette
+        bodyfit render out/clip/person0.npz -o clip.mp4 --avatar avatar/avatar.npz
 
     Exit code: 0 every picture was drawn, 1 some were not, 2 wrong use.
     """
     views, kinds = _chosen("--view", view, _VIEWS), _chosen("--maps", maps, _MAPS)
     plain = not views and not kinds
     views = ("overlay",) if plain else views
+    if avatar is not None and texture is not None:
+        raise OptionError("--avatar has a texture of its own; leave --texture out")
     single = out if out.suffix.lower() in (".png", ".jpg", ".jpeg", ".gif") and not out.is_dir() else None
     wanted = _size(size)
     from bodyfit.app.results.find import find_results
 
     found = find_results(results, photo)
     if out.suffix.lower() == ".mp4" or (out.suffix.lower() == ".gif" and plain and found[0].is_clip):
-        return render_film(found, out, plain, model, as_json)
+        return render_film(found, out, plain, model, as_json, _avatar(avatar))
     if single is not None:
         _check_single(single, found, views, kinds)
     common.output_folder(out if single is None else single.parent)
@@ -111,9 +118,19 @@ def render(
         grid_m=grid_m,
         frames=frames,
         texture=texture,
+        avatar=_avatar(avatar),
         models=Models(model or None),
     )
     return _all(drawer, found, as_json, verbose)
+
+
+def _avatar(path: Path | None) -> Avatar | None:
+    """Load an avatar. Raises `AssetError`."""
+    if path is None:
+        return None
+    from bodyfit.io.results.avatar import load_avatar
+
+    return load_avatar(path)
 
 
 def _all(drawer: Drawer, found: Sequence[ResultFiles], as_json: bool, verbose: bool) -> int:

@@ -27,6 +27,9 @@ def view(
     model: Annotated[
         str | None, typer.Option("--model", help="Body model in place of the one that the results name.")
     ] = None,
+    avatar: Annotated[
+        Path | None, typer.Option("--avatar", help="avatar.npz whose surface and colours the bodies have.")
+    ] = None,
     verbose: common.VerboseOption = False,
 ) -> int:
     """Look at results in the browser, and change them.
@@ -40,12 +43,14 @@ def view(
     """
     from bodyfit.app.results.bodies import Models
     from bodyfit.app.results.folder import read_results
+    from bodyfit.io.results.avatar import load_avatar
     from bodyfit.viewer.server import Viewer
 
     results = read_results(folder)
     for failure in results.failures if verbose else ():
         common.error(failure.message, label="left out")
-    viewer = Viewer(results, models=Models(model), host=host, port=port)
+    made = None if avatar is None else load_avatar(avatar)
+    viewer = Viewer(results, models=Models(model), avatar=made, host=host, port=port)
     try:
         common.say(f"{viewer.url} shows {folder}; Ctrl-C ends it")
         if not no_open and _has_display():

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from bodyfit.app.avatar import checked_avatar
 from bodyfit.app.results.bodies import Models, overall_status
 from bodyfit.app.results.find import Person
 from bodyfit.app.results.folder import Results, ResultScene
+from bodyfit.avatars import Avatar
 from bodyfit.body.model import BodyModel
 from bodyfit.errors import ImageError, OptionError
 from bodyfit.fit.result import FitStatus
 from bodyfit.images.frame import IMAGE_SUFFIXES, read_image
 from bodyfit.render import person_color
 from bodyfit.runtime.file_names import as_text
+from bodyfit.viewer.avatar_mesh import AvatarMesh
 from bodyfit.viewer.backdrop import VIEWS, Backdrop
 from bodyfit.viewer.edits import PersonEdits
 from bodyfit.viewer.playback import FrameCache
@@ -50,9 +53,15 @@ class Viewer:
     """
 
     def __init__(
-        self, results: Results, *, models: Models | None = None, host: str = "127.0.0.1", port: int = 8080
+        self,
+        results: Results,
+        *,
+        models: Models | None = None,
+        avatar: Avatar | None = None,
+        host: str = "127.0.0.1",
+        port: int = 8080,
     ) -> None:
-        """Start to serve, on the next free port if `port` is in use.
+        """Start to serve, on the next free port if `port` is in use. avatar: whose surface and colours the bodies have.
 
         Raises `OptionError` where viser is not installed or no person has a body, and `AssetError` where a body model
         is missing.
@@ -61,7 +70,8 @@ class Viewer:
         self.scenes = _with_bodies(results)
         """Results that can be displayed, with the people that have a body."""
         self._models = models or Models()
-        self._models.of(self.scenes[0].people[0].result)  # raise for a missing model before the server starts
+        model = self._models.of(self.scenes[0].people[0].result)  # raise for a missing model before the server starts
+        self._avatar = None if avatar is None else checked_avatar(avatar, model)
         self._lock = threading.RLock()  # viser runs callbacks in threads of its own
         self._stopped = threading.Event()
         self.edits: list[PersonEdits] = []
@@ -95,19 +105,10 @@ class Viewer:
             for handle in (*self.meshes, *self.labels.values(), *self._about, *self._folders):
                 handle.remove()
             self.scene = self.scenes[index]
-            self.edits = [PersonEdits(person, self._models.of(person.result)) for person in self.scene.people]
+            self.edits = [self._edits_of(person) for person in self.scene.people]
             self.frames = _frames(self.scene)
             self.frame = self.frames[0]
-            self.meshes = [
-                self.server.scene.add_mesh_simple(
-                    f"/bodies/{i}",
-                    edits.vertices(edits.row(self.frame) or 0).numpy(),
-                    edits.model.faces.numpy() if _poor_reason(edits.person) is None else _striped(edits.model),
-                    color=_bytes(person_color(edits.person.number)),
-                    side="double",
-                )
-                for i, edits in enumerate(self.edits)
-            ]
+            self.meshes = [self._mesh(i, edits) for i, edits in enumerate(self.edits)]
             self.labels = {
                 i: self.server.scene.add_label(f"/poor/{i}", f"person {edits.person.number}: poor")
                 for i, edits in enumerate(self.edits)
@@ -124,6 +125,27 @@ class Viewer:
             self._folders += [self._view_folder(), self._people_folder(), self._edit_folder()]
             self.redraw()
             self.look("front")
+
+    def _edits_of(self, person: Person) -> PersonEdits:
+        """Make the edits of a person, of the avatar's shape where there is one."""
+        if self._avatar is None:
+            return PersonEdits(person, self._models.of(person.result))
+        avatar = checked_avatar(self._avatar, self._models.of(person.result))
+        result = replace(person.result, params=avatar.posed(person.result.params))
+        return PersonEdits(replace(person, result=result), avatar.model)
+
+    def _mesh(self, index: int, edits: PersonEdits) -> Any:
+        """Add a person's mesh to the scene."""
+        name, vertices = f"/bodies/{index}", edits.vertices(edits.row(self.frame) or 0).numpy()
+        if self._avatar is not None:
+            return AvatarMesh(self.server.scene, name, self._avatar, vertices)
+        return self.server.scene.add_mesh_simple(
+            name,
+            vertices,
+            edits.model.faces.numpy() if _poor_reason(edits.person) is None else _striped(edits.model),
+            color=_bytes(person_color(edits.person.number)),
+            side="double",
+        )
 
     # ------------------------------------------------------------ drawing
 

@@ -12,12 +12,15 @@ from bodyfit.errors import OptionError
 if TYPE_CHECKING:
     from bodyfit.app.results.bodies import Models
     from bodyfit.app.results.find import ResultFiles
+    from bodyfit.avatars import Avatar
     from bodyfit.cli.support.render_one import Drawer
 
 __all__ = ["draw_clip", "render_film"]
 
 
-def render_film(result: Sequence[ResultFiles], out: Path, plain: bool, model: str, as_json: bool) -> int:
+def render_film(
+    result: Sequence[ResultFiles], out: Path, plain: bool, model: str, as_json: bool, avatar: Avatar | None = None
+) -> int:
     """Write the film of one clip where the user says.
 
     Raises `OptionError`, `AssetError`, `VideoError` and `OutputError`.
@@ -31,7 +34,7 @@ def render_film(result: Sequence[ResultFiles], out: Path, plain: bool, model: st
             f"-o {out} is the film of one clip, without --view and --maps; here is {names}: give one clip's folder, or "
             "a folder for -o"
         )
-    frames, people = _write(clips[0], out, Models(model or None))
+    frames, people = _write(clips[0], out, Models(model or None), avatar)
     if as_json:
         common.say_json({"film": out, "frames": frames, "people": people})
     else:
@@ -47,7 +50,7 @@ def draw_clip(drawer: Drawer, result: ResultFiles) -> dict[str, Any]:
     if "overlay" not in drawer.views:
         raise OptionError(f"of a clip nothing but its overlay is drawn, not {', '.join(others)}")
     path = drawer.folder(result) if drawer.single is not None else drawer.folder(result) / "overlay.mp4"
-    frames, people = _write(result, path, drawer.models)
+    frames, people = _write(result, path, drawer.models, drawer.avatar)
     return {
         "name": result.name,
         "status": "ok",
@@ -61,7 +64,7 @@ def draw_clip(drawer: Drawer, result: ResultFiles) -> dict[str, Any]:
     }
 
 
-def _write(result: ResultFiles, path: Path, models: Models) -> tuple[int, list[int]]:
+def _write(result: ResultFiles, path: Path, models: Models, avatar: Avatar | None) -> tuple[int, list[int]]:
     """Write the film of a clip; returns how many frames it has, and who is in it."""
     from bodyfit.app.film import FILM_SIDE_PX, write_film
     from bodyfit.io import VideoReader, load_track
@@ -71,7 +74,7 @@ def _write(result: ResultFiles, path: Path, models: Models) -> tuple[int, list[i
     tracks = [load_track(file) for file in result.files]
     body = models.of(tracks[0].result)
     reader = VideoReader(result.source, **_part(result.entry), max_side_px=FILM_SIDE_PX)
-    return write_film(path, reader, tracks, body), [track.id for track in tracks]
+    return write_film(path, reader, tracks, body, avatar=avatar), [track.id for track in tracks]
 
 
 def _part(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from bodyfit import io, render
+from bodyfit.app.avatar import avatar_paint, checked_avatar
 from bodyfit.app.results.bodies import Models
 from bodyfit.app.results.find import Failure, ResultFiles
+from bodyfit.avatars import Avatar
 from bodyfit.body.model import BodyModel
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult, FitStatus
@@ -63,6 +65,8 @@ class Drawer:
     texture: Path | None
     models: Models
     """Those of the results."""
+    avatar: Avatar | None = None
+    """Whose surface and colours the bodies have."""
     cloths: dict[Path, np.ndarray] = field(default_factory=dict)
     """Read already."""
 
@@ -132,10 +136,13 @@ class Drawer:
         if any(not torch.equal(m.faces, models[0].faces) for m in models):
             names = ", ".join(sorted({result.model_name for _, result in fitted}))
             raise OptionError(f"its people have meshes of different models ({names}); draw them one by one")
+        if self.avatar is not None:
+            models = [checked_avatar(self.avatar, model).model for model in models]
         paints = [self._paint(number, model) for (number, _), model in zip(fitted, models, strict=True)]
+        params = [result.params if self.avatar is None else self.avatar.posed(result.params) for _, result in fitted]
         with torch.no_grad():
             cameras = [result.camera.to_draw() for _, result in fitted]
-            outs = [model(**result.params) for (_, result), model in zip(fitted, models, strict=True)]
+            outs = [model(**body) for body, model in zip(params, models, strict=True)]
         return _People(
             numbers=tuple(number for number, _ in fitted),
             results=tuple(result for _, result in fitted),
@@ -146,6 +153,8 @@ class Drawer:
         )
 
     def _paint(self, number: int, model: BodyModel) -> render.Paint:
+        if self.avatar is not None:
+            return avatar_paint(self.avatar)
         if self.texture is None:
             return render.person_color(number)
         if model.uv is None or model.uv_faces is None:
