@@ -41,5 +41,5 @@ def plausible_units(points: Float[np.ndarray, "N 3"], unit: str | float | None =
             return found
     raise OptionError(
         f"the scan is {extent:.4g} units wide, which is the size of no person in metres, centimetres or millimetres;"
-        f" give its unit ({', '.join(UNITS)}, or how many metres it has)"
+        f" give its unit ({', '.join(UNITS)}, or how many metres it has), and one person alone"
     )

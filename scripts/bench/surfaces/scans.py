@@ -6,7 +6,7 @@ dressed ones get the surface over, too. A scan is failed if its vertices are mor
 not tell. With `--lines` each scan's numbers are written as they come, and a run goes on where another ended.
 
     python -m scripts.bench.surfaces.scans CLIPS [-n 20] [--kinds full,seen,... | mixed | --clothed] [--first 0]
-        [--own-gender] [--lines FILE]
+        [--own-gender] [--hands] [--lines FILE]
 """
 
 from __future__ import annotations
@@ -18,24 +18,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
 import bodyfit
+from bodyfit.register.arms import SIDES, hand_vertices
+from scripts.bench.inputs.whole_people import HELD_OUT_DEG, mirrored, pose_of
 from scripts.bench.records import harness
 from scripts.bench.surfaces.scan_kinds import CLOTHED, KINDS, PARTIAL, POINTS, UNITS, Person, people, scanned
 
 MIXED = ("full", "dressed", "seen", "bare", "dressed", "floor", "front", "full", "dressed", "half")
 _FAILED_MM = 30.0
-_HANDS = ("wrist", "hand")
 
 Drawn = tuple[str, np.ndarray, np.ndarray]
 
 
 def judged(drawn: Drawn, kind: str, number: int, args: argparse.Namespace) -> dict[str, Any]:
     """Register one person; errors in millimetres, and what the status says."""
-    person = scanned(*drawn, kind, number, count=args.points, square=args.kinds == "mixed" and number // 10 % 2 == 1)
-    model = person.model if args.own_gender else bodyfit.load_model()
+    square = args.kinds == "mixed" and number // 10 % 2 == 1
+    more = with_hands(drawn[0], number) if args.hands else {}
+    person = scanned(*drawn, kind, number, count=args.points, square=square, **more)
+    model = person.model if args.own_gender else bodyfit.load_model("open-h" if args.hands else "open")
     wall, processor = time.perf_counter(), time.process_time()
     result = bodyfit.register(
         person.scan.points / UNITS[number % len(UNITS)],
@@ -52,10 +56,23 @@ def judged(drawn: Drawn, kind: str, number: int, args: argparse.Namespace) -> di
         "status": result.status.value,
         "reason": result.reason,
         "unscanned": list(result.unscanned),
+        "doubtful": list(result.doubtful),
         "clothed": result.clothed,
         "unit_right": result.unit_m == UNITS[number % len(UNITS)],
     }
     return numbers | _errors(result, person, model)
+
+
+def with_hands(gender: str, number: int) -> dict[str, Any]:
+    """Make a model with fingers, and poses of both hands that the hand prior was not made from."""
+    model, names = bodyfit.load_model("open-h", gender=gender), list(HELD_OUT_DEG)
+    left, right = (pose_of(*HELD_OUT_DEG[names[(number + k) % len(names)]]) for k in (0, 3))
+    poses = {"left_hand_pose": left, "right_hand_pose": mirrored(right[None])[0]}
+    hands = {
+        name: (torch.as_tensor(pose).to(model.hand_means) - model.hand_means[i])[None]
+        for i, (name, pose) in enumerate(poses.items())
+    }
+    return {"model": model, "hands": hands}
 
 
 def _errors(result: bodyfit.Registration, person: Person, model: bodyfit.BodyModel) -> dict[str, Any]:
@@ -75,9 +92,11 @@ def _errors(result: bodyfit.Registration, person: Person, model: bodyfit.BodyMod
         "worst_mm": float(of_part[worst]),
         "failed": bool(apart.mean() > _FAILED_MM and result.status.value != "poor"),
     }
-    for side in ("left", "right"):
-        rows = np.isin(part, [i for i, name in enumerate(names) if name in [f"{side}_{end}" for end in _HANDS]])
-        found[f"{side}_hand_mm"] = float(apart[rows].mean())
+    for side in SIDES:
+        found[f"{side}_hand_mm"] = float(apart[hand_vertices(model, side)].mean())
+        fingers = np.isin(part, [i for i, n in enumerate(names) if i >= model.body_joints and n.startswith(f"{side}_")])
+        if fingers.any():
+            found[f"{side}_fingers_mm"] = float(apart[fingers].mean())
     if result.surface is not None:
         near = result.surface.distance_m < 2e-3
         found["within_2_mm"] = float(near.mean())
@@ -109,6 +128,9 @@ def summary(rows: list[dict[str, Any]], kind: str) -> dict[str, Any]:
         "seconds": float(np.median(column("seconds"))),
         "processor_seconds": float(np.median(column("processor_seconds"))),
     }
+    fingers = np.concatenate([column(f"{side}_fingers_mm") for side in SIDES])
+    if np.isfinite(fingers).any():
+        found |= {"fingers_mm": float(np.nanmean(fingers)), "fingers_median_mm": float(np.nanmedian(fingers))}
     if kind in PARTIAL:
         found["scanned_v2v_mm"] = float(np.nanmean(column("scanned_v2v_mm")))
     if kind == "dressed":
@@ -153,6 +175,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=POINTS, help="points of a scan")
     parser.add_argument("--own-gender", action="store_true", help="fit the gender's own body and not the neutral one")
     parser.add_argument("--clothed", action="store_true", help="dressed people alone, as --kinds dressed")
+    parser.add_argument("--hands", action="store_true", help="people with fingers in poses of their own (open-h)")
     parser.add_argument("--lines", type=Path, metavar="FILE", help="a JSON line a scan; those that are there are done")
     parser.add_argument(
         "--say-clothed",
