@@ -12,8 +12,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 from bodyfit.appearance.dressed import DressedPerson, Surface
 from bodyfit.errors import OptionError
 from bodyfit.geometry.camera import Camera
+from bodyfit.geometry.lens import RadialLens
 from bodyfit.raster.bands import by_bands
 from bodyfit.raster.coverage import BLOCK, EIGHT, blocks, cover, normals_of
+from bodyfit.render.environment import EnvironmentLight, openness_towards
 from bodyfit.render.light import Openness, light_of_vertices, openness_past
 from bodyfit.render.scene import NEAR_M
 from bodyfit.render.shade import Layer, box_px
@@ -23,7 +25,7 @@ __all__ = ["DressedPicture", "Placed", "render_dressed"]
 
 _BACK_M = {
     **{"skin": 0.010, "eyes": 0.010, "brows": 0.0095, "lashes": 0.0085, "shoes": 0.009, "lower": 0.004, "upper": 0.002},
-    **{"whole": 0.002, "hair": 0.0, "hat": -0.004},
+    **{"whole": 0.002, "hair": 0.0, "hat": -0.004, "thing": 0.0},
     "dungarees": -0.002,
 }
 """How far behind itself each kind, or one of its pieces, counts as lying when it is asked what hides what, metres.
@@ -43,6 +45,8 @@ _HAIR_AS_BALL = 0.6
 """How far normals of hair are those of a ball around the head: strands on a card have no normal that means anything."""
 _SKY, _KEY = 16, 3
 """Numbers of directions sampled over the sky and the key light."""
+_GROUND_KEY = 5
+"""And over the key light where shadows fall on a ground."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +65,14 @@ class Placed:
     """The same, with the nearness that decides what hides what."""
 
     @classmethod
-    def of(cls, surface: Surface, camera: Camera) -> Placed:
+    def of(cls, surface: Surface, camera: Camera, lens: RadialLens | None = None) -> Placed:
+        """Project a surface in camera axes, metres."""
         points = np.ascontiguousarray(surface.vertices.detach().cpu().float().numpy())
         normals = normals_of(points, surface.faces.astype(np.int32))
         depth = np.maximum(points[:, 2:], NEAR_M)
         centre = camera.principal_point_px[0].detach().cpu().numpy()
-        xy = points[:, :2] / depth * float(camera.focal_px[0]) + centre
+        rays = points[:, :2] / depth
+        xy = (rays if lens is None else lens.distorted(rays)) * float(camera.focal_px[0]) + centre
         ray = np.linalg.norm(points, axis=1, keepdims=True) / depth  # along the ray, seen along the axis
         back = np.maximum(depth + _BACK_M.get(surface.name, _BACK_M[surface.kind]) / np.maximum(ray, 1), NEAR_M)
         in_picture, tested = (np.concatenate([xy, 1 / z], 1).astype(np.float32) for z in (depth, back))
@@ -79,7 +85,7 @@ class DressedPicture(Layer):
     """People drawn on nothing, and what each pixel of the drawing shows; maps are of the layer's box."""
 
     person: Int[np.ndarray, "h w"]
-    """Who, as an index into the people; -1 for nobody."""
+    """Who, as an index into the people; -1 for nobody, also where a thing is."""
     surface: Int[np.ndarray, "h w"]
     """Which row of `surfaces`; -1 for none."""
     face: Int[np.ndarray, "h w"]
@@ -87,9 +93,11 @@ class DressedPicture(Layer):
     depth_m: Float[np.ndarray, "h w"]
     """Along the optical axis, metres; infinite where nothing is."""
     surfaces: tuple[tuple[int, str, str], ...]
-    """Person, kind and name of each surface."""
+    """Person (-1 for a thing), kind and name of each surface."""
     placed: tuple[Placed, ...]
     """The surfaces before the camera."""
+    ground: Openness | None
+    """How much light reaches the points of a ground that were given."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,12 @@ class _Mesh:
     face_number: Int[np.ndarray, "G"]
     """Of each face, its surface and its number there."""
     uv: Float[np.ndarray, "G 3 2"]
-    light: Float[np.ndarray, "V 4"]
+    light: Float[np.ndarray, "L 4"]
+    """As in `light_of_vertices`; of no rows until `lit` gives it."""
+
+    def lit(self, lights: Sequence[Float[np.ndarray, "_ 4"]]) -> _Mesh:
+        """Put the light on the vertices."""
+        return replace(self, light=np.ascontiguousarray(np.concatenate(lights), np.float32))
 
 
 def render_dressed(
@@ -114,34 +127,42 @@ def render_dressed(
     *,
     shadows: bool = True,
     R_light: Float[np.ndarray, "3 3"] | None = None,
+    things: Sequence[Surface] = (),
+    light: EnvironmentLight | None = None,
+    ground: Float[np.ndarray, "G 3"] | None = None,
+    up: Float[np.ndarray, "3"] | None = None,
+    lens: RadialLens | None = None,
 ) -> DressedPicture | None:
     """Draw people in camera axes (metres) before one camera; None where nothing of them is in the picture.
 
     Opaque surfaces are anti-aliased by eight samples a pixel; hair, brows and lashes are blended from at most six faces
-    at four of them. `shadows`: people shade themselves and each other. R_light: rotation from camera axes to those that
-    the lights are fixed in, the camera's own by default; several cameras share the light of a room by it. Raises
-    `OptionError` where there is more than one camera.
+    at four of them. `shadows`: people shade themselves and each other. things: opaque surfaces that are nobody's, of
+    kind "thing". light: in camera axes; the studio's if left out, which is fixed in the camera's axes, or in those that
+    R_light rotates camera axes to: several cameras share the light of a room by it. ground: points below people, with
+    the normal `up`, whose openness to `light` is estimated as well. lens: bends the picture. Raises `OptionError`
+    where there is more than one camera.
     """
     if len(camera.focal_px) != 1:
         raise OptionError(f"people are drawn before one camera, got {len(camera.focal_px)}; use camera.select([0])")
-    listed = [(i, one) for i, person in enumerate(people) for one in person.surfaces()]
+    listed = [(i, one) for i, person in enumerate(people) for one in person.surfaces()] + [(-1, one) for one in things]
     listed = [(i, one) for i, one in listed if bool(one.vertices.isfinite().all())]
     solid = [k for k, (_, one) in enumerate(listed) if one.kind not in _BLENDED]
     blended = [k for k, (_, one) in enumerate(listed) if one.kind in _BLENDED]
     if not solid:
         return None
-    placed = [Placed.of(one, camera) for _, one in listed]
-    lights = _lights(listed, placed, solid, shadows, np.eye(3) if R_light is None else R_light)
-    opaque = _gather(placed, lights, solid)
-    box = box_px(opaque.points, opaque.faces, camera.image_size)
-    layers = _gather(placed, lights, blended) if blended else None
-    if layers is not None:
-        box = _union(box, box_px(layers.points, layers.faces, camera.image_size))
+    placed = [Placed.of(one, camera, lens) for _, one in listed]
+    opaque_mesh, layers_mesh = _gather(placed, solid), _gather(placed, blended) if blended else None
+    box = box_px(opaque_mesh.points, opaque_mesh.faces, camera.image_size)
+    if layers_mesh is not None:
+        box = _union(box, box_px(layers_mesh.points, layers_mesh.faces, camera.image_size))
     if box is None:
         return None
-    textures = [one.texture for _, one in listed]
-    drawing = _Drawing(box, opaque, layers, textures)
-    return drawing.picture(tuple((i, one.kind, one.name) for i, one in listed), tuple(placed))
+    on_ground = None if ground is None or up is None else (ground, np.broadcast_to(up, ground.shape))
+    lights, open_ground = _lights(placed, solid, shadows, light, on_ground, R_light)
+    opaque = opaque_mesh.lit([lights[k] for k in solid])
+    layers = None if layers_mesh is None else layers_mesh.lit([lights[k] for k in blended])
+    drawing = _Drawing(box, opaque, layers, [one.texture for _, one in listed])
+    return drawing.picture(tuple((i, one.kind, one.name) for i, one in listed), tuple(placed), open_ground)
 
 
 def _ball_normals(points: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "V 3"]:
@@ -154,26 +175,31 @@ def _ball_normals(points: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "
 
 
 def _lights(
-    listed: Sequence[tuple[int, Surface]],
     placed: Sequence[Placed],
     solid: Sequence[int],
     shadows: bool,
-    R_light: Float[np.ndarray, "3 3"],
-) -> list[Float[np.ndarray, "_ 4"]]:
-    """Light the vertices of all surfaces; the opaque ones throw the shadows."""
-    points, normals = (
-        np.concatenate([getattr(p, name) for p in placed]) @ R_light.T.astype(np.float32)
-        for name in ("points_cam_m", "shaded")
-    )
+    environment: EnvironmentLight | None,
+    ground: tuple[Float[np.ndarray, "G 3"], Float[np.ndarray, "G 3"]] | None,
+    R_light: Float[np.ndarray, "3 3"] | None,
+) -> tuple[list[Float[np.ndarray, "_ 4"]], Openness | None]:
+    """Light the vertices of all surfaces, and how open a ground (points, normals) is; opaque ones throw the shadows."""
+    points, normals = (np.concatenate([getattr(p, name) for p in placed]) for name in ("points_cam_m", "shaded"))
+    if R_light is not None and environment is None:
+        turn = R_light.T.astype(np.float32)
+        points, normals = points @ turn, normals @ turn
+        ground = None if ground is None else (ground[0] @ turn, ground[1] @ turn)
     starts = np.cumsum([0] + [len(p.points_cam_m) for p in placed])
-    open_to = None
+    open_to = open_ground = None
     if shadows:
-        open_to = _openness(placed, points, normals, starts, solid)
-    light = light_of_vertices(points, normals, open_to)
+        open_to, open_ground = _openness(placed, points, normals, starts, solid, environment, ground)
+    if environment is None:
+        light = light_of_vertices(points, normals, open_to)
+    else:
+        light = environment.on_vertices(points, normals, open_to)
     parts = [light[a:b] for a, b in itertools.pairwise(starts)]
-    for (_, one), part in zip(listed, parts, strict=True):
-        part[:, 3] *= _GLINT.get(one.kind, _CLOTH_GLINT)
-    return parts
+    for one, part in zip(placed, parts, strict=True):
+        part[:, 3] *= _GLINT.get(one.surface.kind, _CLOTH_GLINT)
+    return parts, open_ground
 
 
 def _openness(
@@ -182,7 +208,9 @@ def _openness(
     normals: Float[np.ndarray, "V 3"],
     starts: Int[np.ndarray, "K"],
     solid: Sequence[int],
-) -> Openness:
+    environment: EnvironmentLight | None,
+    ground: tuple[Float[np.ndarray, "G 3"], Float[np.ndarray, "G 3"]] | None,
+) -> tuple[Openness, Openness | None]:
     """How much light reaches each vertex past the opaque surfaces, whose coarse faces throw the shadows."""
     coarse, fine = [], []
     for k, one in enumerate(placed):
@@ -192,10 +220,24 @@ def _openness(
             coarse.append(own + starts[k])
     shadow_rows, shadow_faces = _compact(np.concatenate(coarse), len(points))
     rows, faces = _compact(np.concatenate(fine), len(points))
-    open_to = openness_past(points[shadow_rows], shadow_faces, points[rows], normals[rows], faces, sky=_SKY, key=_KEY)
+    open_ground = None
+    if environment is None:
+        at = (points[shadow_rows], shadow_faces, points[rows], normals[rows], faces)
+        open_to = openness_past(*at, sky=_SKY, key=_KEY)
+    else:
+        from bodyfit.render.samples import smooth_over_faces
+
+        queries, towards = points[rows], normals[rows]
+        if ground is not None:
+            queries, towards = np.concatenate([queries, ground[0]]), np.concatenate([towards, ground[1]])
+        occluder = (points[shadow_rows], shadow_faces)
+        keys = _KEY if ground is None else _GROUND_KEY
+        parts = openness_towards(environment, occluder, queries, towards, len(rows), sky=_SKY, key=keys)
+        open_to = Openness(*smooth_over_faces(parts[: len(rows)], faces, 2).T)
+        open_ground = None if ground is None else Openness(*parts[len(rows) :].T)
     everywhere = np.ones((3, len(points)), np.float32)  # vertices of no face count as in the open
     everywhere[:, rows] = open_to.sky, open_to.ambience, open_to.key
-    return Openness(*everywhere)
+    return Openness(*everywhere), open_ground
 
 
 def _compact(faces: Int[np.ndarray, "F 3"], vertices: int) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "F 3"]]:
@@ -205,8 +247,8 @@ def _compact(faces: Int[np.ndarray, "F 3"], vertices: int) -> tuple[Int[np.ndarr
     return np.flatnonzero(used), (np.cumsum(used) - 1)[faces].astype(np.int32)
 
 
-def _gather(placed: Sequence[Placed], lights: Sequence[Float[np.ndarray, "_ 4"]], rows: Sequence[int]) -> _Mesh:
-    """Concatenate surfaces; faces with a corner at or behind the camera are left out."""
+def _gather(placed: Sequence[Placed], rows: Sequence[int]) -> _Mesh:
+    """Concatenate surfaces, without light; faces with a corner at or behind the camera are left out."""
     faces, owners, numbers, uv, start = [], [], [], [], 0
     for k in rows:
         surface = placed[k].surface
@@ -224,7 +266,7 @@ def _gather(placed: Sequence[Placed], lights: Sequence[Float[np.ndarray, "_ 4"]]
         face_surface=np.concatenate(owners),
         face_number=np.concatenate(numbers),
         uv=np.concatenate(uv),
-        light=np.ascontiguousarray(np.concatenate([lights[k] for k in rows]), np.float32),
+        light=np.zeros((0, 4), np.float32),
     )
 
 
@@ -253,7 +295,9 @@ class _Drawing:
         self._texels = _used_pyramids(textures, self._opaque)
         self._layer_texels = None if self._layers is None else _used_pyramids(textures, self._layers)
 
-    def picture(self, surfaces: tuple[tuple[int, str, str], ...], placed: tuple[Placed, ...]) -> DressedPicture:
+    def picture(
+        self, surfaces: tuple[tuple[int, str, str], ...], placed: tuple[Placed, ...], ground: Openness | None
+    ) -> DressedPicture:
         """Draw everything."""
         height, width = self._size
         rgba = np.zeros((height, width, 4), np.float32)
@@ -280,6 +324,7 @@ class _Drawing:
             depth_m=np.where(drawn, 1 / np.where(drawn, near_px, 1), np.inf).astype(np.float32),
             surfaces=surfaces,
             placed=placed,
+            ground=ground,
         )
 
     def _band(

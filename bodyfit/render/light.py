@@ -89,17 +89,19 @@ def visibility(
     normals: Float[np.ndarray, "Q 3"],
     off_mesh: Bool[np.ndarray, " Q"],
     directions: Float[np.ndarray, "D 3"],
+    *,
+    texel_m: float = _TEXEL_M,
 ) -> Float[np.ndarray, "D Q"]:
     """Return how visible each direction is from each query point past the mesh, 0 to 1, by shadow maps.
 
     The mesh is rendered from each direction and the depths of the queries compared. `off_mesh` marks queries that do
-    not lie on the mesh, which need no bias against self-shadowing.
+    not lie on the mesh, which need no bias against self-shadowing. texel_m: about the size of the maps' texels.
     """
     from bodyfit.render.samples import visibility_from
 
     middle = (points.min(0) + points.max(0)) / 2
     radius = float(np.linalg.norm(points - middle, axis=1).max()) + 1e-3
-    size = int(np.clip(2 * radius / _TEXEL_M, *_MAP_SIZE))
+    size = int(np.clip(2 * radius / texel_m, *_MAP_SIZE))
     per_m = size / (2 * radius)
     visible = np.empty((len(directions), len(queries)), np.float32)
 

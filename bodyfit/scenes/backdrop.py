@@ -1,30 +1,30 @@
-"""What is behind people: rooms and open ground drawn at random, or a photograph; and the shadows on the floor."""
+"""What is behind people: rooms and open ground drawn at random, or a photograph."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import itertools
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from PIL import Image, ImageOps
 
 from bodyfit.errors import ImageError, OptionError
 from bodyfit.render.color import to_linear
-from bodyfit.render.ground import Floor
-from bodyfit.render.light import openness_of_ground
+from bodyfit.scenes.ground import FloorView
 from bodyfit.scenes.sample import Scene
 
-__all__ = ["backdrop", "photographs", "shadowed"]
+__all__ = ["Painter", "photographs"]
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
-_CELLS = 84
-_SKY, _KEY = 12, 5
 _FAR_M = 60.0
-_HALF_FROM_PX = 256
-"""From this size on backgrounds are painted, and shadows laid on the floor, at half of it."""
+_EXPOSED, _AUTOMATIC = 0.2, 0.6
+"""The mean light that cameras expose for, and how far they do so."""
+_BLURS = (0.0, 0.8, 2.0, 5.0)
+"""Standard deviations, in 256ths of the picture, of the copies between which what is out of focus is mixed."""
 
 
 @lru_cache(maxsize=4)
@@ -36,16 +36,52 @@ def photographs(folder: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def backdrop(scene: Scene, folder: Path | None) -> Float[np.ndarray, "S S 3"]:
-    """Paint what is behind people, linear light, without their shadows. Raises `OptionError` and `ImageError`."""
-    rng = np.random.default_rng(scene.seed)
-    if folder is not None:
-        choices = photographs(folder)
-        return _photograph(choices[int(rng.integers(len(choices)))], scene.size, rng)
-    if scene.size < _HALF_FROM_PX:
-        return _painted(scene, rng)
-    half = replace(scene, size=scene.size // 2, focal_px=scene.focal_px / 2)  # it is out of focus anyway
-    return cv2.resize(_painted(half, rng), (scene.size, scene.size), interpolation=cv2.INTER_LINEAR)
+@dataclass(frozen=True, eq=False)
+class Painter:
+    """Paints what is behind people, from every camera the same place."""
+
+    first: Scene
+    """The scene that the place was made for: walls stand behind its people."""
+    folder: Path | None
+    """Photographs, which stay as they are whatever the camera does; None paints rooms and open ground."""
+    exposure: float | None = None
+    """What painted light is multiplied by; None for what a camera would choose."""
+
+    def paint(self, scene: Scene, view: FloorView) -> tuple[Float[np.ndarray, "S S 3"], float]:
+        """What a scene has behind its people, linear light without their shadows, and the exposure.
+
+        Raises `OptionError` and `ImageError`.
+        """
+        rng = np.random.default_rng(scene.seed)
+        if self.folder is not None:
+            choices = photographs(self.folder)
+            return _photograph(choices[int(rng.integers(len(choices)))], scene.size, rng), 1.0
+        painted, depth = _painted(scene, self.first, view, rng)
+        exposure = (_EXPOSED / float(painted.mean())) ** _AUTOMATIC if self.exposure is None else self.exposure
+        blurred = np.clip(_out_of_focus((exposure * painted).astype(np.float32), depth, scene), 0.003, 1)
+        if len(blurred) != scene.size:
+            blurred = cv2.resize(blurred, (scene.size, scene.size), interpolation=cv2.INTER_LINEAR)
+        return blurred, exposure
+
+
+def _out_of_focus(
+    picture: Float[np.ndarray, "S S 3"], depth_m: Float[np.ndarray, "S S"], scene: Scene
+) -> Float[np.ndarray, "S S 3"]:
+    """Blur each pixel by the circle that a thin lens focused on the people makes of it."""
+    R, t = scene.R_cam_world, scene.t_cam_world_m
+    focus = float(np.mean([float((person.params.transl[0] @ R.T + t)[2]) for person in scene.people]))
+    focus = max(focus, 0.3)
+    circle = scene.camera.aperture_m * scene.focal_px / scene.size * np.abs(1 / focus - 1 / np.maximum(depth_m, 0.1))
+    # The deviation of a disk, along one axis, is a quarter of its diameter.
+    sigma = np.clip(256 * circle / 4, _BLURS[1], _BLURS[-1]).astype(np.float32)
+    out = picture
+    for low, high in itertools.pairwise(_BLURS):
+        if float(sigma.max()) <= low:
+            break
+        more = cv2.GaussianBlur(picture, (0, 0), max(high * len(picture) / 256, 0.7))
+        share = np.clip((sigma - low) / (high - low), 0, 1)[..., None]
+        out = out + share * (more - out)
+    return out
 
 
 def _photograph(path: Path, side: int, rng: np.random.Generator) -> Float[np.ndarray, "S S 3"]:
@@ -62,11 +98,12 @@ def _photograph(path: Path, side: int, rng: np.random.Generator) -> Float[np.nda
     return to_linear(shrunk[:, :: int(rng.choice([1, -1]))] / 255).astype(np.float32)
 
 
-def _painted(scene: Scene, rng: np.random.Generator) -> Float[np.ndarray, "S S 3"]:
-    """A floor, and a wall or the sky behind it."""
-    eye, rays = scene.eye_m, _rays(scene)
+def _painted(
+    scene: Scene, first: Scene, view: FloorView, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "S S 3"], Float[np.ndarray, "S S"]]:
+    """A floor, and a wall or the sky behind it, and how far away each pixel is."""
+    eye, rays, floor_t = scene.eye_m, view.rays, view.floor_m
     indoors = rng.random() < 0.6
-    floor_t = np.where(rays[..., 1] < -1e-3, -eye[1] / np.minimum(rays[..., 1], -1e-3), np.inf)
     ground = eye[[0, 2]] + np.minimum(floor_t, _FAR_M)[..., None] * rays[..., [0, 2]]
     noise = _noise(int(rng.integers(64)))
     picture = _color(rng, 0.1, 0.5) * (1 + rng.uniform(0.1, 0.5) * _at(noise, ground, rng.uniform(0.3, 3.0)))
@@ -74,13 +111,13 @@ def _painted(scene: Scene, rng: np.random.Generator) -> Float[np.ndarray, "S S 3
         size = np.array([rng.uniform(0.15, 0.8), rng.uniform(0.3, 1.5)])
         lines = np.abs(ground / size - np.round(ground / size)).min(-1) * size.min()
         near = np.minimum(floor_t, _FAR_M)
-        width = 0.004 + near / scene.focal_px
+        width = 0.004 + near * scene.size / len(rays) / scene.focal_px
         picture *= (1 - 0.35 * np.clip(1.5 - lines / width, 0, 1) * np.clip(0.1 / width, 0, 1))[..., None]
-    middle = scene.R_cam_world[2].double().numpy()
     if indoors:
-        behind = _wall(scene, rays, eye, middle, rng, noise)
+        behind = _wall(first, rays, eye, rng, noise)
         wall_t, paint = behind
         picture = np.where((wall_t < floor_t)[..., None], paint, picture)
+        floor_t = np.minimum(floor_t, wall_t)
     else:
         top, low = _color(rng, 0.25, 0.7) * [0.8, 0.95, 1.25], _color(rng, 0.5, 0.9)
         rise = np.clip(rays[..., 1:2] / np.linalg.norm(rays, axis=-1, keepdims=True), 0, 1) ** 0.6
@@ -88,34 +125,35 @@ def _painted(scene: Scene, rng: np.random.Generator) -> Float[np.ndarray, "S S 3
         sky = (low + (top - low) * rise) * (1 + clouds)
         haze = np.clip(np.minimum(floor_t, _FAR_M) / _FAR_M, 0, 1)[..., None] ** 0.7
         picture = np.where(np.isfinite(floor_t)[..., None], picture + (low - picture) * haze, sky)
-    blurred = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), max(rng.uniform(0.2, 3.0) * scene.size / 512, 0.3))
-    return np.clip(blurred, 0.003, 1)
+    return picture, np.minimum(floor_t, _FAR_M)
 
 
 def _wall(
-    scene: Scene,
+    first: Scene,
     rays: Float[np.ndarray, "S S 3"],
     eye: Float[np.ndarray, "3"],
-    middle: Float[np.ndarray, "3"],
     rng: np.random.Generator,
     noise: Float[np.ndarray, "n n"],
 ) -> tuple[Float[np.ndarray, "S S"], Float[np.ndarray, "S S 3"]]:
     """How far along each ray a wall is, and its paint, with pictures, doors and windows on it."""
+    middle = first.R_cam_world[2].double().numpy()
     away = np.array([middle[0], 0, middle[2]]) / np.hypot(middle[0], middle[2])
     turn = rng.uniform(-0.5, 0.5)
     normal = np.array(
         [away[0] * np.cos(turn) - away[2] * np.sin(turn), 0, away[0] * np.sin(turn) + away[2] * np.cos(turn)]
     )
-    people = _farthest_m(scene)
-    distance = people + rng.uniform(0.8, 4.0)
+    start = first.eye_m
+    distance = _farthest_m(first) + rng.uniform(0.8, 4.0)
     along = rays @ normal
-    t = np.where(along > 1e-3, distance / np.maximum(along, 1e-3), np.inf)
+    t = np.where(along > 1e-3, (distance + (start - eye) @ normal) / np.maximum(along, 1e-3), np.inf)
     at = eye + np.minimum(t, _FAR_M)[..., None] * rays
-    across = at @ np.array([normal[2], 0, -normal[0]])
+    sideways = np.array([normal[2], 0, -normal[0]])
+    across = at @ sideways
+    before = float((start + distance / max(float(middle @ normal), 0.3) * middle) @ sideways)
     places = np.stack([across, at[..., 1]], -1)
     paint = _color(rng, 0.25, 0.85) * (1 + 0.15 * _at(noise, places, 2.0))
     for _ in range(int(rng.integers(0, 6))):
-        centre = np.array([rng.uniform(-4, 4) + across.mean(), rng.uniform(0.8, 2.2)])
+        centre = np.array([rng.uniform(-4, 4) + before, rng.uniform(0.8, 2.2)])
         half = np.array([rng.uniform(0.2, 1.0), rng.uniform(0.2, 1.0)])
         inside = np.all(np.abs(places - centre) < half, axis=-1)
         own = _color(rng, 0.05, 0.9) * (1 + rng.uniform(0, 1) * _at(noise, places - centre, rng.uniform(0.3, 2.0)))
@@ -128,33 +166,6 @@ def _farthest_m(scene: Scene) -> float:
     """How far away the farthest person stands, metres along the view."""
     R, t = scene.R_cam_world, scene.t_cam_world_m
     return max(float((person.params.transl[0] @ R.T + t)[2]) for person in scene.people) + 0.5
-
-
-def _rays(scene: Scene) -> Float[np.ndarray, "S S 3"]:
-    """Each pixel's direction in the world, with a depth of 1."""
-    at = (np.arange(scene.size) + 0.5 - scene.size / 2) / scene.focal_px
-    x, y = np.meshgrid(at, at)
-    return np.stack([x, y, np.ones_like(x)], -1) @ scene.R_cam_world.double().numpy()
-
-
-def shadowed(scene: Scene, points: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "S S"]:
-    """How much of its light the floor keeps at each pixel past people (world, metres): 1 where no shadow falls.
-
-    Light comes as it falls on people, from above the camera's left and from the sky.
-    """
-    rows = scene.R_cam_world.double().numpy()
-    forward = np.array([rows[2, 0], 0, rows[2, 2]]) / np.hypot(rows[2, 0], rows[2, 2])
-    level = np.stack([np.cross(forward, (0.0, 1.0, 0.0)), (0.0, -1.0, 0.0), forward])
-    room = (points @ level.T).astype(np.float32)
-    floor = Floor.below(room, 0.0, _CELLS)
-    sky, key = openness_of_ground(room, faces.astype(np.int32), floor.points(), sky=_SKY, key=_KEY)
-    floor = floor.lit(sky, key, _SKY + _KEY)
-    step = 2 if scene.size >= _HALF_FROM_PX else 1
-    rays, eye = _rays(replace(scene, size=scene.size // step, focal_px=scene.focal_px / step)), scene.eye_m
-    t = np.where(rays[..., 1] < -1e-3, -eye[1] / np.minimum(rays[..., 1], -1e-3), 0)
-    hit = (eye + t[..., None] * rays) @ level.T
-    light = np.where(t > 0, floor.at(hit[..., 0], hit[..., 2]), 1.0).astype(np.float32)
-    return cv2.resize(light, (scene.size, scene.size), interpolation=cv2.INTER_LINEAR) if step > 1 else light
 
 
 def _color(rng: np.random.Generator, low: float, high: float) -> Float[np.ndarray, "3"]:

@@ -28,6 +28,12 @@ class SceneConfig:
     """Which of the open bodies."""
     backgrounds: Path | None = None
     """A folder of photographs that people are put in; None draws rooms and open ground."""
+    transparent: bool = False
+    """Leave the background out: pictures are RGBA. Light is still that of a background."""
+    things: float | int = 0.4
+    """Part of the scenes that have tables, boxes and balls on the floor, and of the people who hold something."""
+    distortion: bool = False
+    """Bend pictures and all labels as lenses of phones and wide lenses do."""
 
     def __post_init__(self) -> None:
         low, high = self.people
@@ -35,3 +41,5 @@ class SceneConfig:
             raise OptionError(f"people must be 1 to {MOST_PEOPLE}, least first, got {low}:{high}")
         if not 32 <= self.size <= 4096:
             raise OptionError(f"size must lie in 32 to 4096 pixels, got {self.size}")
+        if not 0 <= self.things <= 1:
+            raise OptionError(f"things is a part of the scenes, 0 to 1, got {self.things:g}")

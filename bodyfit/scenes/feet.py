@@ -6,18 +6,18 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bodyfit.body.files.archive import asset_path, read_archive
 from bodyfit.body.model import BodyModel
 from bodyfit.scenes.draw import SceneDrawing
 from bodyfit.scenes.sample import Scene, scene_model
 
-__all__ = ["CONTACT_M", "FEET", "foot_heights_m"]
+__all__ = ["CONTACT_M", "FEET", "foot_contact", "foot_heights_m"]
 
 FEET = ("left_heel", "right_heel", "left_toes", "right_toes")
 CONTACT_M = 0.03
-"""A part of a foot touches the floor if its lowest point is no higher than this."""
+"""A part of a foot touches the floor if its lowest point, or the sole below it, is no higher than this."""
 
 
 def foot_heights_m(scene: Scene, drawing: SceneDrawing, model: str) -> Float[np.ndarray, "N 4"]:
@@ -27,6 +27,12 @@ def foot_heights_m(scene: Scene, drawing: SceneDrawing, model: str) -> Float[np.
         heights = ((points - scene.t_cam_world_m) @ scene.R_cam_world[:, 1]).numpy()
         out.append([float(heights[rows].min()) for rows in _rows(scene_model(model, person.gender))])
     return np.array(out)
+
+
+def foot_contact(scene: Scene, heights_m: Float[np.ndarray, "N 4"]) -> Bool[np.ndarray, "N 4"]:
+    """Which of `FEET` touch the floor, in shoes where people have them on."""
+    soles = np.array([[person.sole_m] for person in scene.people])
+    return heights_m - soles <= CONTACT_M
 
 
 @lru_cache(maxsize=4)

@@ -12,19 +12,21 @@ from torch import Tensor
 from bodyfit.body.params import BodyOutput
 from bodyfit.geometry.rotation import so3_exp, so3_log
 from bodyfit.scenes.draw import SceneDrawing
-from bodyfit.scenes.feet import CONTACT_M, FEET, foot_heights_m
+from bodyfit.scenes.feet import FEET, foot_contact, foot_heights_m
 from bodyfit.scenes.sample import Scene, scene_model
 
-__all__ = ["body_arrays", "coco_records", "keypoint_arrays", "run_lengths"]
+__all__ = ["body_arrays", "coco_records", "in_camera", "keypoint_arrays", "person_boxes", "run_lengths"]
 
 LAYOUT = "wholebody133"
 _PARTS = {"keypoints": (0, 17), "foot_kpts": (17, 23), "face_kpts": (23, 91)}
 _PARTS |= {"lefthand_kpts": (91, 112), "righthand_kpts": (112, 133)}
 """COCO-WholeBody's names and rows."""
 _INSIDE_M = 0.11
-"""A joint counts as visible if what is drawn before it is nearer by no more than this: the flesh around it."""
+"""A joint counts as visible if the person is drawn before it by no more than this: the flesh around it."""
 _COCO_SHIFT_PX = 0.5
 """COCO counts from the middle of the first pixel, everything else here from its corner."""
+_NEAR_M = 0.1
+"""What is nearer to the camera, or behind it, is in no box."""
 _LEAST_PX = 16
 """Fewest visible pixels of a person who is annotated."""
 
@@ -33,18 +35,20 @@ def coco_records(scene: Scene, drawing: SceneDrawing, model: str, image_id: int)
     """COCO's records of those who are visible: box, mask (run lengths), keypoints, their places in 3D, feet's contact.
 
     Keypoints count pixels as COCO does, the middle of the first at 0. visibility: 2 visible, 1 in the picture but
-    hidden, 0 outside it or unknown. "keypoints_cam_m" are all 133, camera axes. Numbers of people are those of the
-    mask; ids are unique in a set, and at least 1, for pycocotools takes 0 for no match.
+    hidden, 0 outside it or unknown. "keypoints_cam_m" are all 133, camera axes. "amodal_bbox" is that of the whole
+    body, hidden or not, and may reach beyond the picture. Numbers of people are those of the mask; ids are unique in a
+    set, and at least 1, for pycocotools takes 0 for no match.
     """
     out = []
-    touching = foot_heights_m(scene, drawing, model) <= CONTACT_M
+    touching = foot_contact(scene, foot_heights_m(scene, drawing, model))
     for number in range(len(scene.people)):
         mask = drawing.person == number
         if mask.sum() < _LEAST_PX:
             continue
         xy, visible, cam = _keypoints(scene, drawing, model, number, LAYOUT)
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        box = [int(columns[0]), int(rows[0]), int(np.ptp(columns) + 1), int(np.ptp(rows) + 1)]
+        body = drawing.bodies_cam[number].double().numpy()
+        whole = scene.camera.project(body[body[:, 2] > _NEAR_M])
+        box = _box(mask)
         record: dict[str, Any] = {
             "id": image_id * 100 + number + 1,
             "image_id": image_id,
@@ -52,6 +56,8 @@ def coco_records(scene: Scene, drawing: SceneDrawing, model: str, image_id: int)
             "iscrowd": 0,
         }
         record |= {"person": number, "bbox": box, "area": int(mask.sum()), "segmentation": run_lengths(mask)}
+        low, high = whole.min(0), whole.max(0)
+        record["amodal_bbox"] = [round(float(value), 2) for value in (*low, *(high - low))]
         flat = np.where(visible[:, None] > 0, np.c_[np.nan_to_num(xy) - _COCO_SHIFT_PX, visible], 0.0).round(2)
         for name, (first, stop) in _PARTS.items():
             record[name] = flat[first:stop].ravel().tolist()
@@ -62,6 +68,18 @@ def coco_records(scene: Scene, drawing: SceneDrawing, model: str, image_id: int)
         record["foot_contact"] = dict(zip(FEET, touching[number].tolist(), strict=True))
         out.append(record)
     return out
+
+
+def person_boxes(drawing: SceneDrawing, people: int) -> Int[np.ndarray, "N 4"]:
+    """Column, row, width and height of what is visible of each person, pixels; 0 of nobody."""
+    return np.array([_box(drawing.person == number) for number in range(people)])
+
+
+def _box(mask: Bool[np.ndarray, "H W"]) -> list[int]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return [0, 0, 0, 0]
+    return [int(columns[0]), int(rows[0]), int(np.ptp(columns) + 1), int(np.ptp(rows) + 1)]
 
 
 def keypoint_arrays(
@@ -87,24 +105,26 @@ def _keypoints(
     """One person's keypoints in the picture (pixels), COCO's visibility, and in camera axes (metres)."""
     body = BodyOutput(drawing.bodies_cam[number][None], drawing.joints_cam[number][None])
     points = scene_model(model, scene.people[number].gender).keypoints(body, layout)
-    xy = drawing.camera.project(points)[0].double().numpy()
     cam = points[0].double().numpy()
-    return xy, _visibility(drawing, xy, cam[:, 2]), cam
+    xy = scene.camera.project(cam)
+    return xy, _visibility(drawing, number, xy, cam[:, 2]), cam
 
 
 def _visibility(
     drawing: SceneDrawing,
+    number: int,
     xy: Float[np.ndarray, "K 2"],
     depth: Float[np.ndarray, "K"],
 ) -> Int[np.ndarray, "K"]:
-    """COCO's flag of each point: hidden where somebody else, or the person's own body, is well before it."""
+    """COCO's flag of each point: hidden where somebody else or a thing, or well before it the own body, is drawn."""
     size = len(drawing.person)
     inside = np.isfinite(xy).all(1) & (depth > 0)
     at = np.where(inside[:, None], np.nan_to_num(xy), -1.0)
     inside &= ((at >= 0) & (at < size)).all(1)
     x, y = np.clip(at.astype(int), 0, size - 1).T
     before = drawing.depth_m[y, x]
-    hidden = before < depth - _INSIDE_M
+    flesh = np.where(drawing.person[y, x] == number, _INSIDE_M, 0.0)
+    hidden = before < depth - flesh
     return np.where(inside, np.where(hidden, 1, 2), 0)
 
 
@@ -121,16 +141,17 @@ def body_arrays(scene: Scene, drawing: SceneDrawing, model: str) -> dict[str, np
     """SMPL's parameters of everyone, a row each, in the camera's and in the world's axes, and the camera.
 
     Names are those of AMASS where it has them; a body in camera axes has `global_orient` and `trans`, in the world's (y
-    up, floor at 0) `global_orient_world` and `trans_world`; x_cam = R x_world + t. `foot_height_m` (N, 4) says how high
-    the lowest points of heels and toes are (`foot_names`), bare skin, and `foot_contact` which touch the floor.
+    up, floor at 0) `global_orient_world` and `trans_world`; x_cam = R x_world + t. distortion: OpenCV's k1, k2, p1, p2,
+    k3. `foot_height_m` (N, 4) says how high the lowest points of heels and toes are (`foot_names`), bare skin, and
+    `foot_contact` which touch the floor, in shoes if there are any.
     """
     people: dict[str, list[np.ndarray]] = {}
     R, t = scene.R_cam_world.double(), scene.t_cam_world_m.double()
     for person in scene.people:
         body = scene_model(model, person.gender)
         params = person.params
-        root = body.rest_joints(params.betas)[0, 0].double()
-        turned, moved = _in_camera(params.global_orient.double(), params.transl.double(), root, R, t)
+        root = body.rest_joints(params.betas)[:, 0].double()
+        turned, moved = in_camera(params.global_orient.double(), params.transl.double(), root, R[None], t[None])
         values: dict[str, Tensor] = {"trans_world": params.transl, "global_orient_world": params.global_orient}
         values |= {"trans": moved, "global_orient": turned}
         values |= {name: value for name, value in params.items() if name not in ("transl", "global_orient")}
@@ -140,20 +161,22 @@ def body_arrays(scene: Scene, drawing: SceneDrawing, model: str) -> dict[str, np
             people.setdefault(name, []).append(value.detach().numpy().astype(np.float32))
     arrays = {name: np.concatenate(rows) for name, rows in people.items()}
     K = np.array([[scene.focal_px, 0, scene.size / 2], [0, scene.focal_px, scene.size / 2], [0, 0, 1]])
-    arrays |= {"K": K, "R_cam_world": R.numpy(), "t_cam_world_m": t.numpy()}
+    lens = scene.camera.lens
+    distortion = np.zeros(5) if lens is None else np.array([lens.k1, lens.k2, 0, 0, 0])
+    arrays |= {"K": K, "distortion": distortion, "R_cam_world": R.numpy(), "t_cam_world_m": t.numpy()}
     arrays |= {"gender": np.array([person.gender for person in scene.people]), "model": np.array(model)}
     heights = foot_heights_m(scene, drawing, model)
-    arrays |= {"foot_height_m": heights.astype(np.float32), "foot_contact": heights <= CONTACT_M}
+    arrays |= {"foot_height_m": heights.astype(np.float32), "foot_contact": foot_contact(scene, heights)}
     arrays |= {"foot_names": np.array(FEET)}
     return arrays | {"axes": np.array("camera: x right, y down, z forward; world: y up, floor at y = 0")}
 
 
-def _in_camera(
-    orient: Float[Tensor, "1 3"],
-    transl: Float[Tensor, "1 3"],
-    root: Float[Tensor, "3"],
-    R: Float[Tensor, "3 3"],
-    t: Float[Tensor, "3"],
-) -> tuple[Float[Tensor, "1 3"], Float[Tensor, "1 3"]]:
-    """Root orientation and translation in camera axes; the root turns about its own rest position."""
-    return so3_log(R @ so3_exp(orient)), (root + transl) @ R.T + t - root
+def in_camera(
+    orient: Float[Tensor, "B 3"],
+    transl: Float[Tensor, "B 3"],
+    root: Float[Tensor, "B 3"],
+    R: Float[Tensor, "#B 3 3"],
+    t: Float[Tensor, "#B 3"],
+) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B 3"]]:
+    """Root orientation and translation in the axes x_cam = R x + t; the root turns about its rest position `root`."""
+    return so3_log(R @ so3_exp(orient)), (R @ (root + transl)[..., None])[..., 0] + t - root

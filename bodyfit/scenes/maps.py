@@ -24,15 +24,15 @@ class PixelMaps:
     """Maps of a picture's size."""
 
     person: Int[np.ndarray, "S S"]
-    """Who, from 0; -1 for nobody."""
+    """Who, from 0; -1 for nobody, also where a thing is."""
     garments: UInt8[np.ndarray, "S S"]
     """1 and on: `GARMENTS`; 0 for nobody."""
     parts: UInt8[np.ndarray, "S S"]
     """1 and on: the body's part (`part_names`), of clothes the part that they go with most; 0 for nobody."""
     depth_m: Float[np.ndarray, "S S"]
-    """Along the optical axis, metres; infinite where nothing is drawn."""
+    """Of people and things along the optical axis, metres; infinite elsewhere."""
     normals: Float[np.ndarray, "S S 3"]
-    """Outward, camera axes; 0 elsewhere, and everywhere if they were left out."""
+    """Of people and things, outward, camera axes; 0 elsewhere, and everywhere if they were left out."""
 
 
 def pixel_maps(size: int, layer: DressedPicture | None, *, normals: bool = True) -> PixelMaps:
@@ -64,8 +64,13 @@ def _label(
     placed = layer.placed
     first_vertex = np.cumsum([0, *(len(one.in_picture) for one in placed)])
     first_face = np.cumsum([0, *(len(one.surface.faces) for one in placed)])
-    kinds = np.array([GARMENTS.index(kind) + 1 for _, kind, _ in layer.surfaces], np.uint8)
-    vertex_parts = np.concatenate([_vertex_parts(kind, name) + 1 for _, kind, name in layer.surfaces])
+    kinds = np.array([GARMENTS.index(kind) + 1 if who >= 0 else 0 for who, kind, _ in layer.surfaces], np.uint8)
+    vertex_parts = np.concatenate(
+        [
+            _vertex_parts(kind, name) + 1 if who >= 0 else np.zeros(len(one.in_picture), np.int64)
+            for (who, kind, name), one in zip(layer.surfaces, placed, strict=True)
+        ]
+    )
     none = np.zeros((0, 3), np.float32)
     label_pixels(
         layer.surface,

@@ -13,7 +13,7 @@ import pickle
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from bodyfit.fit.result import FitResult
 from bodyfit.io.results.params import result_arrays, result_from
 from bodyfit.runtime.environment import environment
 
-__all__ = ["ray_engine"]
+__all__ = ["ray_engine", "ray_started"]
 
 _BLOCK = 16
 """Items that an actor takes at a time, and that are looked at again when it is lost."""
@@ -70,19 +70,12 @@ def ray_engine(workers: int | None = None, *, address: str | None = None, timeou
     `workers` actors look, a core each (default: all of the cluster's); one for each sixteen of them, or for each GPU,
     fits. Raises `OptionError` where Ray is not installed or the cluster is not there.
     """
-    try:
-        import ray  # pyright: ignore[reportMissingImports]
-        import ray.data  # pyright: ignore[reportMissingImports]
-        import ray.exceptions  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise OptionError(f"Ray is not installed ({error}): pip install 'bodyfit[ray]'") from None
+    ray, started = ray_started(address, (workers or os.cpu_count() or 1) + 1)
 
     def through(
         items: Sequence[Item], looking: Looking, fitting: Fitting
     ) -> Iterator[tuple[Item, FitResult | Failure | None]]:
-        with contextlib.ExitStack() as ends:
-            if not ray.is_initialized():
-                ends.enter_context(_started(ray, address, (workers or os.cpu_count() or 1) + 1))
+        with started():
             try:
                 yield from _answers(ray.data, ray.cluster_resources(), workers, timeout_s, items, looking, fitting)
             except ray.exceptions.RayError as fault:
@@ -93,6 +86,20 @@ def ray_engine(workers: int | None = None, *, address: str | None = None, timeou
                 ) from fault
 
     return through
+
+
+def ray_started(address: str | None, cores: int) -> tuple[Any, Callable[[], contextlib.AbstractContextManager[None]]]:
+    """Ray, and what connects to a cluster or begins one of so many cores here, unless that was done already.
+
+    Raises `OptionError` where Ray is not installed.
+    """
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+        import ray.data  # pyright: ignore[reportMissingImports]
+        import ray.exceptions  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise OptionError(f"Ray is not installed ({error}): pip install 'bodyfit[ray]'") from None
+    return ray, lambda: contextlib.nullcontext() if ray.is_initialized() else _started(ray, address, cores)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from bodyfit.runtime.atomic import write_atomically
 
 __all__ = [
     "FORMAT_VERSION",
+    "array_bytes",
     "load_result",
     "params_arrays",
     "read_arrays",
@@ -196,11 +197,17 @@ def _numpy(tensor: Tensor) -> np.ndarray:
 def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
     """Write an npz atomically. Raises `OutputError`."""
     # In memory first: on a full disk numpy's archive would raise again when it is collected.
+    content = array_bytes(arrays)
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def array_bytes(arrays: dict[str, np.ndarray]) -> bytes:
+    """What an npz of arrays holds."""
     archive = BytesIO()
     assert not any(array.dtype.hasobject for array in arrays.values())  # numpy would pickle them
     np.savez(archive, **arrays)  # pyright: ignore[reportArgumentType]
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(archive.getbuffer())
+    return archive.getvalue()
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -1,0 +1,1 @@
+"""Clips: people who move before one camera, with labels of every frame."""
