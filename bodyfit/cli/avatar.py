@@ -12,6 +12,7 @@ from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:
     from bodyfit.avatars import Avatar
+    from bodyfit.fields.radiance import RadianceField
 
 __all__ = ["avatar"]
 
@@ -38,6 +39,9 @@ def avatar(
     motion: Annotated[
         Path | None, typer.Option("--motion", help="A motion file (AMASS and others) for the avatar to play.")
     ] = None,
+    field: Annotated[
+        bool, typer.Option("--field", help="Train a radiance field about the body, too: hair, cuffs, soft edges.")
+    ] = False,
     model: Annotated[str, typer.Option("--model", help="Body model, if not the one the results name.")] = "",
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
@@ -47,13 +51,15 @@ def avatar(
     The body's surface is moved out to the clothes by masks, and the pictures' colours are put into its texture. Writes
     avatar.npz (for `bodyfit render --avatar` and `view --avatar`), avatar.glb (texture, skeleton, the clip's
     animation), texture.png, confidence.png (white: well seen, black: an average), views.png (pictures beside the
-    avatar), turn.mp4 and avatar.json; with --motion motion.glb and motion.mp4. Of six or more pictures every sixth is
-    held out, and the avatar scored by it.
+    avatar), turn.mp4 and avatar.json; with --motion motion.glb and motion.mp4; with --field field.npz, field.glb (its
+    surface), field_views.png and, of a motion, field_motion.mp4. Of six or more pictures every sixth is held out, and
+    avatar and field scored by it.
 
     Examples:
         bodyfit avatar out/clip/person0.npz --video clip.mp4 -o avatar
         bodyfit avatar out/walking/person0.npz -o avatar
         bodyfit avatar out/front/person0.npz out/back/person0.npz --size 2048 -o avatar
+        bodyfit avatar out/clip/person0.npz --field --motion dance.npz -o avatar
         bodyfit avatar avatar/avatar.npz --motion dance.npz -o dance
 
     Exit code: 0 an avatar, 1 a poor one, 2 wrong use.
@@ -64,15 +70,18 @@ def avatar(
 
     ready = [path for path in people if path.is_file() and path.suffix == ".npz" and is_avatar(path)]
     facts: dict[str, Any] = {}
+    volume: RadianceField | None = None
     if ready:
         if len(people) > 1 or motion is None:
             raise OptionError(f"{ready[0]} is an avatar: give it alone, with --motion FILE for it to play")
+        if field:
+            raise OptionError(f"{ready[0]} is an avatar: --field is trained on pictures; give their results")
         made = load_avatar(ready[0])
         common.output_folder(out)
     else:
-        made, facts = _made(people, out, video or photo, masks, detector, frames, size, model)
+        made, volume, facts = _made(people, out, video or photo, masks, detector, frames, size, model, field)
     if motion is not None:
-        facts["motion"] = _play(made, motion, out)
+        facts["motion"] = _play(made, volume, motion, out)
     _tell(facts, made, people, out, as_json)
     return common.OK if made.status == "ok" else common.SOME_FAILED
 
@@ -86,8 +95,9 @@ def _made(
     frames: int,
     size: int,
     model: str,
-) -> tuple[Avatar, dict[str, Any]]:
-    """Make an avatar and write its files."""
+    field: bool,
+) -> tuple[Avatar, RadianceField | None, dict[str, Any]]:
+    """Make an avatar, and a field if asked for, and write their files."""
     from bodyfit.app.avatar import score_avatar
     from bodyfit.app.avatar_files import write_avatar
     from bodyfit.app.avatar_views import gather_views
@@ -95,22 +105,36 @@ def _made(
     from bodyfit.app.results.find import find_results
     from bodyfit.avatars import make_avatar
     from bodyfit.detect import load_detector
+    from bodyfit.io.results.summary import write_json
 
     found = find_results(people, source)
     common.output_folder(out)
     finder = load_detector(detector, masks=True) if masks is None else None
     material = gather_views(found, detector=finder, masks=masks, frames=frames, models=Models(model or None))
     made = make_avatar(material.views, model=material.model, size=size)
-    return made, write_avatar(made, material, score_avatar(made, material.held_out), out)
+    facts = write_avatar(made, material, score_avatar(made, material.held_out), out)
+    if not field:
+        return made, None, facts
+    from bodyfit.app.avatar_field import fit_view_field, write_field
+
+    volume = fit_view_field(material)
+    facts["field"] = write_field(volume, material, out)
+    write_json(out / "avatar.json", facts)
+    return made, volume, facts
 
 
-def _play(made: Avatar, motion: Path, out: Path) -> dict[str, Any]:
-    """Let the avatar play a motion file."""
+def _play(made: Avatar, volume: RadianceField | None, motion: Path, out: Path) -> dict[str, Any]:
+    """Let the avatar, and its field, play a motion file."""
     from bodyfit.app.avatar_files import write_motion
     from bodyfit.io.motions import load_motion
 
     loaded = load_motion(motion, model=made.model)
-    return {"file": str(motion), "bodies": loaded.params.batch, "files": write_motion(made, loaded, out)}
+    files = write_motion(made, loaded, out)
+    if volume is not None:
+        from bodyfit.app.avatar_field import write_field_motion
+
+        files += write_field_motion(volume, loaded, out)
+    return {"file": str(motion), "bodies": loaded.params.batch, "files": files}
 
 
 def _tell(facts: dict[str, Any], made: Avatar, people: list[Path], out: Path, as_json: bool) -> None:
@@ -118,17 +142,25 @@ def _tell(facts: dict[str, Any], made: Avatar, people: list[Path], out: Path, as
     if as_json:
         common.say_json({"people": [str(path) for path in people], **facts})
     elif "files" in facts:
-        score = facts["score"]
-        like = "no picture to score it by"
-        if score is not None:
-            like = f"{score['psnr_db']:.1f} dB, SSIM {score['ssim']:.2f} on {score['pictures']} pictures held out"
         common.say(
-            f"{people[0]}: {made.status}, of {facts['pictures']} pictures, {like}, masks and bodies agree to "
+            f"{people[0]}: {made.status}, of {facts['pictures']} pictures, {_likeness(facts['score'])}, masks and bodies agree to "
             f"{facts['iou']:.2f} -> {out}: {', '.join(facts['files'])}"
         )
+    if "field" in facts and not as_json:
+        common.say(
+            f"{people[0]}: field, {_likeness(facts['field']['score'])} -> {out}: {', '.join(facts['field']['files'])}"
+        )
     if "motion" in facts and not as_json:
-        common.say(f"{facts['motion']['file']}: {facts['motion']['bodies']} bodies -> {out}: motion.glb, motion.mp4")
+        played = facts["motion"]
+        common.say(f"{played['file']}: {played['bodies']} bodies -> {out}: {', '.join(played['files'])}")
     for note in facts.get("notes", ()):
         common.error(note, label="note")
     if made.reason is not None:
         common.error(f"{people[0]}: poor, {made.reason}", label="note")
+
+
+def _likeness(score: dict[str, Any] | None) -> str:
+    """Say how like the pictures held out something is."""
+    if score is None:
+        return "no picture to score it by"
+    return f"{score['psnr_db']:.1f} dB, SSIM {score['ssim']:.2f} on {score['pictures']} pictures held out"

@@ -35,13 +35,15 @@ def fit_field(
     model: BodyModel,
     *,
     config: RadianceConfig | None = None,
+    unknown: Sequence[Bool[np.ndarray, "_ _"]] | None = None,
     progress: Callable[[float, float], None] | None = None,
 ) -> RadianceField:
     """Train the radiance field of a person on pictures with masks, bodies and cameras.
 
     pictures: RGB. masks: of their sizes, the person; 8 bits where soft. params: the body of each picture, in the axes
     of its camera's world; pictures of equal bodies share the geometry. cameras: one a picture; pictures of equal
-    cameras share a gain and an offset of colours. The body's shape is the mean of theirs. progress: called after every
+    cameras share a gain and an offset of colours. The body's shape is the mean of theirs. unknown: where somebody else
+    may be before the person in each picture; such pixels are left out. progress: called after every
     step with the part that is done and the mean loss of the step's rays. Raises `OptionError` and `ShapeError`.
     """
     config = RadianceConfig() if config is None else config
@@ -52,8 +54,8 @@ def fit_field(
     if not rows:
         raise OptionError("a radiance field needs at least one picture with a mask and a body")
     bodies, frames = frames_of(rows)
-    parts = zip(pictures, masks, cameras, frames, strict=True)
-    views = [View(picture, mask, camera, frame) for picture, mask, camera, frame in parts]
+    parts = zip(pictures, masks, cameras, frames, unknown or [None] * len(rows), strict=True)
+    views = [View(picture, mask, camera, frame, other) for picture, mask, camera, frame, other in parts]
     check_views(views, bodies)
     betas = bodies.betas.mean(0, keepdim=True).detach().cpu().numpy()
     field = start_field(model, betas, config, int(camera_numbers(views).max()) + 1)

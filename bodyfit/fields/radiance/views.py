@@ -36,6 +36,8 @@ class View:
     """In the axes of the parameters."""
     frame: int
     """Row of the parameters: the body in this picture."""
+    unknown: Bool[np.ndarray, "_ _"] | None = None
+    """Where somebody else may be before the person: pixels that teach nothing."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -100,6 +102,9 @@ def training_rays(
             if view.frame != frame:
                 continue
             rays, pixel = body_rays(view.camera, view.size, body, config.band_m, seed=seed + number)
+            if view.unknown is not None:
+                clear = np.flatnonzero(~view.unknown.reshape(-1)[pixel])
+                rays, pixel = rays.select(clear), pixel[clear]
             samples.append(cast_rays(body, rays, config, volume=volume))
             mask = view.mask.reshape(-1)[pixel]
             mask = mask if mask.dtype == np.uint8 else (255 * mask).astype(np.uint8)

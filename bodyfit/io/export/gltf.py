@@ -94,6 +94,9 @@ def _mesh(rig: Rig, arrays: BinaryChunk, parts: Sequence[slice]) -> dict[str, An
     }
     if uv is not None:  # glTF has v down
         attributes["TEXCOORD_0"] = arrays.add((uv * [1, -1] + [0, 1]).astype(np.float32), target=VERTICES)
+    if rig.colors is not None:  # glTF wants linear light, which multiplies the material's
+        linear = np.where(rig.colors <= 0.04045, rig.colors / 12.92, ((rig.colors + 0.055) / 1.055) ** 2.4)
+        attributes["COLOR_0"] = arrays.add(linear.astype(np.float32)[rows], target=VERTICES)
     for i, (joints, weights) in enumerate(_influences(rig.weights)):
         attributes[f"JOINTS_{i}"] = arrays.add(joints[rows], target=VERTICES)
         attributes[f"WEIGHTS_{i}"] = arrays.add(weights[rows], target=VERTICES)

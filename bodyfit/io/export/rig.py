@@ -88,6 +88,8 @@ class Rig:
     """Texture coordinates, v up."""
     uv_faces: Int[np.ndarray, "F 3"] | None = None
     """Their rows at each face's corners."""
+    colors: Float[np.ndarray, "V 3"] | None = None
+    """Of each vertex, sRGB in [0, 1]."""
 
     def __len__(self) -> int:
         return len(self.rotations)

@@ -1,0 +1,164 @@
+"""A radiance field of the views of an avatar: trained, scored and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from bodyfit.app.avatar import truth_of
+from bodyfit.app.avatar_views import AvatarMaterial
+from bodyfit.avatars import AvatarView
+from bodyfit.body.model import BodyParams
+from bodyfit.fields.radiance import RadianceConfig, RadianceField, fit_field
+from bodyfit.fields.radiance.files import save_field
+from bodyfit.fields.radiance.mesh import field_mesh
+from bodyfit.geometry.camera import CalibratedCamera
+from bodyfit.images.similarity import box_of, psnr_db, ssim
+from bodyfit.io import VideoWriter
+from bodyfit.io.export.gltf import save_rig_glb
+from bodyfit.io.export.rig import rig_of
+from bodyfit.io.motions import Motion
+from bodyfit.io.picture import save_picture
+from bodyfit.register.views import camera_around
+
+__all__ = ["FIELD_FILES", "draw_field_view", "fit_view_field", "score_field", "write_field", "write_field_motion"]
+
+FIELD_FILES = ("field.npz", "field.glb", "field_views.png")
+_SIDE_PX = 320
+"""Views are reduced so that their longer side is at most this: more pixels than nodes teach nothing."""
+_SHEET_PX, _SHEET_VIEWS = 320, 6
+_INFLUENCES = 4
+_LEAST_PX = 11
+_FILM_PX, _FILM_FPS, _FILM_FRAMES = (256, 256), 15.0, 300
+_AROUND_M = 0.2
+"""Space about the joints in a film."""
+
+
+def fit_view_field(material: AvatarMaterial, *, config: RadianceConfig | None = None) -> RadianceField:
+    """Train a field on the views of an avatar, reduced in size; pixels before which others may be teach nothing."""
+    views = [reduced(view) for view in material.views]
+    return fit_field(
+        [view.image for view in views],
+        [view.mask for view in views],
+        [view.params for view in views],
+        [view.camera for view in views],
+        material.model,
+        config=config,
+        unknown=[np.zeros_like(view.mask) if view.unknown is None else view.unknown for view in views],
+    )
+
+
+def reduced(view: AvatarView, side_px: int = _SIDE_PX) -> AvatarView:
+    """Reduce a view so that its longer side is at most `side_px`."""
+    height, width = view.mask.shape
+    scale = side_px / max(height, width)
+    if scale >= 1:
+        return view
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    ratio = np.diag([size[0] / width, size[1] / height, 1.0])
+    masks = [None if m is None else cv2.resize(m.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
+             for m in (view.mask, view.unknown)]  # fmt: skip
+    camera = CalibratedCamera(K=ratio @ view.camera.K, R=view.camera.R, t=view.camera.t)
+    image = cv2.resize(view.image, size, interpolation=cv2.INTER_AREA)
+    assert masks[0] is not None
+    return replace(view, image=image, mask=masks[0], unknown=masks[1], camera=camera)
+
+
+def draw_field_view(field: RadianceField, view: AvatarView) -> UInt8[np.ndarray, "H W 3"]:
+    """Draw a field in the pose of a view and before its camera, on white."""
+    height, width = view.mask.shape
+    drawn = field.draw(view.params, view.camera, (width, height)).over((1.0, 1.0, 1.0))
+    return np.round(255 * drawn).astype(np.uint8)
+
+
+def score_field(field: RadianceField, views: Sequence[AvatarView]) -> dict[str, float | int] | None:
+    """Compare a field with pictures that it was not trained on, as avatars are (`score_avatar`); None for none."""
+    psnrs, ssims = [], []
+    for view in map(reduced, views):
+        drawn, truth, box = draw_field_view(field, view), truth_of(view), box_of(view.mask)
+        if view.unknown is not None:
+            drawn[view.unknown & ~view.mask] = 255
+        if min(truth[box].shape[:2]) >= _LEAST_PX:
+            psnrs.append(psnr_db(drawn[box], truth[box]))
+            ssims.append(ssim(drawn[box], truth[box]))
+    if not psnrs:
+        return None
+    return {"psnr_db": float(np.mean(psnrs)), "ssim": float(np.mean(ssims)), "pictures": len(psnrs)}
+
+
+def write_field(field: RadianceField, material: AvatarMaterial, out: Path) -> dict[str, Any]:
+    """Write a field, its surface with skeleton and motion, and pictures beside it; return its facts."""
+    for name in FIELD_FILES:
+        (out / name).unlink(missing_ok=True)
+    save_field(field, out / "field.npz")
+    _save_glb(field, material, out / "field.glb")
+    save_picture(out / "field_views.png", _sheet(field, material.held_out or material.views))
+    return {"files": list(FIELD_FILES), "score": score_field(field, material.held_out)}
+
+
+def write_field_motion(field: RadianceField, motion: Motion, out: Path) -> list[str]:
+    """Film a field that plays a motion. Raises `OutputError`."""
+    params = motion.params
+    stride = max(1, round(motion.fps / _FILM_FPS), -(-params.batch // _FILM_FRAMES))
+    rows = list(range(0, params.batch, stride))
+    shaped = BodyParams(**dict(params.select(rows)) | {"betas": field.canonical.betas.expand(len(rows), -1)})
+    with torch.no_grad():
+        joints = field.model.joints(shaped).flatten(0, 1).double().numpy()
+    centre = (joints.min(0) + joints.max(0)) / 2
+    radius = float(np.linalg.norm(joints - centre, axis=1).max()) + _AROUND_M
+    up, ahead = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
+    camera = camera_around(centre, radius, up, ahead, yaw_deg=0, pitch_deg=7, size_px=_FILM_PX[0])
+    fps = max(motion.fps, 1.0) * len(rows) / params.batch if params.batch > 1 else 1.0
+    with VideoWriter(out / "field_motion.mp4", _FILM_PX, fps) as film:
+        for k in range(len(rows)):
+            drawn = field.draw(shaped.select([k]), camera, _FILM_PX).over((1.0, 1.0, 1.0))
+            film.write(np.round(255 * drawn).astype(np.uint8))
+    return ["field_motion.mp4"]
+
+
+def _save_glb(field: RadianceField, material: AvatarMaterial, path: Path) -> None:
+    """Write the field's surface with skeleton and the clip's motion; of photographs the pose of the first one."""
+    mesh, bodies, times_s = field_mesh(field), material.motion, material.times_s
+    shaped = BodyParams(**dict(bodies) | {"betas": field.canonical.betas.expand(bodies.batch, -1)})
+    moves = bodies.batch > 1 and material.fps > 0
+    finite = torch.stack([value.isfinite().all(1) for value in shaped.values()]).all(0)
+    if moves:
+        shaped = shaped.select(finite)
+        times_s = None if times_s is None else times_s[finite.numpy()]
+    else:
+        shaped, times_s = shaped.select([0]), None
+    fps = material.fps if moves else 0.0
+    rig = rig_of(field.model, shaped, fps=fps, times_s=times_s, pose_shapes="none")
+    weights = np.sort(mesh.weights, 1)[:, -_INFLUENCES]
+    weights = np.where(mesh.weights >= weights[:, None], mesh.weights, 0).astype(np.float64)
+    vertices = rig.placing.per_metre * mesh.rest_m.astype(np.float64) @ rig.placing.from_y_up.T
+    rig = replace(
+        rig,
+        vertices=vertices,
+        faces=mesh.faces,
+        weights=weights / weights.sum(1, keepdims=True),
+        colors=mesh.colors.astype(np.float64),
+        morphs=None,
+        uv=None,
+        uv_faces=None,
+    )
+    save_rig_glb(path, rig, color=(1.0, 1.0, 1.0))
+
+
+def _sheet(field: RadianceField, views: Sequence[AvatarView]) -> UInt8[np.ndarray, "H W 3"]:
+    """Lay pictures beside the field in their poses."""
+    chosen = np.unique(np.linspace(0, len(views) - 1, min(_SHEET_VIEWS, len(views))).round().astype(int))
+    columns = []
+    for k in chosen:
+        view = reduced(views[k])
+        pair = np.concatenate([truth_of(view), draw_field_view(field, view)])
+        width = max(round(pair.shape[1] * 2 * _SHEET_PX / pair.shape[0]), 1)
+        columns.append(cv2.resize(pair, (width, 2 * _SHEET_PX), interpolation=cv2.INTER_AREA))
+    return np.concatenate(columns, 1)
