@@ -9,9 +9,10 @@ from PIL import Image
 
 import bodyfit
 from bodyfit.errors import OptionError, ScanError, ShapeError
+from bodyfit.fit.depth.limbs import limbs_of, visible_share
+from bodyfit.fit.depth.maps import depth_points
 from bodyfit.io.scans.depth import find_depth, load_depth
 from bodyfit.raster.depth import depth_map
-from bodyfit.register.depth import DepthFitter, depth_points
 
 SIZE, FOCAL_PX = (320, 240), 262.5
 CENTRE = (160.0, 120.0)
@@ -39,10 +40,20 @@ def person():
     return model, out, depth, np.isfinite(drawn), keypoints
 
 
-@pytest.fixture(scope="module")
-def fitted(person):
-    model, _, _, _, keypoints = person
-    return bodyfit.fit_keypoints(keypoints, layout="openpose25", image_size=SIZE, focal_px=FOCAL_PX, model=model)
+def fit(person, depth, mask=None, **more) -> bodyfit.FitResult:
+    """Fit with a depth map; with the mask as the person's pixels, not as a silhouette."""
+    model, *_, keypoints = person
+    evidence = bodyfit.Evidence(
+        keypoints=keypoints,
+        layout="openpose25",
+        image_size=SIZE,
+        focal_px=FOCAL_PX,
+        depth=None if depth is None else [depth],
+        masks=None if mask is None else [mask],
+        **more,
+    )
+    bare = bodyfit.FitConfig(silhouette=bodyfit.SilhouetteConfig(weight=0.0))
+    return bodyfit.fit(evidence, model=model, config=bare)
 
 
 def test_points_of_depth_project_to_their_pixels(person):
@@ -57,36 +68,88 @@ def test_points_of_depth_project_to_their_pixels(person):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_depth_places_the_joints(person, fitted, masked):
+def test_depth_places_the_joints(person, masked):
     model, out, depth, mask, _ = person
-    result = DepthFitter(model, "openpose25")(fitted, depth, mask if masked else None)
-    before = (fitted.joints[0] - out.joints[0]).norm(dim=1).mean()
-    after = (result.joints[0] - out.joints[0]).norm(dim=1).mean()
-    assert result.status[0].ok
-    assert after < 0.03  # the goal, of a camera of a quarter of the usual pixels
-    assert after < 0.5 * before
+    before, result = fit(person, None), fit(person, depth, mask if masked else None)
+    errors = [(r.joints[0] - out.joints[0]).norm(dim=1).mean() for r in (before, result)]
+    assert result.status[0] is bodyfit.FitStatus.CONVERGED, result.reason
+    assert errors[1] < 0.03  # the goal, of a camera of a quarter of the usual pixels
+    assert errors[1] < 0.5 * errors[0]
+    assert result.joints_sd_m.max() < 0.15
     with torch.no_grad():
         torch.testing.assert_close(model(**result.params).joints, result.joints, atol=1e-5, rtol=0)
 
 
-def test_a_person_without_points_is_poor(person, fitted):
-    model, _, depth, mask, _ = person
-    nowhere = np.where(mask, 0.0, depth)
-    result = DepthFitter(model, "openpose25")(fitted, nowhere)
+def test_people_without_depth_are_fitted_as_ever(person):
+    model, _, depth, _, keypoints = person
+    seen = {"layout": "openpose25", "image_size": SIZE, "focal_px": FOCAL_PX}
+    both = bodyfit.Evidence(keypoints=keypoints.repeat(2, 1, 1), depth=[None, depth], **seen)
+    alone = bodyfit.fit(bodyfit.Evidence(keypoints=keypoints, **seen), model=model)
+    result = bodyfit.fit(both, model=model)
+    torch.testing.assert_close(result.joints[0], alone.joints[0], atol=2e-3, rtol=0)  # batches round differently
+    assert result.status[0] is alone.status[0]
+    assert (result.joints[1] - result.joints[0]).norm(dim=1).mean() > 0.02
+    halves = bodyfit.Evidence.cat([both[1], both[0]])
+    assert halves.depth[0] is depth
+    assert halves.depth[1] is None
+
+
+def test_a_clip_takes_depth_of_its_frames(person):
+    model, out, depth, _, keypoints = person
+    seen = {"layout": "openpose25", "image_size": SIZE, "focal_px": FOCAL_PX}
+    still = bodyfit.Evidence(keypoints=keypoints.repeat(5, 1, 1), depth=[depth, None, depth, depth, depth], **seen)
+    result = bodyfit.fit_sequence(still, fps=30.0, model=model)
+    errors = (result.joints - out.joints).norm(dim=2).mean(1)
+    assert errors.max() < 0.03
+
+
+def test_a_person_without_points_is_poor(person):
+    _, _, depth, mask, _ = person
+    result = fit(person, np.where(mask, 0.0, depth))
     assert result.status[0] is bodyfit.FitStatus.POOR
     assert "points of the depth map" in (result.reason[0] or "")
 
 
-def test_bad_depth_gets_a_clear_word(person, fitted, tmp_path):
-    model, _, depth, mask, _ = person
+def test_depth_of_something_else_is_poor(person):
+    _, _, depth, mask, _ = person
+    shifted = np.where(np.roll(mask, 60, 0), np.roll(depth, 60, 0), 3.5)  # a person lower by half a metre
+    result = fit(person, shifted)
+    assert result.status[0] is bodyfit.FitStatus.POOR
+    assert "depth" in (result.reason[0] or "")
+
+
+def test_a_hidden_limb_is_named(person):
+    model, out, *_ = person
+    vertices = out.vertices[0].double().numpy()
+    leg = next(limb for limb in limbs_of(model, "openpose25") if limb.name == "right leg")
+    faces = model.faces.numpy()
+    drawn = depth_map(vertices, leg.others, FOCAL_PX, CENTRE, SIZE).depth_m  # a camera that does not see the leg
+    points = depth_points(np.where(np.isfinite(drawn), drawn, 3.5), FOCAL_PX, CENTRE, np.isfinite(drawn)).points
+    shares = {limb.name: visible_share(limb, vertices, faces, points) for limb in limbs_of(model, "openpose25")}
+    assert shares.pop("right leg") < 0.05
+    assert min(shares.values()) > 0.09  # forearms are five pixels wide
+    assert leg.keypoints == (10, 11, 22, 23, 24)
+
+
+def test_bad_depth_gets_a_clear_word(person, tmp_path):
+    _, _, depth, mask, _ = person
     with pytest.raises(OptionError, match="all of it is 0"):
-        depth_points(np.zeros((10, 10)), FOCAL_PX, CENTRE)
+        fit(person, np.zeros_like(depth))
     with pytest.raises(OptionError, match="metres"):
-        depth_points(1000 * depth, FOCAL_PX, CENTRE)
+        fit(person, 1000 * depth)
     with pytest.raises(ShapeError, match="mask"):
         depth_points(depth, FOCAL_PX, CENTRE, mask[:5])
-    with pytest.raises(ShapeError, match="picture's size"):
-        DepthFitter(model, "openpose25")(fitted, depth[:100])
+    with pytest.raises(ShapeError, match="as large as the picture"):
+        fit(person, depth[:100])
+    with pytest.raises(ShapeError, match="one map a person"):
+        bodyfit.fit(bodyfit.Evidence(keypoints=person[4], layout="openpose25", image_size=SIZE, depth=[depth, depth]))
+    cameras = [
+        bodyfit.CalibratedCamera(
+            K=np.array([[FOCAL_PX, 0, 160], [0, FOCAL_PX, 120], [0, 0, 1]]), R=np.eye(3), t=np.zeros(3)
+        )
+    ]
+    with pytest.raises(OptionError, match="one camera's picture"):
+        bodyfit.fit(bodyfit.Evidence(keypoints=person[4][:, None], layout="openpose25", cameras=cameras, depth=[depth]))
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "a.png")
     np.savez(tmp_path / "b.npz", image=depth)
     np.save(tmp_path / "c.npy", depth[0])

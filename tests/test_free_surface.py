@@ -6,15 +6,21 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from PIL import Image
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 import bodyfit
 from bodyfit.app.free_surface_files import add_free_surface, write_free_surface
+from bodyfit.app.free_surface_views import views_surface, write_views_surface
+from bodyfit.cli.main import main
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.fit.result import FitStatus
 from bodyfit.geometry.camera import CalibratedCamera
 from bodyfit.geometry.mesh_tree import MeshTree, face_normals
+from bodyfit.io.cameras import load_cameras
+from bodyfit.io.masks import MaskFiles
+from bodyfit.keypoints import Keypoints2D
 from bodyfit.raster.depth import depth_map
 from bodyfit.register.free_surface import CarveView, surface_of_masks, surface_of_scan
 from bodyfit.register.free_surface.carve import carve, cubified, without_diagonals
@@ -258,3 +264,63 @@ def test_the_free_surface_of_a_registration(tmp_path, skirt, skirt_scan, normals
     np.testing.assert_allclose(on_scan.vertices / 100, found.vertices_m, atol=1e-5)
     upright = trimesh.load(tmp_path / "free_surface.glb", force="mesh", process=False)
     np.testing.assert_allclose(np.ptp(upright.vertices[:, 1]), np.ptp(vertices[:, 1]), atol=0.03)
+
+
+class Finder:
+    """A detector that finds the same people in the pictures, one after another."""
+
+    def __init__(self, people):
+        self.people = iter(people)
+
+    def detect(self, frames):
+        return [[next(self.people)] for _ in frames]
+
+
+def test_pictures_of_calibrated_cameras_give_a_free_surface(tmp_path):
+    """From files to files: four cameras around, a mask of each but one, keypoints of a detector."""
+    model = bodyfit.load_model()
+    params = bodyfit.random_bodies(1, model=model, seed=5)
+    with torch.no_grad():
+        vertices = model(**params).vertices[0].double().numpy()
+        points = model.keypoints(params, "coco17")[0].double().numpy()
+    views, people = around(vertices, model.faces.numpy(), 4), []
+    for name in ("pictures", "masks"):
+        (tmp_path / name).mkdir()
+    for i, view in enumerate(views):
+        Image.fromarray(np.zeros((SIZE, SIZE, 3), np.uint8)).save(tmp_path / "pictures" / f"{i}.png")
+        if i != 3:
+            Image.fromarray(255 * view.mask.astype(np.uint8)).save(tmp_path / "masks" / f"{i}.png")
+        xy, _ = view.project(points)
+        people.append(Keypoints2D("coco17", np.concatenate([xy, np.ones((17, 1))], 1).astype(np.float32)))
+    cameras = {name: np.stack([getattr(view.camera, name) for view in views]) for name in ("K", "R", "t")}
+    np.savez(tmp_path / "cameras.npz", **cameras)
+    rig, files = load_cameras(tmp_path / "cameras.npz"), MaskFiles(tmp_path / "masks")
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    found = views_surface(pictures, rig, files, model, Finder(people))
+    assert np.linalg.norm(found.vertices_m - vertices, axis=1).mean() < 0.04  # in the cameras' world
+    away = MeshTree(found.surface.vertices_m, found.surface.faces).nearest(vertices).distance
+    assert np.median(away) < 0.03  # the hull of few views, of voxels of 15 mm
+    facts = write_views_surface(found, model, tmp_path)
+    assert all((tmp_path / name).stat().st_size for name in facts["files"])
+    bounds = np.stack([found.surface.vertices_m.min(0), found.surface.vertices_m.max(0)])
+    np.testing.assert_allclose(trimesh.load(tmp_path / "free_surface.ply").bounds, bounds, atol=1e-5)
+    with pytest.raises(OptionError, match="5 pictures and 4 cameras"):
+        views_surface(pictures, rig[:4], files, model, Finder(people))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [({"K": np.eye(3)[None]}, "has no R, t"), ({"K": np.eye(3), "R": np.eye(3), "t": np.zeros(3)}, "K must be"),
+     ({"K": np.eye(3)[None], "R": np.eye(3)[None], "t": np.zeros((1, 3))}, "pixels")],
+)  # fmt: skip
+def test_files_of_cameras_that_are_none_get_a_clear_word(arrays, words, tmp_path):
+    np.savez(tmp_path / "cameras.npz", **arrays)
+    with pytest.raises(OptionError, match=rf"cameras\.npz.*{words}"):
+        load_cameras(tmp_path / "cameras.npz")
+    with pytest.raises(OptionError, match="no such file"):
+        load_cameras(tmp_path / "none.npz")
+
+
+def test_masks_and_cameras_belong_together(tmp_path, capsys):
+    assert main(["register", str(tmp_path), "--masks", str(tmp_path), "-o", str(tmp_path / "out")]) == 2
+    assert "--cameras and --masks belong together" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import bodyfit
+from bodyfit.app.clip_person import DetectedFrame, with_mask_files
 from bodyfit.app.silhouettes import masks_of, with_outlines
 from bodyfit.cli.main import main
 from bodyfit.detect import DETECTORS
@@ -306,3 +307,19 @@ def test_video_takes_masks_of_files_and_counts_those_of_no_use(scene, tmp_path, 
     code, _, told = run("clip.mp4", "--masks", tmp_path, "--start", 0.5)
     assert code == 1
     assert "its masks are of frames 0 to 4, and of clip.mp4 frames 5 to 5 are read" in told
+
+
+def test_frames_of_a_clip_and_pictures_get_their_own_masks(frame, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    put(masks / "a.png", 255 * box(30, 45).astype(np.uint8))
+    put(masks / "turn_000007.png", 255 * box(80, 45).astype(np.uint8))
+    files, clip = MaskFiles(masks), tmp_path / "turn.mp4"
+    of_clip = [DetectedFrame(replace(FRAME, path=clip, index=i), [RIGHT], 0, clip) for i in (7, 9)]
+    seen = with_mask_files([DetectedFrame(frame, [LEFT]), *of_clip], files)
+    check([seen[0].people[0].mask, seen[1].people[0].mask], [box(30, 45), box(80, 45)])
+    assert seen[2].people[0].mask is None
+    assert with_mask_files(of_clip, None) == of_clip
+    other = [replace(one, clip=tmp_path / "walk.mp4") for one in of_clip]
+    with pytest.raises(ImageError, match=r"has no masks of walk\.mp4"):
+        with_mask_files(other, files)

@@ -25,6 +25,7 @@ from test_points3d import trc
 import bodyfit
 from bodyfit.cli.main import app, main
 from bodyfit.io.clips.writer import VideoWriter
+from bodyfit.raster.depth import depth_map
 
 README = PAGES[0]
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands
@@ -90,6 +91,8 @@ def _write_arrays(folder: Path, model: bodyfit.BodyModel, params: bodyfit.BodyPa
     points, landmarks = (model.keypoints(out, layout) for layout in ("openpose25", "mediapipe33"))
     np.save(folder / "keypoints.npy", seen(camera, points))
     np.save(folder / "points3d.npy", points)
+    drawn = depth_map(out.vertices[0].double().numpy(), model.faces.numpy(), 1000.0, (500.0, 500.0), size).depth_m
+    np.save(folder / "depth.npy", np.where(np.isfinite(drawn), drawn, 0.0))
     trc(folder / "walk.trc", model.keypoints(out, "halpe26").double().numpy() * (1, -1, -1))
     np.save(folder / "track.npy", seen(camera, landmarks))
     np.save(folder / "lift.npy", landmarks)

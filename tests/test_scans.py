@@ -12,11 +12,11 @@ import bodyfit
 from bodyfit.body.hand_prior import load_hand_prior
 from bodyfit.cli.main import main
 from bodyfit.errors import OptionError, ScanError, ShapeError
+from bodyfit.geometry.cloud import as_cloud, estimated_normals, sampled, thinned
 from bodyfit.io.results.bodies import read_bodies
 from bodyfit.io.results.registration import save_registration, upright_turn
 from bodyfit.io.scans.load import load_scan
 from bodyfit.register.arms import hand_vertices
-from bodyfit.register.cloud import as_cloud, estimated_normals, sampled, thinned
 from bodyfit.register.orientation import oriented
 from bodyfit.register.quality import doubtful_hands, misfit, unscanned_parts, verdict
 from bodyfit.register.surface.offsets import Surface

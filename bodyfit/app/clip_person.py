@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,12 @@ from bodyfit.app.video import DETECT_SIDE_PX, Progress, watch_clip
 from bodyfit.detect import Detector
 from bodyfit.images.frame import Frame
 from bodyfit.io import VideoReader
+from bodyfit.io.clip_masks import ClipMasks
+from bodyfit.io.masks import MaskFiles, with_masks
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.tracker import Trail, height_px, similarity
 
-__all__ = ["CLIP_FRAMES", "DetectedFrame", "open_clip", "person_of_clip"]
+__all__ = ["CLIP_FRAMES", "DetectedFrame", "open_clip", "person_of_clip", "with_mask_files"]
 
 CLIP_FRAMES = 16
 """Frames of a clip that are fitted, spread evenly over those that show the person: more are hardly more precise, as a
@@ -38,6 +40,8 @@ class DetectedFrame:
     """Everyone in it."""
     person: int | None = None
     """Index of the person who is followed through the clip; None where nobody is, as in a picture."""
+    clip: Path | None = None
+    """The clip that the frame is of; None for a picture."""
 
 
 def open_clip(path: Path) -> VideoReader:
@@ -65,9 +69,31 @@ def person_of_clip(reader: VideoReader, detector: Detector, *, progress: Progres
             people = list(detector.detect([frame])[0])
             expected = None if trail is None else trail.people[row_of[frame.index]]
             others = [other for one in watched.trails if one is not trail for other in _at(one, frame.index)]
-            found.append(DetectedFrame(frame, *_with_person(people, expected, others)))
+            found.append(DetectedFrame(frame, *_with_person(people, expected, others), clip=reader.path))
         if frame.index >= numbers[-1]:
             break
+    return found
+
+
+def with_mask_files(seen: Sequence[DetectedFrame], files: MaskFiles | None) -> list[DetectedFrame]:
+    """Give the people of pictures and of frames of clips the masks of files, in the place of a detector's.
+
+    A frame's masks are named as those of `ClipMasks`. Raises `ImageError`, also for a clip without any mask.
+    """
+    if files is None:
+        return list(seen)
+    paths = {one.clip for one in seen if one.clip is not None}
+    only = len(paths) == 1 and all(one.clip is not None for one in seen)
+    clips = {path: ClipMasks(files, path, only=only) for path in paths}
+    found = []
+    for one in seen:
+        frame = one.frame
+        if one.clip is None:
+            people = with_masks(one.people, frame, files)
+        else:
+            masks = clips[one.clip].of(frame.index, frame.size, one.people)
+            people = [replace(person, mask=mask) for person, mask in zip(one.people, masks, strict=True)]
+        found.append(replace(one, people=people))
     return found
 
 

@@ -17,14 +17,15 @@ from bodyfit.app.rays import rotation_to_ray
 from bodyfit.app.silhouettes import masks_of
 from bodyfit.body.model import BodyModel
 from bodyfit.detect import DEFAULT, Detector
-from bodyfit.errors import ImageError
+from bodyfit.errors import ImageError, ShapeError
 from bodyfit.fit.config import FitConfig
+from bodyfit.fit.depth.maps import DepthView, in_metres
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.result import FitResult, split
 from bodyfit.fit.silhouette.masks import MaskInput
 from bodyfit.geometry.camera import focal_px_from
 from bodyfit.images.frame import Frame, read_image
-from bodyfit.keypoints import Keypoints2D
+from bodyfit.keypoints import Keypoints2D, SoftMask
 
 __all__ = ["Lens", "as_frame", "fit_detections", "fit_frames", "fit_image", "lift_to_camera", "rotation_to_ray"]
 
@@ -133,11 +134,13 @@ def fit_detections(
     config: FitConfig | None = None,
     device: torch.device | str | None = None,
     fitters: dict[str, Fitter] | None = None,
+    depth: Sequence[Float[np.ndarray, "h w"] | None] | None = None,
 ) -> list[list[FitResult]]:
     """Fit bodies to detected people; return one list per frame, in the order of `people`.
 
     People in images of any size are fitted together if their focal lengths are of one octave (factor of 2). Masks are
-    used if people have some.
+    used if people have some. depth: a depth map for each frame, of its size (metres, 0 or NaN for holes), or None; the
+    masks tell which of its pixels are a person's. Raises `OptionError` for depth of no unit that depth cameras have.
 
     `fitters` is filled with one fitter per layout: pass the same dict in further calls with the same model and settings
     to reuse them.
@@ -159,6 +162,9 @@ def fit_detections(
         parts = any(person.hands or person.face for person in some)
         part_fields = part_arrays(some, lengths, sizes, fitter.model) if parts else {}
         masks = [_mask(people[i], j, frames[i].size) for i, j in members]
+        maps = None
+        if depth is not None:
+            maps = [_depth_view(depth[i], people[i][j], focals[i][0], frames[i].size) for i, j in members]
         fitted = fitter(
             np.stack([people[i][j].xyc for i, j in members]),
             image_size=(2 ** max(0, octave), 2 ** max(0, octave)),  # for the fit's check of units alone; see below
@@ -167,6 +173,7 @@ def fit_detections(
             joints3d=None if all(lift is None for lift in lifts) else _stack(lifts),
             picture_px=torch.tensor(sizes, dtype=torch.float32),
             masks=masks if any(mask is not None for mask in masks) else None,
+            depth=maps if maps is not None and any(view is not None for view in maps) else None,
             **part_fields,
         )
         for (i, j), one in zip(members, split(fitted), strict=True):
@@ -178,6 +185,18 @@ def fit_detections(
 def _mask(people: Sequence[Keypoints2D], number: int, size: tuple[int, int]) -> MaskInput:
     """Return the mask of one of the people of a picture; None without one."""
     return None if people[number].mask is None else masks_of(people, size)[number]
+
+
+def _depth_view(
+    depth_m: Float[np.ndarray, "h w"] | None, person: Keypoints2D, focal_px: float, size: tuple[int, int]
+) -> DepthView | None:
+    """Make a person's view of a picture's depth map; None without one."""
+    if depth_m is None:
+        return None
+    if depth_m.shape != size[::-1]:
+        raise ShapeError(f"the depth map must be of the picture's size, {size[::-1]}, got {depth_m.shape}")
+    mask = person.mask.full(size) > 127 if isinstance(person.mask, SoftMask) else None
+    return DepthView(in_metres(depth_m), focal_px, (size[0] / 2, size[1] / 2), mask)
 
 
 def as_frame(image: str | Path | np.ndarray | Frame) -> Frame:

@@ -11,12 +11,12 @@ from jaxtyping import UInt8
 from scipy.spatial import KDTree
 
 from bodyfit.body.model import BodyModel
+from bodyfit.geometry.cloud import PointCloud, sampled
 from bodyfit.io.export.colored import distance_colors, save_colored_ply
 from bodyfit.io.export.textured import save_textured_glb
 from bodyfit.io.picture import save_picture
 from bodyfit.io.results.registration import save_registration, upright_turn
 from bodyfit.io.results.summary import write_json
-from bodyfit.register.cloud import PointCloud, sampled
 from bodyfit.register.registration import Registration
 from bodyfit.register.surface.colors import ColoredScan, bake_texture
 from bodyfit.register.surface.offsets import Surface

@@ -16,11 +16,12 @@ from bodyfit.detect.base import Detector
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.fitter import Fitter
-from bodyfit.geometry.camera import CalibratedCamera, turned_orient
+from bodyfit.geometry.camera import CalibratedCamera
+from bodyfit.geometry.cloud import PointCloud
 from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D
-from bodyfit.register.cloud import PointCloud
 from bodyfit.register.views import View, camera_around, draw
+from bodyfit.register.world import in_world
 from bodyfit.skeleton import layout_names, mirrored_rows
 
 __all__ = ["DetectorStarts"]
@@ -100,7 +101,7 @@ class DetectorStarts:
             result = self._fitters[layout].fit(Evidence(keypoints=xyc[None], layout=layout, cameras=cameras))
             if not bool(torch.isfinite(result.params.transl).all()):
                 return best
-            best = _to_world(result.params, self.model, cameras[0])
+            best = in_world(result.params, self.model, cameras[0])
             points = self.model.keypoints(best, layout)[0].double().numpy()
             exchange = []
             for view, camera in enumerate(cameras):
@@ -130,16 +131,3 @@ def _orientations(points: Float[np.ndarray, "N 3"]) -> list[tuple[np.ndarray, np
             ahead = principal[2] if abs(principal[2] @ up) < 0.9 else principal[1]
             found.append((up, ahead))
     return found
-
-
-def _to_world(params: BodyParams, model: BodyModel, camera: CalibratedCamera) -> BodyParams:
-    """Transform a body from the camera's axes to those of its world."""
-    root = model.rest_joints(params.betas)[:, 0].double().numpy()
-    orient = turned_orient(params.global_orient.double().numpy(), camera.R.T)
-    transl = (params.transl.double().numpy() + root - camera.t) @ camera.R - root
-    like = params.transl
-    values = dict(params) | {
-        "global_orient": torch.from_numpy(orient).to(like),
-        "transl": torch.from_numpy(transl).to(like),
-    }
-    return BodyParams(**values)

@@ -58,6 +58,7 @@ def batch(
     keypoint_layout: finding.KeypointLayoutOption = None,
     silhouette: finding.SilhouetteOption = None,
     masks: finding.MasksOption = None,
+    depth: finding.DepthOption = None,
     keep_poor: common.KeepPoorOption = True,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
@@ -78,6 +79,7 @@ def batch(
     Exit code: 0 all are done or show nobody, 1 some failed or have only poor bodies (or people in a keypoint file could
     not be read) or nothing more could be written, 2 wrong use.
     """
+    depth = finding.depth_folder(depth)
     lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
     by = finding.Finding(
         detector=detector,
@@ -134,6 +136,7 @@ def batch(
                 keypoints=files,
                 silhouette=by.use_masks,
                 masks=by.mask_files(),
+                depth=depth,
                 lens=Lens(**lens),
                 timeout_s=timeout_s,
                 keep_poor=keep_poor,

@@ -12,7 +12,7 @@ import typer
 from bodyfit.cli.support import common, finding, interrupt
 from bodyfit.cli.support.runs import failed, finish, folder_names, one_input, say_legs, say_poor
 from bodyfit.cli.support.wording import in_options
-from bodyfit.errors import ImageError, OptionError
+from bodyfit.errors import ImageError
 
 if TYPE_CHECKING:
     from bodyfit.cli.support.fit_one import Worker
@@ -38,13 +38,7 @@ def fit(
     keypoint_layout: finding.KeypointLayoutOption = None,
     silhouette: finding.SilhouetteOption = None,
     masks: finding.MasksOption = None,
-    depth: Annotated[
-        Path | None,
-        typer.Option(
-            "--depth",
-            help="Folder of depth maps, named as the pictures: 16-bit PNG in mm, npy or npz (depth, K) in metres.",
-        ),
-    ] = None,
+    depth: finding.DepthOption = None,
     keep_poor: common.KeepPoorOption = True,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
@@ -76,8 +70,7 @@ def fit(
     Exit code: 0 every input gave a body, 1 some did not, or only poor ones (or people in a keypoint file could not be
     read), 2 wrong use (also where no input names a picture).
     """
-    if depth is not None and not depth.is_dir():
-        raise OptionError(f"--depth {depth} is no folder; give that of the depth maps")
+    depth = finding.depth_folder(depth)
     lens = finding.checked_lens(focal_px, focal_mm, sensor_mm, fov_deg)
     by = finding.Finding(
         detector=detector,

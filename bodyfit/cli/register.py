@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bodyfit.cli.support import common
+from bodyfit.cli.support import common, finding
+from bodyfit.errors import OptionError, ScanError, ShapeError
+
+if TYPE_CHECKING:
+    from bodyfit.body.model import BodyModel
 
 __all__ = ["register"]
 
@@ -22,7 +26,11 @@ class Start(str, Enum):
 
 def register(
     scan: Annotated[
-        Path, typer.Argument(help="A scan: .ply, .obj, .glb, .stl, .off, .xyz, .txt, .csv, .pts, .npz or .npy.")
+        Path,
+        typer.Argument(
+            help="A scan: .ply, .obj, .glb, .stl, .off, .xyz, .txt, .csv, .pts, .npz or .npy; with --cameras a"
+            " folder of pictures."
+        ),
     ],
     out: common.OutOption,
     model: common.ModelOption = "open",
@@ -48,6 +56,15 @@ def register(
         bool,
         typer.Option("--free-surface", help="Find a surface of no body's shape, too: skirts, long hair, bags."),
     ] = False,
+    cameras: Annotated[
+        Path | None,
+        typer.Option(
+            "--cameras",
+            help="npz of calibrated cameras (K, R, t), in the order of the pictures' names: the free surface is carved"
+            " from --masks.",
+        ),
+    ] = None,
+    masks: finding.MasksOption = None,
     as_json: common.JsonOption = False,
     verbose: common.VerboseOption = False,
 ) -> int:
@@ -64,8 +81,12 @@ def register(
         bodyfit register scan.obj --clothed --model open-x -o out
         bodyfit register points.xyz --unit mm -o out
         bodyfit register dress.ply --free-surface -o out
+        bodyfit register views/ --cameras cameras.npz --masks masks/ --free-surface -o out
     """
-    from bodyfit.errors import OptionError, ScanError, ShapeError
+    if cameras is not None or masks is not None:
+        if cameras is None or masks is None or not free_surface:
+            raise OptionError("--cameras and --masks belong together, with --free-surface")
+        return _views(scan, cameras, masks, common.chosen_model(model, gender, "cpu"), out, as_json=as_json)
     from bodyfit.io.scans.load import load_scan
     from bodyfit.register.run import register as register_scan
 
@@ -106,6 +127,28 @@ def register(
         for why in result.doubtful.values():
             common.error(f"{scan}: {why}", label="note")
     return common.OK if result.reason is None else common.SOME_FAILED
+
+
+def _views(pictures: Path, cameras: Path, masks: Path, model: BodyModel, out: Path, *, as_json: bool) -> int:
+    """Carve the free surface of a person in pictures of calibrated cameras."""
+    from bodyfit.app.free_surface_views import views_surface, write_views_surface
+    from bodyfit.detect import load_detector
+    from bodyfit.images.files import find_images
+    from bodyfit.io.cameras import load_cameras
+    from bodyfit.io.masks import MaskFiles
+
+    rig, files, paths = load_cameras(cameras), MaskFiles(masks), list(find_images([pictures]))
+    common.output_folder(out)
+    found = views_surface(paths, rig, files, model, load_detector(finding.DETECTOR))
+    facts = write_views_surface(found, model, out)
+    if as_json:
+        common.say_json({"pictures": str(pictures), **facts})
+    else:
+        common.say(f"{pictures}: {facts['status']} -> {out}: {', '.join(facts['files'])}")
+        for note in (facts["reason"], facts["mask_note"]):
+            if note is not None:
+                common.error(f"{pictures}: {note}", label="note")
+    return common.OK if facts["reason"] is None else common.SOME_FAILED
 
 
 def _unit(text: str | None) -> str | float | None:

@@ -93,11 +93,11 @@ def shape(
     with common.progress_bar() as advance:
         advance("loading", 0, len(sources))
         with interrupt.at_once():
+            from bodyfit.app.clip_person import with_mask_files
             from bodyfit.app.pipeline import Lens
             from bodyfit.app.shape import detector_of_masks, fit_shape_of
             from bodyfit.cli.support.shape_files import ShapeFiles
             from bodyfit.fit.pictures_config import PicturesConfig
-            from bodyfit.io.masks import with_masks
 
         body = common.chosen_model(model, gender, device)
         by.check_name()
@@ -106,10 +106,11 @@ def shape(
         seen = _detected(finder, sources, entries, advance)
         if not seen:
             return common.WRONG_USE
+        seen = with_mask_files(seen, files_of_masks)
         advance("fitting", len(sources), len(sources))
         found = fit_shape_of(
             [one.frame for one in seen],
-            [with_masks(one.people, one.frame, files_of_masks) for one in seen],
+            [one.people for one in seen],
             choices=[one.person for one in seen],
             height_m=height,
             mass_kg=mass,

@@ -18,6 +18,7 @@ from torch import Tensor
 from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
 from bodyfit.errors import OptionError, ShapeError, check_shape
+from bodyfit.fit.depth.maps import DepthEvidence, DepthInput, check_depth
 from bodyfit.fit.parts import PartEvidence, PartInput, check_parts
 from bodyfit.fit.silhouette.masks import MaskEvidence, MaskInput, check_masks
 from bodyfit.geometry.camera import CalibratedCamera, Camera
@@ -122,6 +123,10 @@ class Evidence:
     """(B, H, W): whether each pixel is the person's, as truth values, bytes or numbers from 0 to 1, NaN where it is
     unknown, such as where somebody else is before the person; or a list of one for each person: whole, cropped
     (`SoftMask`), an `Outline`, or None. Of C calibrated cameras a list of C for each."""
+    depth: Tensor | np.ndarray | Sequence[DepthInput] | None = None
+    """(B, H, W): depth maps of each person's picture, of its camera and its size: metres along the optical axis, 0 or
+    NaN in holes; or a list of one for each person, None without one. `masks` tell which pixels are the person's;
+    without them the points near the person are. Of one camera, whose focal length must be right."""
     more: Mapping[str, Array] = field(default_factory=dict)
     """(B, ...) by name: inputs of the user's own residuals (`Observations.more`)."""
 
@@ -171,8 +176,7 @@ class Evidence:
         some: dict[str, Any] = {name: values[name][rows] for name in values if name in _PER_PERSON and self._each(name)}
         if self.previous is not None:
             some["previous"] = self.previous.select(rows)
-        if self.masks is not None:
-            some["masks"] = _rows_of(self.masks, rows)
+        some |= {name: _rows_of(values[name], rows) for name in ("masks", "depth") if values[name] is not None}
         some["more"] = {name: value[rows] for name, value in self.more.items()}
         return Evidence(**values | some)
 
@@ -195,8 +199,8 @@ class Evidence:
                 values[name] = BodyParams(**{k: torch.cat([v[k] for v in several]) for k in first.previous or ()})
             elif name in _PER_PERSON:
                 values[name] = torch.cat([part._rows(name) for part in parts])
-            elif name == "masks":
-                values[name] = [mask for part in parts for mask in part.masks or ()]
+            elif name in ("masks", "depth"):
+                values[name] = [one for part in several for one in part]
             elif name == "cameras":
                 if any([id(camera) for camera in v] != [id(camera) for camera in several[0]] for v in several):
                     raise OptionError("cameras differ: put people together that the same cameras see")
@@ -220,11 +224,11 @@ class Evidence:
         return value.expand(len(self), *value.shape)
 
 
-def _rows_of(masks: Any, rows: Tensor | slice | list[int]) -> Any:
-    """Select the masks of some people, of an array or of a list."""
+def _rows_of(values: Any, rows: Tensor | slice | list[int]) -> Any:
+    """Select the masks or depth maps of some people, of an array or of a list."""
     if isinstance(rows, slice):
-        return masks[rows]
-    return [masks[i] for i in (rows.tolist() if isinstance(rows, Tensor) else rows)]
+        return values[rows]
+    return [values[i] for i in (rows.tolist() if isinstance(rows, Tensor) else rows)]
 
 
 _PARTS = tuple(f.name for f in fields(PartInput))
@@ -265,6 +269,10 @@ class CheckedEvidence:
     """Evidence of hands and face."""
     masks: MaskEvidence | None = None
     """Outlines of masks."""
+    depth: DepthEvidence | None = None
+    """Depth maps. Keypoints on them are in `points_m` where the user gives no measured points."""
+    points_of_depth: bool = False
+    """Whether `points_m` are keypoints on depth."""
 
     def __len__(self) -> int:
         return len(self.xyc)
@@ -290,6 +298,8 @@ class CheckedEvidence:
             {name: value[rows] for name, value in self.more.items()},
             None if self.parts is None else self.parts.select(rows),
             None if self.masks is None else self.masks.select(rows),
+            None if self.depth is None else self.depth.select(rows),
+            self.points_of_depth,
         )
 
     @classmethod
@@ -377,8 +387,22 @@ def check_evidence(evidence: Evidence, model: BodyModel, layout: str, n_points3d
     masks = None
     if evidence.masks is not None:
         masks = check_masks(evidence.masks, checked.camera, evidence.cameras, checked.xyc)
-    found = {"lift_m": lift, "points_m": points, "betas": betas, "height_m": height, "mass_kg": mass}
-    return replace(checked, **found, previous=previous, more=own, parts=parts, masks=masks)
+    checked = replace(checked, lift_m=lift, points_m=points, betas=betas, height_m=height, mass_kg=mass)
+    checked = replace(checked, previous=previous, more=own, parts=parts, masks=masks)
+    return checked if evidence.depth is None else _with_depth(checked, evidence, layout)
+
+
+def _with_depth(checked: CheckedEvidence, evidence: Evidence, layout: str) -> CheckedEvidence:
+    """Add depth maps, and the keypoints on them as measured points where the user gives none.
+
+    Raises `ShapeError` and `OptionError`.
+    """
+    depth = check_depth(evidence.depth, evidence.masks, checked.camera, evidence.cameras, len(checked))
+    checked = replace(checked, depth=depth)
+    if checked.points_m is not None or evidence.points3d_layout not in (None, layout):
+        return checked
+    points = depth.keypoints(checked.xyc, layout_names(layout))
+    return replace(checked, points_m=points, points_of_depth=True)
 
 
 def _checked_keypoints(evidence: Evidence, model: BodyModel, layout: str) -> CheckedEvidence:

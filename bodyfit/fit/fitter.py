@@ -15,12 +15,15 @@ from bodyfit.body.points.posed import Points
 from bodyfit.body.pose_prior import load_pose_prior
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig
+from bodyfit.fit.depth.maps import DepthInput
+from bodyfit.fit.depth.stage import DepthStage, DepthVerdict, with_verdicts
 from bodyfit.fit.evidence import Array, CheckedEvidence, Evidence, check_evidence
 from bodyfit.fit.hand_alone import fit_hands_alone, shows_a_hand
 from bodyfit.fit.initialise.descent import Solved, begin, descend, from_components
 from bodyfit.fit.initialise.left_right import SWAPS, Exchanged, exchanges, misfit
 from bodyfit.fit.initialise.starts import Starts
 from bodyfit.fit.objective import BodyTerms, StageObjective
+from bodyfit.fit.observations import Observations
 from bodyfit.fit.observe import Observer
 from bodyfit.fit.outcome import Outcome
 from bodyfit.fit.quality.status import Quality
@@ -141,6 +144,7 @@ class Fitter:
         observe = self.observer.observations, self.observer.partial.shows_trunk
         self._whole: dict[int, WholeBody] = {}
         self._silhouette: SilhouetteStage | None = None
+        self._depth: DepthStage | None = None
         self.exchanged = Exchanged(self.terms, self.config, self.observer.trust, self.exchanges, *observe)
 
     def __call__(
@@ -161,6 +165,7 @@ class Fitter:
         hands_lift: Array | None = None,
         face: Array | None = None,
         masks: Sequence[MaskInput] | None = None,
+        depth: Sequence[DepthInput] | None = None,
         more: Mapping[str, Array] | None = None,
         picture_px: Float[Tensor, "B 2"] | None = None,
     ) -> FitResult:
@@ -185,6 +190,7 @@ class Fitter:
             hands_lift=hands_lift,
             face=face,
             masks=masks,
+            depth=depth,
             more=more or {},
         )
         return self.fit_checked(*self.checked(evidence), picture_px)
@@ -237,10 +243,11 @@ class Fitter:
         parts, backend = [], ""
         notes: list[str | None] = [None] * len(able)
         notes = notes if evidence.masks is None else list(evidence.masks.notes)
+        verdicts: list[DepthVerdict | None] = [None] * len(able)
         for rows in able.nonzero()[:, 0].split(self.config.batch_size):
-            some, spread_out, backend, found = self._solve(evidence.select(rows), present[rows], joints[rows])
-            for row, note in zip(rows.tolist(), found, strict=True):
-                notes[row] = note
+            some, spread_out, backend, found, seen = self._solve(evidence.select(rows), present[rows], joints[rows])
+            for row, note, verdict in zip(rows.tolist(), found, seen, strict=True):
+                notes[row], verdicts[row] = note, verdict
             good = torch.isfinite(some.cost) & torch.isfinite(some.x).all(1)
             far[rows] = good & too_far(some.x[:, self.variables["transl"]])
             good &= ~far[rows]
@@ -274,7 +281,10 @@ class Fitter:
         result = replace(result, reason=lacking.reasons(), backend=backend, swapped=swaps, mask_notes=tuple(notes))
         if not self.config.quality:
             return result
-        judged = self.quality(result, points, *self.exchanged.as_fitted(evidence, present, solved.swapped))
+        # Keypoints on depth say no more of a body than the depth itself does.
+        known = replace(evidence, points_m=None) if evidence.points_of_depth else evidence
+        judged = self.quality(result, points, *self.exchanged.as_fitted(known, present, solved.swapped))
+        judged = with_verdicts(judged, verdicts)
         # What bodies are judged by, a hand alone does not have.
         rows = [result if one else judged for one in alone.tolist()]
         status, reason = (tuple(getattr(r, name)[i] for i, r in enumerate(rows)) for name in ("status", "reason"))
@@ -283,24 +293,16 @@ class Fitter:
     @loops_alone()
     def _solve(
         self, evidence: CheckedEvidence, present: Bool[Tensor, "B N"], joints: Bool[Tensor, "B J"]
-    ) -> tuple[Solved, Spread | None, str, Sequence[str | None]]:
-        """Fit one batch: the first stage from several starts, the other stages from the best; then other starts.
+    ) -> tuple[Solved, Spread | None, str, Sequence[str | None], Sequence[DepthVerdict | None]]:
+        """Fit one batch, from the starts to the covariance.
 
-        Returns the fits, their uncertainty, the backend of the last stage, and why masks were not used.
+        Returns the fits, their uncertainty, the backend of the last stage, why masks were not used, and how the fits
+        agree with depth maps.
         """
-        x, usable, observed = self.starts(evidence, self.observer.observations(evidence, present))
-        first_stage = begin(self.terms, self.config.stages[0], x, usable, observed)
-        half = descend(self.terms, self.config.stages[1:-1], first_stage, observed)
-        solved = descend(self.terms, self.config.stages[1:][-1:], half, observed)
-        if self.config.swaps and evidence.rig is None:
-            solved, observed = self.exchanged(solved, first_stage, half.cost, evidence, present, observed)
-        if self.config.components:
-            doubtful = misfit(solved.cost, observed.weight) > self.config.doubtful_components
-            who = (doubtful & (solved.swapped < 0)).nonzero()[:, 0]
-            solved = from_components(self.terms, self.config.stages, solved, first_stage, half.cost, observed, who)
-        notes: Sequence[str | None] = [None] * len(x)
-        if evidence.masks is not None:
-            solved, observed, notes = self.silhouette.refine(solved, observed, evidence.masks, joints)
+        solved, observed, notes = self._placed(evidence, present, joints, swaps=self.config.swaps)
+        verdicts: Sequence[DepthVerdict | None] = [None] * len(notes)
+        if evidence.depth is not None:
+            solved, observed, verdicts = self._on_depth(solved, observed, evidence, present, joints)
         joints_of, last = self.joints, StageObjective(self.terms, self.config.stages[-1], observed)
         if evidence.parts is not None:
             solved, last = self._with_parts(solved, evidence, last)
@@ -310,7 +312,70 @@ class Fitter:
             cost = solved.cost.index_copy(0, rows, last.select(rows).normal(x[rows]).cost)
             solved = replace(solved, x=x, cost=cost)
         spreads = spread(last, solved.x, joints_of, self.config) if self.config.uncertainty else None
-        return solved, spreads, last.backend(solved.x), notes
+        return solved, spreads, last.backend(solved.x), notes, verdicts
+
+    def _placed(
+        self,
+        evidence: CheckedEvidence,
+        present: Bool[Tensor, "B N"],
+        joints: Bool[Tensor, "B J"],
+        *,
+        swaps: bool,
+    ) -> tuple[Solved, Observations, Sequence[str | None]]:
+        """Fit to keypoints and masks: the first stage from several starts, the others from the best; then other starts.
+
+        Returns the fits, the observations that they were fitted to, and why masks were not used.
+        """
+        x, usable, observed = self.starts(evidence, self.observer.observations(evidence, present))
+        first_stage = begin(self.terms, self.config.stages[0], x, usable, observed)
+        half = descend(self.terms, self.config.stages[1:-1], first_stage, observed)
+        solved = descend(self.terms, self.config.stages[1:][-1:], half, observed)
+        if swaps and evidence.rig is None:
+            solved, observed = self.exchanged(solved, first_stage, half.cost, evidence, present, observed)
+        if self.config.components:
+            doubtful = misfit(solved.cost, observed.weight) > self.config.doubtful_components
+            who = (doubtful & (solved.swapped < 0)).nonzero()[:, 0]
+            solved = from_components(self.terms, self.config.stages, solved, first_stage, half.cost, observed, who)
+        notes: Sequence[str | None] = [None] * len(x)
+        if evidence.masks is not None:
+            solved, observed, notes = self.silhouette.refine(solved, observed, evidence.masks, joints)
+        return solved, observed, notes
+
+    def _on_depth(
+        self,
+        solved: Solved,
+        observed: Observations,
+        evidence: CheckedEvidence,
+        present: Bool[Tensor, "B N"],
+        joints: Bool[Tensor, "B J"],
+    ) -> tuple[Solved, Observations, list[DepthVerdict | None]]:
+        """Go on to depth maps; who is explained badly is fitted again with all sides exchanged.
+
+        A detector that takes a back for a front exchanges the sides of all keypoints.
+        """
+        assert evidence.depth is not None
+        solved, observed, verdicts = self.depth.refine(solved, observed, evidence.depth)
+        doubtful = [i for i, verdict in enumerate(verdicts) if verdict is not None and verdict.is_doubtful]
+        if not (self.config.swaps and doubtful):
+            return solved, observed, verdicts
+        rows, swap = torch.tensor(doubtful, device=solved.x.device), SWAPS.index("body")
+        other, visible = self.exchanged.evidence(evidence.select(rows), present[rows], self.exchanges[swap])
+        again, seen, _ = self._placed(other, visible, joints[rows], swaps=False)
+        assert other.depth is not None
+        again, seen, judged = self.depth.refine(again, seen, other.depth)
+        better = [k for k, verdict in enumerate(judged) if verdict is not None and verdict.beats(verdicts[doubtful[k]])]
+        for k in better:
+            verdicts[doubtful[k]] = judged[k]
+        some = torch.tensor(better, dtype=torch.int64, device=rows.device)
+        again = replace(again, swapped=torch.full_like(again.swapped, swap)).select(some)
+        return solved.replace_rows(rows[some], again), observed.replace_rows(rows[some], seen.select(some)), verdicts
+
+    @property
+    def depth(self) -> DepthStage:
+        """The stage of people who have a depth map, which is made when there are some."""
+        if self._depth is None:
+            self._depth = DepthStage(self.terms, self.layout, self.observer.rest_pose)
+        return self._depth
 
     @property
     def silhouette(self) -> SilhouetteStage:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bodyfit.fit.evidence import Extrinsics
 from bodyfit.fit.parts import PartObservations
+from bodyfit.fit.scan.pairs import BodyPairs
 from bodyfit.fit.silhouette.pairs import ContourPairs
 
 __all__ = ["Observations"]
@@ -54,6 +55,8 @@ class Observations:
     """Observations of hands and faces."""
     contour: ContourPairs | None = None
     """Points of the body's contour and of its mask's edge, paired at a pose (`fit/silhouette`)."""
+    surface: BodyPairs | None = None
+    """Points of the skin and measured points of a depth map, paired at a pose (`fit/depth`)."""
     fixed: tuple[str, ...] = ()
     """Blocks of variables that keep their initial values: the betas of a known shape."""
     more: Mapping[str, Float[Tensor, "B ..."]] = field(default_factory=dict)
@@ -63,7 +66,7 @@ class Observations:
         """Select people by index or mask."""
 
         def some(value: Any) -> Any:
-            if isinstance(value, PartObservations | ContourPairs):
+            if isinstance(value, PartObservations | ContourPairs | BodyPairs):
                 return value.select(index)
             return value[index] if isinstance(value, Tensor) else value
 
@@ -78,8 +81,8 @@ class Observations:
 
         def together(name: str) -> Any:
             value = getattr(first, name)
-            if isinstance(value, ContourPairs):
-                return ContourPairs.cat([getattr(part, name) for part in parts])
+            if isinstance(value, ContourPairs | BodyPairs):
+                return type(value).cat([getattr(part, name) for part in parts])
             return torch.cat([getattr(part, name) for part in parts]) if isinstance(value, Tensor) else value
 
         values: dict[str, Any] = {f.name: together(f.name) for f in fields(cls)}
@@ -87,8 +90,12 @@ class Observations:
         return cls(**values)
 
     def replace_rows(self, rows: Int[Tensor, "N"], others: Observations) -> Observations:
-        """Replace the keypoints, the lift and what follows from them of some people by those of `others`, in a new
-        record."""
-        names = ("target", "weight", "lift_m", "lift_weight", "expected_pose", "expected_factor", "expected_orient")
+        """Replace the keypoints, the lift, measured points and what follows from them of some people by those of
+        `others`, in a new record."""
+        points = ("target", "weight", "lift_m", "lift_weight", "points_m", "points_weight")
+        names = (*points, "expected_pose", "expected_factor", "expected_orient")
         own = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return replace(self, **{name: v.index_copy(0, rows, getattr(others, name)) for name, v in own.items()})
+        new: dict[str, Any] = {name: v.index_copy(0, rows, getattr(others, name)) for name, v in own.items()}
+        if self.surface is not None and others.surface is not None:
+            new["surface"] = self.surface.replace_rows(rows, others.surface)
+        return replace(self, **new)

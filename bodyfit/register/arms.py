@@ -12,9 +12,9 @@ from torch import Tensor
 
 from bodyfit.body.model import BodyModel
 from bodyfit.fit.objective import StageObjective
-from bodyfit.register.cloud import PointCloud, thinned
-from bodyfit.register.descent import Level, ScanFitter
-from bodyfit.register.objective import posed
+from bodyfit.fit.scan.descent import Level, ScanFitter
+from bodyfit.fit.scan.objective import posed
+from bodyfit.geometry.cloud import PointCloud, thinned
 
 __all__ = [
     "HAND_REACH_M",

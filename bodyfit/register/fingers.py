@@ -20,6 +20,9 @@ from torch import Tensor
 from bodyfit.body.hand_prior import load_hand_prior
 from bodyfit.body.model import BodyModel
 from bodyfit.fit.objective import StageObjective
+from bodyfit.fit.scan.descent import LEVELS, Level, Part, ScanFitter
+from bodyfit.fit.scan.objective import posed
+from bodyfit.geometry.cloud import PointCloud, thinned
 from bodyfit.register.arms import (
     HAND_REACH_M,
     SIDES,
@@ -30,9 +33,6 @@ from bodyfit.register.arms import (
     hand_vertices,
     points_about_hands,
 )
-from bodyfit.register.cloud import PointCloud, thinned
-from bodyfit.register.descent import LEVELS, Level, Part, ScanFitter
-from bodyfit.register.objective import posed
 from bodyfit.register.quality import doubtful_hands
 from bodyfit.register.twists import TURNS_DEG, turned
 

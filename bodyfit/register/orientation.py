@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial import KDTree
 
-from bodyfit.register.cloud import PointCloud, thinned
+from bodyfit.geometry.cloud import PointCloud, thinned
 from bodyfit.register.views import camera_around, visible_points
 
 __all__ = ["oriented"]

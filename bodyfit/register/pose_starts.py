@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
 from bodyfit.body.pose_prior import load_pose_prior
-from bodyfit.register.cloud import PointCloud, thinned
+from bodyfit.geometry.cloud import PointCloud, thinned
 
 __all__ = ["PoseStarts"]
 

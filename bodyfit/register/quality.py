@@ -11,9 +11,9 @@ from scipy.spatial import KDTree
 
 from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
+from bodyfit.geometry.cloud import PointCloud, thinned
 from bodyfit.geometry.mesh_tree import MeshTree, vertex_normals
 from bodyfit.register.arms import SIDES, Side, hand_vertices
-from bodyfit.register.cloud import PointCloud, thinned
 from bodyfit.register.registration import Misfit
 
 __all__ = ["Verdict", "doubtful_hands", "misfit", "shortcoming", "unscanned_parts", "verdict"]

@@ -17,10 +17,10 @@ from bodyfit.body.params import BodyParams
 from bodyfit.errors import OptionError
 from bodyfit.fit.objective import StageObjective
 from bodyfit.fit.result import FitStatus
-from bodyfit.register.cloud import PointCloud, as_cloud
-from bodyfit.register.descent import LEVELS, ScanFitter
+from bodyfit.fit.scan.descent import LEVELS, ScanFitter
+from bodyfit.fit.scan.objective import posed
+from bodyfit.geometry.cloud import PointCloud, as_cloud
 from bodyfit.register.fingers import has_fingers, with_fingers
-from bodyfit.register.objective import posed
 from bodyfit.register.orientation import oriented
 from bodyfit.register.quality import misfit, verdict
 from bodyfit.register.registration import Registration

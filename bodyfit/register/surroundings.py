@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import label
 
-from bodyfit.register.cloud import PointCloud
+from bodyfit.geometry.cloud import PointCloud
 
 __all__ = ["Cleaned", "without_surroundings"]
 

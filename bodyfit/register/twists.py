@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bodyfit.fit.scan.descent import LEVELS, Part, ScanFitter
+from bodyfit.geometry.cloud import PointCloud, thinned
 from bodyfit.geometry.rotation import so3_exp, so3_log
 from bodyfit.register.arms import HAND_REACH_M, SIDES, all_but, arm_vertices, hand_misfit, points_about_hands
-from bodyfit.register.cloud import PointCloud, thinned
-from bodyfit.register.descent import LEVELS, Part, ScanFitter
 
 __all__ = ["TURNS_DEG", "turned", "with_best_twists"]
 

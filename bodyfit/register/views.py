@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from scipy.ndimage import minimum_filter
 
 from bodyfit.geometry.camera import CalibratedCamera
-from bodyfit.register.cloud import PointCloud
+from bodyfit.geometry.cloud import PointCloud
 
 __all__ = ["View", "camera_around", "draw", "visible_points"]
 

@@ -75,6 +75,7 @@ def run_batch(
     keypoints: KeypointFiles | None = None,
     silhouette: bool = False,
     masks: MaskFiles | None = None,
+    depth: Path | None = None,
     lens: Lens | None = None,
     timeout_s: float = 120.0,
     keep_poor: bool = True,
@@ -90,7 +91,8 @@ def run_batch(
     `resume` continues with the items that have no line; `retry_failed` also repeats the failed ones, and the newer line
     counts. `workers` processes detect people (default: one per core). An image that kills its worker twice, or takes
     longer than `timeout_s`, fails alone. `tta`, `hands`, `face`, `keypoints` (files instead of a detector, by image
-    names), `silhouette` and `masks` (files instead of the detector's masks) are those of `bodyfit fit`.
+    names), `silhouette`, `masks` (files instead of the detector's masks) and `depth` (a folder of depth maps) are those
+    of `bodyfit fit`.
     `progress(finished, items, entry)` is called after each item. Ctrl-C ends the run with `interrupted` set.
 
     Raises `OptionError` (the folder has a run, or one is active), `ImageError` (no images) and `OutputError` (disk
@@ -122,7 +124,7 @@ def run_batch(
         if todo:
             wanted = parts_to_fit(model, hands, face)
             fitting = Fitting(load_model() if model is None else model, lens, without_parts(None, wanted))
-            looking = Looking(detector, tta, keypoints, wanted, silhouette, masks)
+            looking = Looking(detector, tta, keypoints, wanted, silhouette, masks, depth)
             interrupted = run.through(engine(todo, looking, fitting))
         became = Counter(log.finished.get(as_text(item.source)) for item in items)
         summary = BatchSummary(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
 from bodyfit.app.batch.items import Item, read_item
 from bodyfit.app.batch.pool import Failure, in_words
@@ -37,15 +39,26 @@ class DetectedPeople:
     image_size: tuple[int, int]
     """Width and height, pixels."""
     exif_focal_px: float | None
-    """`Frame.exif_focal_px`."""
+    """`Frame.exif_focal_px`, or the focal length in the file of the depth map."""
     people: tuple[Keypoints2D, ...]
     """People by size, the largest first."""
+    depth_m: Float[np.ndarray, "H W"] | None = None
+    """The image's depth map; None without one."""
 
     def frame(self) -> Frame:
         """Make a black frame of this size that takes no memory, for fits, which read no pixels."""
         width, height = self.image_size
         black = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (height, width, 3))
         return Frame(black, exif_focal_px=self.exif_focal_px)
+
+    def on_depth(self, folder: Path, item: Item) -> DetectedPeople:
+        """Add the depth map of an item's image from a folder. Raises `ScanError`."""
+        from bodyfit.io.scans.depth import find_depth, load_depth  # bodyfit.io loads torch
+
+        path = find_depth(folder, Path(item.source))
+        depth = load_depth(path).at_size(self.image_size, path)
+        focal = self.exif_focal_px if depth.focal_px is None else depth.focal_px
+        return replace(self, exif_focal_px=focal, depth_m=depth.depth_m.astype(np.float32))
 
 
 Answer = "FitResult | Failure | None"
@@ -68,6 +81,8 @@ class Looking:
     """Whether to have the detector's masks."""
     masks: MaskFiles | None = None
     """Files of masks to use instead of these, by the names of images."""
+    depth: Path | None = None
+    """Folder of depth maps, by the names of images."""
 
     def __call__(self) -> Callable[[Item], DetectedPeople]:
         """Load the detector and return the function that detects people.
@@ -89,7 +104,8 @@ class Looking:
                 from bodyfit.io.masks import with_masks  # bodyfit.io loads torch, which takes memory of every worker
 
                 people = with_masks(people, frame, self.masks)
-            return DetectedPeople(frame.size, frame.exif_focal_px, tuple(people))
+            seen = DetectedPeople(frame.size, frame.exif_focal_px, tuple(people))
+            return seen if self.depth is None else seen.on_depth(self.depth, item)
 
         return look
 
@@ -125,7 +141,8 @@ class Fitting:
             torch.set_num_threads(1)
             try:
                 how = {"model": self.model, "lens": self.lens, "config": self.config}
-                found = fit_detections(frames, people, fitters=fitters, **how)
+                maps = [one.depth_m for one in seen]
+                found = fit_detections(frames, people, fitters=fitters, depth=maps, **how)
             except torch.AcceleratorError as fault:
                 raise BodyfitError(
                     f"the GPU has failed ({in_words(fault)}); what is finished is safe: go on with resume=True"

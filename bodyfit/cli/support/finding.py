@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DETECTOR",
+    "DepthOption",
     "DetectorOption",
     "FaceOption",
     "Finding",
@@ -36,6 +37,7 @@ __all__ = [
     "SilhouetteOption",
     "TtaOption",
     "checked_lens",
+    "depth_folder",
     "matched",
     "note_unused",
 ]
@@ -80,6 +82,13 @@ MasksOption = Annotated[
     Path | None,
     typer.Option("--masks", help="Folder of masks: NAME.png, of numbers for several people, or NAME.person0.png ..."),
 ]
+DepthOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--depth",
+        help="Folder of depth maps, named as the pictures: 16-bit PNG in mm, npy or npz (depth, K) in metres.",
+    ),
+]
 KeypointsOption = Annotated[
     Path | None,
     typer.Option("--keypoints", help="Files of keypoints (OpenPose, COCO, MMPose, Ultralytics ...) in its place."),
@@ -87,6 +96,13 @@ KeypointsOption = Annotated[
 KeypointLayoutOption = Annotated[
     str | None, typer.Option("--keypoint-layout", help="Their layout, where the files do not tell it.")
 ]
+
+
+def depth_folder(folder: Path | None) -> Path | None:
+    """Check --depth. Raises `OptionError`."""
+    if folder is not None and not folder.is_dir():
+        raise OptionError(f"--depth {folder} is no folder; give that of the depth maps")
+    return folder
 
 
 def checked_lens(

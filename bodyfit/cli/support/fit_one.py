@@ -25,7 +25,6 @@ from bodyfit.images.frame import Frame, read_image
 from bodyfit.io.masks import MaskFiles, with_masks
 from bodyfit.io.scans.depth import DepthMap, find_depth, load_depth
 from bodyfit.keypoints import Keypoints2D, SoftMask
-from bodyfit.register.depth import DepthFitter
 from bodyfit.runtime.json_text import plain
 
 __all__ = ["Worker"]
@@ -55,8 +54,6 @@ class Worker:
     """Files of masks, in the place of the detector's."""
     depth: Path | None = None
     """Folder of depth maps, named as the pictures."""
-    depth_fitters: dict[str, DepthFitter] = field(default_factory=dict)
-    """Of each layout, made with the first depth map."""
     fitters: dict[str, Fitter] = field(default_factory=dict)
     """Made with the first picture, used again for the others."""
 
@@ -72,9 +69,8 @@ class Worker:
             depth = None if self.depth is None else self._depth_map(picture, frame)
             if depth is not None and depth.focal_px is not None and how["lens"] == Lens():
                 how["lens"] = Lens(focal_px=depth.focal_px)
-            results = fit_detections([frame], [people], fitters=self.fitters, **how)[0]
-            if depth is not None:
-                results = [self._on_depth(r, p, depth) for r, p in zip(results, people, strict=True)]
+            maps = None if depth is None else [depth.depth_m]
+            results = fit_detections([frame], [people], fitters=self.fitters, depth=maps, **how)[0]
         with timed(seconds, "mesh"), torch.no_grad():
             bodies = {i: self.model(**r.params).vertices[0] for i, r in enumerate(results) if self._is_drawn(r)}
         files: list[str] = []
@@ -105,14 +101,6 @@ class Worker:
         assert self.depth is not None
         path = find_depth(self.depth, picture)
         return load_depth(path).at_size(frame.size, path)
-
-    def _on_depth(self, result: FitResult, person: Keypoints2D, depth: DepthMap) -> FitResult:
-        """The person's body fitted to the depth map."""
-        if person.layout not in self.depth_fitters:
-            self.depth_fitters[person.layout] = DepthFitter(self.model, person.layout)
-        soft = person.mask if isinstance(person.mask, SoftMask) else None
-        mask = None if soft is None else soft.full(result.camera.image_size) > 127
-        return self.depth_fitters[person.layout](result, depth.depth_m, mask)
 
     def _is_drawn(self, result: FitResult) -> bool:
         """Whether a person's body is drawn and written."""

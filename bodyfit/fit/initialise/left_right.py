@@ -21,7 +21,7 @@ from bodyfit.fit.variables import Variables
 from bodyfit.geometry.rotation import so3_exp
 from bodyfit.skeleton import SMPL, layout_names, mirrored_rows
 
-__all__ = ["SWAPS", "Exchanged", "agreeing_lift", "exchanges", "misfit", "turned_round"]
+__all__ = ["PARTS", "SWAPS", "Exchanged", "agreeing_lift", "exchanges", "misfit", "turned_round"]
 
 SWAPS = ("arms", "legs", "body")
 """What may have been mistaken, in the order in which it is tried."""
@@ -32,11 +32,12 @@ on people of the training clips, a few of whom are exchanged in vain."""
 _HOPE = 1.05
 """The same before the last stage; every mistake that was found there passed it."""
 
-_PARTS = {
+PARTS = {
     "arms": ("elbow", "wrist", "hand", "thumb", "index", "middle", "ring", "pinky"),
     "legs": ("knee", "ankle", "foot", "heel", "toe"),
     "body": ("",),
 }
+"""Parts of the names of the keypoints that each of `SWAPS` exchanges."""
 
 
 def exchanges(layout: str) -> Int[Tensor, "E K"]:
@@ -44,7 +45,7 @@ def exchanges(layout: str) -> Int[Tensor, "E K"]:
     names = layout_names(layout)
     other = mirrored_rows(names)
     return torch.tensor(
-        [[other[i] if any(p in name for p in _PARTS[swap]) else i for i, name in enumerate(names)] for swap in SWAPS]
+        [[other[i] if any(p in name for p in PARTS[swap]) else i for i, name in enumerate(names)] for swap in SWAPS]
     )
 
 
@@ -149,6 +150,8 @@ class Exchanged:
         """Return the evidence of one camera, and which keypoints are present, with the keypoints in another order; the
         lift as it looks more like them."""
         other, present = replace(known, xyc=known.xyc[:, order], target=known.target[:, order]), present[:, order]
+        if known.points_of_depth and known.points_m is not None:
+            other = replace(other, points_m=known.points_m[:, order])
         if other.lift_m is not None:
             seen = torch.where(present[..., None], other.target, 0.0)
             other = replace(other, lift_m=agreeing_lift(other.lift_m, seen, present * self.trust, order))
@@ -166,6 +169,8 @@ class Exchanged:
             present = present.index_copy(0, rows, visible)
             xyc, target = (getattr(known, name).index_copy(0, rows, getattr(other, name)) for name in ("xyc", "target"))
             known = replace(known, xyc=xyc, target=target)
+            if known.points_m is not None and other.points_m is not None:
+                known = replace(known, points_m=known.points_m.index_copy(0, rows, other.points_m))
             if known.lift_m is not None and other.lift_m is not None:
                 known = replace(known, lift_m=known.lift_m.index_copy(0, rows, other.lift_m))
         return known, present

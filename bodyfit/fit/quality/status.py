@@ -210,6 +210,8 @@ class Quality:
             return reasons
         features = self._features(look, result, known)
         doubt, parts = self.doubt(features, self._by_landmarks(known, features))
+        if known.depth is not None:  # depth knows better than the prior and the lift what is improbable
+            doubt[[i for i, view in enumerate(known.depth.views) if view is not None]] = 0
         for i in (doubt > 0).nonzero()[:, 0].tolist():
             by_size = sorted(zip(parts[i].tolist(), LANDMARKS.terms, strict=True), reverse=True)
             share = [name for part, name in by_size[:2] if part >= 0.5 * by_size[0][0]]

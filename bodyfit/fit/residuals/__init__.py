@@ -34,6 +34,7 @@ from bodyfit.fit.residuals.parts.hands import HandLift, HandPoints, HandReprojec
 from bodyfit.fit.residuals.parts.offsets import FaceOffsetPrior, HandOffsetPrior
 from bodyfit.fit.residuals.previous import PreviousPose
 from bodyfit.fit.residuals.reprojection import Reprojection
+from bodyfit.fit.residuals.scan import SurfaceTerm
 from bodyfit.fit.residuals.shape import ShapePrior
 from bodyfit.fit.residuals.silhouette import SilhouetteTerm
 from bodyfit.fit.residuals.spheres import SphereOverlap
@@ -70,6 +71,7 @@ RESIDUALS: dict[str, type[Residual]] = {
         MassTerm,
         FocalPrior,
         SilhouetteTerm,
+        SurfaceTerm,
         HandReprojection,
         HandLift,
         HandPoints,

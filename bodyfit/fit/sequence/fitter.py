@@ -13,6 +13,7 @@ from torch import Tensor
 from bodyfit.body.model import BodyModel
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig, SequenceConfig
+from bodyfit.fit.depth.stage import DepthVerdict, with_verdicts
 from bodyfit.fit.evidence import CheckedEvidence, Evidence
 from bodyfit.fit.fitter import Array, Fitter
 from bodyfit.fit.observations import Observations
@@ -204,7 +205,9 @@ class SequenceFitter:
         if not self.sequence.covariance:
             result = replace(result, covariance=None)
         if self.config.quality:
-            result = self.frames.quality(result, points, known, present)
+            # Keypoints on depth say no more of a body than the depth itself does.
+            judged = replace(known, points_m=None) if known.points_of_depth else known
+            result = with_verdicts(self.frames.quality(result, points, judged, present), found.depth_verdicts)
         return (
             result
             if parts is None or starts is None
@@ -232,7 +235,7 @@ class SequenceFitter:
         some = parts.select(rows).without_hands(_has_exchanged_arms(found.exchanged[rows]))
         track = PartTrack(whole, self.frames.variables, self.sequence, fps)
         x = found.x.new_full((len(found.x), whole.layout.size), torch.nan)
-        seen = replace(Observations.cat(found.observations), contour=None)  # the body stays as it is
+        seen = replace(Observations.cat(found.observations), contour=None, surface=None)  # the body stays
         x[rows], spread = track.fit(found.x[rows], seen, some)
         params = self.model.params(**whole.layout.params(x))
         assert body.observed_joints is not None
@@ -342,7 +345,7 @@ class SequenceFitter:
 
     def _alone(self, known: CheckedEvidence, keys: Int[Tensor, "N"]) -> tuple[Float[Tensor, "M D"], Int[Tensor, "M"]]:
         """Fit the frames `keys` one by one; return the variables and indices of those that could be fitted."""
-        some = replace(known.select(keys), masks=None)
+        some = replace(known.select(keys), masks=None, depth=None)
         alone = self.frames.fit_checked(some, *self.frames.observer.visible(some))
         x = self.frames.variables.pack({**alone.params, **alone.others})
         good = torch.isfinite(x).all(1)
@@ -452,6 +455,7 @@ class _Track:
     flipped: Bool[Tensor, "T"]
     status: list[FitStatus]
     mask_notes: list[str | None]
+    depth_verdicts: list[DepthVerdict | None]
     observations: list[Observations] = field(default_factory=list)
     """Observations of the windows' frames, in order."""
 
@@ -464,7 +468,7 @@ class _Track:
         status = statuses_of(nobody, nobody, lacking)
         notes: list[str | None] = [None] * len(x)
         notes = notes if known.masks is None else list(known.masks.notes)
-        return cls(x, x[:, 0].clone(), count, count - 1, nobody, list(status), notes)
+        return cls(x, x[:, 0].clone(), count, count - 1, nobody, list(status), notes, [None] * len(x))
 
     def put(
         self, rows: Int[Tensor, "R"], x: Float[Tensor, "R D"], window: Window, core: slice, summary: ChainSummary
@@ -476,6 +480,7 @@ class _Track:
         self.cost[rows], self.exchanged[rows] = window.costs(x, core), window.exchanged[core]
         ended = FitStatus.CONVERGED if summary.converged else FitStatus.MAX_STEPS
         observed = count_observations(window.known, window.present)[core] > 0
-        for row, there, note in zip(rows.tolist(), observed.tolist(), window.mask_notes[core], strict=True):
+        notes = zip(window.mask_notes[core], window.depth_verdicts[core], strict=True)
+        for row, there, (note, verdict) in zip(rows.tolist(), observed.tolist(), notes, strict=True):
             self.status[row] = ended if there else FitStatus.FILLED
-            self.mask_notes[row] = note
+            self.mask_notes[row], self.depth_verdicts[row] = note, verdict

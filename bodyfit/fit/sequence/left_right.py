@@ -55,11 +55,15 @@ def reordered(
     own = torch.arange(orders.shape[1], device=orders.device)
     every = torch.cat([orders, own[None]])  # -1 is the last
     rows, by_lift = every[picture], every[lift][..., None].expand(-1, -1, 3)
+    points = known.points_m
+    if known.points_of_depth and points is not None:
+        points = points.gather(1, rows[..., None].expand(-1, -1, 3))
     known = replace(
         known,
         xyc=known.xyc.gather(1, rows[..., None].expand(-1, -1, 3)),
         target=known.target.gather(1, rows[..., None].expand(-1, -1, 2)),
         lift_m=None if known.lift_m is None else known.lift_m.gather(1, by_lift),
+        points_m=points,
     )
     return known, present.gather(1, rows)
 

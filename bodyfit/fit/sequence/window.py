@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bodyfit.fit.config import SequenceConfig
+from bodyfit.fit.depth.maps import DepthEvidence
+from bodyfit.fit.depth.stage import CLIP_LEVELS, DepthVerdict
 from bodyfit.fit.evidence import CheckedEvidence
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.objective import StageObjective
@@ -62,6 +64,8 @@ class Window:
         self.seen = self.frames.observer.observations(known, present)
         self.mask_notes: list[str | None] = [None] * len(present)
         """Why masks of frames are not used."""
+        self.depth_verdicts: list[DepthVerdict | None] = [None] * len(present)
+        """How the bodies agree with depth maps of frames."""
 
     def solve(
         self, x: Float[Tensor, "T N"], z: Float[Tensor, "S"]
@@ -80,6 +84,8 @@ class Window:
             x, z, summary = self._with_silhouettes(x, z, self.known.masks)
             summary = replace(summary, converged=done or summary.converged)  # a round has few iterations
             steps += summary.iterations
+        if self.known.depth is not None:
+            x, z = self._on_depth(x, z, self.known.depth)
         return x, z, replace(summary, iterations=steps)
 
     def _with_silhouettes(
@@ -99,6 +105,23 @@ class Window:
             steps += summary.iterations
         assert summary is not None
         return x, z, replace(summary, iterations=steps)
+
+    def _on_depth(
+        self, x: Float[Tensor, "T N"], z: Float[Tensor, "S"], depth: DepthEvidence
+    ) -> tuple[Float[Tensor, "T N"], Float[Tensor, "S"]]:
+        """Optimise with the points of depth maps, which are paired with the skin a few times over."""
+        layout, stage = self.frames.variables, self.frames.depth
+        self._observe(x, z)
+        people = stage.people(layout.join(x, z), depth)
+        own, seen = self.stage, replace(self.seen, contour=None)
+        for level in CLIP_LEVELS:
+            for _ in range(level.rounds):
+                seen = replace(seen, surface=stage.pairs(layout.join(x, z), people, level))
+                self.stage = replace(own, points=0.0, pose=min(own.pose, level.pose))
+                x, z, _ = minimize_chain(self.objective(seen), x, z, level.stage().lm)
+        self.stage, self.seen = own, seen
+        self.depth_verdicts = stage.verdicts(layout.join(x, z), people)
+        return x, z
 
     def objective(self, seen: Observations) -> SequenceObjective:
         """Make the objective of observations of consecutive frames."""

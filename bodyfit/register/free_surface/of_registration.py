@@ -7,9 +7,9 @@ from jaxtyping import Float
 
 from bodyfit.body.model import BodyModel
 from bodyfit.errors import OptionError
+from bodyfit.geometry.cloud import PointCloud, estimated_normals
 from bodyfit.geometry.mesh_tree import MeshTree, face_normals
 from bodyfit.geometry.rotation import so3_exp
-from bodyfit.register.cloud import PointCloud, estimated_normals
 from bodyfit.register.free_surface.run import FreeSurface, surface_of_scan
 from bodyfit.register.orientation import oriented
 from bodyfit.register.registration import Registration

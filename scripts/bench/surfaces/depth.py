@@ -19,10 +19,10 @@ from scipy.spatial.transform import Rotation
 
 import bodyfit
 from bodyfit import render
-from bodyfit.app.pipeline import fit_frames
+from bodyfit.app.pipeline import Lens, fit_detections
+from bodyfit.detect import load_detector
 from bodyfit.images.frame import Frame
 from bodyfit.raster.depth import depth_map
-from bodyfit.register.depth import DepthFitter
 from scripts.bench.records import harness
 from scripts.bench.surfaces.scan_kinds import people
 
@@ -39,7 +39,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first person")
     harness.add_json_option(parser)
     args = parser.parse_args()
-    neutral, fitters, rows, missed = bodyfit.load_model(), {}, [], 0
+    neutral, detector, fitters = bodyfit.load_model(), load_detector("movenet"), {}
+    rows, missed = [], 0
     for i, (gender, pose, betas) in enumerate(people(args.clips, args.n, args.first), args.first):
         rng = np.random.default_rng([22, i])
         model = bodyfit.load_model(gender=gender)
@@ -61,13 +62,14 @@ def main() -> None:
         drawn = depth_map(vertices, model.faces.numpy(), FOCAL_PX, CENTRE, SIZE).depth_m
         depth = np.where(np.isfinite(drawn), drawn, place[2] + 1.2) + NOISE_M * rng.normal(size=drawn.shape)
         depth[rng.random(depth.shape) < HOLES] = 0
-        found = fit_frames([Frame(image)], model=neutral, focal_px=FOCAL_PX)[0]
-        if not found:
+        frame = Frame(image)
+        people_found = detector.detect([frame])
+        if not people_found[0]:
             missed += 1
             continue
-        fitter = fitters.setdefault(found[0].layout, DepthFitter(neutral, found[0].layout))
-        result = fitter(found[0], depth)
-        errors = [1000 * np.linalg.norm(r.joints[0].numpy() - joints, axis=1).mean() for r in (found[0], result)]
+        how = {"model": neutral, "lens": Lens(focal_px=FOCAL_PX), "fitters": fitters}
+        alone, result = (fit_detections([frame], people_found, depth=d, **how)[0][0] for d in (None, [depth]))
+        errors = [1000 * np.linalg.norm(r.joints[0].numpy() - joints, axis=1).mean() for r in (alone, result)]
         rows.append((*errors, result.reason[0] is not None))
         Console(stderr=True).print(f"{i}: {errors[0]:.0f} -> {errors[1]:.1f} mm, {result.reason[0] or ''}")
     before, after, poor = (np.array(column, float) for column in zip(*rows, strict=True))
@@ -79,6 +81,8 @@ def main() -> None:
         "depth_median_mm": float(np.median(after)),
         "beyond_30_mm": int((after > 30).sum()),
         "poor": int(poor.sum()),
+        "reliable_mm": float(after[poor == 0].mean()),
+        "beyond_30_mm_and_not_poor": int(((after > 30) & (poor == 0)).sum()),
     }
     table = Table(*results)
     table.add_row(*(f"{v:.1f}" if isinstance(v, float) else str(v) for v in results.values()))

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 
 import bodyfit
 from bodyfit.appearance import DressedPerson
+from bodyfit.geometry.cloud import PointCloud, sampled
 from bodyfit.raster.depth import depth_map
-from bodyfit.register.cloud import PointCloud, sampled
 from bodyfit.register.views import camera_around
 
 __all__ = ["dressed_scan", "outer_points"]

@@ -19,8 +19,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 import bodyfit
+from bodyfit.geometry.cloud import PointCloud, sampled
 from bodyfit.geometry.mesh_tree import vertex_normals
-from bodyfit.register.cloud import PointCloud, sampled
 from bodyfit.register.views import camera_around, visible_points
 from scripts.bench.inputs.synthetic_people import split
 from scripts.bench.surfaces.dressed import dressed_scan

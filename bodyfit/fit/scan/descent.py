@@ -19,10 +19,10 @@ from bodyfit.fit.config import StageConfig
 from bodyfit.fit.objective import BodyTerms, StageObjective
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.parts import HAND_POINTS, PartObservations
-from bodyfit.fit.residuals.scan import ScanPairs
+from bodyfit.fit.scan.objective import ScanObjective, posed
+from bodyfit.fit.scan.pairs import ScanPairs
+from bodyfit.geometry.cloud import PointCloud, thinned
 from bodyfit.geometry.mesh_tree import MeshTree, vertex_normals
-from bodyfit.register.cloud import PointCloud, thinned
-from bodyfit.register.objective import ScanObjective, posed
 from bodyfit.skeleton import correspondence, hand_entries
 from bodyfit.solve import LMConfig, minimize
 
@@ -97,12 +97,21 @@ class Part:
 class ScanFitter:
     """Fitter of one model to scans; `fingers`: with their angles as variables, jaw, eyes and expression, too."""
 
-    def __init__(self, model: BodyModel, *, layout: str = "openpose25", fingers: bool = False) -> None:
-        points = Points(model, correspondence(layout))
-        prior = load_pose_prior().of_joints(model.body_joints)
-        hands = [entry for side in ("left", "right") for entry in hand_entries(side)] if fingers else None
+    def __init__(
+        self,
+        model: BodyModel,
+        *,
+        layout: str = "openpose25",
+        fingers: bool = False,
+        terms: BodyTerms | None = None,
+    ) -> None:
+        """Make the fitter of a model and a keypoint layout, or of terms that are made already."""
+        if terms is None:
+            points, prior = Points(model, correspondence(layout)), load_pose_prior().of_joints(model.body_joints)
+            hands = [entry for side in ("left", "right") for entry in hand_entries(side)] if fingers else None
+            terms = BodyTerms(model, points, prior, hands=None if hands is None else Points(model, hands, whole=True))
         self.model = model
-        self.terms = BodyTerms(model, points, prior, hands=None if hands is None else Points(model, hands, whole=True))
+        self.terms = terms
         self.layout = self.terms.layout
         self.surface = Skin.of(model)
         self.faces = model.faces.numpy()
@@ -111,6 +120,10 @@ class ScanFitter:
         rest = model.v_template.double().numpy()
         self._vertices = {level.points: thinned(rest, level.points) for level in LEVELS}
         """Vertices of the skin that look for partners in the scan, by the number of points."""
+
+    def vertices_of(self, level: Level) -> Int[np.ndarray, "N"]:
+        """Return the vertices that look for partners at a level."""
+        return self._vertices[level.points]
 
     def observations(self, count: int) -> Observations:
         """Make observations of no keypoints, for the priors alone; hands count as visible."""
@@ -187,10 +200,10 @@ class ScanFitter:
         plane = plane * np.sign((plane * normals[own]).sum(1, keepdims=True))
         covered = max(len(own) / max(count, 1), _LEAST_COVERED)
         whole = level.data * covered / len(cloud)
-        to_skin = self._rows(corners[ok], weights[ok], cloud.points[ok], facing[ok], level, slack, whole)
+        to_skin = self.rows(corners[ok], weights[ok], cloud.points[ok], facing[ok], level, slack, whole)
         corners = np.repeat(own[:, None], 3, 1)
         weights = np.tile((1.0, 0.0, 0.0), (len(own), 1))
-        to_scan = self._rows(corners, weights, cloud.points[partner], plane, level, slack, share)
+        to_scan = self.rows(corners, weights, cloud.points[partner], plane, level, slack, share)
         return ScanPairs.cat([to_skin, to_scan])
 
     @staticmethod
@@ -200,7 +213,7 @@ class ScanFitter:
         cosine = (cloud.normals[rows] * facing).sum(1)
         return (cosine if cloud.oriented else np.abs(cosine)) > _AGREE
 
-    def _rows(
+    def rows(
         self,
         corners: np.ndarray,
         weights: np.ndarray,

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from bodyfit.body.points.skin import PosedSkin, Skin
 from bodyfit.fit.objective import StageObjective, fix
-from bodyfit.fit.residuals.scan import ScanPairs, scan_normal
+from bodyfit.fit.residuals.scan import scan_normal
+from bodyfit.fit.scan.pairs import ScanPairs
 from bodyfit.solve import Normal
 
 __all__ = ["ScanObjective", "posed"]
@@ -42,9 +43,12 @@ class ScanObjective:
     def normal(self, x: Float[Tensor, "B D"]) -> Normal:
         """Compute the cost, J^T r and J^T J at x."""
         normal, layout = self.stage.normal(x), self.stage.terms.layout
+        joints = len(layout.joint_columns)
+        names = ["betas", *(["expression"] if "expression" in layout else [])]
+        columns = torch.tensor(layout.point_columns(range(joints), names), device=x.device)
         for row, pairs in enumerate(self.pairs):
-            cost, gradient, hessian = scan_normal(pairs, posed(self.surface, self.stage, x[row]), layout)
+            cost, gradient, hessian = scan_normal(pairs, posed(self.surface, self.stage, x[row]), joints)
             normal.cost[row] += cost
-            normal.gradient[row] += gradient
-            normal.hessian[row] += hessian
+            normal.gradient[row, columns] += gradient
+            normal.hessian[row, columns[:, None], columns] += hessian
         return fix(normal, self.constant)

@@ -1,0 +1,1 @@
+"""Bodies and clouds of points: partners, and the descent from given starts."""
