@@ -11,6 +11,7 @@ import bodyfit
 from bodyfit.errors import OptionError, ScanError, ShapeError
 from bodyfit.fit.depth.limbs import limbs_of, visible_share
 from bodyfit.fit.depth.maps import depth_points
+from bodyfit.fit.depth.stage import DepthVerdict, with_verdicts
 from bodyfit.io.scans.depth import find_depth, load_depth
 from bodyfit.raster.depth import depth_map
 
@@ -129,6 +130,11 @@ def test_a_hidden_limb_is_named(person):
     assert shares.pop("right leg") < 0.05
     assert min(shares.values()) > 0.09  # forearms are five pixels wide
     assert leg.keypoints == (10, 11, 22, 23, 24)
+    verdict = DepthVerdict(len(points), 0.99, (leg,))
+    assert verdict.reason == "the depth shows nothing of the right leg, which is a guess"
+    judged = with_verdicts(fit(person, None), [verdict])
+    assert judged.status[0] is bodyfit.FitStatus.POOR
+    assert not judged.observed_joints[0, list(leg.joints)].any()
 
 
 def test_bad_depth_gets_a_clear_word(person, tmp_path):

@@ -354,6 +354,8 @@ class Fitter:
         A detector that takes a back for a front exchanges the sides of all keypoints.
         """
         assert evidence.depth is not None
+        if evidence.points_of_depth:  # beside the depth itself they measure nothing
+            observed = replace(observed, points_m=None, points_weight=None)
         solved, observed, verdicts = self.depth.refine(solved, observed, evidence.depth)
         doubtful = [i for i, verdict in enumerate(verdicts) if verdict is not None and verdict.is_doubtful]
         if not (self.config.swaps and doubtful):
@@ -362,6 +364,8 @@ class Fitter:
         other, visible = self.exchanged.evidence(evidence.select(rows), present[rows], self.exchanges[swap])
         again, seen, _ = self._placed(other, visible, joints[rows], swaps=False)
         assert other.depth is not None
+        if evidence.points_of_depth:
+            seen = replace(seen, points_m=None, points_weight=None)
         again, seen, judged = self.depth.refine(again, seen, other.depth)
         better = [k for k, verdict in enumerate(judged) if verdict is not None and verdict.beats(verdicts[doubtful[k]])]
         for k in better:

@@ -54,7 +54,7 @@ class DepthVerdict:
     """Points of the map that are the person's."""
     explained: float = 0.0
     """Share of them that lie near the body."""
-    hidden: tuple[str, ...] = ()
+    hidden: tuple[Limb, ...] = ()
     """Limbs that none of them shows."""
 
     @property
@@ -75,17 +75,24 @@ class DepthVerdict:
             share = 100 * (1 - self.explained)
             return f"{share:.0f} % of the person's depth lies more than {100 * _FAR_M:.0f} cm from the body"
         if self.hidden:
-            return f"the depth shows nothing of the {' and the '.join(self.hidden)}, which is a guess"
+            names = " and the ".join(limb.name for limb in self.hidden)
+            return f"the depth shows nothing of the {names}, which {'is' if len(self.hidden) == 1 else 'are'} a guess"
         return None
 
 
 def with_verdicts(result: FitResult, verdicts: Sequence[DepthVerdict | None]) -> FitResult:
-    """Return a result whose bodies that do not agree with their depth are poor, and say so."""
+    """Return a result whose bodies that do not agree with their depth are poor, and say so.
+
+    Joints of hidden limbs are not among those observed.
+    """
     status, reasons = list(result.status), list(result.reason)
+    observed = None if result.observed_joints is None else result.observed_joints.clone()
     for i, verdict in enumerate(verdicts):
         if verdict is not None and verdict.reason is not None and status[i].ok:
             status[i], reasons[i] = FitStatus.POOR, verdict.reason
-    return replace(result, status=tuple(status), reason=tuple(reasons))
+            if observed is not None:
+                observed[i, [joint for limb in verdict.hidden for joint in limb.joints]] = False
+    return replace(result, status=tuple(status), reason=tuple(reasons), observed_joints=observed)
 
 
 class DepthStage:
@@ -117,30 +124,29 @@ class DepthStage:
         rows = torch.tensor(there, device=x.device)
         people = [one for one in everybody if one is not None and len(one[0]) >= _LEAST_POINTS]
         some = replace(seen.select(rows), contour=None)
-        at, surface = self._descended(x[rows], some, people, LEVELS[1:3])
+        at = self._descended(x[rows], some, people, LEVELS[1:3])
         hidden = [self.hidden(row, cloud) for row, (cloud, _) in zip(at, people, strict=True)]
         again = [k for k, limbs in enumerate(hidden) if limbs]
         if again:
             some, start = self._without(some, at, hidden)
             index = torch.tensor(again, device=x.device)
-            at[index], other = self._descended(
-                start[index], some.select(index), [people[k] for k in again], _HIDDEN_LEVELS
-            )
-            surface = surface.replace_rows(index, other)
+            hard = [people[k] for k in again]
+            at[index] = self._descended(start[index], some.select(index), hard, _HIDDEN_LEVELS)
         for k, i in enumerate(there):
             verdicts[i] = self.verdict(at[k], people[k][0], hidden[k])
         x[rows] = at
+        # Where a limb is not measures nothing of where it is: the covariance is of the points alone.
+        surface = self.pairs(at, people, LEVELS[2], free_space=False)
         pairs = BodyPairs((None,) * len(x)).replace_rows(rows, surface)
         seen = replace(seen, weight=seen.weight.index_copy(0, rows, some.weight), surface=pairs)
         return replace(solved, x=x), seen, verdicts
 
     def _descended(
         self, x: Float[Tensor, "B D"], seen: Observations, people: Sequence[_Person], levels: Sequence[Level]
-    ) -> tuple[Float[Tensor, "B D"], BodyPairs]:
-        """Minimise level by level; return the variables and the last pairs."""
-        surface = BodyPairs(())
+    ) -> Float[Tensor, "B D"]:
+        """Minimise level by level."""
         for level in levels:
-            objective = StageObjective(self.terms, replace(level.stage(keypoints=True), points=0.0), seen)
+            objective = StageObjective(self.terms, level.stage(keypoints=True), seen)
             for _ in range(level.rounds):
                 surface = self.pairs(x, people, level)
                 paired = replace(objective, seen=replace(seen, surface=surface))
@@ -149,7 +155,7 @@ class DepthStage:
                 x = new
                 if still:
                     break
-        return x, surface
+        return x
 
     def hidden(self, x: Float[Tensor, "D"], cloud: PointCloud) -> tuple[Limb, ...]:
         """Find the limbs that no measured point needs."""
@@ -178,8 +184,10 @@ class DepthStage:
             for row, view, there in zip(x, depth.views, finite, strict=True)
         ]
 
-    def pairs(self, x: Float[Tensor, "B D"], people: Sequence[_Person | None], level: Level) -> BodyPairs:
-        """Pair the bodies at x with their points, and skin in free space with where it must go."""
+    def pairs(
+        self, x: Float[Tensor, "B D"], people: Sequence[_Person | None], level: Level, *, free_space: bool = True
+    ) -> BodyPairs:
+        """Pair the bodies at x with their points, and with `free_space` skin that is there with where it must go."""
         stage = StageObjective(self.terms, level.stage(), self.scans.observations(1))
         found: list[ScanPairs | None] = []
         for row, one in zip(x, people, strict=True):
@@ -189,7 +197,7 @@ class DepthStage:
             cloud, view = one
             some = cloud.select(thinned(cloud.points, level.points))
             pairs = self.scans.pairs(row, some, KDTree(some.points), stage, level, 1.0)
-            free = self.free_space(self.vertices(row), cloud, view, level)
+            free = self.free_space(self.vertices(row), cloud, view, level) if free_space else None
             found.append(pairs if free is None else ScanPairs.cat([pairs, free]))
         return BodyPairs(tuple(found))
 
@@ -236,7 +244,7 @@ class DepthStage:
     def verdict(self, x: Float[Tensor, "D"], cloud: PointCloud, hidden: Sequence[Limb]) -> DepthVerdict:
         """Judge a body by its points."""
         away = MeshTree(self.vertices(x), self.faces).nearest(cloud.points).distance
-        return DepthVerdict(len(cloud), float((away < _FAR_M).mean()), tuple(limb.name for limb in hidden))
+        return DepthVerdict(len(cloud), float((away < _FAR_M).mean()), tuple(hidden))
 
     def vertices(self, x: Float[Tensor, "D"]) -> Float[np.ndarray, "V 3"]:
         """Pose the mesh, metres."""

@@ -114,12 +114,15 @@ class Window:
         self._observe(x, z)
         people = stage.people(layout.join(x, z), depth)
         own, seen = self.stage, replace(self.seen, contour=None)
+        if self.known.points_of_depth:  # beside the depth itself they measure nothing
+            seen = replace(seen, points_m=None, points_weight=None)
         for level in CLIP_LEVELS:
             for _ in range(level.rounds):
                 seen = replace(seen, surface=stage.pairs(layout.join(x, z), people, level))
-                self.stage = replace(own, points=0.0, pose=min(own.pose, level.pose))
+                self.stage = replace(own, pose=min(own.pose, level.pose))
                 x, z, _ = minimize_chain(self.objective(seen), x, z, level.stage().lm)
-        self.stage, self.seen = own, seen
+        surface = stage.pairs(layout.join(x, z), people, CLIP_LEVELS[-1], free_space=False)
+        self.stage, self.seen = own, replace(seen, surface=surface)
         self.depth_verdicts = stage.verdicts(layout.join(x, z), people)
         return x, z
 
