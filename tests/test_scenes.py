@@ -20,6 +20,7 @@ from bodyfit.appearance.dress import dress
 from bodyfit.body.model import load_model
 from bodyfit.body.params import BodyParams
 from bodyfit.body.sample import random_bodies
+from bodyfit.cli.main import main
 from bodyfit.errors import AssetError, BodyfitError, OptionError
 from bodyfit.evaluate import Wanted, compare, joint_set, load_subject, read_scenes
 from bodyfit.geometry.lens import RadialLens
@@ -210,6 +211,25 @@ def test_harmonics_give_the_irradiance_of_a_known_light():
     np.testing.assert_allclose(light.reflected(normals)[:, 0], 1 + 2 / 3 * normals[:, 0], atol=2e-3)
     turn = np.array([[0, 1.0, 0], [-1, 0, 0], [0, 0, 1]])
     np.testing.assert_allclose(light.turned(turn).reflected(normals @ turn.T), light.reflected(normals), atol=1e-9)
+
+
+def test_the_command_draws_without_a_background(tmp_path, capsys):
+    out = tmp_path / "data"
+    options = ["--size", "64", "--things", "0", "--labels", "none"]
+    assert main(["scene", "-n", "1", *options, "--background", "transparent", "-o", str(out)]) == 0
+    data = SceneDataset(out, labels=())
+    assert data[0]["image"].shape == (4, 64, 64)
+    assert data[0]["distortion"].tolist() == [0] * 5
+    for wrong, words in (
+        (["--motions", "m"], "--motions is of --clips"),
+        (["--clips", "--shard", "5"], "leave --shard and --engine out"),
+        (["--address", "auto"], "--address is of --engine ray"),
+        (["--background", "transparent", "--backgrounds", "p"], "give one of them"),
+        (["--things", "2"], "0 to 1"),
+    ):
+        assert main(["scene", "-n", "1", *wrong, "-o", str(tmp_path / "other")]) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_transparent_background_leaves_people_alone(scene, drawing):

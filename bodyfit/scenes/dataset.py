@@ -17,18 +17,19 @@ from bodyfit.scenes.config import LABELS, MORE_LABELS
 
 __all__ = ["SceneDataset"]
 
-_CAMERA = ("K", "R_cam_world", "t_cam_world_m")
+_CAMERA = ("K", "distortion", "R_cam_world", "t_cam_world_m")
 _NAMES = ("gender", "model", "axes", "foot_names")
 
 
 class SceneDataset(Dataset[dict[str, Any]]):
     """The pictures of a folder of `bodyfit scene`, and labels by name.
 
-    An item is a dictionary: `image` (3, S, S) uint8 RGB; of `labels` `masks`, `garments` and `parts` (S, S) int64,
-    `depth` and `depth_npy` (S, S) float32 metres (0 and infinite for nobody), `normals` (3, S, S) float32 (right, up,
-    towards the camera; 0 for nobody); `params`, the parameters of everyone by name, a row a person, and `gender`, a
-    list; the camera's `K`, `R_cam_world` and `t_cam_world_m`; `annotations`, COCO's records of those who are visible;
-    and `id`. The number of people varies: give `DataLoader` a collate_fn, such as `list`.
+    An item is a dictionary: `image` (3, S, S) uint8 RGB, or (4, S, S) without a background; of `labels` `masks`,
+    `garments` and `parts` (S, S) int64, `depth` and `depth_npy` (S, S) float32 metres (0 and infinite for nothing),
+    `normals` (3, S, S) float32 (right, up, towards the camera; 0 for nothing); `params`, the parameters of everyone by
+    name, a row a person, and `gender`, a list; the camera's `K`, `distortion`, `R_cam_world` and `t_cam_world_m`;
+    `annotations`, COCO's records of those who are visible; and `id`. The number of people varies: give `DataLoader` a
+    collate_fn, such as `list`.
     """
 
     def __init__(self, folder: str | Path, labels: tuple[str, ...] = ("masks",)) -> None:
@@ -47,19 +48,27 @@ class SceneDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Load one scene. Raises `ImageError` and `AssetError`, naming the file."""
         name = self._numbers[index]
-        item: dict[str, Any] = {"id": int(name), "image": self._picture("images", f"{name}.jpg").permute(2, 0, 1)}
+        record = self._record(name)
+        picture = self._picture(".", record["image"]["file_name"])
+        item: dict[str, Any] = {"id": int(name), "image": picture.permute(2, 0, 1)}
         for label in self.labels:
             item[label] = self._label(label, name)
         arrays = read_arrays(self.folder / "params" / f"{name}.npz")
         item |= {key: torch.from_numpy(arrays[key]) for key in _CAMERA}
         item["gender"] = arrays["gender"].tolist()
         item["params"] = {k: torch.from_numpy(v) for k, v in arrays.items() if k not in (*_CAMERA, *_NAMES)}
+        return item | {"annotations": record["annotations"]}
+
+    def _record(self, name: str) -> dict[str, Any]:
+        """Read what is known of a picture and of those who are visible. Raises `AssetError`."""
         path = self.folder / "scenes" / f"{name}.json"
         try:
-            item["annotations"] = json.loads(path.read_text(encoding="utf-8"))["annotations"]
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if Path(record["image"]["file_name"]).parts[:-1] != ("images",):
+                raise ValueError("its picture is not in images/")
+            return {"image": record["image"], "annotations": record["annotations"]}
         except (OSError, ValueError, KeyError, TypeError) as fault:
             raise AssetError(f"{path}: not a record of bodyfit scene ({fault})") from fault
-        return item
 
     def _label(self, label: str, name: str) -> torch.Tensor:
         """Load one map."""
