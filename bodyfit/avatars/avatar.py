@@ -21,7 +21,7 @@ __all__ = ["Avatar", "moved_model"]
 class Avatar:
     """A person's surface at rest, moved out from the skin to the clothes, and its texture."""
 
-    betas: Float[Tensor, "1 S"]
+    betas: Float[Tensor, "1 K"]
     """The body's shape."""
     offsets_m: Float[np.ndarray, "V 3"]
     """How far each vertex of the rest body is moved, metres, in the model's axes."""

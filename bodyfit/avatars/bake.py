@@ -42,8 +42,8 @@ class Chart:
     """Face of each place."""
     mix: Float32[np.ndarray, "M 3"]
     """Where on the face, barycentric."""
-    inside: Bool[np.ndarray, "S S"]
-    """Which texels of the texture they are, row by row."""
+    inside: Bool[np.ndarray, "H W"]
+    """Which texels of the texture they are, row by row; of vertices one row."""
 
     @classmethod
     def of(cls, uv: Float[np.ndarray, "T 2"], uv_faces: Int[np.ndarray, "F 3"], size: int) -> Chart:
@@ -53,11 +53,10 @@ class Chart:
         return cls(face[inside], mix[inside].astype(np.float32), inside)
 
 
-def vertex_chart(faces: Int[np.ndarray, "F 3"], vertices: int) -> tuple[Chart, Int[np.ndarray, " N"]]:
-    """Make a chart of the vertices that faces use, and list them."""
+def vertex_chart(faces: Int[np.ndarray, "F 3"]) -> Chart:
+    """Make a chart of the vertices that faces use."""
     used, first = np.unique(faces.ravel(), return_index=True)
-    mix = np.eye(3, dtype=np.float32)[first % 3]
-    return Chart(first // 3, mix, np.ones((1, len(used)), bool)), used
+    return Chart(first // 3, np.eye(3, dtype=np.float32)[first % 3], np.ones((1, len(used)), bool))
 
 
 @dataclass(frozen=True, eq=False)

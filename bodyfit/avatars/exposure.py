@@ -26,7 +26,7 @@ def view_gains(views: Sequence[tuple[PosedView, Sight]], faces: Int[np.ndarray, 
     """Find the gain of each view and channel, by the colours of vertices that several views see."""
     if len(views) < 2:
         return np.ones((len(views), 3))
-    chart, _ = vertex_chart(faces, int(faces.max()) + 1)
+    chart = vertex_chart(faces)
     found = [bake(chart, faces, [one], np.ones((1, 3)), rounds=1) for one in views]
     return solve_gains(np.stack([one.values for one in found]), np.stack([one.best for one in found]))
 
