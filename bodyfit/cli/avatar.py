@@ -143,8 +143,8 @@ def _tell(facts: dict[str, Any], made: Avatar, people: list[Path], out: Path, as
         common.say_json({"people": [str(path) for path in people], **facts})
     elif "files" in facts:
         common.say(
-            f"{people[0]}: {made.status}, of {facts['pictures']} pictures, {_likeness(facts['score'])}, masks and bodies agree to "
-            f"{facts['iou']:.2f} -> {out}: {', '.join(facts['files'])}"
+            f"{people[0]}: {made.status}, of {facts['pictures']} pictures, {_likeness(facts['score'])}, "
+            f"masks and bodies agree to {facts['iou']:.2f} -> {out}: {', '.join(facts['files'])}"
         )
     if "field" in facts and not as_json:
         common.say(
