@@ -173,6 +173,13 @@ def test_outfits_are_drawn_one_by_one():
         random_outfits(1, gender="women")
 
 
+def test_nobody_wears_a_jacket_over_bare_legs():
+    outfits = [one for gender in ("male", "female") for one in random_outfits(150, 1, gender=gender)]
+    formal = [one for one in outfits if one.upper in ("jacket", "vest_and_shirt")]
+    assert len(formal) > 10
+    assert not any(one.lower in ("shorts", "sports_trousers") for one in formal)
+
+
 def test_outfits_from_words():
     changed = CASUAL.changed("upper=jacket, hair=none, upper.color=#336699, upper.pattern=checks, skin_tone=-5")
     assert (changed.upper, changed.lower, changed.hair) == ("jacket", "jeans_women", None)

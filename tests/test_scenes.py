@@ -170,8 +170,9 @@ def test_a_lens_bends_picture_and_labels_alike():
     mask = cv2.remap((pictures[1].person == 0).astype(np.float32), at[..., 0], at[..., 1], cv2.INTER_LINEAR)
     own = pictures[0].person == 0
     assert own.sum() > 300
-    assert ((mask > 0.5) == own).mean() > 0.995
-    assert ((pictures[1].person == 0) == own).mean() < 0.99
+    wrong, unbent = (mask > 0.5) != own, (pictures[1].person == 0) != own
+    assert wrong.sum() < 0.4 * unbent.sum()  # what is left is the outline's
+    assert unbent.sum() > 100
     points = keypoint_arrays(bent, pictures[0], config.model, ("smpl24",))
     cam = points["smpl24_cam_m"][0].astype(np.float64)
     K = np.array([[90.0, 0, 64], [0, 90.0, 64], [0, 0, 1]])

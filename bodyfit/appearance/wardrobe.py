@@ -32,6 +32,8 @@ _LOWER = {
 }
 """How often each piece is worn, relative to the others."""
 _UNDER_DUNGAREES = "work_tee"
+_FORMAL = ("jacket", "vest_and_shirt")
+"""They hang over shorts, below which bare legs would seem to be all there is."""
 _WITH_JACKET = {"suit_trousers": 4, "jeans_women": 1, "jeans_men": 1.5, "skirt": 1}
 _WHOLE = 0.05
 """How often both are one piece."""
@@ -122,7 +124,7 @@ def _clothes(rng: np.random.Generator, wearer: str) -> dict[str, str]:
     lower, upper = _one(rng, _LOWER[wearer]), _one(rng, _UPPER[wearer])
     if lower == "dungarees":
         upper = _UNDER_DUNGAREES
-    elif upper == "jacket":
+    elif upper in _FORMAL:
         lower = _one(rng, {name: weight for name, weight in _WITH_JACKET.items() if name in _LOWER[wearer]})
     return {"upper": upper, "lower": lower}
 

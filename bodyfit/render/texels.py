@@ -63,14 +63,15 @@ def pyramids(
 
 def _levels(image: UInt8[np.ndarray, "H W C"], low: int, high: float) -> list[UInt8[np.ndarray, "_ _ 4"]]:
     """Halve a picture `low` times, then keep it and each half of the half up to level `high`, as RGBA."""
-    picture = image if image.shape[2] == 4 else cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+    picture = image
     height, width = picture.shape[:2]
     out = []
     for k in range(low, int(np.ceil(high)) + 1):
         size = max(width >> k, _SMALLEST), max(height >> k, _SMALLEST)
         if size != picture.shape[1::-1]:
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        out.append(np.ascontiguousarray(picture))
+        rgba = picture if picture.shape[2] == 4 else cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
+        out.append(np.ascontiguousarray(rgba))
         if min(size) <= _SMALLEST:
             break
     return out

@@ -102,13 +102,13 @@ def _painted(
     scene: Scene, first: Scene, view: FloorView, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "S S 3"], Float[np.ndarray, "S S"]]:
     """A floor, and a wall or the sky behind it, and how far away each pixel is."""
-    eye, rays, floor_t = scene.eye_m, view.rays, view.floor_m
+    eye, rays, floor_t = scene.eye_m.astype(np.float32), view.rays, view.floor_m
     indoors = rng.random() < 0.6
     ground = eye[[0, 2]] + np.minimum(floor_t, _FAR_M)[..., None] * rays[..., [0, 2]]
     noise = _noise(int(rng.integers(64)))
     picture = _color(rng, 0.1, 0.5) * (1 + rng.uniform(0.1, 0.5) * _at(noise, ground, rng.uniform(0.3, 3.0)))
     if rng.random() < 0.5:  # tiles or boards
-        size = np.array([rng.uniform(0.15, 0.8), rng.uniform(0.3, 1.5)])
+        size = np.array([rng.uniform(0.15, 0.8), rng.uniform(0.3, 1.5)], np.float32)
         lines = np.abs(ground / size - np.round(ground / size)).min(-1) * size.min()
         near = np.minimum(floor_t, _FAR_M)
         width = 0.004 + near * scene.size / len(rays) / scene.focal_px
@@ -119,7 +119,7 @@ def _painted(
         picture = np.where((wall_t < floor_t)[..., None], paint, picture)
         floor_t = np.minimum(floor_t, wall_t)
     else:
-        top, low = _color(rng, 0.25, 0.7) * [0.8, 0.95, 1.25], _color(rng, 0.5, 0.9)
+        top, low = _color(rng, 0.25, 0.7) * np.array((0.8, 0.95, 1.25), np.float32), _color(rng, 0.5, 0.9)
         rise = np.clip(rays[..., 1:2] / np.linalg.norm(rays, axis=-1, keepdims=True), 0, 1) ** 0.6
         clouds = _at(noise, rays[..., [0, 1]] * 3, 1.0) * rng.uniform(0, 0.3)
         sky = (low + (top - low) * rise) * (1 + clouds)
@@ -144,20 +144,25 @@ def _wall(
     )
     start = first.eye_m
     distance = _farthest_m(first) + rng.uniform(0.8, 4.0)
-    along = rays @ normal
-    t = np.where(along > 1e-3, (distance + (start - eye) @ normal) / np.maximum(along, 1e-3), np.inf)
+    along = rays @ normal.astype(np.float32)
+    to_wall = float(distance + (start - eye) @ normal)
+    t = np.where(along > 1e-3, to_wall / np.maximum(along, np.float32(1e-3)), np.float32(np.inf))
     at = eye + np.minimum(t, _FAR_M)[..., None] * rays
     sideways = np.array([normal[2], 0, -normal[0]])
-    across = at @ sideways
+    across = at @ sideways.astype(np.float32)
     before = float((start + distance / max(float(middle @ normal), 0.3) * middle) @ sideways)
     places = np.stack([across, at[..., 1]], -1)
     paint = _color(rng, 0.25, 0.85) * (1 + 0.15 * _at(noise, places, 2.0))
     for _ in range(int(rng.integers(0, 6))):
         centre = np.array([rng.uniform(-4, 4) + before, rng.uniform(0.8, 2.2)])
         half = np.array([rng.uniform(0.2, 1.0), rng.uniform(0.2, 1.0)])
-        inside = np.all(np.abs(places - centre) < half, axis=-1)
-        own = _color(rng, 0.05, 0.9) * (1 + rng.uniform(0, 1) * _at(noise, places - centre, rng.uniform(0.3, 2.0)))
-        paint = np.where(inside[..., None], own, paint)
+        color, contrast, scale = _color(rng, 0.05, 0.9), rng.uniform(0, 1), rng.uniform(0.3, 2.0)
+        inside = np.all(np.abs(places - centre.astype(np.float32)) < half, axis=-1)
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        if len(rows):
+            part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            own = color * (1 + contrast * _at(noise, places[part] - centre, scale))
+            paint[part] = np.where(inside[part][..., None], own, paint[part])
     skirting = (at[..., 1] < 0.1)[..., None]
     return t, np.where(skirting, 0.6 * paint, paint)
 
@@ -171,7 +176,7 @@ def _farthest_m(scene: Scene) -> float:
 def _color(rng: np.random.Generator, low: float, high: float) -> Float[np.ndarray, "3"]:
     """A colour of paint or ground, linear, mostly pale."""
     gray = to_linear(np.array(rng.uniform(low, high)))
-    return np.clip(gray * (1 + rng.normal(0, 0.18, 3)), 0.01, 0.9)
+    return np.clip(gray * (1 + rng.normal(0, 0.12, 3)), 0.01, 0.9).astype(np.float32)
 
 
 @lru_cache(maxsize=64)
@@ -192,8 +197,8 @@ def _noise(number: int) -> Float[np.ndarray, "256 256"]:
 
 
 def _at(
-    noise: Float[np.ndarray, "256 256"], places: Float[np.ndarray, "S S 2"], size_m: float
-) -> Float[np.ndarray, "S S 1"]:
+    noise: Float[np.ndarray, "256 256"], places: Float[np.ndarray, "h w 2"], size_m: float
+) -> Float[np.ndarray, "h w 1"]:
     """The noise at places, repeating every `size_m` metres times four."""
     at = (places * (64 / size_m)).astype(np.float32) % 256
     return cv2.remap(noise, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)[..., None]

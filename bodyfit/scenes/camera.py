@@ -21,6 +21,8 @@ _PHONE_MM, _LENS_MM = (23.0, 30.0), (24.0, 100.0)
 _HEIGHTS_M = ((0.60, 1.5, 0.15), (0.22, 0.9, 0.25), (0.18, 2.6, 0.5))
 """How often a camera is held at the eye, low, or hung high, and mean and standard deviation of its height."""
 _LOWEST_M, _HIGHEST_M = 0.3, 4.0
+_LEAST_RUN = 0.7
+"""Cameras are so far away for each metre that they are higher or lower: they look down by at most 55 degrees."""
 _ROLL_DEG = 1.5
 _CLOSE_UPS = 0.25
 """Part of the pictures that show somebody's upper body or less."""
@@ -80,7 +82,8 @@ def sample_camera(
         points, fill = one[one[:, 1] > rng.uniform(0.25, 0.7) * one[:, 1].max()], rng.uniform(0.7, 1.1)
     target = (points.min(0) + points.max(0)) / 2 + rng.normal(0, 0.08, 3)
     roll = math.radians(rng.normal(0, _ROLL_DEG))
-    away, distance = np.array([math.sin(azimuth), 0, math.cos(azimuth)]), 0.8
+    away = np.array([math.sin(azimuth), 0, math.cos(azimuth)])
+    distance = max(0.8, _LEAST_RUN * abs(height - float(target[1])))
     everyone = np.concatenate(people)
     eye = R = np.zeros(3)
     for _ in range(70):
@@ -109,9 +112,11 @@ def _lens(width: float, phone: bool, rng: np.random.Generator) -> RadialLens:
 
 def _looking(eye: Float[np.ndarray, "3"], target: Float[np.ndarray, "3"], roll: float) -> Float[np.ndarray, "3 3"]:
     """Rows right, down and forward of a camera that looks at a target."""
-    forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, (0.0, 1.0, 0.0))
-    right /= np.linalg.norm(right)
-    down = np.cross(forward, right)
+    x, y, z = (
+        (target - eye) / np.linalg.norm(target - eye)
+    ).tolist()  # numpy's cross product takes longer than all this
+    forward, level = np.array([x, y, z]), math.hypot(x, z)
+    right = np.array([-z / level, 0.0, x / level])
+    down = np.array([x * y / level, -level, y * z / level])
     c, s = math.cos(roll), math.sin(roll)
     return np.stack([c * right + s * down, c * down - s * right, forward])

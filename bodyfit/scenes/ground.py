@@ -40,11 +40,12 @@ class FloorView:
     def of(cls, scene: Scene) -> FloorView:
         """Cast the rays of a scene's picture."""
         camera, size = scene.camera, scene.size // 2 if scene.size >= _HALF_FROM_PX else scene.size
-        rays, eye = camera.rays(size) @ camera.R_cam_world.double().numpy(), camera.eye_m
+        rays = (camera.rays(size) @ camera.R_cam_world.double().numpy()).astype(np.float32)
+        eye = camera.eye_m.astype(np.float32)
         down = rays[..., 1] < -1e-3
-        depth = -eye[1] / np.minimum(rays[..., 1], -1e-3)
-        places = np.where(down[..., None], eye[[0, 2]] + depth[..., None] * rays[..., [0, 2]], 0.0)
-        return cls(rays, np.where(down, depth, np.inf), places)
+        depth = -eye[1] / np.minimum(rays[..., 1], np.float32(-1e-3))
+        places = np.where(down[..., None], eye[[0, 2]] + depth[..., None] * rays[..., [0, 2]], np.float32(0))
+        return cls(rays, np.where(down, depth, np.float32(np.inf)), places)
 
 
 @dataclass(frozen=True, eq=False)
