@@ -112,9 +112,8 @@ def _lens(width: float, phone: bool, rng: np.random.Generator) -> RadialLens:
 
 def _looking(eye: Float[np.ndarray, "3"], target: Float[np.ndarray, "3"], roll: float) -> Float[np.ndarray, "3 3"]:
     """Rows right, down and forward of a camera that looks at a target."""
-    x, y, z = (
-        (target - eye) / np.linalg.norm(target - eye)
-    ).tolist()  # numpy's cross product takes longer than all this
+    # By hand: numpy's cross product takes longer than all of this.
+    x, y, z = ((target - eye) / np.linalg.norm(target - eye)).tolist()
     forward, level = np.array([x, y, z]), math.hypot(x, z)
     right = np.array([-z / level, 0.0, x / level])
     down = np.array([x * y / level, -level, y * z / level])
