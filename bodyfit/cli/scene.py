@@ -37,11 +37,13 @@ def scene(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Scene i of a seed is always the same.")] = 0,
     size: Annotated[int, typer.Option("--size", min=32, max=4096, help="Width and height, pixels.")] = 512,
     labels: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--labels", help="Maps to write, of masks, garments, parts, depth, normals, depth_npy; none for no maps."
+            "--labels",
+            help="Maps to write, of masks, garments, parts, depth, normals, depth_npy; none for no maps; all but the "
+            "last if left out.",
         ),
-    ] = "masks,garments,parts,depth,normals",
+    ] = None,
     keypoints: Annotated[
         str, typer.Option("--keypoints", help="More layouts to write keypoints in, 2D and 3D: openpose25,smpl24.")
     ] = "",
@@ -55,6 +57,9 @@ def scene(
         float, typer.Option("--things", help="Part of the scenes with tables, boxes and balls, and of hands that hold.")
     ] = 0.4,
     distortion: Annotated[bool, typer.Option("--distortion", help="Bend pictures and labels as lenses do.")] = False,
+    fields: Annotated[
+        bool, typer.Option("--fields", help="Draw by compositional feature fields; labels: masks, depth, depth_npy.")
+    ] = False,
     clips: Annotated[bool, typer.Option("--clips", help="Short videos with labels of every frame.")] = False,
     seconds: Annotated[float, typer.Option("--seconds", help="Length of a clip.")] = 3.0,
     fps: Annotated[float, typer.Option("--fps", help="Frames a second of a clip.")] = 24.0,
@@ -91,13 +96,17 @@ def scene(
         bodyfit scene -n 1000 --people 1:4 -o data --resume --workers 2
         bodyfit scene -n 100 --backgrounds photographs --labels masks -o data
         bodyfit scene -n 100 --background transparent -o cut
+        bodyfit scene -n 100 --fields --size 256 -o drawn
         bodyfit scene --clips -n 10 --people 1:2 --labels masks -o clips
 
     Exit code: 0 all are there, 1 some failed, 2 wrong use.
     """
     from bodyfit.scenes import ClipConfig, SceneConfig, write_clips
 
-    chosen = () if labels.strip() == "none" else _listed(labels)
+    usual = "masks,depth" if fields else "masks,garments,parts,depth,normals"
+    chosen = () if labels == "none" else _listed(labels or usual)
+    if fields and clips:
+        raise OptionError("--fields draw pictures, no --clips; leave one of them out")
     transparent = background is Background.TRANSPARENT
     if transparent and backgrounds is not None:
         raise OptionError("--backgrounds gives what --background transparent leaves out; give one of them")
@@ -109,6 +118,7 @@ def scene(
         transparent=transparent,
         things=things,
         distortion=distortion,
+        fields=fields,
     )
     layouts = _listed(keypoints)
     if not clips:

@@ -34,11 +34,15 @@ class SceneConfig:
     """Part of the scenes that have tables, boxes and balls on the floor, and of the people who hold something."""
     distortion: bool = False
     """Bend pictures and all labels as lenses of phones and wide lenses do."""
+    fields: bool = False
+    """Draw people and backgrounds by compositional feature fields in place of clothes; labels are masks and depth."""
 
     def __post_init__(self) -> None:
         low, high = self.people
         if not 1 <= low <= high <= MOST_PEOPLE:
             raise OptionError(f"people must be 1 to {MOST_PEOPLE}, least first, got {low}:{high}")
+        if self.fields and (self.backgrounds is not None or self.transparent or self.distortion):
+            raise OptionError("fields draw backgrounds of their own, undistorted: leave the others out, or fields")
         if not 32 <= self.size <= 4096:
             raise OptionError(f"size must lie in 32 to 4096 pixels, got {self.size}")
         if not 0 <= self.things <= 1:

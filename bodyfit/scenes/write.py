@@ -12,6 +12,7 @@ from bodyfit.app.batch.pool import Failure, WorkerPool
 from bodyfit.errors import BodyfitError, OptionError
 from bodyfit.runtime.atomic import write_atomically
 from bodyfit.scenes.config import LABELS, MORE_LABELS, SceneConfig
+from bodyfit.scenes.fields import FIELD_LABELS
 from bodyfit.scenes.maps import GARMENTS, part_names
 from bodyfit.scenes.store.one import SceneJob, record_path, scene_files, write_files
 from bodyfit.scenes.store.ray_engine import SceneEngine
@@ -59,6 +60,8 @@ def write_scenes(
         ("labels", labels, (*LABELS, *MORE_LABELS)),
         ("keypoints", keypoints, tuple(LAYOUTS)),
     ):
+        if what == "labels" and config.fields:
+            choices = FIELD_LABELS
         if wrong := sorted(set(chosen) - set(choices)):
             raise OptionError(f"{what} must be of {', '.join(choices)}, got {', '.join(wrong)}")
     job = SceneJob(config, seed, tuple(labels), tuple(keypoints))
@@ -133,6 +136,7 @@ def _card(job: SceneJob, shard: int) -> dict[str, Any]:
         "backgrounds": "transparent" if job.config.transparent else backgrounds,
         "things": job.config.things,
         "distortion": job.config.distortion,
+        **({"fields": True} if job.config.fields else {}),
         "labels": list(job.labels),
         "shard": shard,
         "garments": {str(k + 1): name for k, name in enumerate(GARMENTS)},

@@ -156,7 +156,7 @@ def shard_path(folder: Path, split: Split, shard: int) -> Path:
 
 def write_split(folder: Path, split: Split, cast: list[Outfit], size: int, seed: int) -> None:
     """Draw what is missing of a split."""
-    configs = {n: SceneConfig(people=(n, n), size=size, model=MODEL) for n in set(split.crowds)}
+    configs = {n: SceneConfig(people=(n, n), size=size, model=MODEL, things=0.0) for n in set(split.crowds)}
     counts = [split.crowds[i % len(split.crowds)] for i in range(split.pictures)]
     shards = range(-(-split.pictures // SHARD))
     if all(shard_path(folder, split, k).is_file() for k in shards):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from bodyfit.render.maps import normal_colors
 from bodyfit.runtime.atomic import write_atomically
 from bodyfit.scenes.config import SceneConfig
 from bodyfit.scenes.draw import SceneDrawing, draw_scene
+from bodyfit.scenes.fields import draw_field_scene
 from bodyfit.scenes.labels import body_arrays, coco_records, keypoint_arrays
 from bodyfit.scenes.sample import Scene, sample_scene
 
@@ -48,14 +49,7 @@ def record_path(i: int) -> str:
 def scene_files(job: SceneJob, i: int) -> dict[str, bytes]:
     """Draw a scene; returns what each of its files holds, by path in the folder, the record last."""
     config = job.config
-    scene = sample_scene(config, job.seed, i)
-    drawing = draw_scene(
-        scene,
-        config.model,
-        config.backgrounds,
-        transparent=config.transparent,
-        normals="normals" in job.labels,
-    )
+    scene, drawing = _drawn(job, i)
     picture = f"images/{name_of(i)}.{'png' if config.transparent else 'jpg'}"
     files = {picture: _encoded(drawing.picture, job.seed, i)} | map_files(job.labels, drawing, name_of(i))
     if job.keypoints:
@@ -65,6 +59,16 @@ def scene_files(job: SceneJob, i: int) -> dict[str, bytes]:
     record = {"image": _image(scene, i, picture), "annotations": coco_records(scene, drawing, config.model, i)}
     files[record_path(i)] = json.dumps(record, separators=(",", ":")).encode()
     return files
+
+
+def _drawn(job: SceneJob, i: int) -> tuple[Scene, SceneDrawing]:
+    """A scene and its drawing."""
+    config = job.config
+    if config.fields:  # in which there are people alone
+        scene = sample_scene(replace(config, things=0.0), job.seed, i)
+        return scene, draw_field_scene(scene, config.model)
+    scene, normals = sample_scene(config, job.seed, i), "normals" in job.labels
+    return scene, draw_scene(scene, config.model, config.backgrounds, transparent=config.transparent, normals=normals)
 
 
 def write_files(out: Path, files: dict[str, bytes]) -> None:
