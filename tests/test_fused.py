@@ -76,12 +76,13 @@ def observations(terms: BodyTerms, generator, *, cameras: int = 1, measured: boo
 
 
 def expectations(model: BodyModel) -> dict[str, torch.Tensor]:
-    """Poses of any kind that a conditional prior may expect, and factors of precisions."""
+    """Poses of any kind that a conditional prior may expect, or a program estimate, and factors of precisions."""
     n, generator = model.body_joints - 1, torch.Generator().manual_seed(5)
     factor = torch.randn(BATCH, n, 3, 3, generator=generator, dtype=F64).tril()
     factor = factor + 3 * torch.eye(3, dtype=F64)
     pose = 0.5 * torch.randn(BATCH, 3 * n, generator=generator, dtype=F64)
-    return {"expected_pose": pose.to(model.dtype), "expected_factor": factor.to(model.dtype)}
+    found = {"expected_pose": pose, "expected_factor": factor, "estimate_pose": -pose, "estimate_factor": 0.5 * factor}
+    return {name: value.to(model.dtype) for name, value in found.items()}
 
 
 def some_x(model: BodyModel, generator) -> torch.Tensor:

@@ -16,10 +16,12 @@ from bodyfit.app.parts import detector_of_parts, part_arrays, parts_to_fit, with
 from bodyfit.app.rays import rotation_to_ray
 from bodyfit.app.silhouettes import masks_of
 from bodyfit.body.model import BodyModel
+from bodyfit.body.params import BodyParams
 from bodyfit.detect import DEFAULT, Detector
 from bodyfit.errors import ImageError, ShapeError
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.depth.maps import DepthView, in_metres
+from bodyfit.fit.estimate import PoseEstimate
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.result import FitResult, split
 from bodyfit.fit.silhouette.masks import MaskInput
@@ -135,12 +137,14 @@ def fit_detections(
     device: torch.device | str | None = None,
     fitters: dict[str, Fitter] | None = None,
     depth: Sequence[Float[np.ndarray, "h w"] | None] | None = None,
+    estimates: Sequence[Sequence[BodyParams | None]] | None = None,
 ) -> list[list[FitResult]]:
     """Fit bodies to detected people; return one list per frame, in the order of `people`.
 
     People in images of any size are fitted together if their focal lengths are of one octave (factor of 2). Masks are
     used if people have some. depth: a depth map for each frame, of its size (metres, 0 or NaN for holes), or None; the
-    masks tell which of its pixels are a person's. Raises `OptionError` for depth of no unit that depth cameras have.
+    masks tell which of its pixels are a person's. estimates: for each person the body that another program estimated
+    (batch 1, camera axes), or None. Raises `OptionError` for depth of no unit that depth cameras have.
 
     `fitters` is filled with one fitter per layout: pass the same dict in further calls with the same model and settings
     to reuse them.
@@ -173,6 +177,7 @@ def fit_detections(
             joints3d=None if all(lift is None for lift in lifts) else _stack(lifts),
             picture_px=torch.tensor(sizes, dtype=torch.float32),
             masks=masks if any(mask is not None for mask in masks) else None,
+            estimate=None if estimates is None else _estimate([estimates[i][j] for i, j in members], fitter.model),
             depth=maps if maps is not None and any(view is not None for view in maps) else None,
             **part_fields,
         )
@@ -197,6 +202,15 @@ def _depth_view(
         raise ShapeError(f"the depth map must be of the picture's size, {size[::-1]}, got {depth_m.shape}")
     mask = person.mask.full(size) > 127 if isinstance(person.mask, SoftMask) else None
     return DepthView(in_metres(depth_m), focal_px, (size[0] / 2, size[1] / 2), mask)
+
+
+def _estimate(bodies: Sequence[BodyParams | None], model: BodyModel) -> PoseEstimate | None:
+    """Gather the estimates of people, NaN for who has none; None where nobody has one."""
+    if all(body is None for body in bodies):
+        return None
+    nobody = {name: torch.full_like(value, torch.nan) for name, value in model.params().items()}
+    rows = [nobody if body is None else {**nobody, **body} for body in bodies]
+    return PoseEstimate(BodyParams(**{name: torch.cat([row[name] for row in rows]) for name in nobody}))
 
 
 def as_frame(image: str | Path | np.ndarray | Frame) -> Frame:

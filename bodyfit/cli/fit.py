@@ -39,6 +39,14 @@ def fit(
     silhouette: finding.SilhouetteOption = None,
     masks: finding.MasksOption = None,
     depth: finding.DepthOption = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            "--init",
+            help="Bodies by another program (4D-Humans, CameraHMR, ...), to start at and stay near to: the file of the "
+            "picture, or a folder of files named as the pictures.",
+        ),
+    ] = None,
     keep_poor: common.KeepPoorOption = True,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
@@ -59,6 +67,7 @@ def fit(
         bodyfit fit photos/ --keypoints openpose_out/ -o out
         bodyfit fit photo.jpg --model open-x -o out
         bodyfit fit photo.jpg --silhouette -o out
+        bodyfit fit photo.jpg --init hmr2_out/photo.pkl -o out
         bodyfit fit color/ --depth depth/ --focal-px 525 -o out
 
     With --model open-h fingers are fitted, with open-x jaw, eyes and expression too, where the hands and the face are
@@ -93,6 +102,7 @@ def fit(
     with common.progress_bar() as advance:
         advance("loading", 0, len(pictures))
         with interrupt.at_once():
+            from bodyfit.app.estimates import EstimateFiles
             from bodyfit.app.pipeline import Lens
             from bodyfit.cli.support.fit_one import Worker  # torch and the networks: seconds
 
@@ -107,6 +117,7 @@ def fit(
             lens=Lens(**lens),
             keep_poor=keep_poor,
             depth=depth,
+            estimates=None if init is None else EstimateFiles(init, body),
         )
         interrupted = _each(worker, pictures, entries, advance, quiet=as_json, verbose=verbose)
     summary = worker.summary(entries, seconds=time.perf_counter() - start, interrupted=interrupted)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from bodyfit.geometry.boxes import box_about, box_overlaps
 from bodyfit.keypoints import closeness
 
 __all__ = ["Box", "Roi", "covers", "nested", "same_person", "tiles"]
@@ -107,8 +108,4 @@ def _height(xyc: Float[np.ndarray, "K 3"]) -> float:
 
 def _overlap(a: Float[np.ndarray, "K 3"], b: Float[np.ndarray, "K 3"]) -> float:
     """Intersection over union of the boxes about all keypoints."""
-    lo = np.maximum(a[:, :2].min(0), b[:, :2].min(0))
-    hi = np.minimum(a[:, :2].max(0), b[:, :2].max(0))
-    common = np.clip(hi - lo, 0, None).prod()
-    union = np.ptp(a[:, :2], axis=0).prod() + np.ptp(b[:, :2], axis=0).prod() - common
-    return float(common / union) if union > 0 else 0.0
+    return float(box_overlaps(box_about(a[:, :2])[None], box_about(b[:, :2])[None])[0, 0])

@@ -19,6 +19,7 @@ from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
 from bodyfit.errors import OptionError, ShapeError, check_shape
 from bodyfit.fit.depth.maps import DepthEvidence, DepthInput, check_depth
+from bodyfit.fit.estimate import CheckedEstimate, PoseEstimate, check_estimate
 from bodyfit.fit.parts import PartEvidence, PartInput, check_parts
 from bodyfit.fit.silhouette.masks import MaskEvidence, MaskInput, check_masks
 from bodyfit.geometry.camera import CalibratedCamera, Camera
@@ -106,6 +107,8 @@ class Evidence:
     """A known mass, kilograms: one for all or (B,)."""
     previous: BodyParams | None = None
     """Bodies of the previous frame, from which changes of pose are penalised."""
+    estimate: PoseEstimate | None = None
+    """Bodies that another program estimated: a start, and what the fit stays near to (`fit/estimate.py`)."""
     hands: Array | None = None
     """(B, 2, 21, 3): x px, y px and confidence of the left hand's points, then of the right's: the wrist, then thumb,
     index, middle, ring and little finger from the palm to the tip. Missing is confidence 0 or NaN. Of C calibrated
@@ -177,6 +180,8 @@ class Evidence:
         if self.previous is not None:
             some["previous"] = self.previous.select(rows)
         some |= {name: _rows_of(values[name], rows) for name in ("masks", "depth") if values[name] is not None}
+        if self.estimate is not None:
+            some["estimate"] = self.estimate.select(rows)
         some["more"] = {name: value[rows] for name, value in self.more.items()}
         return Evidence(**values | some)
 
@@ -197,6 +202,8 @@ class Evidence:
                 continue
             if name == "previous":
                 values[name] = BodyParams(**{k: torch.cat([v[k] for v in several]) for k in first.previous or ()})
+            elif name == "estimate":
+                values[name] = PoseEstimate.cat(several)
             elif name in _PER_PERSON:
                 values[name] = torch.cat([part._rows(name) for part in parts])
             elif name in ("masks", "depth"):
@@ -263,6 +270,8 @@ class CheckedEvidence:
     """Known masses."""
     previous: BodyParams | None = None
     """Bodies of the previous frame."""
+    estimate: CheckedEstimate | None = None
+    """Bodies that another program estimated."""
     more: Mapping[str, Float[Tensor, "B ..."]] = field(default_factory=dict)
     """Inputs of the user's own residuals, by name."""
     parts: PartEvidence | None = None
@@ -295,6 +304,7 @@ class CheckedEvidence:
             some(self.height_m),
             some(self.mass_kg),
             None if self.previous is None else self.previous.select(rows),
+            None if self.estimate is None else self.estimate.select(rows),
             {name: value[rows] for name, value in self.more.items()},
             None if self.parts is None else self.parts.select(rows),
             None if self.masks is None else self.masks.select(rows),
@@ -381,6 +391,7 @@ def check_evidence(evidence: Evidence, model: BodyModel, layout: str, n_points3d
     for name, value in own.items():
         if value.ndim == 0 or len(value) != batch:
             raise ShapeError(f"more[{name!r}] must have one row a person, ({batch}, ...), got {tuple(value.shape)}")
+    estimate = None if evidence.estimate is None else check_estimate(evidence.estimate, model, batch)
     parts, part_input = None, evidence.parts.with_layout(evidence.keypoints, layout, model)
     if part_input.is_present:
         parts = check_parts(part_input, checked.camera, evidence.cameras, batch, checked.xyc)
@@ -388,7 +399,7 @@ def check_evidence(evidence: Evidence, model: BodyModel, layout: str, n_points3d
     if evidence.masks is not None:
         masks = check_masks(evidence.masks, checked.camera, evidence.cameras, checked.xyc)
     checked = replace(checked, lift_m=lift, points_m=points, betas=betas, height_m=height, mass_kg=mass)
-    checked = replace(checked, previous=previous, more=own, parts=parts, masks=masks)
+    checked = replace(checked, previous=previous, estimate=estimate, more=own, parts=parts, masks=masks)
     return checked if evidence.depth is None else _with_depth(checked, evidence, layout)
 
 

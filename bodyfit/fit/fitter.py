@@ -17,6 +17,7 @@ from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.depth.maps import DepthInput
 from bodyfit.fit.depth.stage import DepthStage, DepthVerdict, with_verdicts
+from bodyfit.fit.estimate import PoseEstimate
 from bodyfit.fit.evidence import Array, CheckedEvidence, Evidence, check_evidence
 from bodyfit.fit.hand_alone import fit_hands_alone, shows_a_hand
 from bodyfit.fit.initialise.descent import Solved, begin, descend, from_components
@@ -161,6 +162,7 @@ class Fitter:
         height_m: float | int | Array | None = None,
         mass_kg: float | int | Array | None = None,
         previous: BodyParams | None = None,
+        estimate: PoseEstimate | None = None,
         hands: Array | None = None,
         hands_lift: Array | None = None,
         face: Array | None = None,
@@ -186,6 +188,7 @@ class Fitter:
             height_m=height_m,
             mass_kg=mass_kg,
             previous=previous,
+            estimate=estimate,
             hands=hands,
             hands_lift=hands_lift,
             face=face,

@@ -51,6 +51,10 @@ class Observations:
     """Lower Cholesky factors of the precisions of each joint's expected axis-angle, per radian."""
     expected_orient: Float[Tensor, "B 3"] | None = None
     """Orientation of the root that it expects, axis-angle, radians: a start."""
+    estimate_pose: Float[Tensor, "B A"] | None = None
+    """Body pose that another program estimated, axis-angles, radians; 0 where there is none."""
+    estimate_factor: Float[Tensor, "B J 3 3"] | None = None
+    """Lower Cholesky factors of the precisions of its joints, per radian; 0 where there is none."""
     parts: PartObservations | None = None
     """Observations of hands and faces."""
     contour: ContourPairs | None = None

@@ -14,6 +14,7 @@ from bodyfit.body.points.posed import pose_tree
 from bodyfit.errors import OptionError
 from bodyfit.fit.conditional import Expectations
 from bodyfit.fit.config import FitConfig
+from bodyfit.fit.estimate import CheckedEstimate
 from bodyfit.fit.evidence import CheckedEvidence
 from bodyfit.fit.initialise.partial import PartialBody
 from bodyfit.fit.objective import BodyTerms, Observations
@@ -164,7 +165,30 @@ class Observer:
         one_picture = evidence.rig is None and evidence.points_m is None
         if one_picture and self._expectations is not None:
             observed = self._expectations.added(observed, torch.where(weight > 0, confidence.clamp(max=1), 0.0))
+        if evidence.estimate is not None:
+            observed = self._with_estimate(observed, evidence.estimate)
         return self.partial.weighed(observed) if one_picture else observed
+
+    def _with_estimate(self, observed: Observations, estimate: CheckedEstimate) -> Observations:
+        """Add an estimate: its keypoints in place of a lift, its angles for the residual `estimate`."""
+        model, trust = self.terms.model, self.trust
+        betas = estimate.body_pose.new_zeros(1, model.num_betas).expand(len(estimate.known), -1)
+        rotations = torch.cat([estimate.global_orient, estimate.body_pose], 1).unflatten(1, (-1, 3))
+        lift = torch.nan_to_num(self.terms.points.place(pose_tree(model, betas, rotations), betas).positions)
+        there = estimate.known[:, None] > 0
+        weight = torch.where(there, trust * estimate.confidence, 0.0)
+        if observed.lift_m is not None and observed.lift_weight is not None:
+            lift = torch.where(there[..., None], lift, observed.lift_m)
+            weight = torch.where(there, weight, observed.lift_weight)
+        joints = estimate.body_pose.shape[1] // 3
+        factor = torch.eye(3, dtype=trust.dtype, device=trust.device).expand(len(lift), joints, 3, 3)
+        return replace(
+            observed,
+            lift_m=lift,
+            lift_weight=weight,
+            estimate_pose=estimate.body_pose,
+            estimate_factor=estimate.known[:, None, None, None] * factor / estimate.angles_sd_rad,
+        )
 
     def scale_cm(self, depth_m: Float[Tensor, "B C"], evidence: CheckedEvidence) -> Float[Tensor, "B *N"]:
         """Compute the centimetres at people of some depth per unit of normalised image coordinates.

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from bodyfit import io, render
+from bodyfit.app.estimates import EstimateFiles, matched
 from bodyfit.app.parts import without_parts
 from bodyfit.app.pipeline import Lens, fit_detections
 from bodyfit.body.model import BodyModel
+from bodyfit.body.params import BodyParams
 from bodyfit.cli.support.common import DIGITS
 from bodyfit.cli.support.runs import emptied_folder, poor_words, run_summary, timed
 from bodyfit.detect import Detector
@@ -54,6 +56,8 @@ class Worker:
     """Files of masks, in the place of the detector's."""
     depth: Path | None = None
     """Folder of depth maps, named as the pictures."""
+    estimates: EstimateFiles | None = None
+    """Bodies that another program estimated."""
     fitters: dict[str, Fitter] = field(default_factory=dict)
     """Made with the first picture, used again for the others."""
 
@@ -70,7 +74,9 @@ class Worker:
             if depth is not None and depth.focal_px is not None and how["lens"] == Lens():
                 how["lens"] = Lens(focal_px=depth.focal_px)
             maps = None if depth is None else [depth.depth_m]
-            results = fit_detections([frame], [people], fitters=self.fitters, depth=maps, **how)[0]
+            estimates, note = self._estimates(picture, frame, people)
+            found = fit_detections([frame], [people], fitters=self.fitters, depth=maps, estimates=estimates, **how)
+            results = found[0]
         with timed(seconds, "mesh"), torch.no_grad():
             bodies = {i: self.model(**r.params).vertices[0] for i, r in enumerate(results) if self._is_drawn(r)}
         files: list[str] = []
@@ -89,12 +95,26 @@ class Worker:
             "status": status,
             "message": message,
             "image_size": frame.size,
-            **({} if frame.note is None else {"note": frame.note}),
+            **({} if not (notes := [n for n in (frame.note, note) if n]) else {"note": "; ".join(notes)}),
             "people": persons,
             "files": [f"{folder}/{name}" for name in files if not name.startswith("person")],
             "seconds": seconds,
         }
         return plain(entry, DIGITS)
+
+    def _estimates(
+        self, picture: Path, frame: Frame, people: list[Keypoints2D]
+    ) -> tuple[list[list[BodyParams | None]] | None, str | None]:
+        """Another program's bodies of the people of a picture, and a note on who has none. Raises `AssetError`."""
+        if self.estimates is None or not people:
+            return None, None
+        bodies = self.estimates.of(picture)
+        if bodies is None:
+            return None, f"no estimate is named as {picture.name}"
+        own = matched(bodies, self.model, people, frame.size)
+        without = [i for i, body in enumerate(own) if body is None]
+        note = f"no estimate of person {', '.join(map(str, without))} lies where the person is" if without else None
+        return [own], note
 
     def _depth_map(self, picture: Path, frame: Frame) -> DepthMap:
         """The picture's depth map at the picture's size. Raises `ScanError`."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 
 from bodyfit.detect import Detector
 from bodyfit.errors import OptionError
 from bodyfit.evaluate.benchmarks.folders import Shot
 from bodyfit.evaluate.sequence import Sequence
+from bodyfit.geometry.boxes import assigned_boxes, box_about
 from bodyfit.images.frame import read_image
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.skeleton import LAYOUTS
@@ -65,8 +65,8 @@ def detected(
         frames = [read_image(shot.picture(name)) for name in some]
         for name, frame, seen in zip(some, frames, detector.detect(frames), strict=True):
             sizes[name] = frame.size
-            truth = np.array([_box(true_points_px(people[p], row, frame.size)) for p, row in places[name]])
-            pairs = _pairs(truth, np.array([one.box_px() for one in seen]))
+            truth = np.array([box_about(true_points_px(people[p], row, frame.size)) for p, row in places[name]])
+            pairs = assigned_boxes(truth, np.array([one.box_px() for one in seen]), _OVERLAP)
             strangers += len(seen) - len(pairs)
             found |= {places[name][i]: seen[j] for i, j in pairs}
     return [
@@ -102,25 +102,3 @@ def true_points_px(person: Sequence, row: int, size: tuple[int, int]) -> Float[n
     points = person.keypoints2d[row]
     scale = size[0] / _AGORA_WIDTH if person.dataset == "agora" else 1.0
     return scale * points[np.nan_to_num(points[:, 2]) > 0, :2]
-
-
-def _box(points: Float[np.ndarray, "P 2"]) -> Float[np.ndarray, "4"]:
-    """Return x0, y0, x1, y1 about points; NaN about none."""
-    return np.concatenate([points.min(0), points.max(0)]) if len(points) else np.full(4, np.nan)
-
-
-def _pairs(truth: Float[np.ndarray, "N 4"], seen: Float[np.ndarray, "M 4"]) -> list[tuple[int, int]]:
-    """Assign detected boxes to true ones by their overlap."""
-    if not len(truth) or not len(seen):
-        return []
-    overlap = np.nan_to_num(_overlaps(truth, seen))
-    pairs = zip(*linear_sum_assignment(-overlap), strict=True)
-    return [(int(i), int(j)) for i, j in pairs if overlap[i, j] >= _OVERLAP]
-
-
-def _overlaps(a: Float[np.ndarray, "N 4"], b: Float[np.ndarray, "M 4"]) -> Float[np.ndarray, "N M"]:
-    """Compute the intersections over unions of boxes."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    common = np.prod(np.clip(high - low, 0, None), axis=2)
-    area_a, area_b = (np.prod(x[:, 2:] - x[:, :2], axis=1) for x in (a, b))
-    return common / np.maximum(area_a[:, None] + area_b[None] - common, 1e-9)

@@ -48,7 +48,7 @@ class FieldCamera:
         return (out @ np.asarray(self.R_cam_world, np.float64)).astype(np.float32)
 
     def rays_in(self, side: int, R: Float[np.ndarray, "3 3"], t: Float[np.ndarray, "3"], scale: float) -> Rays:
-        """The same rays, row by row, in the axes and units of an object with x_world = scale R x + t."""
+        """Return the same rays, row by row, in the axes and units of an object with x_world = scale R x + t."""
         focal = self.focal_px * side / self.size
         K = np.array([[focal, 0, side / 2], [0, focal, side / 2], [0, 0, 1]])
         R_cam = np.asarray(self.R_cam_world, np.float64)

@@ -73,8 +73,14 @@ class Starts:
                 starts.insert(0, heads[0])  # residuals are scaled by the depth of the first that can be used
                 usable.insert(0, heads[1])
         if observed.expected_pose is not None and observed.expected_orient is not None:
-            starts.append(self._expected(observed, betas.expand(batch, -1)))
+            own = observed.expected_orient, observed.expected_pose
+            starts.append(self._placed(observed, betas.expand(batch, -1), *own))
             usable.append((observed.weight > 0).sum(1) >= self.observer.config.min_keypoints)
+        estimate = evidence.estimate
+        if estimate is not None and evidence.rig is None:
+            starts.append(self._placed(observed, betas.expand(batch, -1), estimate.global_orient, estimate.body_pose))
+            shown = (observed.weight > 0).sum(1) >= self.observer.config.min_keypoints
+            usable.append(shown & (estimate.known > 0))
         if evidence.previous is not None:
             before = self.variables.pack(evidence.previous)
             if evidence.betas is not None:
@@ -89,11 +95,14 @@ class Starts:
         depth = (at if evidence.rig is None else evidence.rig.points(at))[..., 2]  # (B, C)
         return x, can, replace(observed, scale_cm=self.observer.scale_cm(depth, evidence))
 
-    def _expected(self, observed: Observations, betas: Float[Tensor, "B S"]) -> Float[Tensor, "B D"]:
-        """Return the bodies that the conditional pose prior expects, placed by the picture (the solver's variables)."""
-        assert observed.expected_pose is not None
-        assert observed.expected_orient is not None
-        orient, pose = observed.expected_orient, observed.expected_pose
+    def _placed(
+        self,
+        observed: Observations,
+        betas: Float[Tensor, "B S"],
+        orient: Float[Tensor, "B 3"],
+        pose: Float[Tensor, "B A"],
+    ) -> Float[Tensor, "B D"]:
+        """Return bodies of given poses, placed by the picture (the solver's variables)."""
         tree = pose_tree(self.terms.model, betas, torch.cat([orient, pose], 1).unflatten(1, (-1, 3)))
         points = self.terms.points.place(tree, betas).positions
         t = translation_for(points, observed.target, observed.weight)

@@ -20,6 +20,7 @@ from bodyfit.fit.residuals.base import (
 from bodyfit.fit.residuals.bends import AnglePrior
 from bodyfit.fit.residuals.capsules import CapsuleOverlap
 from bodyfit.fit.residuals.conditional import ConditionalPose
+from bodyfit.fit.residuals.estimate import EstimatedPose
 from bodyfit.fit.residuals.focal import FocalPrior
 from bodyfit.fit.residuals.lift import Lift
 from bodyfit.fit.residuals.limits import LimitPrior
@@ -61,6 +62,7 @@ RESIDUALS: dict[str, type[Residual]] = {
         MeasuredPoints,
         MixturePrior,
         ConditionalPose,
+        EstimatedPose,
         AnglePrior,
         LimitPrior,
         CapsuleOverlap,

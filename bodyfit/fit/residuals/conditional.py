@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,14 @@ class ConditionalPose(VariableResidual):
     name, group, blocks = "conditional", "pose", ("body_pose",)
     loop = Loop("variables", "bodyfit.fit.residuals.loops.conditional:conditional", ConditionalArrays)
     variance = 0.5
+    record: ClassVar[Callable[..., Any]] = ConditionalArrays
+
+    @staticmethod
+    def expectation(seen: Observations) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B J 3 3"]] | None:
+        """Return the expected pose and the factors of its precisions; None without expectations."""
+        if seen.expected_pose is None or seen.expected_factor is None:
+            return None
+        return seen.expected_pose, seen.expected_factor
 
     @classmethod
     def of(cls, setup: Setup) -> ConditionalPose:
@@ -48,11 +56,11 @@ class ConditionalPose(VariableResidual):
 
     def applies(self, seen: Observations) -> bool:
         """Tell whether there are expectations."""
-        return seen.expected_pose is not None
+        return self.expectation(seen) is not None
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
         """Compute the unweighted quadratic model, by iteratively reweighted least squares."""
-        white, factor = _white(variables["body_pose"], seen)
+        white, factor = _white(variables["body_pose"], self.expectation(seen))
         relative = white.square().sum(2) / FREEDOM
         share = (_HALF / FREEDOM / (1 + relative))[..., None]
         gradient = (factor @ (share * white)[..., None])[..., 0]
@@ -63,7 +71,7 @@ class ConditionalPose(VariableResidual):
         self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig, *, derive: bool = True
     ) -> Vector:
         """Compute the whitened residuals, scaled so that |r|^2 is the cost, and their Jacobian."""
-        white, factor = _white(variables["body_pose"], seen)
+        white, factor = _white(variables["body_pose"], self.expectation(seen))
         m = white.square().sum(2).clamp_min(1e-9)
         cost = _HALF * (m / FREEDOM).log1p()
         scale = (cost / m).sqrt()
@@ -74,21 +82,22 @@ class ConditionalPose(VariableResidual):
         )
         return Vector(r.flatten(1), by_variables=_block_diagonal(rows))
 
-    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> ConditionalArrays:
+    def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Any:
         """Make the inputs of the compiled kernel; empty without expectations."""
         expected, factor = seen.weight.new_empty(0, 0), seen.weight.new_empty(0, 0, 3, 3)
-        if weight > 0 and seen.expected_pose is not None and seen.expected_factor is not None:
-            expected, factor = seen.expected_pose, seen.expected_factor
+        if weight > 0 and (own := self.expectation(seen)) is not None:
+            expected, factor = own
         expected, factor = (v.to(seen.weight.dtype).contiguous().numpy() for v in (expected, factor))
-        return ConditionalArrays(weight, FREEDOM, expected, factor)
+        return self.record(weight, FREEDOM, expected, factor)
 
 
-def _white(pose: Float[Tensor, "B P"], seen: Observations) -> tuple[Float[Tensor, "B J 3"], Float[Tensor, "B J 3 3"]]:
+def _white(
+    pose: Float[Tensor, "B P"], expectation: tuple[Float[Tensor, "B A"], Float[Tensor, "B J 3 3"]] | None
+) -> tuple[Float[Tensor, "B J 3"], Float[Tensor, "B J 3 3"]]:
     """Compute L^T (theta - mu) of each joint, and L."""
-    assert seen.expected_pose is not None
-    assert seen.expected_factor is not None
-    factor = seen.expected_factor
-    error = (pose - seen.expected_pose).unflatten(1, (-1, 3))
+    assert expectation is not None
+    mean, factor = expectation
+    error = (pose - mean).unflatten(1, (-1, 3))
     return (factor.mT @ error[..., None])[..., 0], factor
 
 
