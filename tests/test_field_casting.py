@@ -195,6 +195,19 @@ def test_a_shared_volume_gives_the_same_samples(posed, cast):
     np.testing.assert_array_equal(samples.place[samples.ptr[100] : samples.ptr[1200]], few.place)
 
 
+def test_the_band_is_wider_at_head_and_feet(posed, cast):
+    rays, narrow = cast
+    wide = cast_rays(posed, rays, CastConfig(voxel_m=0.02, step_m=0.015, band_m=0.06, depth_m=0.03, loose_m=0.1))
+    loose = posed.canonical.loose
+    assert 0.05 < loose.mean() < 0.6
+    at = posed.canonical.vertices[loose]
+    assert ((at[:, 1] > 0.2) | (at[:, 1] < -0.8)).all()  # about the pelvis at 0: head and feet
+    far = np.linalg.norm(wide.posed_m(rays) - posed.vertices[wide.vertex], axis=1) > 0.0601
+    assert far.any()
+    assert loose[wide.vertex[far]].all()
+    assert (~far).sum() >= 0.99 * len(narrow)
+
+
 def test_rays_go_through_their_pixels():
     camera = CalibratedCamera(
         K=np.array([[300.0, 0, 130], [0, 310, 120], [0, 0, 1]]),

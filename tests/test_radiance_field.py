@@ -27,7 +27,7 @@ CONFIG = RadianceConfig(
     cast=CastConfig(voxel_m=0.02, step_m=0.015, band_m=0.05, depth_m=0.025),
     nodes_m=(0.048, 0.016),
     start_width_m=0.008,
-    passes=30,
+    passes=20,
     batch_rays=512,
 )
 SIZE = (40, 56)
@@ -352,3 +352,91 @@ def test_mistakes_are_named(model, poses, studio):
     field = start_field(model, np.zeros((1, 10), np.float32), CONFIG, 1)
     with pytest.raises(OptionError, match="was trained on 1 cameras, the views have 4"):
         refine_poses(field, studio, poses)
+
+
+def test_networks_composite_as_the_formula_says_and_learn(truth, studio, poses, few):
+    from bodyfit.fields.radiance.networks import NetworkConfig, composite, network_rays, train_network
+    from bodyfit.fields.radiance.views import training_rays
+
+    _, _, samples, rng = few
+    density = torch.from_numpy(100 * rng.random(len(samples))).float()
+    color = torch.from_numpy(rng.random((len(samples), 3))).float()
+    sums, opacity = composite(density, color, torch.from_numpy(samples.ray), 0.015)
+    for r in range(len(opacity)):
+        part = slice(int(samples.ptr[r]), int(samples.ptr[r + 1]))
+        alpha = 1 - torch.exp(-density[part] * 0.015)
+        share = alpha * torch.cumprod(torch.cat([torch.ones(1), 1 - alpha]), 0)[:-1]
+        np.testing.assert_allclose(sums[r], share @ color[part], atol=1e-5)
+        assert float(opacity[r]) == pytest.approx(float(share.sum()), abs=1e-5)
+    start = start_field(truth.model, np.zeros((1, 10), np.float32), CONFIG, 4)
+    rays = training_rays(studio[:2], poses, truth.model, start.canonical, CONFIG.cast, 0)
+    for kind, fine in (("grid", 0), ("encoding", 4)):
+        config = NetworkConfig(kind=kind, seconds=1.0, batch_rays=128, fine=fine, rate=1e-2)
+        network, losses = train_network(start, rays, config)
+        assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:3])
+        chosen = np.arange(0, len(rays), 7)
+        drawn, opacity = network_rays(network, start, rays, chosen)
+        assert drawn.shape == (len(chosen), 3)
+        assert float(opacity.max()) <= 1 + 1e-5
+
+
+def test_the_depth_of_a_surface_moves_as_finite_differences_say(few):
+    from bodyfit.fields.radiance.surface_loops import meet
+
+    field, _, samples, rng = few
+    count = len(samples.ptr) - 1
+    values = np.zeros((field.grid.rows, 1))
+    fine = field.grid.level_rows(1)
+    values[fine, 0] = -field.grid.signed_m[fine] / 0.01 + 0.3 * rng.standard_normal(fine.stop - fine.start)
+    t = samples.t_m.astype(float)
+
+    def depths(values, targets, weights):
+        found, losses, grads = np.full(count, np.nan), np.zeros(1), np.zeros((1, *values.shape))
+        meet(
+            0, 1, np.arange(count), samples.ptr, samples.place, t, samples.origin_m, np.full(count, 255, np.uint8),
+            targets, *field.grid.arrays, values, weights, 0.0225, grads, losses, found,
+        )  # fmt: skip
+        return found, grads[0, :, 0]
+
+    weights = np.array([1.0, 0.0, 0.0])
+    met = np.flatnonzero(np.isfinite(depths(values, np.full(count, np.nan), weights)[0]))
+    assert len(met) > 5
+    for r in met:
+        target = np.full(count, np.nan)
+        target[r] = 0.0  # |depth - 0| is the depth
+        gradient = depths(values, target, weights)[1]
+        for node in np.argsort(-np.abs(gradient))[:3]:
+            ends = []
+            for sign in (1, -1):
+                moved = values.copy()
+                moved[node, 0] += sign * 1e-4
+                ends.append(depths(moved, target, weights)[0][r])
+            assert gradient[node] == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_surface_is_found_from_masks_and_depths(truth, poses):
+    from bodyfit.fields.radiance.surface import SurfaceConfig, fit_surface
+    from bodyfit.geometry.mesh_tree import MeshTree
+
+    fat = truth.values.copy()  # a person 2 cm outside of the body
+    fine = truth.grid.level_rows(1)
+    fat[fine, 0] = np.where(truth.grid.signed_m[fine] < 0.02, 6, -6)
+    fat = replace(truth, values=fat)
+    views, depths = [], []
+    for yaw in (0.0, 0.8, 1.6, 2.4, 3.1, 3.9, 4.7, 5.5):
+        drawn = fat.draw(poses.select([0]), camera_at(yaw), SIZE)
+        views.append(View(np.zeros((SIZE[1], SIZE[0], 3), np.uint8), drawn.mask > 0.5, camera_at(yaw), 0))
+        depths.append(drawn.depth_m)
+    settings = SurfaceConfig(passes=40, batch_rays=2048)
+    right = MeshTree(field_mesh(fat).canonical_m, field_mesh(fat).faces)
+
+    def apart(field) -> float:
+        return float(np.mean(right.nearest(field_mesh(field).canonical_m).distance))
+
+    one = poses.select([0])
+    body = apart(truth)
+    by_masks = apart(fit_surface(views, one, truth.model, config=settings, radiance=CONFIG))
+    by_both = apart(fit_surface(views, one, truth.model, depths_m=depths, config=settings, radiance=CONFIG))
+    assert by_both < 0.5 * body, (body, by_masks, by_both)
+    assert by_masks < 0.95 * body, (body, by_masks, by_both)  # eight small masks say little of the rest

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, Int32
+from jaxtyping import Bool, Float, Float32, Int, Int32
 from torch import Tensor
 
 from bodyfit.body.lbs import forward_kinematics, rigid_transforms
@@ -20,6 +20,8 @@ __all__ = ["CanonicalBody", "PosedBody", "canonical_body", "canonical_pose", "po
 
 _HIP_RAD, _SHOULDER_RAD = 0.45, 0.35
 """Rotation of each hip outwards and of each shoulder downwards: in the T-pose 5 cm bands of both legs overlap."""
+_LOOSE = ("head", "jaw", "ankle", "foot")
+"""Joints, sides left out, that hair and shoes go with."""
 _LEAST_DETERMINANT = 0.1
 """Blended transforms of a smaller determinant are folded (joints twisted by half a turn) and inverted with damping."""
 
@@ -46,8 +48,15 @@ class CanonicalBody:
     """The vertex itself and its two rings of neighbours, over which the warp is blended."""
     reach: Float32[np.ndarray, "V"]
     """Bound on the distance of surface points to their nearest vertex about each vertex, metres."""
+    loose: Bool[np.ndarray, "V"]
+    """Vertices of head and feet, from which hair and soles stand off farther than clothes from the rest."""
     betas: Float[Tensor, "1 S"]
     """Shape."""
+
+    def bands_m(self, band_m: float, loose_m: float | None) -> Float32[np.ndarray, "V"]:
+        """Return the band's width at each vertex: `loose_m`, if there is one, at head and feet."""
+        wide = band_m if loose_m is None else loose_m
+        return np.where(self.loose, wide, band_m).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +116,7 @@ def canonical_body(model: BodyModel, betas: Float[Tensor, "1 S"] | None = None) 
         wide_ptr=wide_ptr,
         wide=wide,
         reach=reach.astype(np.float32),
+        loose=_loose(model),
         betas=params.betas.detach(),
     )
 
@@ -140,6 +150,13 @@ def vertex_transforms(model: BodyModel, params: BodyParams) -> Float[Tensor, "B 
     R_world, joints = forward_kinematics(so3_exp(model.full_pose(params)), rest, model.parents)
     bones = rigid_transforms(R_world, joints, rest)
     return (model.weights @ bones.flatten(2)).unflatten(2, (3, 4))
+
+
+def _loose(model: BodyModel) -> Bool[np.ndarray, "V"]:
+    """Tell which vertices go with the head or the feet for the most part."""
+    names = model.skeleton.names
+    joints = [j for j, name in enumerate(names) if name.split("_")[-1] in _LOOSE]
+    return model.weights[:, joints].sum(1).cpu().numpy() > 0.5
 
 
 def _inverse(matrices: Float[np.ndarray, "V 3 3"]) -> Float[np.ndarray, "V 3 3"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float32
 
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.fields.casting.canonical import PosedBody
@@ -33,8 +34,25 @@ class CastConfig:
     """Samples are nearer than this to a vertex."""
     depth_m: float | int = 0.025
     """And not deeper than this under the skin."""
+    loose_m: float | int | None = None
+    """The band at head and feet, for hair and soles; `band_m` if left out."""
+
+    def volume_of(self, body: PosedBody) -> NearestVolume:
+        """Make the volume of a body that these settings need, for several casts to share."""
+        return nearest_volume(body.vertices, voxel_m=self.voxel_m, band_m=self.bands_of(body))
+
+    def bands_of(self, body: PosedBody) -> Float32[np.ndarray, "V"]:
+        """Return the band's width at each vertex of a body, metres."""
+        return body.canonical.bands_m(float(self.band_m), None if self.loose_m is None else float(self.loose_m))
+
+    @property
+    def widest_m(self) -> float:
+        """The widest band, metres."""
+        return float(max(self.band_m, self.loose_m or 0))
 
     def __post_init__(self) -> None:
+        if self.loose_m is not None and not self.band_m <= self.loose_m <= 0.5:
+            raise OptionError(f"loose_m must lie in band_m = {self.band_m:g} to 0.5 m, got {self.loose_m:g}")
         if not (0 < self.voxel_m <= self.band_m <= 0.5 and self.step_m > 0 and self.depth_m >= 0):
             raise OptionError(f"casting needs 0 < voxel_m <= band_m <= 0.5, a positive step_m and depth_m, got {self}")
 
@@ -58,13 +76,13 @@ def cast_rays(
     if len(canonical.vertices) > 65536:
         raise ShapeError(f"packed samples name at most 65536 vertices, the body has {len(canonical.vertices)}")
     if volume is None:
-        volume = nearest_volume(body.vertices, voxel_m=config.voxel_m, band_m=config.band_m)
+        volume = config.volume_of(body)
     from bodyfit.fields.casting.cast_loops import count_samples, fill_samples
 
     march = (
         *(rays.origins, rays.directions, rays.offsets, body.warp, canonical.ring_ptr, canonical.ring, canonical.reach),
         *(volume.origin_m, volume.voxel_m, volume.nearest, volume.empty),
-        *(float(config.step_m), float(config.band_m), float(config.depth_m)),
+        *(float(config.step_m), config.bands_of(body), float(config.depth_m)),
     )
     counts = np.zeros(len(rays), np.int64)
     run(count_samples, len(rays), *march, counts, grain=_GRAIN)

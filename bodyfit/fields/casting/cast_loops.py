@@ -6,7 +6,7 @@ Arguments that the loops share:
     ring_ptr, ring: neighbours of vertices; wide_ptr, wide: vertices with two rings of neighbours.
     reach: (V,) bound on the distance of surface points to their nearest vertex.
     low, voxel, nearest, empty: the volume.
-    step, band, depth: metres.
+    step, depth: metres; band: (V,) width of the band at each vertex.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def next_sample(origins, directions, offsets, r, i, stop, warp, ring_ptr, ring, 
             i += 1
             continue
         v, d2 = _walk(x, y, z, v, warp, ring_ptr, ring)
-        if d2 <= band * band:
+        if d2 <= band[v] * band[v]:
             plane = (x - warp[v, 0]) * warp[v, 3] + (y - warp[v, 1]) * warp[v, 4] + (z - warp[v, 2]) * warp[v, 5]
             apart = math.sqrt(max(d2 - reach[v] * reach[v], 0.0))
             signed = math.copysign(max(abs(plane), apart), plane)

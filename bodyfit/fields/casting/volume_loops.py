@@ -10,14 +10,15 @@ __all__ = ["propagate"]
 
 
 @jit
-def propagate(vertices, origin, voxel, limit, nearest):
-    """Write the nearest vertex of each voxel of `nearest` (X, Y, Z), -1 before, whose centre is within `limit` of it.
+def propagate(vertices, origin, voxel, limits, nearest):
+    """Write the nearest vertex of each voxel of `nearest` (X, Y, Z), -1 before, whose centre is near enough.
 
-    vertices: (V, 3) float32, all within the box. origin: (3,) its lowest corner.
+    limits: (V,) squared distances up to which each vertex is one. vertices: (V, 3) float32, all within the box.
+    origin: (3,) its lowest corner.
     """
     nx, ny, nz = nearest.shape
     found = nearest.reshape(-1)
-    best = np.full(len(found), np.float32(limit * limit), np.float32)
+    best = np.full(len(found), np.float32(np.inf), np.float32)
     waits = np.zeros(len(found), np.uint8)
     front, following = np.empty(len(found), np.int32), np.empty(len(found), np.int32)
     count = 0
@@ -51,7 +52,7 @@ def propagate(vertices, origin, voxel, limit, nearest):
                     for dk in range(max(k - 1, 0), min(k + 2, nz)):
                         dz = np.float32(origin[2] + (dk + 0.5) * voxel) - vertices[v, 2]
                         d2 = dx * dx + dy * dy + dz * dz
-                        if d2 < best[row + dk]:
+                        if d2 < best[row + dk] and d2 <= limits[v]:
                             best[row + dk], found[row + dk] = d2, v
                             if not waits[row + dk]:
                                 waits[row + dk] = 1

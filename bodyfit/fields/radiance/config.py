@@ -14,7 +14,7 @@ __all__ = ["RadianceConfig"]
 class RadianceConfig:
     """How a radiance field is sampled, stored and trained."""
 
-    cast: CastConfig = field(default_factory=CastConfig)
+    cast: CastConfig = field(default_factory=lambda: CastConfig(loose_m=0.08))
     """Samples along rays."""
     nodes_m: tuple[float, ...] = (0.024, 0.008)
     """Distances of the grids' nodes, metres, one a level."""
@@ -26,15 +26,15 @@ class RadianceConfig:
     """Density logit inside the body at the start, 0 outside: a logistic of the signed distance."""
     start_width_m: float | int = 0.004
     """Scale of that logistic, metres."""
-    passes: float | int = 4.0
+    passes: float | int = 3.0
     """How often each ray is drawn in training."""
-    batch_rays: int = 4096
+    batch_rays: int = 2048
     """Rays of a step."""
     run_rays: int = 16
     """Rays of a batch come in runs of so many neighbours of a row, which share nodes."""
-    density_rate: float | int = 0.15
+    density_rate: float | int = 0.3
     """Adam's rate of density logits; rates fall to `last_rate` of themselves."""
-    albedo_rate: float | int = 0.1
+    albedo_rate: float | int = 0.2
     """Adam's rate of albedo logits."""
     light_rate: float | int = 0.01
     """Adam's rate of the light, of gains and of offsets."""
@@ -44,11 +44,11 @@ class RadianceConfig:
     """Weight of (opacity - mask)^2 of a ray, beside the mean squared error of its colour."""
     haze_weight: float | int = 0.01
     """Weight of opacity (1 - opacity) of a ray: half-transparent ones cost."""
-    density_variation: float | int = 1e-4
+    density_variation: float | int = 2e-5
     """Weight of differences of density logits of neighbours in the finest level, beside the losses of a batch."""
-    albedo_variation: float | int = 2e-5
+    albedo_variation: float | int = 3e-6
     """Weight of differences of albedo logits of neighbours in the finest level."""
-    fall: float | int = 2e-5
+    fall: float | int = 3e-6
     """Weight of density logits outside of the body: what no ray asks for becomes empty."""
     background: tuple[float, float, float] | None = None
     """The one colour that is behind the person in all pictures, in [0, 1]; if left out, the person is cut out by the

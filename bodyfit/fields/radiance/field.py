@@ -11,7 +11,6 @@ from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
 from bodyfit.errors import OptionError
 from bodyfit.fields.casting.canonical import CanonicalBody, canonical_body, pose_bodies
-from bodyfit.fields.casting.volume import nearest_volume
 from bodyfit.fields.radiance.config import RadianceConfig
 from bodyfit.fields.radiance.grid import BandGrid, band_grid
 from bodyfit.fields.radiance.views import body_rays
@@ -90,14 +89,14 @@ class RadianceField:
             raise OptionError(f"one body is drawn at a time, got {params.batch}; use params.select([0])")
         cast, (width, height) = self.config.cast, size_px
         body = pose_bodies(self.canonical, self.model, params)[0]
-        rays, pixel = body_rays(camera, (height, width), body, cast.band_m)
-        volume = nearest_volume(body.vertices, voxel_m=cast.voxel_m, band_m=cast.band_m)
+        rays, pixel = body_rays(camera, (height, width), body, cast.widest_m)
+        volume = cast.volume_of(body)
         drawn = np.zeros((len(rays), 8), np.float32)
         march = (
             *(rays.origins, rays.directions, rays.offsets, body.warp),
             *(self.canonical.ring_ptr, self.canonical.ring, self.canonical.reach),
             *(volume.origin_m, volume.voxel_m, volume.nearest, volume.empty),
-            *(float(cast.step_m), float(cast.band_m), float(cast.depth_m)),
+            *(float(cast.step_m), cast.bands_of(body), float(cast.depth_m)),
         )
         opaque = self.opaque(_LEAST_THROUGH)
         field = (*self.grid.arrays, self.values, self.light, opaque, self._extent())
@@ -159,7 +158,7 @@ def start_field(model: BodyModel, betas: np.ndarray, config: RadianceConfig, cam
     import torch
 
     canonical = canonical_body(model, torch.from_numpy(betas).to(model.v_template))
-    grid = band_grid(canonical, config.nodes_m, band_m=config.cast.band_m, depth_m=config.cast.depth_m)
+    grid = band_grid(canonical, config.nodes_m, config.cast)
     values = np.zeros((grid.rows, 4), np.float32)
     rows = grid.level_rows(len(config.nodes_m) - 1)
     values[rows, 0] = config.start_logit / (1 + np.exp(np.clip(grid.signed_m[rows] / config.start_width_m, -40, 40)))

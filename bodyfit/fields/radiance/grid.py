@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, Float64, Int, Int32
 
 from bodyfit.errors import OptionError
 from bodyfit.fields.casting.canonical import CanonicalBody
+from bodyfit.fields.casting.cast import CastConfig
 from bodyfit.fields.casting.volume import nearest_volume
 from bodyfit.geometry.mesh_tree import MeshTree
 
@@ -83,18 +84,18 @@ class BandGrid:
         return out
 
 
-def band_grid(canonical: CanonicalBody, nodes_m: tuple[float, ...], *, band_m: float, depth_m: float) -> BandGrid:
+def band_grid(canonical: CanonicalBody, nodes_m: tuple[float, ...], cast: CastConfig) -> BandGrid:
     """Lay bricks of nodes over the places that samples of a band can have.
 
-    nodes_m: distances of nodes, one a level. band_m, depth_m: those of the casting. Raises `OptionError`.
+    nodes_m: distances of nodes, one a level. Raises `OptionError`.
     """
     if not nodes_m or not all(0.002 <= size <= 0.1 for size in nodes_m):
         raise OptionError(f"nodes of a grid must lie 2 mm to 10 cm apart, got {nodes_m}")
-    low = canonical.vertices.min(0).astype(np.float64) - band_m - 0.05
+    low = canonical.vertices.min(0).astype(np.float64) - cast.widest_m - 0.05
     tables, dims, starts, levels, corners = [], [], [], [], []
     start = bricks = 0
     for level, size in enumerate(nodes_m):
-        places = _filled(canonical, min(0.01, band_m), band_m + _SLACK_M, depth_m + _SLACK_M)
+        places = _filled(canonical, cast)
         used = np.unique(np.floor((places - low) / (BRICK * size)).astype(np.int32), axis=0)
         around = np.stack(np.meshgrid(*[(0, 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
         grown = np.floor((places[:, None] + size * around - low) / (BRICK * size)).astype(np.int32)
@@ -135,12 +136,14 @@ def _signed(canonical: CanonicalBody, places: Float[np.ndarray, "N 3"]) -> Float
     return np.copysign(found.distance, ((places - found.points) * normals).sum(1)).astype(np.float32)
 
 
-def _filled(canonical: CanonicalBody, voxel_m: float, band_m: float, depth_m: float) -> Float[np.ndarray, "N 3"]:
+def _filled(canonical: CanonicalBody, cast: CastConfig) -> Float[np.ndarray, "N 3"]:
     """List the centres of voxels in the band about the canonical body."""
-    volume = nearest_volume(canonical.vertices, voxel_m=voxel_m, band_m=band_m)
+    voxel_m = min(0.01, float(cast.band_m))
+    bands = canonical.bands_m(float(cast.band_m), None if cast.loose_m is None else float(cast.loose_m)) + _SLACK_M
+    volume = nearest_volume(canonical.vertices, voxel_m=voxel_m, band_m=bands)
     index: Int[np.ndarray, "N 3"] = np.argwhere(volume.nearest >= 0)
     places = volume.origin_m + (index + 0.5) * voxel_m
     vertex = volume.nearest[tuple(index.T)]
     apart = places - canonical.vertices[vertex]
     outside = (apart * canonical.normals[vertex]).sum(1)
-    return places[(np.linalg.norm(apart, axis=1) <= band_m) & (outside >= -depth_m)]
+    return places[(np.linalg.norm(apart, axis=1) <= bands[vertex]) & (outside >= -cast.depth_m - _SLACK_M)]

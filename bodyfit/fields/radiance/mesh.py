@@ -15,11 +15,12 @@ from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
 from bodyfit.errors import OptionError
 from bodyfit.fields.casting.canonical import CanonicalBody, canonical_pose, pose_bodies, vertex_transforms
+from bodyfit.fields.radiance.config import RadianceConfig
 from bodyfit.fields.radiance.field import RadianceField
 from bodyfit.fields.radiance.grid import BRICK
 from bodyfit.runtime.parallel import run
 
-__all__ = ["FieldMesh", "field_mesh"]
+__all__ = ["FieldMesh", "field_mesh", "surface_logit"]
 
 _LEVEL_PER_M = 60.0
 """Density of the surface: 1 cm of it stops 45 % of the light."""
@@ -69,8 +70,8 @@ def field_mesh(field: RadianceField, *, density_per_m: float = _LEVEL_PER_M) -> 
     if not density_per_m > 0:
         raise OptionError(f"density_per_m must be positive, got {density_per_m}")
     volume = _logit_volume(field)
-    level = np.log(np.expm1(min(density_per_m / field.config.density_per_m, 50.0))) - field.config.density_bias
-    vertices, faces = marching_cubes(torch.from_numpy(volume.transpose(2, 1, 0).copy())[None], float(level), False)
+    level = surface_logit(field.config, density_per_m)
+    vertices, faces = marching_cubes(torch.from_numpy(volume.transpose(2, 1, 0).copy())[None], level, False)
     if not len(vertices) or not len(faces[0]):
         raise OptionError(f"the field has no surface of {density_per_m:g} per metre; was it trained?")
     canonical, size = field.canonical, field.grid.arrays.sizes[-1]
@@ -93,6 +94,11 @@ def field_mesh(field: RadianceField, *, density_per_m: float = _LEVEL_PER_M) -> 
         shares=shares,
         canonical=canonical,
     )
+
+
+def surface_logit(config: RadianceConfig, density_per_m: float = _LEVEL_PER_M) -> float:
+    """Compute the density logit of the surface."""
+    return float(np.log(np.expm1(min(density_per_m / config.density_per_m, 50.0))) - config.density_bias)
 
 
 def _logit_volume(field: RadianceField) -> Float32[np.ndarray, "X Y Z"]:

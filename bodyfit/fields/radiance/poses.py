@@ -15,7 +15,6 @@ from bodyfit.errors import OptionError
 from bodyfit.fields.casting.canonical import pose_bodies
 from bodyfit.fields.casting.cast import cast_rays
 from bodyfit.fields.casting.samples import RaySamples
-from bodyfit.fields.casting.volume import nearest_volume
 from bodyfit.fields.casting.warp import pose_surrogate
 from bodyfit.fields.radiance.field import RadianceField
 from bodyfit.fields.radiance.views import View, body_rays, camera_numbers
@@ -147,10 +146,10 @@ def field_loss(
     plain = BodyParams(**{name: value.detach() for name, value in params.items()})
     body = pose_bodies(field.canonical, field.model, plain)[0]
     cast = field.config.cast
-    volume = nearest_volume(body.vertices, voxel_m=cast.voxel_m, band_m=cast.band_m)
+    volume = cast.volume_of(body)
     total, points, vertices, gradients, count = 0.0, [], [], [], 0
     for k, (view, number) in enumerate(views):
-        rays, pixel = body_rays(view.camera, view.size, body, cast.band_m, seed=seed + 97 * k, every=every_px)
+        rays, pixel = body_rays(view.camera, view.size, body, cast.widest_m, seed=seed + 97 * k, every=every_px)
         samples = cast_rays(body, rays, cast, volume=volume)
         loss, by_place = _by_place(field, _Drawn(samples, samples.posed_m(rays), pixel, view, number))
         total, count = total + loss, count + len(rays)

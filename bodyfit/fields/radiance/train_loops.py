@@ -186,7 +186,7 @@ def smooth(first, last, neighbours, signed, values, by_density, by_albedo, fall,
             other = neighbours[row, axis]
             if other < 0:
                 continue
-            for c in range(4):
+            for c in range(values.shape[1]):
                 d = values[other, c] - values[row, c]
                 g = (by_density if c == 0 else by_albedo) * d / math.sqrt(d * d + 0.01)
                 grad[other, c] += g

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Int8, Int64, UInt8, UInt16
+from jaxtyping import Bool, Float, Float32, Int, Int8, Int64, UInt8, UInt16
 
 from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
@@ -16,7 +16,6 @@ from bodyfit.fields.casting.canonical import CanonicalBody, PosedBody, pose_bodi
 from bodyfit.fields.casting.cast import CastConfig, cast_rays
 from bodyfit.fields.casting.rays import Rays, camera_rays
 from bodyfit.fields.casting.samples import RaySamples
-from bodyfit.fields.casting.volume import nearest_volume
 from bodyfit.geometry.camera import CalibratedCamera
 
 __all__ = ["TrainingRays", "View", "body_box", "camera_numbers", "check_views", "training_rays"]
@@ -62,9 +61,25 @@ class TrainingRays:
     """255 for the person."""
     cameras: Int[np.ndarray, "R"]
     """Number of the camera, for its gain."""
+    pixels: Int[np.ndarray, "R"]
+    """Number of the pixel in its picture, row by row."""
+    views: Int[np.ndarray, "R"]
+    """Number of the picture."""
+    step: UInt16[np.ndarray, "N"]
+    """Step of each sample, as in `RaySamples`."""
+    offsets: Float32[np.ndarray, "R"]
+    """Of each ray, as in `RaySamples`."""
+    step_m: float
+    """Length of a step, metres."""
 
     def __len__(self) -> int:
         return len(self.masks)
+
+    @property
+    def t_m(self) -> Float32[np.ndarray, "N"]:
+        """Distance of each sample along its ray, metres."""
+        offsets = np.repeat(self.offsets, np.diff(self.ptr))
+        return ((self.step + offsets) * np.float32(self.step_m)).astype(np.float32)
 
 
 def check_views(views: Sequence[View], params: BodyParams) -> None:
@@ -94,14 +109,14 @@ def training_rays(
     """Cast the rays of all views; the views of a frame share its volume."""
     numbers = camera_numbers(views)
     samples: list[RaySamples] = []
-    targets: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    targets: list[tuple[np.ndarray, ...]] = []
     for frame in sorted({view.frame for view in views}):
         body = pose_bodies(canonical, model, params.select([frame]))[0]
-        volume = nearest_volume(body.vertices, voxel_m=config.voxel_m, band_m=config.band_m)
+        volume = config.volume_of(body)
         for number, view in enumerate(views):
             if view.frame != frame:
                 continue
-            rays, pixel = body_rays(view.camera, view.size, body, config.band_m, seed=seed + number)
+            rays, pixel = body_rays(view.camera, view.size, body, config.widest_m, seed=seed + number)
             if view.unknown is not None:
                 clear = np.flatnonzero(~view.unknown.reshape(-1)[pixel])
                 rays, pixel = rays.select(clear), pixel[clear]
@@ -109,17 +124,28 @@ def training_rays(
             mask = view.mask.reshape(-1)[pixel]
             mask = mask if mask.dtype == np.uint8 else (255 * mask).astype(np.uint8)
             camera = np.full(len(pixel), numbers[number])
-            targets.append((view.picture.reshape(-1, 3)[pixel], mask, camera))
+            own = np.full(len(pixel), number)
+            targets.append((view.picture.reshape(-1, 3)[pixel], mask, camera, pixel, own))
     counts = [np.diff(one.ptr) for one in samples]
     hit = [count > 0 for count in counts]
     total = np.concatenate([count[rows] for count, rows in zip(counts, hit, strict=True)])
     if not len(total):
         raise OptionError("no ray of any picture passes a body; are the cameras in the axes of the bodies?")
+    colors, masks, cameras, pixels, own = (
+        np.concatenate([part[k][rows] for part, rows in zip(targets, hit, strict=True)]) for k in range(5)
+    )
     return TrainingRays(
-        np.concatenate([[0], np.cumsum(total)]),
-        np.concatenate([one.place for one in samples]),
-        np.concatenate([one.normal for one in samples]),
-        *(np.concatenate([part[k][rows] for part, rows in zip(targets, hit, strict=True)]) for k in range(3)),
+        ptr=np.concatenate([[0], np.cumsum(total)]),
+        place=np.concatenate([one.place for one in samples]),
+        normal=np.concatenate([one.normal for one in samples]),
+        colors=colors,
+        masks=masks,
+        cameras=cameras,
+        pixels=pixels,
+        views=own,
+        step=np.concatenate([one.step for one in samples]),
+        offsets=np.concatenate([one.offsets[rows] for one, rows in zip(samples, hit, strict=True)]),
+        step_m=float(config.step_m),
     )
 
 
