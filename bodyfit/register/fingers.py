@@ -59,13 +59,13 @@ def with_fingers(
     fitter: ScanFitter, x: Float[Tensor, "D"], cloud: PointCloud, *, slack: float = 1.0
 ) -> Float[Tensor, "D"]:
     """Return the variables of a fitter with fingers, with the hands that a cloud shows fitted to it."""
-    shown = _shown(fitter, x, cloud)
-    if not shown:
+    visible = _visible(fitter, x, cloud)
+    if not visible:
         return x
-    hands = _Hands(fitter, x, cloud, shown, slack)
-    best = hands.refined(hands.best(x, _poses(fitter, x, shown)))
+    hands = _Hands(fitter, x, cloud, visible, slack)
+    best = hands.refined(hands.best(x, _poses(fitter, x, visible)))
     off = doubtful_hands(cloud, _vertices(fitter, best), fitter.model, clothed=slack != 1)
-    doubtful: tuple[Side, ...] = tuple(side for side in shown if side in off)
+    doubtful: tuple[Side, ...] = tuple(side for side in visible if side in off)
     if doubtful:
         hands = _Hands(fitter, x, cloud, doubtful, slack)
         turns = torch.deg2rad(torch.tensor(TURNS_DEG[1:])).to(x)
@@ -130,7 +130,7 @@ def _vertices(fitter: ScanFitter, x: Float[Tensor, "D"]) -> Float[np.ndarray, "V
     return posed(fitter.surface, stage, x).vertices[0].double().numpy()
 
 
-def _shown(fitter: ScanFitter, x: Float[Tensor, "D"], cloud: PointCloud) -> tuple[Side, ...]:
+def _visible(fitter: ScanFitter, x: Float[Tensor, "D"], cloud: PointCloud) -> tuple[Side, ...]:
     """List the hands that a cloud has points on."""
     vertices, tree = _vertices(fitter, x), KDTree(cloud.points)
 

@@ -150,10 +150,10 @@ def unscanned_parts(errors: Misfit, model: BodyModel, owners: Int[np.ndarray, "V
     for part, names in _PARTS.items():
         joints = [model.skeleton.index(name) for name in names]
         own = np.isin(joint, joints)
-        shown = errors.scanned[own]
+        near = errors.scanned[own]
         if owners is not None:
-            shown = shown & np.isin(owners[own], joints)
-        if shown.mean() < (_LEAST_OF_PART if owners is None else _LEAST_OF_CLOTHED_PART):
+            near = near & np.isin(owners[own], joints)
+        if near.mean() < (_LEAST_OF_PART if owners is None else _LEAST_OF_CLOTHED_PART):
             found.append(part)
     return tuple(found)
 
@@ -189,11 +189,11 @@ def doubtful_hands(
         points = cloud.points[np.isfinite(near)]
         nearest = tree.nearest(points)
         own = hand[faces[nearest.face]].any(1)
-        shown = np.zeros(hand.sum(), bool)
+        covered = np.zeros(hand.sum(), bool)
         if own.any():
-            shown = KDTree(points[own]).query(vertices[hand])[0] < _NEAR_HAND_M
+            covered = KDTree(points[own]).query(vertices[hand])[0] < _NEAR_HAND_M
         off = float((nearest.distance[own] > off_m).mean()) if own.any() else 0.0
-        if shown.mean() < _LEAST_OF_HAND:
+        if covered.mean() < _LEAST_OF_HAND:
             found[side] = f"the scan shows next to nothing of the {side} hand, which is a guess"
         elif off > most:
             found[side] = (

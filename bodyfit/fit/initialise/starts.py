@@ -79,8 +79,8 @@ class Starts:
         estimate = evidence.estimate
         if estimate is not None and evidence.rig is None:
             starts.append(self._placed(observed, betas.expand(batch, -1), estimate.global_orient, estimate.body_pose))
-            shown = (observed.weight > 0).sum(1) >= self.observer.config.min_keypoints
-            usable.append(shown & (estimate.known > 0))
+            enough = (observed.weight > 0).sum(1) >= self.observer.config.min_keypoints
+            usable.append(enough & (estimate.known > 0))
         if evidence.previous is not None:
             before = self.variables.pack(evidence.previous)
             if evidence.betas is not None:
