@@ -333,7 +333,7 @@ def test_bystanders_are_not_mixed_in(clip, tmp_path, model):
         save_picture(folder / f"{k:06d}.png", mask)
     found = find_results([clip / "person0.npz"], clip / "film.mp4")
     material = gather_views(found, detector=None, masks=folder)
-    assert len(material.views) + len(material.held_out) == 8
+    assert len(material.views) + len(material.test_views) == 8
     assert "4 pictures with" in material.notes[0]
     assert not set(material.names) & {f"frame {k}" for k in range(4)}
 
@@ -379,7 +379,7 @@ def test_photographs_of_two_fits_have_their_mean_shape(tmp_path, model, person):
     found = find_results([tmp_path / "photo0", tmp_path / "photo1"], tmp_path / "pictures")
     material = gather_views(found, detector=None, masks=tmp_path / "masks")
     assert len(material.views) == 2
-    assert material.held_out == ()
+    assert material.test_views == ()
     assert material.motion.betas.abs().max() < 1e-6
     made = make_avatar(material.views, model=material.model, size=128)
     assert made.iou.min() > 0.7  # clothes of 2 cm on limbs of 10

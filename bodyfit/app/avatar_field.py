@@ -99,8 +99,8 @@ def write_field(field: RadianceField, material: AvatarMaterial, out: Path) -> di
         (out / name).unlink(missing_ok=True)
     save_field(field, out / "field.npz")
     _save_glb(field, material, out / "field.glb")
-    save_picture(out / "field_views.png", _sheet(field, material.held_out or material.views))
-    return {"files": list(FIELD_FILES), "score": score_field(field, material.held_out)}
+    save_picture(out / "field_views.png", _sheet(field, material.test_views or material.views))
+    return {"files": list(FIELD_FILES), "score": score_field(field, material.test_views)}
 
 
 def write_field_motion(field: RadianceField, motion: Motion, out: Path) -> list[str]:

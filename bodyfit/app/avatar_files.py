@@ -44,7 +44,7 @@ def write_avatar(avatar: Avatar, material: AvatarMaterial, score: AvatarScore | 
     save_avatar(avatar, out / "avatar.npz")
     save_picture(out / "texture.png", avatar.texture)
     save_picture(out / "confidence.png", np.repeat(avatar.confidence[..., None], 3, 2))
-    save_picture(out / "views.png", _sheet(avatar, material.held_out or material.views))
+    save_picture(out / "views.png", _sheet(avatar, material.test_views or material.views))
     _save_glb(avatar, material.motion, out / "avatar.glb", times_s=material.times_s, fps=material.fps, axes="camera")
     _turntable(avatar, out / "turn.mp4")
     facts: dict[str, Any] = {

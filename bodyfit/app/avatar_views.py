@@ -46,7 +46,7 @@ class AvatarMaterial:
     """The body model of the fits."""
     views: tuple[AvatarView, ...]
     """Pictures to make it of."""
-    held_out: tuple[AvatarView, ...]
+    test_views: tuple[AvatarView, ...]
     """Pictures to score it by; none where there are few."""
     names: tuple[str, ...]
     """Of the pictures, those held out last."""
@@ -108,7 +108,7 @@ def gather_views(
     return AvatarMaterial(
         model=model,
         views=tuple(views[k] for k in used[~out]),
-        held_out=tuple(views[k] for k in used[out]),
+        test_views=tuple(views[k] for k in used[out]),
         names=tuple(names[k] for k in order),
         motion=motion,
         times_s=times_s,

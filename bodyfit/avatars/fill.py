@@ -14,7 +14,7 @@ from bodyfit.register.surface.colors import continued, padded
 
 __all__ = ["Filled", "filled"]
 
-_SEEN = 0.15
+_WELL = 0.15
 """Weight of the best view from which on a colour counts as well seen: a usual one at 58 degrees."""
 _ENOUGH = 0.4
 """Confidence from which on a vertex needs no average."""
@@ -66,7 +66,7 @@ def filled(chart: Chart, colors: Colors, model: BodyModel) -> Filled:
 
 def _ramp(best: Float32[np.ndarray, " M"]) -> Float32[np.ndarray, " M"]:
     """Turn weights into confidence: 0 to 1, smooth."""
-    part = np.clip(best / _SEEN, 0, 1)
+    part = np.clip(best / _WELL, 0, 1)
     return (part * part * (3 - 2 * part)).astype(np.float32)
 
 

@@ -76,17 +76,17 @@ def avatar(
             raise OptionError(f"{ready[0]} is an avatar: give it alone, with --motion FILE for it to play")
         if field:
             raise OptionError(f"{ready[0]} is an avatar: --field is trained on pictures; give their results")
-        made = load_avatar(ready[0])
+        result = load_avatar(ready[0])
         common.output_folder(out)
     else:
-        made, volume, facts = _made(people, out, video or photo, masks, detector, frames, size, model, field)
+        result, volume, facts = _make(people, out, video or photo, masks, detector, frames, size, model, field)
     if motion is not None:
-        facts["motion"] = _play(made, volume, motion, out)
-    _tell(facts, made, people, out, as_json)
-    return common.OK if made.status == "ok" else common.SOME_FAILED
+        facts["motion"] = _play(result, volume, motion, out)
+    _tell(facts, result, people, out, as_json)
+    return common.OK if result.status == "ok" else common.SOME_FAILED
 
 
-def _made(
+def _make(
     people: list[Path],
     out: Path,
     source: Path | None,
@@ -111,25 +111,25 @@ def _made(
     common.output_folder(out)
     finder = load_detector(detector, masks=True) if masks is None else None
     material = gather_views(found, detector=finder, masks=masks, frames=frames, models=Models(model or None))
-    made = make_avatar(material.views, model=material.model, size=size)
-    facts = write_avatar(made, material, score_avatar(made, material.held_out), out)
+    result = make_avatar(material.views, model=material.model, size=size)
+    facts = write_avatar(result, material, score_avatar(result, material.test_views), out)
     if not field:
-        return made, None, facts
+        return result, None, facts
     from bodyfit.app.avatar_field import fit_view_field, write_field
 
     volume = fit_view_field(material)
     facts["field"] = write_field(volume, material, out)
     write_json(out / "avatar.json", facts)
-    return made, volume, facts
+    return result, volume, facts
 
 
-def _play(made: Avatar, volume: RadianceField | None, motion: Path, out: Path) -> dict[str, Any]:
+def _play(result: Avatar, volume: RadianceField | None, motion: Path, out: Path) -> dict[str, Any]:
     """Let the avatar, and its field, play a motion file."""
     from bodyfit.app.avatar_files import write_motion
     from bodyfit.io.motions import load_motion
 
-    loaded = load_motion(motion, model=made.model)
-    files = write_motion(made, loaded, out)
+    loaded = load_motion(motion, model=result.model)
+    files = write_motion(result, loaded, out)
     if volume is not None:
         from bodyfit.app.avatar_field import write_field_motion
 
@@ -137,13 +137,13 @@ def _play(made: Avatar, volume: RadianceField | None, motion: Path, out: Path) -
     return {"file": str(motion), "bodies": loaded.params.batch, "files": files}
 
 
-def _tell(facts: dict[str, Any], made: Avatar, people: list[Path], out: Path, as_json: bool) -> None:
-    """Tell what was made, and how good it is."""
+def _tell(facts: dict[str, Any], result: Avatar, people: list[Path], out: Path, as_json: bool) -> None:
+    """Tell what came of it, and how good it is."""
     if as_json:
         common.say_json({"people": [str(path) for path in people], **facts})
     elif "files" in facts:
         common.say(
-            f"{people[0]}: {made.status}, of {facts['pictures']} pictures, {_likeness(facts['score'])}, "
+            f"{people[0]}: {result.status}, of {facts['pictures']} pictures, {_likeness(facts['score'])}, "
             f"masks and bodies agree to {facts['iou']:.2f} -> {out}: {', '.join(facts['files'])}"
         )
     if "field" in facts and not as_json:
@@ -155,8 +155,8 @@ def _tell(facts: dict[str, Any], made: Avatar, people: list[Path], out: Path, as
         common.say(f"{played['file']}: {played['bodies']} bodies -> {out}: {', '.join(played['files'])}")
     for note in facts.get("notes", ()):
         common.error(note, label="note")
-    if made.reason is not None:
-        common.error(f"{people[0]}: poor, {made.reason}", label="note")
+    if result.reason is not None:
+        common.error(f"{people[0]}: poor, {result.reason}", label="note")
 
 
 def _likeness(score: dict[str, Any] | None) -> str:

@@ -49,8 +49,8 @@ def view(
     results = read_results(folder)
     for failure in results.failures if verbose else ():
         common.error(failure.message, label="left out")
-    made = None if avatar is None else load_avatar(avatar)
-    viewer = Viewer(results, models=Models(model), avatar=made, host=host, port=port)
+    person = None if avatar is None else load_avatar(avatar)
+    viewer = Viewer(results, models=Models(model), avatar=person, host=host, port=port)
     try:
         common.say(f"{viewer.url} shows {folder}; Ctrl-C ends it")
         if not no_open and _has_display():

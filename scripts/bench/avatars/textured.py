@@ -6,7 +6,8 @@ poses before these cameras (`pose`), these poses before new cameras (`camera`), 
 the boxes of the masks, on white; seconds are the process's own. `naked`: the same texture on the skin, not moved out.
 
 With --fits the bodies are bodyfit's own, of a film of the person turning before one camera, by the shipped detector and
-its masks; pictures held out are frames of the film, and new cameras see the exact bodies turned by 90 degrees.
+its masks; pictures held out are frames of the film, and a new camera stands a quarter round: before the avatar in the
+exact pose, and in the fitted one.
 
     python -m scripts.bench.avatars.textured [-n 6] [--first 0] [--size 1024] [--fits]
 """
@@ -89,7 +90,7 @@ def main() -> None:
     people = range(args.first, args.first + args.n)
     make_avatar([studio(0, 1).view(0, 0)], model=bodyfit.load_model("open-x"), size=64)  # compile the loops
     entries = [turning_avatar(seed, args.size) if args.fits else exact(seed, args.size) for seed in people]
-    names = ("held out", "camera") if args.fits else ("pose", "camera", "both")
+    names = ("held out", "camera", "camera, fitted pose") if args.fits else ("pose", "camera", "both")
     harness.write_json(args, {"people": entries, "means": report(entries, names)})
 
 
