@@ -385,3 +385,23 @@ def test_photographs_of_two_fits_have_their_mean_shape(tmp_path, model, person):
     assert made.iou.min() > 0.7  # clothes of 2 cm on limbs of 10
     drawn, truth = draw_view(made, material.views[0]), truth_of(material.views[0])
     assert psnr_db(drawn, truth) > 18
+
+
+def test_results_are_drawn_and_shown_as_an_avatar(clip, tmp_path, avatar):
+    save_avatar(avatar, tmp_path / "avatar.npz")
+    command = ["render", str(clip / "person0.npz"), "--photo", str(clip / "film.mp4"), "-o", str(tmp_path / "film.mp4")]
+    assert main([*command, "--avatar", str(tmp_path / "avatar.npz")]) == 0
+    assert (tmp_path / "film.mp4").stat().st_size > 0
+    from bodyfit.app.results.folder import read_results
+    from bodyfit.viewer.server import Viewer
+
+    viewer = Viewer(read_results(clip / "person0.npz"), avatar=avatar)
+    try:
+        viewer.go_to(3)
+        expected = avatar_vertices(avatar, load_params(clip).select([3]))[0].numpy()
+        np.testing.assert_allclose(viewer.meshes[0].vertices, expected, atol=1e-5)
+        viewer.edits[0].visible = False
+        viewer.redraw()
+        assert not viewer.meshes[0].visible
+    finally:
+        viewer.stop()
