@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from bodyfit.body.model import load_model
 from bodyfit.fields.casting.anchors import SurfaceAnchors, surface_anchors
@@ -39,7 +39,7 @@ def surface_atlas(anchors: int = 4096, coarse: int = 1024) -> SurfaceAtlas:
     """Choose anchors on the open body by farthest points: the first k of them cover it evenly for every k."""
     body = canonical_body(load_model("open"))
     fine = surface_anchors(body, anchors)
-    distance, coarse_of = cKDTree(fine.points[:coarse]).query(fine.points, k=_NEAREST)
+    distance, coarse_of = KDTree(fine.points[:coarse]).query(fine.points, k=_NEAREST)
     share = 1 / (np.asarray(distance) ** 2 + 1e-5)
     share = (share / share.sum(1, keepdims=True)).astype(np.float32)
     return SurfaceAtlas(body, fine, np.asarray(coarse_of, np.int64), share, coarse)

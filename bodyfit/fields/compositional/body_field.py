@@ -69,6 +69,7 @@ class AtlasField(BodyFieldNetwork):
         rows = torch.arange(anchors).repeat_interleave(atlas.coarse_of.shape[1])
         columns, share = torch.from_numpy(atlas.coarse_of).flatten(), torch.from_numpy(atlas.coarse_share).flatten()
         spread = torch.sparse_coo_tensor(torch.stack([rows, columns]), share, (anchors, coarse)).to_sparse_csr()
+        self.spread: Tensor
         self.register_buffer("spread", spread, persistent=False)
         self.first = nn.Linear(anchor_size + 8, hidden)
         self.by_code = nn.Linear(basis, hidden, bias=False)

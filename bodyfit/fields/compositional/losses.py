@@ -35,7 +35,8 @@ def picture_loss(drawn: Rendering, truth: Float[Tensor, "P 3 H W"], alpha: Float
             a, b, w = (functional.avg_pool2d(x, 2) for x in (a, b, w))
         for dim in (2, 3):
             loss = loss + _GRADIENTS / _SCALES * (w.narrow(dim, 1, w.shape[dim] - 1) * (_step(a - b, dim))).mean()
-    small = functional.adaptive_avg_pool2d(alpha[:, None], drawn.alpha.shape[1:])[:, 0]
+    _, height, width = drawn.alpha.shape
+    small = functional.adaptive_avg_pool2d(alpha[:, None], (height, width))[:, 0]
     return loss + _MASK * (drawn.alpha - small).abs().mean()
 
 

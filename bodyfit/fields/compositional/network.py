@@ -90,6 +90,7 @@ class FieldNetwork(nn.Module):
         super().__init__()
         self.config = config
         # How far from the body there is anything at each anchor, metres: nothing farther off is evaluated.
+        self.reach_m: Tensor
         self.register_buffer("reach_m", torch.ones(config.anchors))
         self.body: BodyFieldNetwork
         sizes = (config.code_size, config.hidden, config.feature_size)

@@ -57,15 +57,20 @@ class PackedSamples:
         keep = self.distance * np.float32(DISTANCE_UNIT_M) <= reach_m[self.anchor[:, 0]]
         ptr = np.concatenate([[0], np.cumsum(keep)])[self.ptr]
         names = ("level", "anchor", "weight", "normal", "distance", "place")
-        return PackedSamples(ptr, *(getattr(self, name)[keep] for name in names), self.step_m)
+        return PackedSamples(ptr=ptr, step_m=self.step_m, **{name: getattr(self, name)[keep] for name in names})
 
     @classmethod
     def empty(cls, rays: int) -> PackedSamples:
         """No samples along so many rays."""
-        four, three = (0, 4), (0, 3)
-        values = np.zeros(0, np.uint16), np.zeros(four, np.uint16), np.zeros(four, np.uint8), np.zeros(three, np.int8)
         return cls(
-            np.zeros(rays + 1, np.int64), *values, np.zeros(0, np.int16), np.zeros(three, np.uint16), CAST.step_m
+            ptr=np.zeros(rays + 1, np.int64),
+            level=np.zeros(0, np.uint16),
+            anchor=np.zeros((0, 4), np.uint16),
+            weight=np.zeros((0, 4), np.uint8),
+            normal=np.zeros((0, 3), np.int8),
+            distance=np.zeros(0, np.int16),
+            place=np.zeros((0, 3), np.uint16),
+            step_m=CAST.step_m,
         )
 
 
