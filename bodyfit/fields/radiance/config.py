@@ -52,7 +52,7 @@ class RadianceConfig:
     """Weight of density logits outside of the body: what no ray asks for becomes empty."""
     background: tuple[float, float, float] | None = None
     """The one colour that is behind the person in all pictures, in [0, 1]; if left out, the person is cut out by the
-    masks and laid over random colours."""
+    masks and laid over random greys."""
     seed: int = 0
     """Of the order of rays, their backgrounds and their offsets."""
 

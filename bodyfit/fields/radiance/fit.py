@@ -121,7 +121,8 @@ class _Trainer:
 
         field, config, rays = self._field, self._config, self._rays
         if config.background is None:
-            backgrounds = self._rng.random((len(batch), 3), np.float32)
+            greys = self._rng.random((len(batch), 1), np.float32)  # random colours leave specks where nothing is seen
+            backgrounds = np.repeat(greys, 3, 1)
         else:
             backgrounds = np.full((len(batch), 3), config.background, np.float32)
         small_grads, losses = np.zeros((_JOBS, len(self._small), 1)), np.zeros(_JOBS)
