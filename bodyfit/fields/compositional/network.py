@@ -108,9 +108,9 @@ class FieldNetwork(nn.Module):
         density, features = self.body(batch.samples, batch.codes)
         s = batch.samples
         optical = density * s.step_m
-        seen = composite(optical, features, s.ray, s.level, p * h * w)
+        composited = composite(optical, features, s.ray, s.level, p * h * w)
         picture = torch.arange(p, device=density.device).repeat_interleave(h * w)
         behind = self.background(batch.directions.flatten(0, 2), batch.backgrounds, picture)
-        mixed = seen.features + (1 - seen.alpha)[:, None] * behind
+        mixed = composited.features + (1 - composited.alpha)[:, None] * behind
         image = mixed.view(p, h, w, -1).permute(0, 3, 1, 2)
-        return Rendering(self.renderer(image), seen.alpha.view(p, h, w), seen.weights, optical)
+        return Rendering(self.renderer(image), composited.alpha.view(p, h, w), composited.weights, optical)

@@ -117,17 +117,17 @@ def cast_body(
     """
     own = config if scale == 1 else CastConfig(**{**vars(config), "step_m": config.step_m / scale})
     samples = cast_rays(body, rays, own)
-    ptr, kept = _visible(samples.ptr, samples.signed_distance_m)
+    ptr, rows = _visible(samples.ptr, samples.signed_distance_m)
     weights = atlas.anchors.weigh(samples)
-    normal = np.rint(samples.normal[kept] @ R_cam_body.T.astype(np.float32)).astype(np.int8)
+    normal = np.rint(samples.normal[rows] @ R_cam_body.T.astype(np.float32)).astype(np.int8)
     return PackedSamples(
         ptr,
-        samples.step[kept],
-        weights.anchor[kept],
-        weights.weight[kept],
+        samples.step[rows],
+        weights.anchor[rows],
+        weights.weight[rows],
         normal,
-        samples.distance[kept],
-        samples.place[kept],
+        samples.distance[rows],
+        samples.place[rows],
         own.step_m,
     )
 
