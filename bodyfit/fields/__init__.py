@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-__all__ = ["casting", "compositional", "radiance"]
+_ROOMS = ("casting", "compositional", "radiance")
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in __all__:
+    if name in _ROOMS:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
