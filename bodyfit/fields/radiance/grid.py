@@ -131,9 +131,9 @@ def _places(
 
 def _signed(canonical: CanonicalBody, places: Float[np.ndarray, "N 3"]) -> Float32[np.ndarray, "N"]:
     """Compute signed distances to the canonical skin, metres: exact, with the sign of the interpolated normal."""
-    found = MeshTree(canonical.vertices, canonical.faces).nearest(places)
-    normals = (canonical.normals[canonical.faces[found.face]] * found.weights[..., None]).sum(1)
-    return np.copysign(found.distance, ((places - found.points) * normals).sum(1)).astype(np.float32)
+    nearest = MeshTree(canonical.vertices, canonical.faces).nearest(places)
+    normals = (canonical.normals[canonical.faces[nearest.face]] * nearest.weights[..., None]).sum(1)
+    return np.copysign(nearest.distance, ((places - nearest.points) * normals).sum(1)).astype(np.float32)
 
 
 def _filled(canonical: CanonicalBody, cast: CastConfig) -> Float[np.ndarray, "N 3"]:

@@ -21,16 +21,16 @@ def place_gradients(first, last, ptr, place, normal, origin, colors, masks, came
     """
     nodes, most = 8 * len(sizes), longest(ptr, np.arange(first, last))
     rows, parts = np.empty((most, nodes), np.int64), np.empty((most, nodes))
-    kept, basis, sums, pulled = np.empty((most, 12)), np.empty((most, 9)), np.empty(3), np.empty(3)
+    stored, basis, sums, pulled = np.empty((most, 12)), np.empty((most, 9)), np.empty(3), np.empty(3)
     slopes = np.empty((nodes, 3))
     for r in range(first, last):
         used, through = march(r, ptr, place, normal, origin, low, tables, dims, starts, sizes, values, light, opaque,
-                              rows, parts, kept, basis, sums)  # fmt: skip
+                              rows, parts, stored, basis, sums)  # fmt: skip
         losses[r], by_opacity = ray_loss(sums, through, colors[r], masks[r] / 255.0, gains[cameras[r]],
                                          offsets[cameras[r]], backgrounds[r], weights_of, pulled)  # fmt: skip
         after = 0.0
         for k in range(used - 1, -1, -1):
-            by_logit, g0, g1, g2, after = sample_gradient(kept, k, opaque[2], pulled, by_opacity, after)
+            by_logit, g0, g1, g2, after = sample_gradient(stored, k, opaque[2], pulled, by_opacity, after)
             n = ptr[r] + k
             x = place[n, 0] * PLACE_UNIT_M + origin[0]
             y = place[n, 1] * PLACE_UNIT_M + origin[1]

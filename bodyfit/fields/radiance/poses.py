@@ -125,11 +125,9 @@ def _refined(
         one = replace(params, **moved)
         loss = field_loss(field, [(view, number) for view, number, _ in views], one, config.every_px, seed + step)
         loss = loss + config.prior_weight * _deviation(one, start, config)
-        for view, _, seen in views:
-            if seen is not None and layout is not None:
-                loss = loss + config.keypoint_weight / len(views) * _reprojection(
-                    field, view, one, seen, layout, config
-                )
+        for view, _, xyc in views:
+            if xyc is not None and layout is not None:
+                loss = loss + config.keypoint_weight / len(views) * _reprojection(field, view, one, xyc, layout, config)
         loss.backward()
         adam.step()
         fall.step()
@@ -194,7 +192,7 @@ def _reprojection(
     field: RadianceField,
     view: View,
     params: BodyParams,
-    seen: Float[np.ndarray, "K 3"],
+    xyc: Float[np.ndarray, "K 3"],
     layout: str,
     config: PoseConfig,
 ) -> Float[Tensor, ""]:
@@ -202,8 +200,8 @@ def _reprojection(
     points = field.model.keypoints(params, layout)[0]
     R, t = (torch.from_numpy(x).to(points) for x in (view.camera.R, view.camera.t))
     at = points @ R.T + t
-    flat = torch.from_numpy(view.camera.normalised(seen[:, :2])).to(points)
-    weight = torch.from_numpy(seen[:, 2]).to(points)
+    flat = torch.from_numpy(view.camera.normalised(xyc[:, :2])).to(points)
+    weight = torch.from_numpy(xyc[:, 2]).to(points)
     weight = torch.where(torch.isfinite(at).all(1), weight, torch.zeros_like(weight))
     depth = torch.nan_to_num(at[:, 2:], nan=1.0).clamp_min(0.1)
     apart = (torch.nan_to_num(at[:, :2]) / depth - flat) * depth.detach() / config.keypoint_m

@@ -19,12 +19,12 @@ _LEAST_SLOPE = 1.0
 
 @loose
 def meet(first, last, batch, ptr, place, t, origin, masks, depths, low, tables, dims, starts, sizes, values, weights_of,
-         gap, grads, losses, found):  # fmt: skip
-    """Add the gradients of a batch's rays; job j has the j-th part of them. Writes the depths to `found` (B,).
+         gap, grads, losses, met_at):  # fmt: skip
+    """Add the gradients of a batch's rays; job j has the j-th part of them. Writes the depths to `met_at` (B,).
 
     t: (N,) distance of each sample along its ray; depths: (R,) along the ray, NaN where unknown; values: (R, 1), the
     field, positive inside; gap: longest distance of samples between which a surface can lie, metres; weights_of: (3,)
-    of |depth error| per metre, of free space, of occupancy. grads: (J, R, 1); found: NaN where nothing is met.
+    of |depth error| per metre, of free space, of occupancy. grads: (J, R, 1); met_at: NaN where nothing is met.
 
     The surface is at the first change of sign, between samples k - 1 and k by the secant, and its depth has the
     derivative -(df/dt)^-1 df/dvalues there (Niemeyer et al. 2020, eq. 10), for this discrete field exactly.
@@ -57,7 +57,7 @@ def meet(first, last, batch, ptr, place, t, origin, masks, depths, low, tables, 
                     n = begin + met
                     share = -f[met - 1] / (f[met] - f[met - 1])
                     depth = t[n - 1] + share * (t[n] - t[n - 1])
-                    found[b] = depth
+                    met_at[b] = depth
                     error = depth - depths[r]
                     if not math.isnan(error):
                         losses[job] += weights_of[0] * abs(error)
@@ -71,7 +71,7 @@ def meet(first, last, batch, ptr, place, t, origin, masks, depths, low, tables, 
             elif met > 0:
                 n = begin + met
                 share = -f[met - 1] / (f[met] - f[met - 1])
-                found[b] = t[n - 1] + share * (t[n] - t[n - 1])
+                met_at[b] = t[n - 1] + share * (t[n] - t[n - 1])
                 # Rays of the background meet nothing: their most solid sample is to be empty.
                 losses[job] += weights_of[1] * math.log1p(math.exp(f[best]))
                 by_f[best] += weights_of[1] / (1 + math.exp(-f[best]))

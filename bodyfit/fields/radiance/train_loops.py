@@ -36,13 +36,13 @@ def _logistic(x):
 
 
 @inline
-def march(r, ptr, place, normal, origin, low, tables, dims, starts, sizes, values, light, opaque, rows, parts, kept,
+def march(r, ptr, place, normal, origin, low, tables, dims, starts, sizes, values, light, opaque, rows, parts, stored,
           basis, sums):  # fmt: skip
     """Draw ray r from front to back; return the number of samples used and the transmittance that is left.
 
-    Fills the nodes `rows` (S, 8 L) and weights `parts` of each sample, its numbers `kept` (S, 12) and harmonics `basis`
-    (S, 9), and the colour `sums` (3,). Kept are opacity, transmittance before, derivative of the density by its logit,
-    albedo (3), shading (3) and colour (3).
+    Fills the nodes `rows` (S, 8 L) and weights `parts` of each sample, its numbers `stored` (S, 12) and harmonics
+    `basis` (S, 9), and the colour `sums` (3,). The numbers are opacity, transmittance before, derivative of the density
+    by its logit, albedo (3), shading (3) and colour (3).
     """
     bias, scale, step, least = opaque[0], opaque[1], opaque[2], opaque[3]
     through, k = 1.0, 0
@@ -64,13 +64,13 @@ def march(r, ptr, place, normal, origin, low, tables, dims, starts, sizes, value
         density, slope = softplus(d + bias)
         alpha = 1 - math.exp(-scale * density * step)
         harmonics(normal[n, 0] / 127.0, normal[n, 1] / 127.0, normal[n, 2] / 127.0, basis[k])
-        kept[k, 0], kept[k, 1], kept[k, 2] = alpha, through, scale * slope
+        stored[k, 0], stored[k, 1], stored[k, 2] = alpha, through, scale * slope
         for c in range(3):
             shade = 0.0
             for h in range(9):
                 shade += light[h, c] * basis[k, h]
             albedo = _logistic(a0 if c == 0 else a1 if c == 1 else a2)
-            kept[k, 3 + c], kept[k, 6 + c], kept[k, 9 + c] = albedo, shade, albedo * shade
+            stored[k, 3 + c], stored[k, 6 + c], stored[k, 9 + c] = albedo, shade, albedo * shade
             sums[c] += through * alpha * albedo * shade
         through *= 1 - alpha
         k += 1
@@ -101,20 +101,20 @@ def ray_loss(sums, through, color, mask, gain, offset, behind, weights_of, pulle
 
 
 @inline
-def sample_gradient(kept, k, step, pulled, by_opacity, after):
+def sample_gradient(stored, k, step, pulled, by_opacity, after):
     """Return the derivatives of the loss by sample k's density logit and albedo logits, and the sum behind with it.
 
     With q_i = pulled . color_i + by_opacity, the logit's is step s'(g) (T_(i+1) q_i - sum_(j > i) w_j q_j).
     """
-    alpha, before = kept[k, 0], kept[k, 1]
+    alpha, before = stored[k, 0], stored[k, 1]
     share = before * alpha
     q = by_opacity
     for c in range(3):
-        q += pulled[c] * kept[k, 9 + c]
-    by_logit = step * kept[k, 2] * (before * (1 - alpha) * q - after)
-    g0 = share * pulled[0] * kept[k, 6] * kept[k, 3] * (1 - kept[k, 3])
-    g1 = share * pulled[1] * kept[k, 7] * kept[k, 4] * (1 - kept[k, 4])
-    g2 = share * pulled[2] * kept[k, 8] * kept[k, 5] * (1 - kept[k, 5])
+        q += pulled[c] * stored[k, 9 + c]
+    by_logit = step * stored[k, 2] * (before * (1 - alpha) * q - after)
+    g0 = share * pulled[0] * stored[k, 6] * stored[k, 3] * (1 - stored[k, 3])
+    g1 = share * pulled[1] * stored[k, 7] * stored[k, 4] * (1 - stored[k, 4])
+    g2 = share * pulled[2] * stored[k, 8] * stored[k, 5] * (1 - stored[k, 5])
     return by_logit, g0, g1, g2, after + share * q
 
 
@@ -138,14 +138,14 @@ def train(first, last, batch, ptr, place, normal, origin, colors, masks, cameras
     """
     jobs, nodes, most = len(grads), 8 * len(sizes), longest(ptr, batch)
     rows, parts = np.empty((most, nodes), np.int64), np.empty((most, nodes))
-    kept, basis, sums, pulled = np.empty((most, 12)), np.empty((most, 9)), np.empty(3), np.empty(3)
+    stored, basis, sums, pulled = np.empty((most, 12)), np.empty((most, 9)), np.empty(3), np.empty(3)
     for job in range(first, last):
         grad, own = grads[job], small[job]
         for b in range(job * len(batch) // jobs, (job + 1) * len(batch) // jobs):
             r = batch[b]
             camera = cameras[r]
             used, through = march(r, ptr, place, normal, origin, low, tables, dims, starts, sizes, values, light,
-                                  opaque, rows, parts, kept, basis, sums)  # fmt: skip
+                                  opaque, rows, parts, stored, basis, sums)  # fmt: skip
             loss, by_opacity = ray_loss(sums, through, colors[r], masks[r] / 255.0, gains[camera], offsets[camera],
                                         backgrounds[b], weights_of, pulled)  # fmt: skip
             losses[job] += loss
@@ -155,11 +155,11 @@ def train(first, last, batch, ptr, place, normal, origin, colors, masks, cameras
                 own[30 + 6 * camera + c] += by_drawn * (1 - through)
             after = 0.0
             for k in range(used - 1, -1, -1):
-                by_logit, g0, g1, g2, after = sample_gradient(kept, k, opaque[2], pulled, by_opacity, after)
-                share = kept[k, 0] * kept[k, 1]
+                by_logit, g0, g1, g2, after = sample_gradient(stored, k, opaque[2], pulled, by_opacity, after)
+                share = stored[k, 0] * stored[k, 1]
                 if share > 1e-4:
                     for c in range(3):
-                        by_shade = share * pulled[c] * kept[k, 3 + c]
+                        by_shade = share * pulled[c] * stored[k, 3 + c]
                         for h in range(9):
                             own[3 * h + c] += by_shade * basis[k, h]
                 for c in range(nodes):
