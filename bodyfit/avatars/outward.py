@@ -49,7 +49,7 @@ def outward(
         vote(view.points, view.outward, _LEVELS_M, aside, *view.lens, view.state, votes)
     share = votes[..., 0] / np.maximum(votes[..., 1], 1)
     outside = share > limit
-    ever = outside.any(1)
+    ever = np.any(outside, axis=1)
     first = np.maximum(outside.argmax(1), 1)
     rows = np.arange(len(share))
     before, after = share[rows, first - 1], share[rows, first]
