@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from bodyfit.errors import OptionError
@@ -210,6 +210,11 @@ class FitConfig:
             raise OptionError(f"backend must be 'auto', 'loops' or 'tensors', got {self.backend!r}")
 
     @classmethod
+    def with_conditional_prior(cls, weight: float = 3.0) -> FitConfig:
+        """Make the default configuration with the conditional pose prior in all stages (docs/learned-prior.md)."""
+        return cls(stages=tuple(replace(stage, conditional=weight) for stage in _default_stages()))
+
+    @classmethod
     def smplify(cls) -> FitConfig:
         """Make the configuration of the SMPLify paper: its weights, robustifier and schedule."""
         return cls(stages=_smplify_stages(), swaps=False, components=False)
@@ -253,6 +258,8 @@ class SequenceConfig:
     detector's errors leave the estimate 15 % off at best (docs/sequence.md)."""
     pose_tail: float = 2 / 3
     """Factor of `StageConfig.pose_tail`: neighbouring frames tell more of an unusual pose than the prior."""
+    conditional: float = 0.75
+    """Factor of the weight of the conditional pose prior, whose errors correlate between frames."""
     interpenetration: float = 2.0
     """Factor of the weight of interpenetration."""
     silhouette: float = 1 / 3

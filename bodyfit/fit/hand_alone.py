@@ -15,7 +15,7 @@ from torch import Tensor
 from bodyfit.fit.evidence import CheckedEvidence
 from bodyfit.fit.initialise.hands import mirrored_hands
 from bodyfit.fit.objective import StageObjective
-from bodyfit.fit.observations import Observations
+from bodyfit.fit.observations import EXPECTED, Observations
 from bodyfit.fit.parts import HAND_POINTS, PartObservations
 from bodyfit.fit.whole import WholeBody
 from bodyfit.geometry.rotation import so3_exp, so3_log
@@ -58,7 +58,7 @@ def fit_hands_alone(
     body. Keypoints of the body in `seen` are left out.
     """
     nothing = torch.zeros_like(seen.weight)
-    seen = replace(seen, weight=nothing, lift_m=None, lift_weight=None)
+    seen = replace(seen, weight=nothing, lift_m=None, lift_weight=None, **dict.fromkeys(EXPECTED))
     x, parts = body.clone(), seen.parts
     assert parts is not None
     first, every = _counts(parts).argmax(1), torch.arange(len(x), device=x.device)

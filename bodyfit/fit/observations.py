@@ -15,7 +15,10 @@ from bodyfit.fit.parts import PartObservations
 from bodyfit.fit.scan.pairs import BodyPairs
 from bodyfit.fit.silhouette.pairs import ContourPairs
 
-__all__ = ["Observations"]
+__all__ = ["EXPECTED", "Observations"]
+
+EXPECTED = ("expected_pose", "expected_factor", "expected_orient")
+"""Observations that the conditional pose prior makes of the others."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Observations:
         """Replace the keypoints, the lift, measured points and what follows from them of some people by those of
         `others`, in a new record."""
         points = ("target", "weight", "lift_m", "lift_weight", "points_m", "points_weight")
-        names = (*points, "expected_pose", "expected_factor", "expected_orient")
+        names = (*points, *EXPECTED)
         own = {name: value for name in names if (value := getattr(self, name)) is not None}
         new: dict[str, Any] = {name: v.index_copy(0, rows, getattr(others, name)) for name, v in own.items()}
         if self.surface is not None and others.surface is not None:

@@ -52,7 +52,8 @@ class Observer:
         self._expectations: Expectations | None = None
         if any(stage.conditional > 0 for stage in config.stages):
             network = load_conditional_prior(config.conditional_prior)
-            self._expectations = Expectations(network, layout, len(self.rest_pose), self.trust)
+            angles, least = len(self.rest_pose), config.min_keypoints
+            self._expectations = Expectations(network, layout, angles=angles, least=least)
         names = SMPL.names[: terms.model.body_joints]
         self._legs = [i for i, name in enumerate(names) if "knee" in name or "ankle" in name]
 

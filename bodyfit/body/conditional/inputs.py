@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from jaxtyping import Float
@@ -51,6 +51,17 @@ class Slots:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    @cached_property
+    def mirrored(self) -> tuple[int, ...]:
+        """Slot of each point's counterpart on the other side of the body, or its own."""
+        by_key = {_key(entry): row for row, entry in enumerate(self.entries)}
+        other = {"left": "right", "right": "left"}
+        swapped = [
+            {"_".join(other.get(word, word) for word in name.split("_")): w for name, w in entry.items()}
+            for entry in self.entries
+        ]
+        return tuple(by_key.get(_key(entry), row) for row, entry in enumerate(swapped))
 
     def rows(self, entries: Sequence[dict[str, float]]) -> list[int]:
         """Return the slot of each keypoint, -1 for keypoints that have none; of keypoints alike the first has it."""

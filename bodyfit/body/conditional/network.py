@@ -7,8 +7,10 @@ stand for those whom the detector, or the network, mistakes altogether.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -42,9 +44,31 @@ class Predicted:
     points_scale: Float[Tensor, "B K 2"]
     """Scale of their errors across the view and along it, metres."""
 
-    def select(self, index: Tensor) -> Predicted:
+    def select(self, index: Tensor | slice) -> Predicted:
         """Select people by index or mask."""
         return Predicted(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def mirrored(self, joints: Sequence[int], slots: Sequence[int]) -> Predicted:
+        """Return the distributions of the people in a mirror; `joints`, `slots`: counterparts on the other side."""
+        across, about = self.pose.new_tensor([-1.0, 1.0, 1.0]), self.pose.new_tensor([1.0, -1.0, -1.0])
+        both = about[:, None] * about
+        return Predicted(
+            root=across[:, None] * self.root * across,
+            root_factor=both * self.root_factor,
+            pose=about * self.pose[:, joints],
+            pose_factor=both * self.pose_factor[:, joints],
+            betas=self.betas,
+            betas_scale=self.betas_scale,
+            points=across * self.points[:, slots],
+            points_scale=self.points_scale[:, slots],
+        )
+
+    def averaged(self, other: Predicted) -> Predicted:
+        """Return the means of two predictions; of rotations the rotation nearest to their mean."""
+        mean = {f.name: 0.5 * (getattr(self, f.name) + getattr(other, f.name)) for f in fields(self)}
+        root = roma.special_procrustes(mean["root"])
+        assert isinstance(root, Tensor)
+        return Predicted(**(mean | {"root": root}))
 
 
 class _Block(nn.Module):

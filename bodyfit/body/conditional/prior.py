@@ -18,10 +18,12 @@ from bodyfit.body.assets import asset_path, read_archive
 from bodyfit.body.conditional.inputs import Slots, straighten
 from bodyfit.body.conditional.network import PoseNetwork, Predicted
 from bodyfit.errors import AssetError
+from bodyfit.skeleton import SMPL, mirrored_rows
 
 __all__ = ["ConditionalPrior", "load_conditional_prior"]
 
 _WEIGHTS = "weights/"
+_JOINTS = [row - 1 for row in mirrored_rows(SMPL.names)[1:]]
 _LARGEST = 4096
 """Most units of a layer in a file."""
 
@@ -43,6 +45,8 @@ class ConditionalPrior:
     ) -> Predicted:
         """Predict the distributions of B people in the axes of the picture's camera.
 
+        They are the mean of those of the people and of their images in a mirror.
+
         rows: slot of each keypoint (`Slots.of_layout`). target: normalised image coordinates, (x px - cx) / f.
         confidence: in [0, 1], 0 where missing. lift_m: a detector's 3D keypoints in camera axes, metres, about any
         origin; lifted: 1 where they are known, else 0. `points` and `points_scale` are those of the keypoints.
@@ -53,7 +57,11 @@ class ConditionalPrior:
         known = torch.zeros(target.shape[:2]) if lifted is None or lift_m is None else lifted
         xy, sure, lift, known = (self.slots.place(v.to(**like), rows) for v in (target, confidence, lift, known))
         straight = straighten(xy, sure, lift, known, self.network.heights)
-        found = self.network(straight.features)
+        other, across = list(self.slots.mirrored), xy.new_tensor([-1.0, 1.0, 1.0])
+        mirror = across[:2] * xy[:, other], sure[:, other], across * lift[:, other], known[:, other]
+        features = torch.cat([straight.features, straighten(*mirror, self.network.heights).features])
+        both, n = self.network(features), len(xy)
+        found = both.select(slice(n)).averaged(both.select(slice(n, None)).mirrored(_JOINTS, other))
         at = [max(row, 0) for row in rows]
         return replace(
             found,

@@ -39,7 +39,8 @@ class ConditionalPose(VariableResidual):
 
     name, group, blocks = "conditional", "pose", ("body_pose",)
     loop = Loop("variables", "bodyfit.fit.residuals.loops.conditional:conditional", ConditionalArrays)
-    variance = 0.5
+    # It would be 0.4 if expectations erred independently of the keypoints that they are made of.
+    variance = 1.0
     record: ClassVar[Callable[..., Any]] = ConditionalArrays
 
     @staticmethod

@@ -58,6 +58,7 @@ class Window:
             shape=settings.shape,
             pose_tail=settings.pose_tail * last.pose_tail,
             interpenetration=settings.interpenetration * last.interpenetration,
+            conditional=settings.conditional * last.conditional,
         )
         self.exchanged = exchanged.clone()
         self.orders = orders_of(frames.exchanges)

@@ -17,7 +17,7 @@ import bodyfit
 from bodyfit.body.conditional.inputs import Slots, Straight, straighten
 from bodyfit.body.points.posed import Points, pose_tree
 from bodyfit.geometry.rotation import so3_exp
-from bodyfit.skeleton import LAYOUTS, SMPL, mirrored_rows
+from bodyfit.skeleton import LAYOUTS, SMPL
 from scripts.bench.inputs.synthetic_people import _BENDS
 from scripts.train.conditional.motion import Motion
 
@@ -25,6 +25,7 @@ __all__ = ["Batch", "Views"]
 
 _SHARES = {"mediapipe33": 0.4, "coco17": 0.15, "openpose25": 0.12, "lsp14": 0.1, "smpl24": 0.1}
 """How often keypoints are of these layouts; all others share the rest."""
+_HEAD = ("nose", "eye", "ear", "mouth", "head", "neck", "chin")
 _SPHERES = (
     ("left_shoulder", "left_elbow", 0.05),
     ("left_elbow", "left_wrist", 0.045),
@@ -72,7 +73,7 @@ class Views:
         self.points = Points(model, slots.entries)
         names = ["+".join(entry) if len(entry) > 1 else next(iter(entry)) for entry in slots.entries]
         self.names = names
-        self.mirrored = torch.tensor(self._mirrored())
+        self.mirrored = torch.tensor(slots.mirrored)
         other = [name for name in LAYOUTS if name not in _SHARES]
         shares = {**_SHARES, **dict.fromkeys(other, (1 - sum(_SHARES.values())) / len(other))}
         member = torch.zeros(len(shares), len(slots))
@@ -83,6 +84,8 @@ class Views:
         self.legs = self._named("knee", "ankle", "heel", "toe", "foot")
         self.lower = self._named("knee", "ankle", "heel", "toe", "foot")
         self.hips = self._named("hip", "pelvis")
+        self.upper = self.arms | self._named(*_HEAD, "shoulder", "collar", "hand", "spine2", "spine3")
+        self.left = self._named("left")
         tree = pose_tree(model, torch.zeros(1, model.num_betas), torch.zeros(1, 24, 3))
         self.heights = self.points.place(tree, torch.zeros(1, model.num_betas)).positions[0, :, 1].clone()
         """Height of each slot on the body at rest, metres."""
@@ -90,16 +93,6 @@ class Views:
 
     def _named(self, *parts: str) -> Bool[Tensor, "K"]:
         return torch.tensor([any(part in name for part in parts) for name in self.names])
-
-    def _mirrored(self) -> list[int]:
-        """Slot on the other side of the body of each slot, or itself."""
-        rows = list(range(len(self.slots)))
-        for layout in LAYOUTS:
-            of = self.slots.of_layout(layout)
-            for k, other in enumerate(mirrored_rows(bodyfit.skeleton.layout_names(layout))):
-                if of[k] >= 0 and of[other] >= 0:
-                    rows[of[k]] = of[other]
-        return rows
 
     def batch(self, n: int, rng: torch.Generator) -> Batch:
         """Draw n views, two of each of n / 2 people."""
@@ -176,7 +169,9 @@ class Views:
         missing = torch.rand(n, k, generator=rng) < _uniform(rng, 0.0, 0.12, n, 1)
         half = torch.rand(n, generator=rng)
         missing = missing | ((half < 0.12)[:, None] & self.lower) | ((half < 0.06)[:, None] & self.hips)
-        missing = missing | ((half > 0.97)[:, None] & self.arms)
+        missing = missing | ((half > 0.97)[:, None] & self.arms) | ((half < 0.02)[:, None] & self.arms)
+        missing = missing | ((half > 0.93) & (half < 0.97))[:, None] & self.upper
+        missing = missing | ((half > 0.87) & (half < 0.93))[:, None] & self.arms & self.left
         cut = (torch.rand(n, generator=rng) < 0.06)[:, None]
         edge = _uniform(rng, -0.5, 0.3, n, 1) * height[:, None]
         missing = missing | (cut & (xy[..., 1] - xy[..., 1].mean(1, keepdim=True) > edge.abs()))
