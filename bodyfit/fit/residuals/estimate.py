@@ -27,7 +27,7 @@ class EstimateArrays(NamedTuple):
 class EstimatedPose(ConditionalPose):
     """Negative log likelihood of each joint's axis-angle about the estimate's, nats; see `ConditionalPose`."""
 
-    name, weight = "estimate", 2.0
+    name, weight, variance = "estimate", 2.0, 0.5
     loop = Loop("variables", "bodyfit.fit.residuals.loops.conditional:conditional", EstimateArrays)
     record = EstimateArrays
 
