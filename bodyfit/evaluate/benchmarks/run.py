@@ -186,6 +186,8 @@ def _store(store: Path | None, shot: Shot, key: str, people: list[Measured]) -> 
     """Write the people of a shot. Raises `OutputError`."""
     if store is None:
         return
-    arrays: dict[str, Any] = {f"{i}_{name}": value for i, one in enumerate(people) for name, value in one.arrays().items()}
+    arrays: dict[str, Any] = {
+        f"{i}_{name}": value for i, one in enumerate(people) for name, value in one.arrays().items()
+    }
     with write_atomically(_path(store, shot, key)) as temporary:
         np.savez_compressed(temporary, people=np.array(len(people)), **arrays)
