@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import multivariate_t
 
 import bodyfit
@@ -271,3 +272,23 @@ def test_expectations_are_in_the_axes_of_the_picture(model):
     ray = torch.cat([(xyc[..., :2] - 500) / 1000, torch.ones(8, 17, 1)], 2) @ R.T
     other = prior(rows, ray[..., :2] / ray[..., 2:], xyc[..., 2])
     assert (other.points - found.points @ R.T).norm(dim=2).mean() < 0.05
+
+
+def test_the_command_asks_the_network(tmp_path, monkeypatch, capsys):
+    """The option reaches the fit; a picture of nobody is enough."""
+    from bodyfit.cli.main import main
+    from bodyfit.cli.support import fit_one
+
+    configs = []
+
+    def remember(*_arguments, config, **_options):
+        configs.append(config)
+        return [[]]
+
+    monkeypatch.setattr(fit_one, "fit_detections", remember)
+    Image.new("RGB", (64, 64)).save(tmp_path / "p.png")
+    for option in ([], ["--learned-prior"]):
+        main(["fit", str(tmp_path / "p.png"), "-o", str(tmp_path / "out"), *option])
+    without, learned = configs
+    assert without is None or all(stage.conditional == 0 for stage in without.stages)
+    assert all(stage.conditional > 0 for stage in learned.stages)

@@ -38,6 +38,7 @@ def fit(
     keypoint_layout: finding.KeypointLayoutOption = None,
     silhouette: finding.SilhouetteOption = None,
     masks: finding.MasksOption = None,
+    learned_prior: finding.LearnedPriorOption = False,
     depth: finding.DepthOption = None,
     init: Annotated[
         Path | None,
@@ -105,6 +106,7 @@ def fit(
             from bodyfit.app.estimates import EstimateFiles
             from bodyfit.app.pipeline import Lens
             from bodyfit.cli.support.fit_one import Worker  # torch and the networks: seconds
+            from bodyfit.fit.config import FitConfig
 
         body = common.chosen_model(model, gender, device)
         worker = Worker(
@@ -116,6 +118,7 @@ def fit(
             masks=mask_files,
             lens=Lens(**lens),
             keep_poor=keep_poor,
+            config=FitConfig.with_conditional_prior() if learned_prior else None,
             depth=depth,
             estimates=None if init is None else EstimateFiles(init, body),
         )

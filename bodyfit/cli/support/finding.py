@@ -32,6 +32,7 @@ __all__ = [
     "HandsOption",
     "KeypointLayoutOption",
     "KeypointsOption",
+    "LearnedPriorOption",
     "MasksOption",
     "SensorMmOption",
     "SilhouetteOption",
@@ -81,6 +82,13 @@ SilhouetteOption = Annotated[
 MasksOption = Annotated[
     Path | None,
     typer.Option("--masks", help="Folder of masks: NAME.png, of numbers for several people, or NAME.person0.png ..."),
+]
+LearnedPriorOption = Annotated[
+    bool,
+    typer.Option(
+        "--learned-prior/--no-learned-prior",
+        help="Ask a network which poses the keypoints leave open; better for whole bodies (docs/learned-prior.md).",
+    ),
 ]
 DepthOption = Annotated[
     Path | None,

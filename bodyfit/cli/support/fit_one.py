@@ -20,6 +20,7 @@ from bodyfit.body.params import BodyParams
 from bodyfit.cli.support.common import DIGITS
 from bodyfit.cli.support.runs import emptied_folder, poor_words, run_summary, timed
 from bodyfit.detect import Detector
+from bodyfit.fit.config import FitConfig
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.geometry.camera import Camera
@@ -50,6 +51,8 @@ class Worker:
     """What the user said of it."""
     keep_poor: bool = True
     """Whether poor bodies are drawn and written; without, they are only told of."""
+    config: FitConfig | None = None
+    """Settings of the fit; None for the default ones."""
     parts: Mapping[str, bool] = field(default_factory=dict)
     """Whether hands and face are fitted, where the model has them."""
     masks: MaskFiles | None = None
@@ -69,7 +72,7 @@ class Worker:
         with timed(seconds, "detect"):
             people = with_masks(self.detector.detect([frame])[0], frame, self.masks)
         with timed(seconds, "fit"):
-            how = {"model": self.model, "lens": self.lens, "config": without_parts(None, self.parts)}
+            how = {"model": self.model, "lens": self.lens, "config": without_parts(self.config, self.parts)}
             depth = None if self.depth is None else self._depth_map(picture, frame)
             if depth is not None and depth.focal_px is not None and how["lens"] == Lens():
                 how["lens"] = Lens(focal_px=depth.focal_px)

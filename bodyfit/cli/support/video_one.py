@@ -21,6 +21,7 @@ from bodyfit.cli.support.common import DIGITS
 from bodyfit.cli.support.runs import emptied_folder, poor_words, run_summary, timed
 from bodyfit.cli.support.wording import in_options
 from bodyfit.detect import Detector
+from bodyfit.fit.config import FitConfig
 from bodyfit.fit.sequence.track import Track
 from bodyfit.io import ClipKeypoints, VideoReader
 from bodyfit.io.clip_masks import ClipMasks
@@ -60,6 +61,8 @@ class ClipWorker:
     """Whether people most of whose frames are poor are written and drawn; without, they are only told of."""
     progress: Callable[[str, int, int | None], None]
     """Told of each step."""
+    config: FitConfig | None = None
+    """Settings of the fit; None for the default ones."""
     parts: Mapping[str, bool] = field(default_factory=dict)
     """Whether hands and face are fitted, where the model has them."""
     masks: MaskFiles | None = None
@@ -85,7 +88,7 @@ class ClipWorker:
         with timed(seconds, "watch"):
             watched = watch_clip(reader, finder, masks=masks, tracker=self.tracker, progress=self.progress)
         with timed(seconds, "fit"):
-            config = without_parts(None, self.parts)
+            config = without_parts(self.config, self.parts)
             tracks = fit_watched(watched, model=self.model, lens=self.lens, config=config, progress=self.progress)
         any_detected = bool(watched.trails)
         # Of an hour trails take as much memory as the tracks, which hold their keypoints.
