@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 from jaxtyping import install_import_hook
 
@@ -14,6 +15,8 @@ from pathlib import Path  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+
+sys.path.append(str(Path(__file__).parents[1]))  # for scripts; last, so that the package is the installed one
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job's; what the tests start would ignore it too
     signal.signal(signal.SIGINT, signal.default_int_handler)
