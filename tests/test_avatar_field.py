@@ -74,7 +74,7 @@ def vertex_colors(path) -> np.ndarray:
 
 def test_a_field_of_views_is_like_the_picture_that_it_did_not_see(material, field):
     start = start_field(material.model, np.zeros((1, 10), np.float32), CONFIG, 2)
-    before, after = score_field(start, material.held_out), score_field(field, material.held_out)
+    before, after = score_field(start, material.test_views), score_field(field, material.test_views)
     assert after["pictures"] == 1
     assert after["psnr_db"] > before["psnr_db"] + 4
     assert score_field(field, ()) is None

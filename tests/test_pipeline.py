@@ -113,7 +113,8 @@ def calls(monkeypatch):
         def __init__(self, *, layout, model, config, device):
             self.layout = layout
 
-        def __call__(self, xyc, *, image_size, focal_px, principal_point_px, joints3d, picture_px, masks):
+        def __call__(self, xyc, *, image_size, focal_px, principal_point_px, joints3d, picture_px, masks, **none):
+            assert not any(none.values())
             call = {"n": len(xyc), "layout": self.layout, "centre": principal_point_px, "joints3d": joints3d}
             made.append(call)
             return _result(xyc, self.layout, image_size, focal_px)

@@ -222,7 +222,9 @@ def test_the_warp_moves_with_the_pose_as_finite_differences_say(few, poses):
                 value[0, column] += sign * 2e-3
                 ends.append(total(replace(one, **{name: value})))
             # The warp is stored in single precision: 1e-7 m of a thousand points over 4e-3 rad.
-            assert gradient[column] == pytest.approx((ends[0] - ends[1]) / 4e-3, abs=0.01 * np.abs(gradient).max())
+            assert gradient[column] == pytest.approx(
+                (ends[0] - ends[1]) / 4e-3, abs=0.01 * float(np.abs(gradient).max())
+            )
 
 
 def test_a_picture_is_the_composite_of_its_samples(truth, poses):

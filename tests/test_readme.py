@@ -145,6 +145,7 @@ OBJECTS = {
 """What a variable of a reader's holds."""
 ROOMS = ("bodyfit", "bodyfit.render", "bodyfit.detect", "bodyfit.errors", "bodyfit.io")
 ROOMS += ("bodyfit.keypoints", "bodyfit.register.surface.colors", "bodyfit.register.free_surface")
+ROOMS += ("bodyfit.fields.casting", "bodyfit.fields.radiance")
 ROOMS += ("bodyfit.fit.evidence", "bodyfit.fit.objective", "bodyfit.fit.residuals", "bodyfit.fit.variables")
 """Where a name is looked for."""
 

@@ -17,6 +17,7 @@ from bodyfit.fit.residuals import RESIDUALS, PointResidual, VariableResidual, re
 from bodyfit.fit.residuals.base import Residual, Vector
 from bodyfit.fit.residuals.focal import FOCAL
 from bodyfit.fit.residuals.lift import Lift
+from bodyfit.fit.scan.pairs import BodyPairs, ScanPairs
 from bodyfit.fit.silhouette.pairs import ContourPairs
 from bodyfit.fit.variables import Block, Variables
 
@@ -46,8 +47,9 @@ def alone(name: str, terms: BodyTerms, generator, *, cameras: int = 1, points3d:
         "mass_kg": torch.full((batch,), 60.0, dtype=F64),
         "previous_pose": torch.randn(batch, n_pose, generator=generator, dtype=F64),
         "contour": contour_pairs(terms.model, batch, cameras),
+        "surface": BodyPairs(tuple(scan_pairs(terms.model, seed) for seed in range(batch))),
     }
-    weights = {"reprojection": 0.0, "silhouette": 0.0, "estimate": 0.0} | (
+    weights = {"reprojection": 0.0, "silhouette": 0.0, "estimate": 0.0, "surface": 0.0} | (
         {} if name in StageConfig.__dataclass_fields__ else {name: 1.3}
     )
     named = {name: 1.3} if name in StageConfig.__dataclass_fields__ else {}
@@ -69,6 +71,21 @@ def contour_pairs(model: BodyModel, batch: int, cameras: int) -> ContourPairs:
         weight=torch.arange(count, dtype=F64).expand(batch, -1) % 3,
         scale_cm=torch.full((batch, count), 400.0, dtype=F64),
         slack_cm=torch.full((batch, count), 2.0, dtype=F64),
+        sigma_cm=30.0,
+    )
+
+
+def scan_pairs(model: BodyModel, seed: int) -> ScanPairs:
+    """Pairs of any points of the skin with points about the person, along any directions."""
+    rng = torch.Generator().manual_seed(seed)
+    barycentric = torch.rand(15, 3, generator=rng, dtype=F64)
+    direction = torch.randn(15, 3, generator=rng, dtype=F64)
+    return ScanPairs(
+        corners=model.faces[torch.randint(len(model.faces), (15,), generator=rng)],
+        barycentric=barycentric / barycentric.sum(1, keepdim=True),
+        target_m=torch.randn(15, 3, generator=rng, dtype=F64) + torch.tensor([0.1, 0.2, 4.0], dtype=F64),
+        direction=torch.nn.functional.normalize(direction, dim=1),
+        weight=torch.arange(15, dtype=F64) % 3,
         sigma_cm=30.0,
     )
 

@@ -58,7 +58,8 @@ class Extrinsics:
     ) -> tuple[Float[Tensor, "B K 3"], Bool[Tensor, "B K"]]:
         """Triangulate keypoints by linear least squares of distances from their rays.
 
-        Returns positions (metres, first camera's axes) and whether at least two cameras see the keypoint.
+        Returns positions (metres, first camera's axes) and whether at least two cameras see the keypoint, by rays that
+        are not parallel.
         """
         n_c = len(self.R)
         ray = torch.cat([target, torch.ones_like(target[..., :1])], 2).unflatten(1, (n_c, -1))
@@ -69,7 +70,9 @@ class Extrinsics:
         b = (across @ (-(self.t[:, None] @ self.R))[:, :, :, None]).sum(1)
         met = (w[..., 0, 0] > 0).sum(1) >= 2
         A = torch.where(met[..., None, None], A, torch.eye(3).to(A))
-        return torch.linalg.solve_ex(A + 1e-9 * torch.eye(3).to(A), b)[0][..., 0], met
+        where = torch.linalg.solve_ex(A + 1e-9 * torch.eye(3).to(A), b)[0][..., 0]
+        finite = torch.isfinite(where).all(2)
+        return torch.where(finite[..., None], where, 0.0), met & finite
 
 
 @dataclass(frozen=True, kw_only=True)
