@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,16 @@ from bodyfit.images.similarity import box_of, psnr_db, ssim
 from bodyfit.render.scene import Texture
 from bodyfit.render.shade import render_bodies
 
-__all__ = ["AvatarScore", "avatar_paint", "avatar_vertices", "checked_avatar", "draw_view", "score_avatar", "truth_of"]
+__all__ = [
+    "AvatarScore",
+    "avatar_paint",
+    "avatar_vertices",
+    "checked_avatar",
+    "draw_view",
+    "score_avatar",
+    "score_drawings",
+    "truth_of",
+]
 
 _LEAST_PX = 11
 """Side of the smallest box of a mask that is scored."""
@@ -80,13 +89,20 @@ def truth_of(view: AvatarView) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def score_avatar(avatar: Avatar, views: Sequence[AvatarView]) -> AvatarScore | None:
-    """Compare the avatar with pictures that it was not made of; None for none.
+    """Compare the avatar with pictures that it was not made of; None for none."""
+    return score_drawings(views, lambda view: draw_view(avatar, view))
+
+
+def score_drawings(
+    views: Sequence[AvatarView], draw: Callable[[AvatarView], UInt8[np.ndarray, "H W 3"]]
+) -> AvatarScore | None:
+    """Compare what `draw` makes of views, on white, with their pictures; None for none.
 
     Pixels before which somebody else may be count in neither picture.
     """
     psnrs, ssims = [], []
     for view in views:
-        drawn, truth, box = draw_view(avatar, view), truth_of(view), box_of(view.mask)
+        drawn, truth, box = draw(view), truth_of(view), box_of(view.mask)
         if view.unknown is not None:
             drawn[view.unknown & ~view.mask] = 255
         if min(truth[box].shape[:2]) < _LEAST_PX:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from bodyfit.app.avatar import truth_of
+from bodyfit.app.avatar import score_drawings, truth_of
 from bodyfit.app.avatar_views import AvatarMaterial
 from bodyfit.avatars import AvatarView
 from bodyfit.body.model import BodyParams
@@ -20,7 +20,6 @@ from bodyfit.fields.radiance import RadianceConfig, RadianceField, fit_field
 from bodyfit.fields.radiance.files import save_field
 from bodyfit.fields.radiance.mesh import field_mesh
 from bodyfit.geometry.camera import CalibratedCamera
-from bodyfit.images.similarity import box_of, psnr_db, ssim
 from bodyfit.io import VideoWriter
 from bodyfit.io.export.gltf import save_rig_glb
 from bodyfit.io.export.rig import rig_of
@@ -35,7 +34,6 @@ _SIDE_PX = 320
 """Views are reduced so that their longer side is at most this: more pixels than nodes teach nothing."""
 _SHEET_PX, _SHEET_VIEWS = 320, 6
 _INFLUENCES = 4
-_LEAST_PX = 11
 _FILM_PX, _FILM_FPS, _FILM_FRAMES = (256, 256), 15.0, 300
 _AROUND_M = 0.2
 """Space about the joints in a film."""
@@ -80,17 +78,8 @@ def draw_field_view(field: RadianceField, view: AvatarView) -> UInt8[np.ndarray,
 
 def score_field(field: RadianceField, views: Sequence[AvatarView]) -> dict[str, float | int] | None:
     """Compare a field with pictures that it was not trained on, as avatars are (`score_avatar`); None for none."""
-    psnrs, ssims = [], []
-    for view in map(reduced, views):
-        drawn, truth, box = draw_field_view(field, view), truth_of(view), box_of(view.mask)
-        if view.unknown is not None:
-            drawn[view.unknown & ~view.mask] = 255
-        if min(truth[box].shape[:2]) >= _LEAST_PX:
-            psnrs.append(psnr_db(drawn[box], truth[box]))
-            ssims.append(ssim(drawn[box], truth[box]))
-    if not psnrs:
-        return None
-    return {"psnr_db": float(np.mean(psnrs)), "ssim": float(np.mean(ssims)), "pictures": len(psnrs)}
+    score = score_drawings([reduced(view) for view in views], lambda view: draw_field_view(field, view))
+    return None if score is None else asdict(score)
 
 
 def write_field(field: RadianceField, material: AvatarMaterial, out: Path) -> dict[str, Any]:

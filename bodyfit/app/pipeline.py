@@ -174,7 +174,7 @@ def fit_detections(
             image_size=(2 ** max(0, octave), 2 ** max(0, octave)),  # for the fit's check of units alone; see below
             focal_px=torch.tensor(lengths),
             principal_point_px=torch.tensor([[n / 2 for n in size] for size in sizes]),
-            joints3d=None if all(lift is None for lift in lifts) else _stack(lifts),
+            joints3d=stacked_lifts(lifts),
             picture_px=torch.tensor(sizes, dtype=torch.float32),
             masks=masks if any(mask is not None for mask in masks) else None,
             estimate=None if estimates is None else _estimate([estimates[i][j] for i, j in members], fitter.model),
@@ -208,7 +208,7 @@ def _estimate(bodies: Sequence[BodyParams | None], model: BodyModel) -> PoseEsti
     """Gather the estimates of people, NaN for who has none; None where nobody has one."""
     if all(body is None for body in bodies):
         return None
-    nobody = {name: torch.full_like(value, torch.nan) for name, value in model.params().items()}
+    nobody = model.params().unknown(1)
     rows = [nobody if body is None else {**nobody, **body} for body in bodies]
     return PoseEstimate(BodyParams(**{name: torch.cat([row[name] for row in rows]) for name in nobody}))
 
@@ -236,21 +236,28 @@ def as_frame(image: str | Path | np.ndarray | Frame) -> Frame:
 
 
 def lift_to_camera(
-    person: Keypoints2D, focal_px: float, image_size: tuple[int, int]
+    person: Keypoints2D,
+    focal_px: float,
+    image_size: tuple[int, int],
+    principal_point_px: tuple[float, float] | None = None,
 ) -> Float[np.ndarray, "K 3"] | None:
     """Rotate a person's lift (metres) to the axes of the image's camera; None without a lift.
 
     Lifts are in the axes of a camera that looks at the person, while the image's camera looks at the image's centre;
-    the lift is rotated by the rotation between these rays, about its own origin.
+    the lift is rotated by the rotation between these rays, about its own origin. The principal point is the image's
+    centre by default.
     """
     if person.lift_m is None or person.lift_centre_px is None:
         return person.lift_m
     (u, v), (w, h) = person.lift_centre_px, image_size
-    R_cam_lift = rotation_to_ray(((u - w / 2) / focal_px, (v - h / 2) / focal_px, 1.0))
+    cx, cy = (w / 2, h / 2) if principal_point_px is None else principal_point_px
+    R_cam_lift = rotation_to_ray(((u - cx) / focal_px, (v - cy) / focal_px, 1.0))
     return (person.lift_m @ R_cam_lift.T).astype(person.lift_m.dtype)
 
 
-def _stack(lifts: Sequence[np.ndarray | None]) -> Float[np.ndarray, "B K 3"]:
-    """Stack lifts in one array; NaN for people without one."""
-    like = next(lift for lift in lifts if lift is not None)
+def stacked_lifts(lifts: Sequence[np.ndarray | None]) -> Float[np.ndarray, "B K 3"] | None:
+    """Stack lifts in one array, NaN for people without one; None where nobody has one."""
+    like = next((lift for lift in lifts if lift is not None), None)
+    if like is None:
+        return None
     return np.stack([np.full_like(like, np.nan) if lift is None else lift for lift in lifts])

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bodyfit.app.clip_person import DetectedFrame, open_clip, person_of_clip
-from bodyfit.app.pipeline import Lens, as_frame, lift_to_camera
+from bodyfit.app.pipeline import Lens, as_frame, lift_to_camera, stacked_lifts
 from bodyfit.app.same_person import same_person
 from bodyfit.app.silhouettes import masks_of
 from bodyfit.app.video import Progress, focal_of
@@ -319,7 +319,6 @@ def _evidence(
     sizes = [p.frame.size for p in pictures]
     focals = [lens.focal_of(p.frame)[0] for p in pictures]
     lifts = [lift_to_camera(p, f, s) for p, f, s in zip(people, focals, sizes, strict=True)]
-    like = next((lift for lift in lifts if lift is not None), None)
     side = math.ceil(min(focals))  # for the check of units alone: every picture has its own size
     evidence = Evidence(
         keypoints=np.stack([p.xyc for p in people]),
@@ -327,9 +326,7 @@ def _evidence(
         image_size=(side, side),
         focal_px=torch.tensor(focals),
         principal_point_px=torch.tensor([[w / 2, h / 2] for w, h in sizes]),
-        joints3d=None
-        if like is None
-        else np.stack([np.full_like(like, np.nan) if lift is None else lift for lift in lifts]),
+        joints3d=stacked_lifts(lifts),
         masks=None if all(mask is None for mask in masks) else masks,
     )
     return evidence, torch.tensor(sizes, dtype=torch.float32)

@@ -70,6 +70,10 @@ class BodyParams(ByValue, Mapping[str, Tensor]):
         """Select bodies by index, mask or slice."""
         return BodyParams(**{name: value[index] for name, value in self.items()})
 
+    def unknown(self, batch: int) -> BodyParams:
+        """Make parameters of bodies of which nothing is known, NaN, of the same names, sizes and type."""
+        return BodyParams(**{name: v.new_full((batch, *v.shape[1:]), torch.nan) for name, v in self.items()})
+
     def to(self, *args, **kwargs) -> BodyParams:
         """Apply `Tensor.to` to every parameter."""
         return BodyParams(**{name: value.to(*args, **kwargs) for name, value in self.items()})

@@ -151,7 +151,7 @@ def _fitted(fitter: ScanFitter, scan: _Scan, clothed: bool | None, start: str | 
     points = scan.unit_m * scan.cloud.points
     if not starts:
         params = model.params()
-        nothing = BodyParams(**{name: torch.full_like(value, torch.nan) for name, value in params.items()})
+        nothing = params.unknown(params.batch)
         reason = "nobody was found in the scan"
         return Registration(
             nothing, None, None, FitStatus.UNOBSERVABLE, None, reason, scan.unit_m, points=points, person=scan.keep

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence as Rows
 
 import numpy as np
-import torch
-from jaxtyping import Float
 
-from bodyfit.app.rays import rotation_to_ray
+from bodyfit.app.pipeline import lift_to_camera, stacked_lifts
 from bodyfit.body.model import BodyModel, BodyParams
 from bodyfit.evaluate.benchmarks.people import Detected
 from bodyfit.evaluate.sequence import Sequence
@@ -25,7 +23,7 @@ _BATCH = 64
 
 def fitted_frames(person: Sequence, found: Detected, model: BodyModel) -> BodyParams:
     """Fit each frame of a person by itself; NaN for those who were not detected or not fitted."""
-    params = _unknown(model, len(found.rows))
+    params = model.params().unknown(len(found.rows))
     groups: dict[tuple[str, tuple[int, int]], list[int]] = {}
     for i, (one, size) in enumerate(zip(found.people, found.sizes, strict=True)):
         if one is not None:
@@ -44,7 +42,7 @@ def fitted_motion(person: Sequence, found: Detected, model: BodyModel) -> BodyPa
     """Fit a person's frames, which are all frames of the clip, as one motion; NaN where it is unknown."""
     first = next((i for i, one in enumerate(found.people) if one is not None), None)
     if first is None:
-        return _unknown(model, len(found.rows))
+        return model.params().unknown(len(found.rows))
     one, size = found.people[first], found.sizes[first]
     assert one is not None
     evidence = _evidence(person, found.people, one.layout, size)
@@ -58,28 +56,12 @@ def _evidence(person: Sequence, people: Rows[Keypoints2D | None], layout: str, s
     if (K := person.intrinsics) is not None:
         focal, centre = 0.5 * float(K[0, 0] + K[1, 1]), (float(K[0, 2]), float(K[1, 2]))
     xyc = np.stack([np.zeros_like(like.xyc) if one is None else one.xyc for one in people])
-    lifts = [None if one is None else _lift(one, focal, centre) for one in people]
-    lift = None
-    if any(own is not None for own in lifts):
-        lift = np.stack([np.full((xyc.shape[1], 3), np.nan, np.float32) if own is None else own for own in lifts])
+    lifts = [None if one is None else lift_to_camera(one, focal, size, centre) for one in people]
     return Evidence(
         keypoints=xyc,
         layout=layout,
         image_size=size,
         focal_px=focal,
         principal_point_px=centre,
-        joints3d=lift,
+        joints3d=stacked_lifts(lifts),
     )
-
-
-def _lift(person: Keypoints2D, focal: float, centre: tuple[float, float]) -> Float[np.ndarray, "K 3"] | None:
-    """Rotate a lift to the camera's axes, as `pipeline.lift_to_camera`, about any principal point."""
-    if person.lift_m is None or person.lift_centre_px is None:
-        return person.lift_m
-    (u, v), (cx, cy) = person.lift_centre_px, centre
-    return (person.lift_m @ rotation_to_ray(((u - cx) / focal, (v - cy) / focal, 1.0)).T).astype(np.float32)
-
-
-def _unknown(model: BodyModel, n: int) -> BodyParams:
-    """Return n bodies of which nothing is known, NaN."""
-    return BodyParams(**{name: torch.full((n, *value.shape[1:]), torch.nan) for name, value in model.params().items()})

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from bodyfit.body.model import BodyModel
 from bodyfit.detect import DEFAULT, load_detector
 from bodyfit.errors import AssetError, ImageError, OptionError
+from bodyfit.evaluate import metrics
 from bodyfit.evaluate.benchmarks.fits import fitted_frames, fitted_motion
 from bodyfit.evaluate.benchmarks.folders import Shot, shots
 from bodyfit.evaluate.benchmarks.people import detected, keypoints_of_file
@@ -101,7 +102,7 @@ class _Run:
         self.protocol, self.model, self.models, self.config = protocol, model, truth, config
         regressed = protocol.regressed if config.regressor is not None else None
         self.joints: JointSet = joint_set(regressed or protocol.joints)
-        self.wanted = Wanted(self.joints, vertices=False, regressor=config.regressor if regressed else None)
+        self.regressor = config.regressor if regressed else None
         self._detector: Any = None
 
     @property
@@ -142,13 +143,13 @@ class _Run:
     def _measured(self, person: Sequence, rows: np.ndarray, params: Any, strangers: int) -> Measured:
         """Gather the points of a person and the truth, and the errors of its vertices."""
         same_mesh = self._same_mesh(person)
-        wanted = Wanted(self.joints, vertices=same_mesh, regressor=self.wanted.regressor)
+        wanted = Wanted(self.joints, vertices=same_mesh, regressor=self.regressor)
         points, vertices, how = points_of(self.model, params, wanted)
         subject = subject_of(person, wanted, models=self.models, source=person.name)
-        pve, root = np.full(len(rows), np.nan), self.joints.root(self.protocol.root)
+        errors_mm, root = np.full(len(rows), np.nan), self.joints.root(self.protocol.root)
         if vertices is not None and subject.vertices is not None and root is not None:
-            a, b = (x[:, list(root)].mean(1)[:, None] for x in (points, subject.points[rows]))
-            pve = 1e3 * np.linalg.norm((vertices - a) - (subject.vertices[rows] - b), axis=2).mean(1)
+            roots = [x[:, list(root)].mean(1, keepdims=True) for x in (points, subject.points[rows])]
+            errors_mm = metrics.pve(vertices, subject.vertices[rows], roots=(roots[0], roots[1])).per_item
         cameras = person.camera_from_world
         return Measured(
             name=person.name,
@@ -156,7 +157,7 @@ class _Run:
             pred=points,
             truth=subject.points[rows],
             valid=subject.valid[rows],
-            pve_mm=pve,
+            pve_mm=errors_mm,
             fps=person.fps or 0.0,
             camera_from_world=None if cameras is None else cameras[rows],
             strangers=strangers,
