@@ -70,10 +70,11 @@ def find_betas(world: World, populations: dict[str, Population], body: Path) -> 
     return Shapes(people, betas, origins, errors)
 
 
-def regress(proxy: Proxy, world: World, shapes: Shapes) -> tuple[np.ndarray, np.ndarray, float]:
+def regress(
+    proxy: Proxy, carried_by: scipy.sparse.csr_matrix, world: World, shapes: Shapes
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Template (3, P, 3) and shape directions (3, P, 3, 10) for the genders; the mean error, metres."""
-    mix = reference_matrix(proxy)
-    bones = normalised(scipy.sparse.csr_matrix(mix.maximum(0)) @ world.bone_weights)
+    bones = normalised(carried_by @ world.bone_weights)
     unposed = {id(p): p.unposed(proxy.on(p.base), bones) for p in shapes.populations["neutral"]}
     templates, directions, errors = [], [], []
     for gender in GENDERS:
@@ -89,11 +90,22 @@ def regress(proxy: Proxy, world: World, shapes: Shapes) -> tuple[np.ndarray, np.
     return np.stack(templates), np.stack(directions), float(np.mean(errors))
 
 
-def reference_matrix(proxy: Proxy) -> scipy.sparse.csr_matrix:
-    """(P, `BASE_VERTICES`) the shares of the vertices that the piece hangs on."""
-    rows = np.repeat(np.arange(len(proxy.references)), 3)
-    entries = (proxy.shares.ravel(), (rows, proxy.references.ravel()))
-    return scipy.sparse.csr_matrix(entries, shape=(len(proxy.references), BASE_VERTICES))
+def carriers(proxy: Proxy, world: World, shapes: Shapes) -> scipy.sparse.csr_matrix:
+    """(P, `BASE_VERTICES`) the shares of the base mesh's vertices that a vertex of the piece goes with.
+
+    These are its references. Those of shoes are a few vertices from the toes to the calf, which tell place and size but
+    not what moves with the shoe: shoes go with the skin that is nearest at rest.
+    """
+    if proxy.source.kind == "shoes":
+        base = np.mean([people.base.mean(0) for people in shapes.populations["neutral"]], 0)
+        outer = world.skin[world.skin < EYEBALLS]
+        distance, near = cKDTree(base[outer]).query(proxy.on(base[None])[0], k=3)
+        shares, carrying = 1 / np.maximum(distance, 1e-3), outer[near]
+    else:
+        shares, carrying = proxy.shares, proxy.references
+    rows = np.repeat(np.arange(len(carrying)), 3)
+    matrix = scipy.sparse.csr_matrix((shares.ravel(), (rows, carrying.ravel())), shape=(len(carrying), BASE_VERTICES))
+    return normalised(matrix)
 
 
 def find_anchors(world: World, shapes: Shapes, body: Path) -> Anchors:
@@ -121,13 +133,15 @@ def find_anchors(world: World, shapes: Shapes, body: Path) -> Anchors:
     return Anchors(matrix, weights, skin)
 
 
-def anchor_rows(proxy: Proxy, anchors: Anchors, template: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def anchor_rows(
+    carried_by: scipy.sparse.csr_matrix, anchors: Anchors, template: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The three skin vertices (P, 3) that move a vertex most, their shares (P, 3), and skinning weights (P, 55).
 
     Shares fade with the distance from the skin, for a hem that hangs free has none of the skin's pose shapes; the
     weights do not.
     """
-    mix = normalised(scipy.sparse.csr_matrix(reference_matrix(proxy).maximum(0)) @ anchors.rows).toarray()
+    mix = (carried_by @ anchors.rows).toarray()
     weights = mix @ anchors.weights
     near = np.argsort(-mix, 1, kind="stable")[:, :3]
     share = np.take_along_axis(mix, near, 1)

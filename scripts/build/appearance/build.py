@@ -87,8 +87,9 @@ def main() -> None:
     catalogue: dict[str, dict] = {}
     for source in dict.fromkeys(worn.source for worn in WORN.values()):
         proxy = read_proxy(args.package, source)
-        template, directions, error = bind.regress(proxy, world, shapes)
-        near, share, weights = bind.anchor_rows(proxy, anchors, template[0])
+        carried_by = bind.carriers(proxy, world, shapes)
+        template, directions, error = bind.regress(proxy, carried_by, world, shapes)
+        near, share, weights = bind.anchor_rows(carried_by, anchors, template[0])
         halves = upper_half(proxy, template[0])
         for name, worn in WORN.items():
             if worn.source != source:
@@ -200,7 +201,7 @@ def own_weights(
         return cloth.top_weights(weights, faces) if kind == "upper" else cloth.evened(weights, faces, 4)
     if name == "skirt":
         return cloth.skirt_weights(weights, faces, template)
-    return cloth.evened(weights, faces, 4 if kind == "lower" else 0)
+    return cloth.evened(weights, faces, {"lower": 4, "shoes": 2}.get(kind, 0))
 
 
 def chin_height(body: Path) -> float:
