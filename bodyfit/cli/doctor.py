@@ -18,7 +18,8 @@ __all__ = ["doctor"]
 _MOST_PX = 5.0
 """The priors pull an exact body off its keypoints by less, at a focal length of 1000 px."""
 _PARTS = ("hand_region", "hand_landmarks", "face_landmarks", "iris_landmarks")
-_NETWORKS = ("pose_landmarks", "pose_mask", *_PARTS)
+_ACCURATE = ("pose_landmarks_heavy", "pose_mask_heavy", "movenet_thunder")
+_NETWORKS = ("pose_landmarks", "pose_mask", *_PARTS, *_ACCURATE)
 """What the detector runs only where there is somebody."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -39,6 +40,11 @@ _MORE = ((0.9, 0.0), (1.0, 0.15), (1.0, -0.15), (1.25, 0.0))
 class MovenetDetector:
     """Finds everyone, with MediaPipe's 33 landmarks and their lift. One for each thread that uses it."""
 
+    _SIZE: ClassVar[Literal["full", "heavy"]] = "full"
+    """Of the landmark network."""
+    _BESIDES: ClassVar[tuple[tuple[float, float], ...]] = ()
+    """Sizes and turns of the regions that are looked at in any case besides the first, each of them also mirrored."""
+
     def __init__(
         self,
         *,
@@ -53,9 +59,10 @@ class MovenetDetector:
         looks once at the whole picture, small, and once at each person: for few people who are large in it."""
         if max_people is not None and max_people < 1:
             raise OptionError(f"max_people must be at least 1, or None for everyone, got {max_people}")
-        self._proposer, self._networks = Multipose(), Landmarker(masks=masks)
+        self._proposer, self._networks = Multipose(), Landmarker(self._SIZE, masks=masks)
         self._hands, self._face = HandFinder() if hands else None, FaceFinder() if face else None
-        self._quick, self._tta, self._max_people = quick, tta, max_people
+        self._quick, self._max_people = quick, max_people
+        self._besides = _MORE if tta else self._BESIDES
         self._threads = look_threads()
 
     def detect(self, frames: Sequence[Frame]) -> list[list[Keypoints2D]]:
@@ -109,7 +116,6 @@ class MovenetDetector:
         large = head_region(proposal.xyc)
         if not believable(proposal, 1.0, 1.0, float(large is not None)):
             return None
-        size = image.shape[1], image.shape[0]
         looks = self._looks(image, large or trunk_region(proposal.xyc), proposal)
         agreeing = [look for look in looks if _similarity(look, proposal) >= _AGREE]
         if large is not None and not agreeing:  # the head may look smaller or larger than it is
@@ -122,9 +128,16 @@ class MovenetDetector:
             return None
         if not agreeing:
             return as_proposed(proposal)
-        mean, agreement = consensus(agreeing)
-        person = keypoints_from(mean, size, proposal.score, agreement)
-        return reconciled(replace(person, box=proposal.box, mask=mean.mask), proposal, others)
+        person = self._keypoints(image, agreeing, proposal)
+        return reconciled(replace(person, box=proposal.box), proposal, others)
+
+    def _keypoints(
+        self, image: UInt8[np.ndarray, "H W 3"], looks: Sequence[Landmarks], proposal: Proposal
+    ) -> Keypoints2D:
+        """What the looks at a person say together."""
+        mean, agreement = consensus(looks)
+        person = keypoints_from(mean, (image.shape[1], image.shape[0]), proposal.score, agreement)
+        return replace(person, mask=mean.mask)
 
     def _looks(self, image: UInt8[np.ndarray, "H W 3"], roi: Roi, proposal: Proposal) -> list[Landmarks]:
         """A look, another at the mirrored picture, and more where the two disagree or `tta` asks for it."""
@@ -135,10 +148,9 @@ class MovenetDetector:
             roi = first.next_roi
         looks = [first, self._mirrored(image, roi)]
         found = [look for look in looks if look is not None]
-        if self._tta:
-            for size, turn in _MORE:
-                other = replace(roi, size=size * roi.size, angle=roi.angle + turn)
-                found += [k for k in (self._networks.landmarks(image, other), self._mirrored(image, other)) if k]
+        for size, turn in self._besides:
+            other = replace(roi, size=size * roi.size, angle=roi.angle + turn)
+            found += [k for k in (self._networks.landmarks(image, other), self._mirrored(image, other)) if k]
         if len(found) < 2 or consensus(found)[1].mean() < 0.95:
             wider = replace(roi, size=_WIDER * roi.size)
             found += [k for k in (self._networks.landmarks(image, roi), self._networks.landmarks(image, wider)) if k]

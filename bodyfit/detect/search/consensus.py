@@ -12,10 +12,10 @@ from bodyfit.detect.networks.landmarks import Landmarks
 from bodyfit.keypoints import SoftMask
 from bodyfit.skeleton import layout_names, mirrored_rows
 
-__all__ = ["consensus", "mirrored"]
+__all__ = ["AGREE", "consensus", "mirrored"]
 
 _NAMES = layout_names("mediapipe33")
-_AGREE = 0.04
+AGREE = 0.04
 """Looks agree about a point within this part of the region's side: half a foot's length, less than between feet."""
 _SWAP = mirrored_rows(_NAMES)
 
@@ -40,7 +40,7 @@ def consensus(looks: Sequence[Landmarks]) -> tuple[Landmarks, Float[np.ndarray, 
     in a side view; a plain mean of such looks would put both feet between the two.
     """
     xy = np.stack([look.xy_px for look in looks])
-    scale = _AGREE * np.mean([look.roi.size for look in looks])
+    scale = AGREE * np.mean([look.roi.size for look in looks])
     apart = np.linalg.norm(xy[:, None] - xy[None], axis=-1) / scale  # (looks, looks, points)
     best = int(np.minimum(apart, 3.0).sum((1, 2)).argmin())
     agree = (apart[best] <= 1.0).astype(float)
