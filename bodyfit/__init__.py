@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bodyfit.body.model import BodyModel, BodyOutput, BodyParams, load_model
     from bodyfit.body.pose_prior import PosePrior, load_pose_prior
     from bodyfit.body.sample import random_bodies
+    from bodyfit.clothed import ClothedSurface, clothed_surface
     from bodyfit.detect import load_detector
     from bodyfit.errors import BodyfitError
     from bodyfit.fit.config import (
@@ -64,6 +65,7 @@ _HOME = {
     "CalibratedCamera": "geometry.camera",
     "Calibration": "fit.config",
     "Camera": "geometry.camera",
+    "ClothedSurface": "clothed",
     "Dressed": "appearance",
     "Dye": "appearance",
     "Evidence": "fit.evidence",
@@ -90,6 +92,7 @@ _HOME = {
     "ShapeResult": "app.shape",
     "StageConfig": "fit.config",
     "Track": "fit.sequence.track",
+    "clothed_surface": "clothed",
     "convert_keypoints": "keypoints",
     "detect": "detect",
     "dress": "appearance",
@@ -139,6 +142,7 @@ __all__ = [
     "CalibratedCamera",
     "Calibration",
     "Camera",
+    "ClothedSurface",
     "Dressed",
     "Dye",
     "Evidence",
@@ -166,6 +170,7 @@ __all__ = [
     "StageConfig",
     "Track",
     "__version__",
+    "clothed_surface",
     "convert_keypoints",
     "detect",
     "dress",

@@ -48,6 +48,12 @@ def fit(
             "picture, or a folder of files named as the pictures.",
         ),
     ] = None,
+    surface: Annotated[
+        bool,
+        typer.Option(
+            "--surface", help="Write people's clothed surfaces, too; the fit is to masks as well (--silhouette)."
+        ),
+    ] = False,
     keep_poor: common.KeepPoorOption = True,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
@@ -68,8 +74,12 @@ def fit(
         bodyfit fit photos/ --keypoints openpose_out/ -o out
         bodyfit fit photo.jpg --model open-x -o out
         bodyfit fit photo.jpg --silhouette -o out
+        bodyfit fit photo.jpg --surface -o out
         bodyfit fit photo.jpg --init hmr2_out/photo.pkl -o out
         bodyfit fit color/ --depth depth/ --focal-px 525 -o out
+
+    With --surface a network moves each body's skin out to clothes and hair, guessing what the picture does not show:
+    personN_clothed.glb has the picture's colours and a skeleton, personN_clothed.obj the mesh, .png its texture.
 
     With --model open-h fingers are fitted, with open-x jaw, eyes and expression too, where the hands and the face are
     large enough to be seen.
@@ -89,7 +99,7 @@ def fit(
         layout=keypoint_layout,
         hands=hands,
         face=face,
-        silhouette=silhouette,
+        silhouette=finding.with_surface(silhouette, surface, model),
         masks=masks,
     )
     entries: list[dict[str, Any]] = []
@@ -120,6 +130,7 @@ def fit(
             keep_poor=keep_poor,
             config=FitConfig.with_conditional_prior() if learned_prior else None,
             depth=depth,
+            surface=surface,
             estimates=None if init is None else EstimateFiles(init, body),
         )
         interrupted = _each(worker, pictures, entries, advance, quiet=as_json, verbose=verbose)
@@ -142,6 +153,7 @@ def _each(
             advance(picture.name, done, len(pictures))
             entries.append(one_input(worker, picture, folder, verbose))
             _tell_faults(entries[-1], worker.detector, picture)
+            _tell_surfaces(entries[-1], worker, picture)
             if entries[-1].get("note"):
                 common.error(entries[-1]["note"], label="note")
             for person in entries[-1]["people"]:
@@ -184,6 +196,14 @@ def _tell_faults(entry: dict[str, Any], detector: Detector, picture: Path) -> No
         entry["faults"] = [in_options(fault) for fault in faults]
         for fault in entry["faults"]:
             common.error(fault)
+
+
+def _tell_surfaces(entry: dict[str, Any], worker: Worker, picture: Path) -> None:
+    """Tell and enter who has a body but no mask, so no clothed surface either."""
+    for person in entry["people"] if worker.surface else ():
+        if person["files"] and not any("_clothed." in name for name in person["files"]):
+            person["surface_note"] = "no clothed surface: there is no mask of the person"
+            common.error(f"{picture}: person {person['person']}: {person['surface_note']}", label="note")
 
 
 def _tell(entry: dict[str, Any], folder: Path) -> None:

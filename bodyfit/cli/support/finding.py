@@ -41,6 +41,7 @@ __all__ = [
     "depth_folder",
     "matched",
     "note_unused",
+    "with_surface",
 ]
 
 DETECTOR = "movenet"
@@ -112,6 +113,20 @@ def depth_folder(folder: Path | None) -> Path | None:
     if folder is not None and not folder.is_dir():
         raise OptionError(f"--depth {folder} is no folder; give that of the depth maps")
     return folder
+
+
+def with_surface(silhouette: bool | None, surface: bool, model: str) -> bool | None:
+    """Return whether shapes are fitted to masks, which --surface needs. Raises `OptionError`."""
+    if not surface:
+        return silhouette
+    with interrupt.at_once():
+        from bodyfit.body.families.open import OPEN_FAMILIES
+
+    if silhouette is False:
+        raise OptionError("--surface needs masks; leave --no-silhouette out")
+    if model not in OPEN_FAMILIES:
+        raise OptionError(f"--surface is of the open bodies ({', '.join(OPEN_FAMILIES)}), not {model}")
+    return True
 
 
 def checked_lens(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bodyfit import io, render
+from bodyfit.app.clothed_files import surface_of, write_clothed
 from bodyfit.app.estimates import EstimateFiles, matched
 from bodyfit.app.parts import without_parts
 from bodyfit.app.pipeline import Lens, fit_detections
@@ -32,7 +33,9 @@ from bodyfit.runtime.json_text import plain
 
 __all__ = ["Worker"]
 
-_OURS = re.compile(r"(overlay|insets|silhouettes)\.png|person\d+(_side\.png|\.obj|\.glb|\.npz)")
+_OURS = re.compile(
+    r"(overlay|insets|silhouettes)\.png|person\d+(_side\.png|(_clothed)?\.(obj|glb)|_clothed\.png|\.npz)"
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Worker:
     """Folder of depth maps, named as the pictures."""
     estimates: EstimateFiles | None = None
     """Bodies that another program estimated."""
+    surface: bool = False
+    """Whether clothed surfaces are found and written."""
     fitters: dict[str, Fitter] = field(default_factory=dict)
     """Made with the first picture, used again for the others."""
 
@@ -89,6 +94,9 @@ class Worker:
                 pictures = self._pictures(frame, people, results, bodies)
             with timed(seconds, "save"):
                 files = self._save(target, results, bodies, pictures)
+            if self.surface:
+                with timed(seconds, "surface"):
+                    files += self._surfaces(target, frame, people, results, bodies)
         persons = [
             _person(i, p, r, bodies.get(i), files, folder) for i, (p, r) in enumerate(zip(people, results, strict=True))
         ]
@@ -169,6 +177,22 @@ class Worker:
                 vertices, faces, color=render.person_color(i), poor=results[i].status[0] is FitStatus.POOR
             )
         return pictures
+
+    def _surfaces(
+        self,
+        folder: Path,
+        frame: Frame,
+        people: list[Keypoints2D],
+        results: list[FitResult],
+        bodies: Mapping[int, Tensor],
+    ) -> list[str]:
+        """Find and write the clothed surfaces of those who have a body and a mask; returns the names."""
+        names: list[str] = []
+        for i in bodies:
+            surface = surface_of(results[i], people[i], frame, self.model)
+            if surface is not None:
+                names += write_clothed(surface, results[i], people[i], frame, folder, f"person{i}")
+        return names
 
     def _save(
         self, folder: Path, results: list[FitResult], bodies: dict[int, Tensor], pictures: dict[str, Any]

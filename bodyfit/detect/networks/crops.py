@@ -56,8 +56,8 @@ def turned(xyz: Float[np.ndarray, "K 3"], roi: Roi) -> Float[np.ndarray, "K 3"]:
 
 
 def averaged(
-    image: UInt8[np.ndarray, "H W 3"], box: Box, size_px: float, side: int = 256
-) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+    image: UInt8[np.ndarray, "H W *C"], box: Box, size_px: float, side: int = 256
+) -> tuple[UInt8[np.ndarray, "h w *C"], int]:
     """Cut a box out of the picture, averaged down, and tell of how many pixels, across and down, one is the mean.
 
     `size_px` is how much of the picture a network sees in an input of `side` pixels. Networks sample their input from
@@ -72,7 +72,7 @@ def averaged(
     return part, factor
 
 
-def _packed(part: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+def _packed(part: UInt8[np.ndarray, "h w *C"]) -> UInt8[np.ndarray, "h w *C"]:
     """Copy a part of a picture with its pixels in a row, which costs Pillow far more to make than numpy.
 
     numpy copies a mirrored picture pixel by pixel, three bytes at a time; channel by channel takes a third of that.

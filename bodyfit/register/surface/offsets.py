@@ -20,7 +20,7 @@ from bodyfit.geometry.subdivision import Subdivision, split_long_edges
 from bodyfit.register.surface.deform import FINE_STAGES, STAGES, DeformStage, ScanTarget, deform
 from bodyfit.register.surface.guard import Guard
 
-__all__ = ["Surface", "fit_surface", "posing_matrices"]
+__all__ = ["Surface", "fit_surface", "posing_matrices", "unposed"]
 
 _SMALL_PIECE = 0.05
 """Connected components of a smaller part of the vertices (eyes) are no skin: they follow it."""
@@ -158,12 +158,12 @@ def _as_offsets(
     mesh: _Mesh, at: Float[np.ndarray, "W 3"], guard: Guard
 ) -> tuple[Float[np.ndarray, "W 3"], Float[np.ndarray, "W 3"]]:
     """Return the rest pose's offsets and the vertices that they give, which rounding must not make cross either."""
-    offsets = _unposed(mesh.matrices, at - mesh.body)
+    offsets = unposed(mesh.matrices, at - mesh.body)
     vertices = mesh.body + (mesh.matrices @ offsets[..., None])[..., 0]
     for _ in range(_ROUNDS):
         if not guard.flipped(vertices).any() and len(guard.crossing(vertices)) == 0:
             break
-        offsets = _unposed(mesh.matrices, guard.step(mesh.body, vertices) - mesh.body)
+        offsets = unposed(mesh.matrices, guard.step(mesh.body, vertices) - mesh.body)
         vertices = mesh.body + (mesh.matrices @ offsets[..., None])[..., 0]
     return offsets, vertices
 
@@ -216,7 +216,7 @@ def _follow(
     return at
 
 
-def _unposed(matrices: Float[np.ndarray, "W 3 3"], moved: Float[np.ndarray, "W 3"]) -> Float[np.ndarray, "W 3"]:
+def unposed(matrices: Float[np.ndarray, "W 3 3"], moved: Float[np.ndarray, "W 3"]) -> Float[np.ndarray, "W 3"]:
     """Solve for the rest pose's offsets; where blended rotations cancel, nothing moves in that direction."""
     u, stretch, vt = np.linalg.svd(matrices)
     along = (u.transpose(0, 2, 1) @ moved[..., None])[..., 0]
