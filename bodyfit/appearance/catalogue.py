@@ -99,7 +99,7 @@ def piece_arrays(name: str) -> PieceArrays:
     )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=128)
 def picture(name: str) -> UInt8[np.ndarray, "H W C"]:
     """Read the picture of a piece, a skin or an iris: RGB, or RGBA where it has transparency. Read-only."""
     path = asset_path("appearance", f"{name}.webp")

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from bodyfit.appearance.catalogue import picture
 from bodyfit.appearance.outfit import RGB, Dye, Outfit
@@ -57,10 +57,16 @@ def skin_texture(name: str, tone: float | int) -> UInt8[np.ndarray, "H W 3"]:
     image = picture(name)
     if tone == 0:
         return image
-    own = float(np.median(image[..., 1])) / 255
+    own = _lightness(name)
     target = min(max(own + tone / 100, 0.05), 0.95)
     exponent = math.log(target) / math.log(own)
     return cv2.LUT(image, np.round(255 * (np.arange(256) / 255) ** exponent).astype(np.uint8))
+
+
+@lru_cache(maxsize=64)
+def _lightness(name: str) -> float:
+    """A skin's usual green, 0 to 1."""
+    return float(np.median(picture(name)[..., 1])) / 255
 
 
 @lru_cache(maxsize=48)
@@ -87,25 +93,27 @@ def _broad(
 @lru_cache(maxsize=24)
 def _tinted(kind: str, name: str, dye: Dye) -> UInt8[np.ndarray, "H W C"]:
     """The piece in the dye's colours, as bright and dark as its own picture is; transparency is kept."""
-    shade = _shade(kind, name)
-    out = _dyed(shade, dye.color)
+    shade, image = _shade(kind, name), picture(name)
+    layers = [shade] * 3 + ([image[..., 3]] if image.shape[2] == 4 else [])
+    merged = cv2.merge(layers)
+    out = cv2.LUT(merged, _table(dye.color, len(layers)))
     if dye.pattern != "plain":
         mask = _pattern(dye, *shade.shape)
-        out = np.where(mask[..., None] > 0, _dyed(shade, dye.second), out)
-    image = picture(name)
-    return np.dstack([out, image[..., 3]]) if image.shape[2] == 4 else out
+        out = np.where(mask[..., None], cv2.LUT(merged, _table(dye.second, len(layers))), out)
+    return out
 
 
-def _dyed(shade: UInt8[np.ndarray, "H W"], color: RGB) -> UInt8[np.ndarray, "H W 3"]:
+def _table(color: RGB, channels: int) -> UInt8[np.ndarray, "1 256 C"]:
+    """What each level of shade becomes in each channel; a fourth stays as it is."""
     levels = np.arange(256) / _MIDDLE
     table = np.clip(255 * levels[:, None] * np.array(color), 0, 255).round().astype(np.uint8)
-    return cv2.LUT(cv2.merge([shade] * 3), table[None])
+    return np.c_[table, np.arange(256, dtype=np.uint8)][None, :, :channels]
 
 
-def _pattern(dye: Dye, height: int, width: int) -> UInt8[np.ndarray, "H W"]:
-    """1 where the dye's second colour is."""
+def _pattern(dye: Dye, height: int, width: int) -> Bool[np.ndarray, "H W"]:
+    """Where the dye's second colour is."""
     step = max(height, width) / dye.repeats
-    y, x = np.mgrid[:height, :width] / step
+    y, x = np.arange(height)[:, None] / step, np.arange(width) / step
     if dye.pattern == "stripes":
         mask = y % 1 < 0.4
     elif dye.pattern == "columns":
@@ -114,8 +122,8 @@ def _pattern(dye: Dye, height: int, width: int) -> UInt8[np.ndarray, "H W"]:
         mask = (y % 1 < 0.3) ^ (x % 1 < 0.3)
     elif dye.pattern == "dots":
         row = np.floor(y)
-        mask = (x + 0.5 * (row % 2)) % 1 - 0.5
-        mask = mask**2 + (y % 1 - 0.5) ** 2 < 0.07
+        across = (x + 0.5 * (row % 2)) % 1 - 0.5
+        mask = across**2 + (y % 1 - 0.5) ** 2 < 0.07
     else:  # blocks: the lower part in the second colour
-        mask = np.broadcast_to(np.arange(height)[:, None] > 0.6 * height, (height, width))
-    return mask.astype(np.uint8)
+        mask = np.arange(height)[:, None] > 0.6 * height
+    return np.broadcast_to(mask, (height, width))

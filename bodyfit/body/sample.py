@@ -62,13 +62,17 @@ def random_bodies(
         raise OptionError(f"random bodies need a whole body; {model.kind.title} is a part of one")
     betas = torch.from_numpy(_shapes(n, model, seed, max_sd, heights)).to(model.v_template)
     if pose == "mocap-like":
-        body_pose = _free_poses(betas, model, load_pose_prior() if prior is None else prior, seed)
+        body_pose, lowest = _free_poses(betas, model, load_pose_prior() if prior is None else prior, seed)
     else:
-        body_pose = betas.new_zeros(n, 3 * (model.body_joints - 1))
+        body_pose, lowest = betas.new_zeros(n, 3 * (model.body_joints - 1)), None
         if pose == "a-pose":
             body_pose[:] = _arms_down(model)
     params = model.params(betas=betas, body_pose=body_pose)
-    return _on_floor(params, model) if floor else params
+    if not floor:
+        return params
+    transl = params.transl.clone()
+    transl[:, 1] -= _lowest(params, model) if lowest is None else lowest
+    return model.params(**{**params, "transl": transl})
 
 
 def _shapes(
@@ -95,12 +99,14 @@ def _shapes(
     raise OptionError(f"hardly any body within max_sd={max_sd:g} has one of the heights {heights}; give a wider range")
 
 
-def _free_poses(betas: Float[Tensor, "N S"], model: BodyModel, prior: PosePrior, seed: int) -> Float[Tensor, "N P"]:
-    """Sample poses from the prior without self-penetration."""
+def _free_poses(
+    betas: Float[Tensor, "N S"], model: BodyModel, prior: PosePrior, seed: int
+) -> tuple[Float[Tensor, "N P"], Float[Tensor, "N"]]:
+    """Sample poses from the prior without self-penetration; poses, and the height of each body's lowest vertex."""
     n, angles = len(betas), 3 * (model.body_joints - 1)
     contact = _contact(model)
     sources = [np.random.default_rng([seed, 2, i]) for i in range(n)]
-    poses = betas.new_zeros(n, angles)
+    poses, lowest = betas.new_zeros(n, angles), betas.new_zeros(n)
     least = torch.full((n,), torch.inf, dtype=torch.float64)
     remaining = torch.arange(n)
     for _ in range(_MAX_DRAWS):
@@ -109,11 +115,13 @@ def _free_poses(betas: Float[Tensor, "N S"], model: BodyModel, prior: PosePrior,
         uniform = np.array([sources[i].random() for i in remaining.tolist()])
         normal = np.stack([sources[i].standard_normal(prior.means.shape[1]) for i in remaining.tolist()])
         draws = torch.from_numpy(prior.pose_of(uniform, normal)[:, :angles]).to(betas)
-        depth = _depth(model, contact, betas[remaining], draws)
+        depth, low = _depth(model, contact, betas[remaining], draws)
         better = depth < least[remaining]
-        poses[remaining[better]], least[remaining[better]] = draws[better.to(draws.device)], depth[better]
+        chosen, device = remaining[better], draws.device
+        poses[chosen], lowest[chosen] = draws[better.to(device)], low[better.to(device)]
+        least[chosen] = depth[better]
         remaining = remaining[depth > _TOUCH_M]
-    return poses
+    return poses, lowest
 
 
 _CONTACTS: WeakKeyDictionary[BodyModel, SelfContact] = WeakKeyDictionary()
@@ -128,13 +136,15 @@ def _contact(model: BodyModel) -> SelfContact:
 
 def _depth(
     model: BodyModel, contact: SelfContact, betas: Float[Tensor, "B S"], body_pose: Float[Tensor, "B P"]
-) -> Float[Tensor, "B"]:
-    """Measure the depth of self-penetration, metres; in chunks, to bound the memory of meshes."""
-    depths = []
+) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
+    """Measure the depth of self-penetration and the height of the lowest vertex, metres; chunks bound the memory."""
+    depths, lowest = [], []
     for rows in torch.arange(len(betas)).split(_CHUNK):
         with torch.no_grad():
-            depths.append(contact.depth(model(betas=betas[rows], body_pose=body_pose[rows]).vertices))
-    return torch.from_numpy(np.concatenate(depths))
+            vertices = model(betas=betas[rows], body_pose=body_pose[rows]).vertices
+        depths.append(contact.depth(vertices))
+        lowest.append(vertices[..., 1].amin(1))
+    return torch.from_numpy(np.concatenate(depths)), torch.cat(lowest)
 
 
 def _arms_down(model: BodyModel) -> Float[Tensor, "P"]:
@@ -148,12 +158,10 @@ def _arms_down(model: BodyModel) -> Float[Tensor, "P"]:
     return pose[1:].flatten()
 
 
-def _on_floor(params: BodyParams, model: BodyModel) -> BodyParams:
-    """Translate bodies so that their lowest vertices are at y = 0."""
+def _lowest(params: BodyParams, model: BodyModel) -> Float[Tensor, "B"]:
+    """The height of each body's lowest vertex."""
     lowest = [params.transl[:0, 1]]
     for rows in torch.arange(params.batch).split(_CHUNK):
         with torch.no_grad():
             lowest.append(model(**params.select(rows)).vertices[..., 1].amin(1))
-    transl = params.transl.clone()
-    transl[:, 1] -= torch.cat(lowest)
-    return model.params(**{**params, "transl": transl})
+    return torch.cat(lowest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -14,25 +14,15 @@ from bodyfit.errors import OptionError
 from bodyfit.geometry.camera import Camera
 from bodyfit.geometry.lens import RadialLens
 from bodyfit.raster.bands import by_bands
-from bodyfit.raster.coverage import BLOCK, EIGHT, blocks, cover, normals_of
+from bodyfit.raster.coverage import BLOCK, EIGHT, blocks, cover
+from bodyfit.render.dressed_mesh import GatheredMesh, Placed, gather
 from bodyfit.render.environment import EnvironmentLight, openness_towards
 from bodyfit.render.light import Openness, light_of_vertices, openness_past
-from bodyfit.render.scene import NEAR_M
 from bodyfit.render.shade import Layer, box_px
-from bodyfit.render.texels import Pyramids, pyramids
+from bodyfit.render.texels import Pyramids
 
 __all__ = ["DressedPicture", "Placed", "render_dressed"]
 
-_BACK_M = {
-    **{"skin": 0.010, "eyes": 0.010, "brows": 0.0095, "lashes": 0.0085, "shoes": 0.009, "lower": 0.004, "upper": 0.002},
-    **{"whole": 0.002, "hair": 0.0, "hat": -0.004, "thing": 0.0},
-    "dungarees": -0.002,
-}
-"""How far behind itself each kind, or one of its pieces, counts as lying when it is asked what hides what, metres.
-
-Skin would show through collars and hems, for cloth lies a few millimetres off it and bends on its own; what is worn
-over something else wins over it. Depths and labels are the true ones.
-"""
 _GLINT = {"skin": 0.7, "eyes": 2.5, "brows": 0.0, "lashes": 0.0, "hair": 0.8, "shoes": 0.8}
 _CLOTH_GLINT = 0.15
 """How much of the key light's highlight each kind has."""
@@ -41,43 +31,14 @@ _FOUR = [3, 2, 4, 6]
 """Those of the eight samples at which transparent faces are sorted."""
 _LAYERS = 6
 """Transparent faces that are kept at a sample."""
-_HAIR_AS_BALL = 0.6
-"""How far normals of hair are those of a ball around the head: strands on a card have no normal that means anything."""
 _SKY, _KEY = 16, 3
 """Numbers of directions sampled over the sky and the key light."""
 _GROUND_KEY = 5
 """And over the key light where shadows fall on a ground."""
-
-
-@dataclass(frozen=True, eq=False)
-class Placed:
-    """One surface before the camera."""
-
-    surface: Surface
-    points_cam_m: Float[np.ndarray, "V 3"]
-    normals: Float[np.ndarray, "V 3"]
-    """Of the mesh, camera axes; 0 where a vertex has no face."""
-    shaded: Float[np.ndarray, "V 3"]
-    """The normals by which it is lit."""
-    in_picture: Float[np.ndarray, "V 3"]
-    """x px, y px and nearness 1/m."""
-    tested: Float[np.ndarray, "V 3"]
-    """The same, with the nearness that decides what hides what."""
-
-    @classmethod
-    def of(cls, surface: Surface, camera: Camera, lens: RadialLens | None = None) -> Placed:
-        """Project a surface in camera axes, metres."""
-        points = np.ascontiguousarray(surface.vertices.detach().cpu().float().numpy())
-        normals = normals_of(points, surface.faces.astype(np.int32))
-        depth = np.maximum(points[:, 2:], NEAR_M)
-        centre = camera.principal_point_px[0].detach().cpu().numpy()
-        rays = points[:, :2] / depth
-        xy = (rays if lens is None else lens.distorted(rays)) * float(camera.focal_px[0]) + centre
-        ray = np.linalg.norm(points, axis=1, keepdims=True) / depth  # along the ray, seen along the axis
-        back = np.maximum(depth + _BACK_M.get(surface.name, _BACK_M[surface.kind]) / np.maximum(ray, 1), NEAR_M)
-        in_picture, tested = (np.concatenate([xy, 1 / z], 1).astype(np.float32) for z in (depth, back))
-        shaded = _ball_normals(points, normals) if surface.kind == "hair" else normals
-        return cls(surface, points, normals, shaded, in_picture, tested)
+_SMOOTHING = 2
+"""Times that light is averaged over neighbours, which hides the noise of few directions."""
+_REMEMBERED = 1 << 23
+"""Samples of a picture whose faces are remembered, so that no light is computed where nothing is seen; 64 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,27 +59,6 @@ class DressedPicture(Layer):
     """The surfaces before the camera."""
     ground: Openness | None
     """How much light reaches the points of a ground that were given."""
-
-
-@dataclass(frozen=True)
-class _Mesh:
-    """Surfaces gathered before the camera."""
-
-    points: Float[np.ndarray, "V 3"]
-    """x px, y px and nearness 1/m."""
-    tested: Float[np.ndarray, "V 3"]
-    """The same, with the nearness that decides what hides what."""
-    faces: Int[np.ndarray, "G 3"]
-    face_surface: Int[np.ndarray, "G"]
-    face_number: Int[np.ndarray, "G"]
-    """Of each face, its surface and its number there."""
-    uv: Float[np.ndarray, "G 3 2"]
-    light: Float[np.ndarray, "L 4"]
-    """As in `light_of_vertices`; of no rows until `lit` gives it."""
-
-    def lit(self, lights: Sequence[Float[np.ndarray, "_ 4"]]) -> _Mesh:
-        """Put the light on the vertices."""
-        return replace(self, light=np.ascontiguousarray(np.concatenate(lights), np.float32))
 
 
 def render_dressed(
@@ -151,51 +91,48 @@ def render_dressed(
     if not solid:
         return None
     placed = [Placed.of(one, camera, lens) for _, one in listed]
-    opaque_mesh, layers_mesh = _gather(placed, solid), _gather(placed, blended) if blended else None
-    box = box_px(opaque_mesh.points, opaque_mesh.faces, camera.image_size)
-    if layers_mesh is not None:
-        box = _union(box, box_px(layers_mesh.points, layers_mesh.faces, camera.image_size))
+    opaque, layers = gather(placed, solid), gather(placed, blended) if blended else None
+    box = box_px(opaque.points, opaque.faces, camera.image_size)
+    if layers is not None:
+        box = _union(box, box_px(layers.points, layers.faces, camera.image_size))
     if box is None:
         return None
-    on_ground = None if ground is None or up is None else (ground, np.broadcast_to(up, ground.shape))
-    lights, open_ground = _lights(placed, solid, shadows, light, on_ground, R_light)
-    opaque = opaque_mesh.lit([lights[k] for k in solid])
-    layers = None if layers_mesh is None else layers_mesh.lit([lights[k] for k in blended])
     drawing = _Drawing(box, opaque, layers, [one.texture for _, one in listed])
-    return drawing.picture(tuple((i, one.kind, one.name) for i, one in listed), tuple(placed), open_ground)
-
-
-def _ball_normals(points: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "V 3"]:
-    """Normals of hair, for the most part those of a ball around it; a card's own count with either sign."""
-    out = points - points.mean(0)
-    out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-6)
-    own = normals * np.sign((normals * out).sum(1, keepdims=True))
-    mixed = _HAIR_AS_BALL * out + (1 - _HAIR_AS_BALL) * own
-    return (mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-6)).astype(np.float32)
+    seen = drawing.seen([len(one.points_cam_m) for one in placed])
+    on_ground = None if ground is None or up is None else (ground, np.broadcast_to(up, ground.shape))
+    lights, open_ground = _lights(placed, seen, solid, shadows, light, on_ground, R_light)
+    return drawing.picture(lights, tuple((i, one.kind, one.name) for i, one in listed), tuple(placed), open_ground)
 
 
 def _lights(
     placed: Sequence[Placed],
+    seen: Bool[np.ndarray, "V"],
     solid: Sequence[int],
     shadows: bool,
     environment: EnvironmentLight | None,
     ground: tuple[Float[np.ndarray, "G 3"], Float[np.ndarray, "G 3"]] | None,
     R_light: Float[np.ndarray, "3 3"] | None,
 ) -> tuple[list[Float[np.ndarray, "_ 4"]], Openness | None]:
-    """Light the vertices of all surfaces, and how open a ground (points, normals) is; opaque ones throw the shadows."""
+    """Light the vertices of all surfaces, and how open a ground (points, normals) is; opaque ones throw the shadows.
+
+    Vertices that are not `seen` get none.
+    """
     points, normals = (np.concatenate([getattr(p, name) for p in placed]) for name in ("points_cam_m", "shaded"))
     if R_light is not None and environment is None:
         turn = R_light.T.astype(np.float32)
         points, normals = points @ turn, normals @ turn
         ground = None if ground is None else (ground[0] @ turn, ground[1] @ turn)
     starts = np.cumsum([0] + [len(p.points_cam_m) for p in placed])
+    rows = np.flatnonzero(seen)
     open_to = open_ground = None
     if shadows:
-        open_to, open_ground = _openness(placed, points, normals, starts, solid, environment, ground)
+        open_to, open_ground = _openness(placed, points, normals, starts, seen, solid, environment, ground)
+        open_to = Openness(open_to.sky[rows], open_to.ambience[rows], open_to.key[rows])
+    light = np.zeros((len(points), 4), np.float32)
     if environment is None:
-        light = light_of_vertices(points, normals, open_to)
+        light[rows] = light_of_vertices(points[rows], normals[rows], open_to)
     else:
-        light = environment.on_vertices(points, normals, open_to)
+        light[rows] = environment.on_vertices(points[rows], normals[rows], open_to)
     parts = [light[a:b] for a, b in itertools.pairwise(starts)]
     for one, part in zip(placed, parts, strict=True):
         part[:, 3] *= _GLINT.get(one.surface.kind, _CLOTH_GLINT)
@@ -207,35 +144,39 @@ def _openness(
     points: Float[np.ndarray, "V 3"],
     normals: Float[np.ndarray, "V 3"],
     starts: Int[np.ndarray, "K"],
+    seen: Bool[np.ndarray, "V"],
     solid: Sequence[int],
     environment: EnvironmentLight | None,
     ground: tuple[Float[np.ndarray, "G 3"], Float[np.ndarray, "G 3"]] | None,
 ) -> tuple[Openness, Openness | None]:
-    """How much light reaches each vertex past the opaque surfaces, whose coarse faces throw the shadows."""
-    coarse, fine = [], []
-    for k, one in enumerate(placed):
-        own = one.surface.faces if one.surface.coarse_faces is None else one.surface.coarse_faces
-        fine.append(one.surface.faces + starts[k])
-        if k in solid:
-            coarse.append(own + starts[k])
+    """How much light reaches each seen vertex past the opaque surfaces, whose coarse faces throw the shadows.
+
+    Vertices of no face, and those far from any that is seen, count as in the open.
+    """
+    from bodyfit.render.dressed_loops import faces_about
+    from bodyfit.render.samples import smooth_over_faces
+
+    coarse = []
+    for k in solid:
+        own = placed[k].surface.coarse_faces
+        coarse.append((placed[k].faces if own is None else own.astype(np.int32)) + np.int32(starts[k]))
     shadow_rows, shadow_faces = _compact(np.concatenate(coarse), len(points))
-    rows, faces = _compact(np.concatenate(fine), len(points))
+    fine = np.concatenate([one.faces + np.int32(start) for one, start in zip(placed, starts[:-1], strict=True)])
+    rows, faces = _compact(fine[faces_about(fine, seen, _SMOOTHING - 1)], len(points))
     open_ground = None
     if environment is None:
         at = (points[shadow_rows], shadow_faces, points[rows], normals[rows], faces)
         open_to = openness_past(*at, sky=_SKY, key=_KEY)
     else:
-        from bodyfit.render.samples import smooth_over_faces
-
         queries, towards = points[rows], normals[rows]
         if ground is not None:
             queries, towards = np.concatenate([queries, ground[0]]), np.concatenate([towards, ground[1]])
         occluder = (points[shadow_rows], shadow_faces)
         keys = _KEY if ground is None else _GROUND_KEY
         parts = openness_towards(environment, occluder, queries, towards, len(rows), sky=_SKY, key=keys)
-        open_to = Openness(*smooth_over_faces(parts[: len(rows)], faces, 2).T)
+        open_to = Openness(*smooth_over_faces(parts[: len(rows)], faces, _SMOOTHING).T)
         open_ground = None if ground is None else Openness(*parts[len(rows) :].T)
-    everywhere = np.ones((3, len(points)), np.float32)  # vertices of no face count as in the open
+    everywhere = np.ones((3, len(points)), np.float32)
     everywhere[:, rows] = open_to.sky, open_to.ambience, open_to.key
     return Openness(*everywhere), open_ground
 
@@ -247,29 +188,6 @@ def _compact(faces: Int[np.ndarray, "F 3"], vertices: int) -> tuple[Int[np.ndarr
     return np.flatnonzero(used), (np.cumsum(used) - 1)[faces].astype(np.int32)
 
 
-def _gather(placed: Sequence[Placed], rows: Sequence[int]) -> _Mesh:
-    """Concatenate surfaces, without light; faces with a corner at or behind the camera are left out."""
-    faces, owners, numbers, uv, start = [], [], [], [], 0
-    for k in rows:
-        surface = placed[k].surface
-        corners = surface.faces.astype(np.int32)
-        before = np.flatnonzero((placed[k].points_cam_m[:, 2] > NEAR_M)[corners].all(1))
-        faces.append(corners[before] + start)
-        owners.append(np.full(len(before), k))
-        numbers.append(before)
-        uv.append(surface.uv.astype(np.float32)[surface.uv_faces[before]])
-        start += len(placed[k].points_cam_m)
-    return _Mesh(
-        points=np.concatenate([placed[k].in_picture for k in rows]),
-        tested=np.concatenate([placed[k].tested for k in rows]),
-        faces=np.ascontiguousarray(np.concatenate(faces), np.int32),
-        face_surface=np.concatenate(owners),
-        face_number=np.concatenate(numbers),
-        uv=np.concatenate(uv),
-        light=np.zeros((0, 4), np.float32),
-    )
-
-
 def _union(
     a: tuple[int, int, int, int] | None, b: tuple[int, int, int, int] | None
 ) -> tuple[int, int, int, int] | None:
@@ -278,40 +196,90 @@ def _union(
     return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
 
 
+@dataclass(frozen=True)
+class _Band:
+    """The faces at the samples of a band of rows."""
+
+    touched: Bool[np.ndarray, "h b"]
+    """Blocks that hold anything, as `cover` marks them."""
+    face_ids: Int[np.ndarray, "h w s"]
+    """Opaque faces."""
+    layers: tuple[int, int, Int[np.ndarray, "m n f k"], Float[np.ndarray, "m n f k"], UInt8[np.ndarray, "m n f"]] | None
+    """Transparent ones in the smallest box that holds them: its first row and column, faces, nearness and numbers."""
+
+
 class _Drawing:
     """Draws the box of a picture a band of rows at a time."""
 
     def __init__(
         self,
         box: tuple[int, int, int, int],
-        opaque: _Mesh,
-        layers: _Mesh | None,
+        opaque: GatheredMesh,
+        layers: GatheredMesh | None,
         textures: Sequence[UInt8[np.ndarray, "_ _ _"]],
     ) -> None:
         corner = np.array((box[0], box[1], 0), np.float32)
         self._corner, self._size = (box[0], box[1]), (box[3] - box[1], box[2] - box[0])
-        self._opaque = _shifted(opaque, corner)
-        self._layers = None if layers is None else _shifted(layers, corner)
-        self._texels = _used_pyramids(textures, self._opaque)
-        self._layer_texels = None if self._layers is None else _used_pyramids(textures, self._layers)
+        self._opaque = opaque.shifted(corner)
+        self._layers = None if layers is None else layers.shifted(corner)
+        self._textures = textures
+        self._bands: dict[int, _Band] = {}
+        self._seen = self._look()
+
+    def _look(self) -> list[Bool[np.ndarray, "V"]]:
+        """Find which vertices of the meshes belong to faces at some sample, and remember these.
+
+        All count as seen in large pictures, whose faces there is no room to remember.
+        """
+        from bodyfit.render.dressed_loops import mark_layers, mark_opaque
+
+        (height, width), meshes = self._size, [self._opaque] + ([] if self._layers is None else [self._layers])
+        if height * width * len(EIGHT) > _REMEMBERED:
+            return [np.ones(len(mesh.points), bool) for mesh in meshes]
+
+        def work(top: int, rows: int) -> None:
+            self._bands[top] = self._covered(top, rows)
+
+        by_bands(height, width * len(EIGHT), work)
+        marked = [np.zeros(len(mesh.points), bool) for mesh in meshes]
+        for band in self._bands.values():
+            mark_opaque(band.touched, band.face_ids, self._opaque.faces, marked[0])
+            if self._layers is not None and band.layers is not None:
+                mark_layers(band.layers[2], band.layers[4], self._layers.faces, marked[1])
+        return marked
+
+    def seen(self, counts: Sequence[int]) -> Bool[np.ndarray, "V"]:
+        """Tell which vertices of all placed surfaces, of so many vertices each, are seen."""
+        starts, out = np.cumsum([0, *counts]), np.zeros(sum(counts), bool)
+        for mesh, own in zip((self._opaque, self._layers), self._seen, strict=False):
+            at = 0
+            for k in () if mesh is None else mesh.surfaces:
+                out[starts[k] : starts[k + 1]] = own[at : at + counts[k]]
+                at += counts[k]
+        return out
 
     def picture(
-        self, surfaces: tuple[tuple[int, str, str], ...], placed: tuple[Placed, ...], ground: Openness | None
+        self,
+        lights: Sequence[Float[np.ndarray, "_ 4"]],
+        surfaces: tuple[tuple[int, str, str], ...],
+        placed: tuple[Placed, ...],
+        ground: Openness | None,
     ) -> DressedPicture:
-        """Draw everything."""
+        """Draw everything, each placed surface in its light."""
         height, width = self._size
         rgba = np.zeros((height, width, 4), np.float32)
         face_px, near_px = np.full((height, width), -1, np.int32), np.zeros((height, width), np.float32)
+        meshes = [mesh.lit(lights) for mesh in (self._opaque, self._layers) if mesh is not None]
+        texels = [mesh.pyramids(self._textures, own) for mesh, own in zip(meshes, self._seen, strict=True)]
 
         def work(top: int, rows: int) -> None:
             part = slice(top, top + rows)
-            self._band(top, rgba[part], face_px[part], near_px[part])
+            band = self._bands.pop(top, None) or self._covered(top, rows)
+            _shade(top, band, meshes, texels, (rgba[part], face_px[part], near_px[part]))
 
         by_bands(height, width * len(EIGHT), work)
-        owners, numbers = self._opaque.face_surface, self._opaque.face_number
-        if self._layers is not None:
-            owners = np.concatenate([owners, self._layers.face_surface])
-            numbers = np.concatenate([numbers, self._layers.face_number])
+        owners = np.concatenate([np.repeat(mesh.surfaces, np.diff(mesh.bounds)) for mesh in meshes])
+        numbers = np.concatenate([mesh.face_number for mesh in meshes])
         drawn = face_px >= 0
         surface = np.where(drawn, owners[face_px], -1).astype(np.int32)
         people = np.array([person for person, _, _ in surfaces], np.int32)
@@ -327,48 +295,20 @@ class _Drawing:
             ground=ground,
         )
 
-    def _band(
-        self,
-        top: int,
-        rgba: Float[np.ndarray, "h w 4"],
-        face_px: Int[np.ndarray, "h w"],
-        near_px: Float[np.ndarray, "h w"],
-    ) -> None:
-        """Draw the rows from `top` on into parts of the whole."""
-        from bodyfit.render.dressed_loops import encode, shade_opaque
+    def _covered(self, top: int, rows: int) -> _Band:
+        """Find the faces of the rows from `top` on."""
+        from bodyfit.render.dressed_loops import insert_layers
 
-        rows, width = face_px.shape
-        mesh, texels = self._opaque, self._texels
+        width, mesh = self._size[1], self._layers
         face_ids = np.empty((rows, width, len(EIGHT)), np.int32)
         nearness = np.empty(face_ids.shape, np.float32)
         touched = np.zeros((rows, blocks(width)), bool)
-        cover(mesh.tested, mesh.faces, top, EIGHT, touched, face_ids, nearness)
-        linear = np.zeros((rows, width, 4), np.float32)
-        own = (linear, face_px, near_px)
-        of_faces = (mesh.light, mesh.uv, texels.texels, texels.sheets, texels.level)
-        shade_opaque(mesh.points, mesh.faces, top, EIGHT, touched, face_ids, *of_faces, *own)
-        self._blend(top, touched, nearness, linear, face_px, near_px)
-        encode(linear, touched, rgba)
-
-    def _blend(
-        self,
-        top: int,
-        touched: Bool[np.ndarray, "h b"],
-        nearness: Float[np.ndarray, "h w s"],
-        linear: Float[np.ndarray, "h w 4"],
-        face_px: Int[np.ndarray, "h w"],
-        near_px: Float[np.ndarray, "h w"],
-    ) -> None:
-        """Blend transparent faces over a band, in the smallest box that holds them."""
-        from bodyfit.render.dressed_loops import composite_layers, insert_layers
-
-        mesh, texels = self._layers, self._layer_texels
-        if mesh is None or texels is None:
-            return
-        rows, width = face_px.shape
-        box = box_px(mesh.points - np.array((0, top, 0), np.float32), mesh.faces, (width, rows))
-        if box is None:
-            return
+        cover(self._opaque.tested, self._opaque.faces, top, EIGHT, touched, face_ids, nearness)
+        box = None
+        if mesh is not None:
+            box = box_px(mesh.points - np.array((0, top, 0), np.float32), mesh.faces, (width, rows))
+        if mesh is None or box is None:
+            return _Band(touched, face_ids, None)
         x0, y0, x1, y1 = box
         part = (slice(y0, y1), slice(x0, x1))
         drawn = np.repeat(touched, BLOCK, 1)[part]
@@ -376,20 +316,32 @@ class _Drawing:
         shape = (*behind.shape, _LAYERS)
         layer_ids, layer_near = np.empty(shape, np.int32), np.empty(shape, np.float32)
         count = np.zeros(behind.shape, np.uint8)
-        at = (mesh.faces, top, y0, x0, EIGHT[_FOUR])
-        insert_layers(mesh.tested, *at, behind, layer_ids, layer_near, count)
-        of_faces = (mesh.light, mesh.uv, texels.texels, texels.sheets, texels.level)
-        onto = (linear, face_px, near_px, len(self._opaque.faces))
-        composite_layers(mesh.points, *at, layer_ids, layer_near, count, *of_faces, *onto)
-        touched[y0:y1, x0 // BLOCK : -(-x1 // BLOCK)] = True
+        insert_layers(mesh.tested, mesh.faces, top, y0, x0, EIGHT[_FOUR], behind, layer_ids, layer_near, count)
+        return _Band(touched, face_ids, (y0, x0, layer_ids, layer_near, count))
 
 
-def _shifted(mesh: _Mesh, corner: Float[np.ndarray, "3"]) -> _Mesh:
-    return replace(mesh, points=mesh.points - corner, tested=mesh.tested - corner)
+def _shade(
+    top: int,
+    band: _Band,
+    meshes: Sequence[GatheredMesh],
+    texels: Sequence[Pyramids],
+    out: tuple[Float[np.ndarray, "h w 4"], Int[np.ndarray, "h w"], Float[np.ndarray, "h w"]],
+) -> None:
+    """Draw the faces of a band, transparent ones over what is opaque, into parts of the whole.
 
+    meshes, texels: opaque, and transparent if there are any. out: colours, faces and nearness of the pixels.
+    """
+    from bodyfit.render.dressed_loops import composite_layers, encode, shade_opaque
 
-def _used_pyramids(textures: Sequence[UInt8[np.ndarray, "_ _ _"]], mesh: _Mesh) -> Pyramids:
-    """Pyramids of the textures that a mesh has, one a surface."""
-    used, texture_ids = np.unique(mesh.face_surface, return_inverse=True)
-    corners = mesh.points[mesh.faces, :2]
-    return pyramids([textures[k] for k in used], texture_ids, mesh.uv, corners)
+    rgba, touched = out[0], band.touched
+    linear = np.zeros(rgba.shape, np.float32)
+    own = (linear, *out[1:])
+    of_faces = [(m.light, m.uv, m.uv_faces, t.texels, t.sheets, t.level) for m, t in zip(meshes, texels, strict=True)]
+    opaque = meshes[0]
+    shade_opaque(opaque.points, opaque.faces, top, EIGHT, touched, band.face_ids, *of_faces[0], *own)
+    if band.layers is not None:
+        y0, x0, *found = band.layers
+        at = (meshes[1].points, meshes[1].faces, top, y0, x0, EIGHT[_FOUR])
+        composite_layers(*at, *found, *of_faces[1], *own, len(opaque.faces))
+        touched[y0 : y0 + len(found[0]), x0 // BLOCK : -(-(x0 + found[0].shape[1]) // BLOCK)] = True
+    encode(linear, touched, rgba)

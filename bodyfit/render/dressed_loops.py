@@ -1,7 +1,8 @@
 """Shade textured surfaces and composite transparent ones over them, in loops compiled by numba.
 
 Arguments as in `samples.py`; besides,
-    texels, sheets, level: as in `texels.Pyramids`. light: (V, 4) RGB light on each vertex, and its highlight.
+    texels, sheets, level: as in `texels.Pyramids`. uv: (T, 2) texture coordinates, of which uv_faces (F, 3) are rows.
+    light: (V, 4) RGB light on each vertex, and its highlight.
     linear: (h, w, 4) premultiplied linear light and coverage. face_px: (h, w) the face that covers most of each pixel,
     -1 for none.
 """
@@ -14,55 +15,73 @@ from bodyfit.raster.coverage import BLOCK, weights_on_face
 from bodyfit.render.samples import LINEAR_OF_BYTE, SRGB_OF_LINEAR, face_samples
 from bodyfit.runtime.compiled import jit
 
-__all__ = ["composite_layers", "encode", "insert_layers", "shade_opaque"]
+__all__ = [
+    "composite_layers",
+    "encode",
+    "faces_about",
+    "insert_layers",
+    "mark_layers",
+    "mark_opaque",
+    "shade_opaque",
+    "texel_areas",
+]
 
 
 @jit
-def _bilinear(texels, first, height, width, u, v, decode, share, out):
-    """Add to `out` (4,) `share` of a texture's linear light and alpha at (u, v), bilinear, clamped at its border."""
+def _bilinear(texels, first, height, width, u, v, decode, share, r, g, b, alpha):
+    """Add `share` of a texture's linear light and alpha at (u, v), bilinear, clamped at its border, to four sums."""
     x = min(max(u * width - 0.5, 0.0), width - 1.0)
     y = min(max((1 - v) * height - 0.5, 0.0), height - 1.0)
     x0, y0 = int(x), int(y)
     x1, y1 = min(x0 + 1, width - 1), min(y0 + 1, height - 1)
     fx, fy = x - x0, y - y0
-    a, b = first + y0 * width + x0, first + y0 * width + x1
-    c, d = first + y1 * width + x0, first + y1 * width + x1
-    wa, wb = share * (1 - fx) * (1 - fy), share * fx * (1 - fy)
-    wc, wd = share * (1 - fx) * fy, share * fx * fy
-    for k in range(3):
-        out[k] += wa * decode[texels[a, k]] + wb * decode[texels[b, k]]
-        out[k] += wc * decode[texels[c, k]] + wd * decode[texels[d, k]]
-    out[3] += (wa * texels[a, 3] + wb * texels[b, 3] + wc * texels[c, 3] + wd * texels[d, 3]) / 255.0
+    i, j = first + y0 * width + x0, first + y0 * width + x1
+    k, m = first + y1 * width + x0, first + y1 * width + x1
+    wi, wj = share * (1 - fx) * (1 - fy), share * fx * (1 - fy)
+    wk, wm = share * (1 - fx) * fy, share * fx * fy
+    r += wi * decode[texels[i, 0]] + wj * decode[texels[j, 0]]
+    g += wi * decode[texels[i, 1]] + wj * decode[texels[j, 1]]
+    b += wi * decode[texels[i, 2]] + wj * decode[texels[j, 2]]
+    r += wk * decode[texels[k, 0]] + wm * decode[texels[m, 0]]
+    g += wk * decode[texels[k, 1]] + wm * decode[texels[m, 1]]
+    b += wk * decode[texels[k, 2]] + wm * decode[texels[m, 2]]
+    alpha += (wi * texels[i, 3] + wj * texels[j, 3] + wk * texels[k, 3] + wm * texels[m, 3]) / 255.0
+    return r, g, b, alpha
 
 
 @jit
-def _shaded(points, faces, f, x, y, light, uv, texels, sheets, level, decode, weight, out):
+def _shaded(points, faces, f, x, y, light, uv, uv_faces, texels, sheets, level, decode, weight, out):
     """Write to `out` (4,) the light that face f reflects at (x, y) px, not premultiplied, and its alpha."""
     weights_on_face(points, faces, f, x, y, True, weight)
-    u = weight[0] * uv[f, 0, 0] + weight[1] * uv[f, 1, 0] + weight[2] * uv[f, 2, 0]
-    v = weight[0] * uv[f, 0, 1] + weight[1] * uv[f, 1, 1] + weight[2] * uv[f, 2, 1]
+    w0, w1, w2 = weight[0], weight[1], weight[2]
+    ta, tb, tc = uv_faces[f, 0], uv_faces[f, 1], uv_faces[f, 2]
+    u = w0 * uv[ta, 0] + w1 * uv[tb, 0] + w2 * uv[tc, 0]
+    v = w0 * uv[ta, 1] + w1 * uv[tb, 1] + w2 * uv[tc, 1]
     low = int(level[f])
     part = level[f] - low
-    out[:] = 0.0
-    _bilinear(texels, sheets[low, 0], sheets[low, 1], sheets[low, 2], u, v, decode, 1.0 - part, out)
+    r, g, b, alpha = _bilinear(
+        texels, sheets[low, 0], sheets[low, 1], sheets[low, 2], u, v, decode, 1.0 - part, 0.0, 0.0, 0.0, 0.0
+    )
     if part > 0.02:
-        _bilinear(texels, sheets[low + 1, 0], sheets[low + 1, 1], sheets[low + 1, 2], u, v, decode, part, out)
+        low += 1
+        r, g, b, alpha = _bilinear(
+            texels, sheets[low, 0], sheets[low, 1], sheets[low, 2], u, v, decode, part, r, g, b, alpha
+        )
     else:
-        for k in range(4):
-            out[k] /= 1.0 - part
-    for k in range(3):
-        value, glint = 0.0, 0.0
-        for corner in range(3):
-            vertex = faces[f, corner]
-            value += weight[corner] * light[vertex, k]
-            glint += weight[corner] * light[vertex, 3]
-        out[k] = out[k] * value + glint
+        r, g, b, alpha = r / (1.0 - part), g / (1.0 - part), b / (1.0 - part), alpha / (1.0 - part)
+    va, vb, vc = faces[f, 0], faces[f, 1], faces[f, 2]
+    glint = w0 * light[va, 3] + w1 * light[vb, 3] + w2 * light[vc, 3]
+    out[0] = r * (w0 * light[va, 0] + w1 * light[vb, 0] + w2 * light[vc, 0]) + glint
+    out[1] = g * (w0 * light[va, 1] + w1 * light[vb, 1] + w2 * light[vc, 1]) + glint
+    out[2] = b * (w0 * light[va, 2] + w1 * light[vb, 2] + w2 * light[vc, 2]) + glint
+    out[3] = alpha
 
 
 @jit
 def shade_opaque(
-    points, faces, top, samples, touched, face_ids, light, uv, texels, sheets, level, linear, face_px, near_px
-):
+    points, faces, top, samples, touched, face_ids, light, uv, uv_faces, texels, sheets, level, linear, face_px,
+    near_px,
+):  # fmt: skip
     """Shade each face once in a pixel, at the mean of its samples.
 
     Writes `linear`, `face_px`, and near_px (h, w), the nearness of the face that covers most of the pixel.
@@ -83,7 +102,9 @@ def shade_opaque(
                 if count == 0:
                     continue
                 px, py = column + x / count, top + row + y / count
-                _shaded(points, faces, f, px, py, light, uv, texels, sheets, level, LINEAR_OF_BYTE, weight, colour)
+                _shaded(
+                    points, faces, f, px, py, light, uv, uv_faces, texels, sheets, level, LINEAR_OF_BYTE, weight, colour
+                )
                 for k in range(3):
                     linear[row, column, k] += count * colour[k] / n
                 if count > most:
@@ -153,10 +174,10 @@ def insert_layers(points, faces, top, down, left, samples, behind, layer_ids, la
 
 @jit
 def composite_layers(
-    points, faces, top, down, left, samples, layer_ids, layer_near, count, light, uv, texels, sheets, level, linear,
-    face_px, near_px, first_face,
+    points, faces, top, down, left, samples, layer_ids, layer_near, count, light, uv, uv_faces, texels, sheets, level,
+    linear, face_px, near_px, first_face,
 ):  # fmt: skip
-    """Composite the collected faces over `linear`, the band's,, nearest first, in place.
+    """Composite the collected faces over `linear`, the band's, nearest first, in place.
 
     A face in a pixel is shaded once, at the pixel's centre. Where they hide more than half of what is behind, face_px
     becomes `first_face` plus the nearest face of some opacity, and near_px its nearness.
@@ -189,7 +210,20 @@ def composite_layers(
                         cached[at] = f
                         px, py = left + column + 0.5, top + down + row + 0.5
                         _shaded(
-                            points, faces, f, px, py, light, uv, texels, sheets, level, LINEAR_OF_BYTE, weight, colour
+                            points,
+                            faces,
+                            f,
+                            px,
+                            py,
+                            light,
+                            uv,
+                            uv_faces,
+                            texels,
+                            sheets,
+                            level,
+                            LINEAR_OF_BYTE,
+                            weight,
+                            colour,
                         )
                         for i in range(4):
                             colours[at, i] = colour[i]
@@ -229,3 +263,64 @@ def encode(linear, touched, rgba):
                 value = min(max(linear[row, column, k] / alpha, 0.0), 1.0)
                 rgba[row, column, k] = SRGB_OF_LINEAR[int(value * 4096 + 0.5)] * alpha
             rgba[row, column, 3] = alpha
+
+
+@jit
+def mark_opaque(touched, face_ids, faces, marked):
+    """Set `marked` (V,) at the vertices of all faces that `cover` found at a sample."""
+    height, width, n = face_ids.shape
+    for row in range(height):
+        for column in range(width):
+            if not touched[row, column // BLOCK]:
+                continue
+            last = -1
+            for s in range(n):
+                f = face_ids[row, column, s]
+                if f >= 0 and f != last:
+                    for k in range(3):
+                        marked[faces[f, k]] = True
+                    last = f
+
+
+@jit
+def mark_layers(layer_ids, count, faces, marked):
+    """Set `marked` (V,) at the vertices of all faces that `insert_layers` found."""
+    height, width, n, _ = layer_ids.shape
+    for row in range(height):
+        for column in range(width):
+            for s in range(n):
+                for m in range(count[row, column, s]):
+                    for k in range(3):
+                        marked[faces[layer_ids[row, column, s, m], k]] = True
+
+
+@jit
+def faces_about(faces, marked, rings):
+    """Tell which faces (F, 3) have a marked vertex or lie within so many rings more of faces; (F,) bool."""
+    near, out = marked.copy(), np.zeros(len(faces), np.bool_)
+    for ring in range(rings + 1):
+        for f in range(len(faces)):
+            out[f] = near[faces[f, 0]] or near[faces[f, 1]] or near[faces[f, 2]]
+        if ring < rings:
+            for f in range(len(faces)):
+                if out[f]:
+                    for k in range(3):
+                        near[faces[f, k]] = True
+    return out
+
+
+@jit
+def texel_areas(points, faces, uv, uv_faces, texels, out):
+    """Write to `out` (F,) how many of its texture's texels lie in a pixel of each face, were they evenly spread.
+
+    texels: of the whole texture.
+    """
+    for f in range(len(faces)):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        i, j, k = uv_faces[f, 0], uv_faces[f, 1], uv_faces[f, 2]
+        ux, uy = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1]
+        vx, vy = points[c, 0] - points[a, 0], points[c, 1] - points[a, 1]
+        px, py = uv[j, 0] - uv[i, 0], uv[j, 1] - uv[i, 1]
+        qx, qy = uv[k, 0] - uv[i, 0], uv[k, 1] - uv[i, 1]
+        drawn = max(abs(ux * vy - uy * vx), np.float32(1e-4))
+        out[f] = np.float64(abs(px * qy - py * qx)) * texels / np.float64(drawn)

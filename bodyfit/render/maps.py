@@ -80,10 +80,10 @@ def normal_colors(normal: Float[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 
 
     Black where there is no body.
     """
-    colors = np.zeros(normal.shape, np.uint8)
-    x, y, z = np.moveaxis(normal, 2, 0)
-    body = (x != 0) | (y != 0) | (z != 0)
-    colors[body] = np.round(127.5 + normal[body] * np.array((127.5, -127.5, -127.5), normal.dtype))
+    from bodyfit.render.samples import color_normals
+
+    colors = np.empty(normal.shape, np.uint8)
+    color_normals(np.ascontiguousarray(normal), colors)
     return colors
 
 

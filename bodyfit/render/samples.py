@@ -15,6 +15,7 @@ from bodyfit.runtime.compiled import jit
 __all__ = [
     "band_maps",
     "band_picture",
+    "color_normals",
     "composite_over",
     "draw_line_over",
     "face_samples",
@@ -277,3 +278,18 @@ def draw_line_over(picture, ax, ay, bx, by, radius, color, opacity):
                 for k in range(3):
                     under = picture[row, column, k]
                     picture[row, column, k] = np.uint8(under + coverage * (255 * color[k] - under) + 0.5)
+
+
+@jit
+def color_normals(normal, out):
+    """Write to `out` (h, w, 3) the bytes 127.5 (1 + n) of unit normals (h, w, 3), y and z reversed; 0 where n is 0."""
+    half = np.float32(127.5)
+    for row in range(normal.shape[0]):
+        for column in range(normal.shape[1]):
+            x, y, z = normal[row, column, 0], normal[row, column, 1], normal[row, column, 2]
+            if x == 0 and y == 0 and z == 0:
+                out[row, column] = 0
+                continue
+            out[row, column, 0] = np.uint8(np.rint(half + x * half))
+            out[row, column, 1] = np.uint8(np.rint(half - y * half))
+            out[row, column, 2] = np.uint8(np.rint(half - z * half))

@@ -147,11 +147,13 @@ def body_arrays(scene: Scene, drawing: SceneDrawing, model: str) -> dict[str, np
     """
     people: dict[str, list[np.ndarray]] = {}
     R, t = scene.R_cam_world.double(), scene.t_cam_world_m.double()
-    for person in scene.people:
-        body = scene_model(model, person.gender)
+    bodies = [scene_model(model, person.gender) for person in scene.people]
+    roots = [body.rest_joints(one.params.betas)[:, 0] for body, one in zip(bodies, scene.people, strict=True)]
+    world = ([getattr(one.params, name) for one in scene.people] for name in ("global_orient", "transl"))
+    orient, transl, root = (torch.cat(rows).double() for rows in (*world, roots))
+    there = in_camera(orient, transl, root, R[None], t[None])
+    for body, person, turned, moved in zip(bodies, scene.people, *(x[:, None] for x in there), strict=True):
         params = person.params
-        root = body.rest_joints(params.betas)[:, 0].double()
-        turned, moved = in_camera(params.global_orient.double(), params.transl.double(), root, R[None], t[None])
         values: dict[str, Tensor] = {"trans_world": params.transl, "global_orient_world": params.global_orient}
         values |= {"trans": moved, "global_orient": turned}
         values |= {name: value for name, value in params.items() if name not in ("transl", "global_orient")}

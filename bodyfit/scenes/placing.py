@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -25,13 +26,17 @@ class _Standing:
     """A person who has a place."""
 
     points: Float[np.ndarray, "N 3"]
-    tree: KDTree
     low: Float[np.ndarray, "3"]
     high: Float[np.ndarray, "3"]
 
     @classmethod
     def of(cls, points: Float[np.ndarray, "N 3"]) -> _Standing:
-        return cls(points, KDTree(points), points.min(0), points.max(0))
+        return cls(points, points.min(0), points.max(0))
+
+    @cached_property
+    def tree(self) -> KDTree:
+        """A search tree of the points."""
+        return KDTree(self.points)
 
     def clear_of(self, points: Float[np.ndarray, "N 3"]) -> bool:
         """Whether all points are farther away than the gap, and on no side of the skin but the outer one.

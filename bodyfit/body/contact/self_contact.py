@@ -62,18 +62,17 @@ class SelfContact:
 
     def depth(self, vertices: Float[Tensor, "B V 3"]) -> Float[np.ndarray, " B"]:
         """Measure the penetration depth of each body, metres: the deepest vertex's distance to the part's vertices."""
-        from bodyfit.body.contact.self_contact_loops import depth
+        from bodyfit.body.contact.self_contact_loops import depth, within_box
 
         deepest = np.zeros(len(vertices))
-        vertices = vertices.detach()
-        for pair in self._pairs:
-            probes, part = vertices[:, pair.probes], vertices[:, pair.own]
-            near = ((probes > part.amin(1, keepdim=True)) & (probes < part.amax(1, keepdim=True))).all(2)
-            for body in near.any(1).nonzero()[:, 0].tolist():
-                skin, closed_part = (a.cpu().double().numpy() for a in (probes[body, near[body]], part[body]))
-                lids = [closed_part[rim].mean(0, keepdims=True) for rim in pair.rims]
-                part_depth = depth(skin, np.concatenate([closed_part, *lids]), pair.faces)
-                deepest[body] = max(deepest[body], part_depth)
+        for body, mesh in enumerate(np.ascontiguousarray(vertices.detach().cpu().numpy())):
+            for pair in self._pairs:
+                near = within_box(mesh, pair.probes, pair.own)
+                if not len(near):
+                    continue
+                skin, part = mesh[near].astype(np.float64), mesh[pair.own].astype(np.float64)
+                lids = [part[rim].mean(0, keepdims=True) for rim in pair.rims]
+                deepest[body] = max(deepest[body], depth(skin, np.concatenate([part, *lids]), pair.faces))
         return deepest
 
     def _skin(self, owner: Int[np.ndarray, " V"], top: str, *, below: bool) -> Bool[np.ndarray, " V"]:

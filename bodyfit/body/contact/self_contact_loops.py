@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from bodyfit.runtime.compiled import loose
+from bodyfit.runtime.compiled import jit, loose
 
-__all__ = ["depth"]
+__all__ = ["depth", "within_box"]
 
 
 @loose
@@ -51,3 +51,19 @@ def depth(probes: Float[np.ndarray, "P 3"], vertices: Float[np.ndarray, "N 3"], 
             nearest = min(nearest, x * x + y * y + z * z)
         deepest = max(deepest, nearest)
     return np.sqrt(deepest)
+
+
+@jit
+def within_box(vertices, probes, own):
+    """Return those of the vertices `probes` (P,) that lie within the box of the vertices `own` (N,) of a mesh."""
+    low, high = vertices[own[0]].copy(), vertices[own[0]].copy()
+    for n in own:
+        for k in range(3):
+            low[k], high[k] = min(low[k], vertices[n, k]), max(high[k], vertices[n, k])
+    out, count = np.empty_like(probes), 0
+    for p in probes:
+        x, y, z = vertices[p, 0], vertices[p, 1], vertices[p, 2]
+        if low[0] < x < high[0] and low[1] < y < high[1] and low[2] < z < high[2]:
+            out[count] = p
+            count += 1
+    return out[:count]
