@@ -129,8 +129,8 @@ def _moves(
     if int((own > 127).sum()) < _LEAST_PIXELS:
         return None
     inside = sampled(np.full(image.shape[:2], 255, np.uint8), roi)
-    shown = network_image(sampled(image, roi), own, inside, view)
-    inputs = {"image": shown, "points": view.points, "features": view.features, "lens": view.lens}
+    channels = network_image(sampled(image, roi), own, inside, view)
+    inputs = {"image": channels, "points": view.points, "features": view.features, "lens": view.lens}
     return _network().run(["moves"], {name: array[None] for name, array in inputs.items()})[0][0].astype(np.float64)
 
 
