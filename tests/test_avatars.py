@@ -16,13 +16,16 @@ from bodyfit.app.avatar_views import gather_views
 from bodyfit.app.results.find import find_results
 from bodyfit.avatars import AvatarView, make_avatar
 from bodyfit.avatars.avatar import moved_model
+from bodyfit.avatars.contour import match_outlines
 from bodyfit.avatars.exposure import solve_gains
-from bodyfit.avatars.posed import rest_surface
+from bodyfit.avatars.light import even_light, linear, shade
+from bodyfit.avatars.posed import posed_views, rest_surface
 from bodyfit.cli.main import main
 from bodyfit.errors import AssetError, OptionError
 from bodyfit.fit.result import FitResult, FitStatus
 from bodyfit.fit.sequence.track import Track
 from bodyfit.geometry.camera import CalibratedCamera
+from bodyfit.geometry.mesh_tree import vertex_normals
 from bodyfit.images.similarity import box_of, psnr_db, ssim
 from bodyfit.io import VideoWriter, save_picture
 from bodyfit.io.results.avatar import load_avatar, save_avatar
@@ -69,14 +72,17 @@ def turned(model, yaw_deg):
     return model.params(global_orient=orient, body_pose=pose, transl=transl)
 
 
-def photographed(model, texture, params, *, gain=1.0):
-    """A view of the painted person."""
+def photographed(model, texture, params, *, gain=1.0, light=None):
+    """A view of the painted person; light: of the vertices."""
     width, height = SIZE
     camera = bodyfit.Camera.make(1, SIZE, focal_px=FOCAL)
     with torch.no_grad():
         vertices = model(**params).vertices[0]
     layer = render_bodies(
-        [(vertices, Texture(texture, model.uv, model.uv_faces, lit=False))], model.faces, camera, shadows=False
+        [(vertices, Texture(texture, model.uv, model.uv_faces, lit=False, light=light))],
+        model.faces,
+        camera,
+        shadows=False,
     )
     picture, alpha = np.zeros((height, width, 3)), np.zeros((height, width))
     picture[:] = (1.0, 0.0, 1.0)
@@ -107,6 +113,11 @@ def avatar(model, views):
     return make_avatar(views, model=model, size=256, exact=True)
 
 
+@pytest.fixture(scope="module")
+def small(model, views):
+    return make_avatar(views, model=model, size=128, exact=True)
+
+
 def test_a_person_seen_all_round_is_drawn_again(model, person, avatar, views):
     held_out = [photographed(*person, turned(model, yaw)) for yaw in (45, 105, 195)]
     score = score_avatar(avatar, held_out)
@@ -129,15 +140,51 @@ def test_the_surface_goes_out_to_the_masks(model, avatar):
     assert rest.shape == avatar.offsets_m.shape
 
 
-def test_gains_of_pictures_are_found_and_taken_out(model, person, views):
+def test_gains_of_pictures_are_found_and_taken_out(model, person, views, small):
     gains = [1.15 if k % 2 else 0.87 for k in range(len(views))]
     uneven = [photographed(*person, view.params, gain=g) for view, g in zip(views, gains, strict=True)]
     even = make_avatar(uneven, model=model, size=128, exact=True)
     plain = make_avatar(uneven, model=model, size=128, exact=True, even_light=False)
-    truth = make_avatar(views, model=model, size=128, exact=True)
-    well = truth.confidence > 200
-    off = [np.abs(one.texture[well].astype(float) - truth.texture[well]).mean() for one in (even, plain)]
+    well = small.confidence > 200
+    off = [np.abs(one.texture[well].astype(float) - small.texture[well]).mean() for one in (even, plain)]
     assert off[0] < 0.6 * off[1]
+
+
+def test_light_that_stands_in_the_room_is_found_and_taken_out(model, person, views, small):
+    """A light from the camera's left: the person is drawn better in it, and the texture is as without it."""
+    truth = even_light()
+    truth[1] = 0.25, 0.2, 0.15
+
+    def lit(view: AvatarView) -> AvatarView:
+        with torch.no_grad():
+            normals = vertex_normals(person[0](**view.params).vertices[0].numpy(), model.faces.numpy())
+        return photographed(*person, view.params, light=linear(shade(truth, normals)))
+
+    pictures = [lit(view) for view in views]
+    held_out = [lit(photographed(*person, turned(model, yaw))) for yaw in (45, 195)]
+    found, within = (make_avatar(pictures, model=model, size=128, exact=True, room_light=on) for on in (True, False))
+    assert within.light is None
+    assert np.abs(found.light[1] / found.light[0] - truth[1]).max() < 0.06
+    assert np.abs(np.delete(found.light, [0, 1], 0)).max() < 0.08
+    assert score_avatar(found, held_out).psnr_db > score_avatar(within, held_out).psnr_db + 0.5
+    well = small.confidence > 200
+    off = [np.abs(one.texture[well].astype(float) - small.texture[well]).mean() for one in (found, within)]
+    assert off[0] < off[1]
+
+
+def test_outlines_are_brought_to_the_masks(model, views):
+    """From a surface that is a centimetre too far in or out, and of wrong views nothing is learned."""
+    rest, normals = rest_surface(model, views[0].params)
+    posed, faces = list(posed_views(views, model, normals)), model.faces.numpy()
+    limits = np.array([[-0.012, 0.06]]).repeat(len(rest), 0)
+    trunk = np.isin(model.weights.argmax(1).numpy(), [model.skeleton.index(n) for n in ("spine1", "spine2")])
+    for start in (OUT_M - 0.01, OUT_M + 0.01):
+        begin = np.full(len(rest), start)
+        found = match_outlines(posed, begin, rest, faces, limits, exact=True)
+        assert abs(np.median(found[trunk]) - OUT_M) < 0.003
+    far = np.full(len(rest), OUT_M + 0.06)
+    wrong = match_outlines(posed, far, rest, faces, limits + 0.06, exact=True)
+    assert np.abs(wrong - far).mean() < 0.01
 
 
 def test_solved_gains_are_those_that_colours_were_multiplied_by():
@@ -181,6 +228,7 @@ def test_an_avatar_reads_back_and_poses_as_it_did(tmp_path, model, avatar):
     again = load_avatar(tmp_path / "a.npz")
     np.testing.assert_array_equal(again.texture, avatar.texture)
     np.testing.assert_array_equal(again.confidence, avatar.confidence)
+    np.testing.assert_array_equal(again.light, avatar.light)
     other = bodyfit.random_bodies(2, model=model, seed=3)
     torch.testing.assert_close(avatar_vertices(again, other), avatar_vertices(avatar, other))
     joints = again.model(**again.posed(other)).joints

@@ -11,9 +11,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bodyfit.avatars import Avatar, AvatarView
+from bodyfit.avatars.light import linear, shade
 from bodyfit.body.model import BodyModel, BodyParams
 from bodyfit.errors import OptionError
 from bodyfit.geometry.camera import Camera
+from bodyfit.geometry.mesh_tree import vertex_normals
 from bodyfit.images.similarity import box_of, psnr_db, ssim
 from bodyfit.render.scene import Texture
 from bodyfit.render.shade import render_bodies
@@ -45,12 +47,20 @@ class AvatarScore:
     """How many pictures."""
 
 
-def avatar_paint(avatar: Avatar) -> Texture:
-    """Return the avatar's texture as a paint of its surface, which no other light falls on."""
+def avatar_paint(avatar: Avatar, world_m: Float[Tensor, "V 3"] | None = None) -> Texture:
+    """Return the avatar's texture as a paint of its surface, which no other light falls on.
+
+    world_m: its vertices, posed, in the axes of its pictures' cameras' world, for the light of these pictures; even
+    light if left out.
+    """
     uv, uv_faces = avatar.model.uv, avatar.model.uv_faces
     assert uv is not None
     assert uv_faces is not None
-    return Texture(avatar.texture, uv, uv_faces, lit=False)
+    light = None
+    if avatar.light is not None and world_m is not None:
+        normals = vertex_normals(world_m.double().cpu().numpy(), avatar.model.faces.cpu().numpy())
+        light = linear(shade(avatar.light, normals))
+    return Texture(avatar.texture, uv, uv_faces, lit=False, light=light)
 
 
 def checked_avatar(avatar: Avatar, model: BodyModel) -> Avatar:
@@ -71,12 +81,12 @@ def avatar_vertices(avatar: Avatar, params: BodyParams) -> Float[Tensor, "B V 3"
 def draw_view(avatar: Avatar, view: AvatarView) -> UInt8[np.ndarray, "H W 3"]:
     """Draw the avatar in the pose of a view and before its camera, on white."""
     height, width = view.mask.shape
-    points = avatar_vertices(avatar, view.params)[0].double() @ torch.from_numpy(view.camera.R.T)
-    points = points + torch.from_numpy(view.camera.t)
+    world = avatar_vertices(avatar, view.params)[0].double()
+    points = world @ torch.from_numpy(view.camera.R.T) + torch.from_numpy(view.camera.t)
     fx, fy, cx, cy = view.lens
     points = points * torch.tensor([1.0, fy / fx, 1.0])  # one focal length for both axes
     camera = Camera.make(1, (width, height), focal_px=fx, principal_point_px=(cx, cy))
-    layer = render_bodies([(points.float(), avatar_paint(avatar))], avatar.model.faces, camera, shadows=False)
+    layer = render_bodies([(points.float(), avatar_paint(avatar, world))], avatar.model.faces, camera, shadows=False)
     picture = np.ones((height, width, 3))
     if layer is not None:
         layer.over(picture)

@@ -26,7 +26,7 @@ class Avatar:
     offsets_m: Float[np.ndarray, "V 3"]
     """How far each vertex of the rest body is moved, metres, in the model's axes."""
     texture: UInt8[np.ndarray, "S S 3"]
-    """RGB, the light of the pictures included; the first row is v = 1 of the model's texture coordinates."""
+    """RGB, in the mean light of the pictures; the first row is v = 1 of the model's texture coordinates."""
     confidence: UInt8[np.ndarray, "S S"]
     """How well each texel was seen: 255 from in front, 128 and below guessed from the other side, 0 an average."""
     params: BodyParams
@@ -41,11 +41,16 @@ class Avatar:
     """"ok", or "poor" where the bodies disagree with the masks."""
     reason: str | None = None
     """Why it is poor, in words."""
+    light: Float[np.ndarray, "9 3"] | None = None
+    """Harmonics of the light in the pictures by which sRGB colours are multiplied, in the axes of the cameras' world
+    (`bodyfit.avatars.light`); None where it is in the texture."""
 
     def __post_init__(self) -> None:
         check_shape("texture", self.texture, (None, None, 3))
         check_shape("confidence", self.confidence, self.texture.shape[:2], hint="as large as the texture")
         check_shape("betas", self.betas, (1, None))
+        if self.light is not None:
+            check_shape("light", self.light, (9, 3))
 
     @cached_property
     def model(self) -> BodyModel:

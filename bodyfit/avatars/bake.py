@@ -114,10 +114,12 @@ def bake(
     views: Sequence[tuple[PosedView, Sight]],
     gains: Float[np.ndarray, "N 3"],
     *,
+    shades: Sequence[Float32[np.ndarray, "V 3"]] | None = None,
     rounds: int = 2,
 ) -> Colors:
     """Average the colours that views have of places.
 
+    shades: of the light on the vertices in each view, which colours are divided by as by the gains; 1 if left out.
     Views that see a place worse than the best one, or far from the mean of the round before, count less after the first
     round.
     """
@@ -125,12 +127,13 @@ def bake(
 
     corners = np.ascontiguousarray(faces, np.int64)
     count = len(chart.face)
+    shades = [np.ones((int(corners.max()) + 1, 3), np.float32)] * len(views) if shades is None else shades
     found = Colors(np.zeros((count, 3), np.float32), np.zeros(count, np.float32))
     for k in range(rounds):
         sums, total, most = np.zeros((count, 3), np.float32), np.zeros(count, np.float32), np.zeros(count, np.float32)
-        for (view, sight), gain in zip(views, gains, strict=True):
+        for (view, sight), gain, shade in zip(views, gains, shades, strict=True):
             of_view = (sight.at, sight.cosine, view.image, sight.trust, sight.nearest, sight.per_pixel)
-            how = (gain.astype(np.float64), _POWER, found.values, found.best, _SPREAD if k else 0.0)
+            how = (gain.astype(np.float64), shade, _POWER, found.values, found.best, _SPREAD if k else 0.0)
             add_view(chart.face, chart.mix, corners, *of_view, *how, sums, total, most)
         found = Colors(sums / np.maximum(total, 1e-12)[:, None], most)
     return found

@@ -11,15 +11,17 @@ __all__ = ["add_view"]
 
 @jit
 def add_view(
-    face, mix, faces, at, cosine, image, trust, nearest, per_pixel, gain, power, middle, best, spread, sums, total, most
+    face, mix, faces, at, cosine, image, trust, nearest, per_pixel, gain, shades, power, middle, best, spread, sums,
+    total, most,
 ):  # fmt: skip
     """Add one view's colours to texels that it sees, with the weight cosine^power times the trust in the pixel.
 
     face: (M,) of each texel, mix: (M, 3) its place on it; faces: (F, 3). at: (V, 3) x px, y px and depth in metres of
     the vertices; cosine: (V,) of their normals to the view. image: (H, W, 3) bytes; trust: (H, W) in [0, 1]; nearest:
-    (H, W) the depth behind which places are hidden; per_pixel: what finer views count more. gain: (3,) that colours are
-    divided by. middle, spread: (M, 3) colours and a deviation; what is far off them counts less, and what is seen worse
-    than `best` (M,) does; a spread of 0 for neither. sums: (M, 3); total, most: (M,) sums and maxima of weights.
+    (H, W) the depth behind which places are hidden; per_pixel: what finer views count more. gain: (3,), shades: (V, 3)
+    that colours are divided by. middle, spread: (M, 3) colours and a deviation; what is far off them counts less, and
+    what is seen worse than `best` (M,) does; a spread of 0 for neither. sums: (M, 3); total, most: (M,) sums and maxima
+    of weights.
     """
     height, width = trust.shape
     for m in range(len(face)):
@@ -47,7 +49,9 @@ def add_view(
         g += fy * ((1 - fx) * image[y1, x0, 1] + fx * image[y1, x1, 1])
         e = (1 - fy) * ((1 - fx) * image[y0, x0, 2] + fx * image[y0, x1, 2])
         e += fy * ((1 - fx) * image[y1, x0, 2] + fx * image[y1, x1, 2])
-        r, g, e = r / (255 * gain[0]), g / (255 * gain[1]), e / (255 * gain[2])
+        r /= 255 * gain[0] * (u * shades[a, 0] + v * shades[b, 0] + w * shades[c, 0])
+        g /= 255 * gain[1] * (u * shades[a, 1] + v * shades[b, 1] + w * shades[c, 1])
+        e /= 255 * gain[2] * (u * shades[a, 2] + v * shades[b, 2] + w * shades[c, 2])
         most[m] = max(most[m], weight)
         if spread > 0:
             off = (r - middle[m, 0]) ** 2 + (g - middle[m, 1]) ** 2 + (e - middle[m, 2]) ** 2

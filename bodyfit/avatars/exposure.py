@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from bodyfit.avatars.bake import Sight, bake, vertex_chart
-from bodyfit.avatars.posed import PosedView
-
-__all__ = ["solve_gains", "view_gains"]
+__all__ = ["solve_gains"]
 
 _GAIN_SD = 0.1
 """Deviation of the logarithm of a gain before anything is seen."""
@@ -20,15 +15,6 @@ _INDEPENDENT = 40
 """As many places of a view count as independent."""
 _DARK, _BRIGHT = 0.06, 0.97
 """Colours darker or brighter than this say nothing of gains."""
-
-
-def view_gains(views: Sequence[tuple[PosedView, Sight]], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "N 3"]:
-    """Find the gain of each view and channel, by the colours of vertices that several views see."""
-    if len(views) < 2:
-        return np.ones((len(views), 3))
-    chart = vertex_chart(faces)
-    found = [bake(chart, faces, [one], np.ones((1, 3)), rounds=1) for one in views]
-    return solve_gains(np.stack([one.values for one in found]), np.stack([one.best for one in found]))
 
 
 def solve_gains(colors: Float[np.ndarray, "N V 3"], weights: Float[np.ndarray, "N V"]) -> Float[np.ndarray, "N 3"]:

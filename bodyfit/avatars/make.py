@@ -10,8 +10,9 @@ from jaxtyping import Float
 
 from bodyfit.avatars.avatar import Avatar
 from bodyfit.avatars.bake import Chart, bake, sight_of
-from bodyfit.avatars.exposure import view_gains
+from bodyfit.avatars.contour import match_outlines
 from bodyfit.avatars.fill import filled
+from bodyfit.avatars.light import find_light, shade, world_normals
 from bodyfit.avatars.outward import outward
 from bodyfit.avatars.posed import PosedView, posed_views, rest_surface, together
 from bodyfit.avatars.view import PERSON, UNKNOWN, AvatarView
@@ -36,12 +37,15 @@ def make_avatar(
     size: int = 1024,
     exact: bool = False,
     even_light: bool = True,
+    room_light: bool = True,
 ) -> Avatar:
     """Make a person's textured avatar of pictures with masks, cameras and bodies of one shape.
 
     The surface goes out along its normals to where the masks end; colours are averaged into the model's texture by the
     cube of the cosine to the view, with a gain a picture and channel (`even_light`); what no picture shows is mirrored,
     then an average. model: what the bodies are of, the neutral open body by default. size: of the texture, pixels.
+    room_light: the light stands still in the cameras' world; it is found from how colours change as the body turns, and
+    taken out of the texture (`Avatar.light`). False where pictures have other places or other lamps.
     exact: bodies and masks are exact, as drawn ones are, so that fewer views have to agree on the surface. An avatar
     whose bodies disagree with the masks (mean IoU below 0.75) is `poor`. Raises `OptionError` for no views, an empty
     mask, bodies of several shapes and a model without texture coordinates.
@@ -63,12 +67,15 @@ def make_avatar(
     rest_m, normals = rest_surface(model, params)
     posed = list(posed_views(views, model, normals))
     iou = np.array([agreement(view, faces) for view in posed])
-    distance = outward(posed, rest_m, faces, _limits(model), exact=exact)
+    limits_m = _limits(model)
+    distance = outward(posed, rest_m, faces, limits_m, exact=exact)
+    distance = match_outlines(posed, distance, rest_m, faces, limits_m, exact=exact)
     moved = [view.moved(distance) for view in posed]
     seen = [(view, sight_of(view, faces, exact=exact)) for view in moved]
-    gains = view_gains(seen, faces) if even_light else np.ones((len(seen), 3))
+    light = find_light(seen, faces, gains=even_light, room=room_light)
+    shades = [shade(light.harmonics, world_normals(view, faces)) for view, _ in seen] if room_light else None
     chart = Chart.of(model.uv, model.uv_faces, size)
-    whole = filled(chart, bake(chart, faces, seen, gains), model)
+    whole = filled(chart, bake(chart, faces, seen, light.gains, shades=shades), model)
     poor = float(iou.mean()) < LEAST_IOU
     reason = f"the bodies disagree with the masks: mean IoU {iou.mean():.2f}, less than {LEAST_IOU:g}" if poor else None
     return Avatar(
@@ -76,6 +83,7 @@ def make_avatar(
         offsets_m=(distance[:, None] * normals).astype(np.float32),
         texture=whole.texture,
         confidence=whole.confidence,
+        light=light.harmonics.astype(np.float32) if room_light else None,
         params=params,
         iou=iou,
         model_name=str(model.name),

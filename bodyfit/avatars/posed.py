@@ -35,6 +35,8 @@ class PosedView:
     """Vertices."""
     outward: Float[np.ndarray, "V 3"]
     """How far a vertex goes for each metre that it is moved along its rest normal."""
+    R: Float[np.ndarray, "3 3"]
+    """From the world's axes to the camera's."""
 
     def moved(self, distance_m: Float[np.ndarray, " V"]) -> PosedView:
         """Move the vertices along their normals."""
@@ -75,4 +77,4 @@ def posed_views(
             state = np.where(view.mask, PERSON, BACKGROUND).astype(np.uint8)
             if view.unknown is not None:
                 state[view.unknown & ~view.mask] = UNKNOWN
-            yield PosedView(view.image, state, view.lens, at @ R.T + t, (beside - at) @ R.T / _STEP_M)
+            yield PosedView(view.image, state, view.lens, at @ R.T + t, (beside - at) @ R.T / _STEP_M, R)

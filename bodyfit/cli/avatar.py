@@ -111,7 +111,8 @@ def _make(
     common.output_folder(out)
     finder = load_detector(detector, masks=True) if masks is None else None
     material = gather_views(found, detector=finder, masks=masks, frames=frames, models=Models(model or None))
-    result = make_avatar(material.views, model=material.model, size=size)
+    one_place = len(found) == 1  # photographs have lights of their own
+    result = make_avatar(material.views, model=material.model, size=size, room_light=one_place)
     facts = write_avatar(result, material, score_avatar(result, material.test_views), out)
     if not field:
         return result, None, facts

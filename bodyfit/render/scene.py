@@ -30,6 +30,8 @@ class Texture:
     """Rows of `uv` at each face's corners (`model.uv_faces`)."""
     lit: bool = True
     """Whether the studio's light falls on it; False for a picture that has its own light in it, as avatars have."""
+    light: Float[np.ndarray, "V 3"] | None = None
+    """Light on each vertex in place of the studio's, linear, of an unlit texture; white if left out."""
 
     def __post_init__(self) -> None:
         check_shape("image of a texture", self.image, (None, None, 3))
@@ -64,15 +66,18 @@ class SceneMesh:
     uv: Float[np.ndarray, "W 3 2"]
     """Texture coordinates at the corners of faces: W = G, or 0 where there are no textures."""
     lit: Bool[np.ndarray, " U"]
-    """Whether light falls on each vertex."""
+    """Whether the studio's light falls on each vertex."""
+    own_light: Float[np.ndarray, "U 3"]
+    """The light on the others."""
     focal_px: float
     """The scene camera's focal length."""
     principal_point_px: tuple[float, float]
     """The scene camera's principal point."""
 
     def with_own_light(self, light: Float[np.ndarray, "U 4"]) -> Float[np.ndarray, "U 4"]:
-        """Replace the light on vertices whose texture has its own by plain white."""
-        light[~self.lit] = (1.0, 1.0, 1.0, 0.0)
+        """Replace the light on vertices whose texture has its own."""
+        light[~self.lit, :3] = self.own_light[~self.lit]
+        light[~self.lit, 3] = 0.0
         return light
 
     def in_picture(self) -> Float[np.ndarray, "U 3"]:
@@ -125,7 +130,7 @@ def gather(
     _one_camera(camera, 0, len(bodies))
     first = None
     points, normals, albedo, body_ids = [], [], [], []
-    visible_faces, textures, texture_ids, uv, lit = [], [], [], [], []
+    visible_faces, textures, texture_ids, uv, lit, own_light = [], [], [], [], [], []
     start, lowest_index, highest_index = 0, corners.min(), corners.max()
     for i, (vertices, paint) in enumerate(bodies):
         check_shape("vertices", vertices, (None, 3), hint="give one body at a time, out.vertices[0]")
@@ -150,6 +155,7 @@ def gather(
         albedo.append(np.broadcast_to(to_linear(_colors(paint, len(xyz))), xyz.shape))
         body_ids.append(np.full(len(xyz), i))
         lit.append(np.full(len(xyz), not isinstance(paint, Texture) or paint.lit))
+        own_light.append(_own_light(paint, len(xyz)))
         texture_ids.append(
             np.full(len(visible_faces[-1]), len(textures) if isinstance(paint, Texture) else -1, np.int32)
         )
@@ -172,9 +178,18 @@ def gather(
         texture_ids=np.concatenate(texture_ids),
         uv=np.concatenate(uv) if textures else np.zeros((0, 3, 2), np.float32),
         lit=np.concatenate(lit),
+        own_light=np.concatenate(own_light),
         focal_px=first[0],
         principal_point_px=(float(first[1][0]), float(first[1][1])),
     )
+
+
+def _own_light(paint: Paint, n_vertices: int) -> Float[np.ndarray, "V 3"]:
+    """Return the light that an unlit texture has on each vertex; white for other paints. Raises `ShapeError`."""
+    if not isinstance(paint, Texture) or paint.light is None:
+        return np.ones((n_vertices, 3), np.float32)
+    check_shape("light of a texture", paint.light, (n_vertices, 3), hint="one row a vertex")
+    return paint.light.astype(np.float32)
 
 
 def _colors(paint: Paint, n_vertices: int) -> Float[np.ndarray, "*V 3"]:

@@ -31,6 +31,7 @@ def save_avatar(avatar: Avatar, path: str | Path) -> None:
         "texture_png": _png(avatar.texture),
         "confidence_png": _png(avatar.confidence),
         "iou": avatar.iou.astype(np.float64),
+        **({} if avatar.light is None else {"light": avatar.light.astype(np.float32)}),
         **{name: np.array(getattr(avatar, name) or "") for name in ("model_name", "gender", "status", "reason")},
         **{f"{_POSE}{name}": value.detach().cpu().numpy() for name, value in avatar.params.items()},
     }
@@ -61,6 +62,7 @@ def load_avatar(path: str | Path) -> Avatar:
             gender=str(arrays["gender"]),
             status=str(arrays["status"]),
             reason=str(arrays["reason"]) or None,
+            light=arrays.get("light"),
         )
     except (BodyfitError, TypeError) as error:
         raise AssetError(f"{path}: a damaged avatar: {error}") from None
