@@ -25,7 +25,8 @@ from bodyfit.geometry.camera import Camera
 from bodyfit.geometry.rotation import so3_exp
 from bodyfit.io.export.formats import export
 from bodyfit.render.color import to_linear
-from bodyfit.render.dressed import render_dressed
+from bodyfit.render.dressed import DressedPicture, render_dressed
+from bodyfit.render.environment import EnvironmentLight
 
 CASUAL = Outfit(upper="tee_women", lower="jeans_women", shoes="shoes06", hair="short03")
 
@@ -352,6 +353,33 @@ def test_people_at_the_same_place_are_drawn_the_same_whoever_else_is_there(woman
     mine = both.person[part] == 0
     assert mine.sum() > 300
     np.testing.assert_allclose(both.rgba[part][mine], alone.rgba[mine], atol=0.02)
+
+
+@pytest.mark.parametrize("lit", [None, EnvironmentLight(np.eye(9, 3), np.array([0.6, -0.8, 0]), np.ones(3))])
+def test_pictures_too_large_to_remember_are_the_same(woman, bodies, monkeypatch, lit):
+    """Where it is remembered what is seen, nothing else gets light and texels; it makes no difference."""
+    people = [dress(bodies.select([i]), model=woman, outfit=CASUAL)[0] for i in range(2)]
+    people = [
+        one.turned(torch.diag(torch.tensor([1.0, -1, -1])), torch.tensor([i, 0.6, 2.5])) for i, one in enumerate(people)
+    ]
+    camera = Camera.make(1, (128, 128), focal_px=150.0)
+    ground = (
+        np.stack(np.meshgrid(np.linspace(-1, 1, 9), [1.5], np.linspace(1, 4, 9)), -1).reshape(-1, 3).astype(np.float32)
+    )
+
+    def drawn() -> DressedPicture:
+        picture = render_dressed(people, camera, light=lit, ground=ground, up=np.array([0, -1, 0], np.float32))
+        assert picture is not None
+        return picture
+
+    few = drawn()
+    monkeypatch.setattr("bodyfit.render.dressed._REMEMBERED", 0)
+    whole = drawn()
+    for name in ("rgba", "person", "surface", "face", "depth_m"):
+        np.testing.assert_allclose(getattr(few, name), getattr(whole, name), atol=1e-6, err_msg=name)
+    assert (few.ground is None) == (whole.ground is None) == (lit is None)
+    if few.ground is not None and whole.ground is not None:
+        np.testing.assert_array_equal(few.ground.key, whole.ground.key)
 
 
 def test_a_dressed_body_as_glb(woman, bodies, tmp_path):
