@@ -16,7 +16,7 @@ __all__ = ["SceneEngine", "scene_ray_engine"]
 SceneEngine = Callable[[SceneJob, list[int]], Iterator[tuple[int, dict[str, bytes] | Failure]]]
 """Draws the scenes of a job: yields the number and the files of each, in any order."""
 _AHEAD = 4
-"""Scenes that wait for each worker."""
+"""Scenes that are submitted for each core of a cluster, so that none is idle."""
 
 
 def scene_ray_engine(workers: int | None = None, *, address: str | None = None) -> SceneEngine:
@@ -25,13 +25,14 @@ def scene_ray_engine(workers: int | None = None, *, address: str | None = None) 
     `workers` tasks draw at a time, a core each (default: all of the cluster's). A photograph folder must be reachable
     from all nodes. Raises `OptionError` where Ray is not installed or the cluster is not there.
     """
-    ray, started = ray_started(address, (workers or os.cpu_count() or 1) + 1)
+    ray, started = ray_started(address, workers or os.cpu_count() or 1)
 
     def through(job: SceneJob, numbers: list[int]) -> Iterator[tuple[int, dict[str, bytes] | Failure]]:
         with started():
             draw = ray.remote(num_cpus=1, max_retries=2)(_drawn)
             shared = ray.put(job)
-            at_once = _AHEAD * (workers or max(1, int(ray.cluster_resources().get("CPU", 1)) - 1))
+            # None waits where their number is set: a large cluster would draw all that are submitted.
+            at_once = workers or _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
             waiting: dict[Any, int] = {}
             left = iter(numbers)
             for i in left:
