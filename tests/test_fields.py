@@ -31,6 +31,7 @@ from bodyfit.raster.depth import depth_map
 from bodyfit.scenes import SceneConfig, draw_scene, sample_scene, write_scenes
 from bodyfit.scenes.fields import draw_field_scene
 from scripts.train.field_data import batch_of, load_split
+from scripts.train.field_grow import begin_with_fields
 from scripts.train.field_pictures import Split, cast_of, write_split
 from scripts.train.field_start import colors_at_anchors
 from scripts.train.fields import TrainConfig, Trainer, run
@@ -280,6 +281,25 @@ def test_training_that_was_stopped_ends_at_the_same_weights(pictures, tmp_path, 
         assert torch.equal(a, b), name
     assert torch.equal(whole.appearances, resumed.appearances)
     assert load_fields(tmp_path / "parts" / "people.npz").appearances.shape == (3, 4)
+
+
+def test_a_larger_set_begins_as_the_smaller_one_and_goes_on(pictures, tmp_path):
+    small = Trainer(TrainConfig(steps=6, batch=2), SMALL, 3)
+    run(small, pictures, tmp_path / "small", 6)
+    start = load_fields(tmp_path / "small" / "people.npz")
+    large = Trainer(TrainConfig(steps=4, batch=2), replace(SMALL, code_size=6, basis=7), 3)
+    codes = large.appearances.data, large.backgrounds.data
+    begin_with_fields(large.network, *codes, start, pictures)
+    assert large.appearances[:, 4:].std() > 0
+    drawn = [
+        network(batch_of(pictures, None, network, *own)[0]).pictures
+        for network, *own in ((start.network, start.appearances, start.backgrounds), (large.network, *codes))
+    ]
+    torch.testing.assert_close(*drawn, rtol=0, atol=1e-6)
+    run(large, pictures, tmp_path / "large", 4, start=start)
+    basis = load_fields(tmp_path / "large" / "people.npz").network.body.basis
+    assert basis.shape[0] == 7
+    assert basis[4:].abs().max() > 0
 
 
 def test_training_lowers_the_loss(pictures):

@@ -11,6 +11,7 @@ patch discriminator joins from step FROM on.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -23,18 +24,19 @@ from torch import Tensor, nn
 from bodyfit.fields.compositional.atlas import surface_atlas
 from bodyfit.fields.compositional.body_field import AtlasField
 from bodyfit.fields.compositional.discriminator import PatchDiscriminator, discriminator_loss, generator_loss
-from bodyfit.fields.compositional.field_set import FieldSet, save_fields
+from bodyfit.fields.compositional.field_set import FieldSet, load_fields, save_fields
 from bodyfit.fields.compositional.losses import picture_loss
 from bodyfit.fields.compositional.network import FieldNetwork, NetworkConfig
 from bodyfit.fields.compositional.samples import SampleBatch, Window
 from bodyfit.runtime.atomic import write_atomically
 from scripts.train.field_data import FieldPicture, batch_of, load_split
+from scripts.train.field_grow import begin_with_fields
 from scripts.train.field_pictures import BACKGROUNDS
 from scripts.train.field_start import begin_with_colors
 
 _RATE, _TABLE_RATE = 2e-3, 5e-3
-_FLAT, _END = 0.3, 0.1
-"""The rate is level for this part of the steps, then falls to this part of itself."""
+_FLAT, _END = 0.3, 0.02
+"""The rate is level for this part of the steps, then falls to this part of itself as half a cosine does."""
 _CODES = 1e-4
 """Weight of the mean square of codes' lengths."""
 _CROP = 32
@@ -54,6 +56,8 @@ class TrainConfig:
     steps: int = 12000
     batch: int = 8
     seed: int = 0
+    rate: float = 1.0
+    """Factor of the learning rates; less than 1 to go on from a trained set."""
     adversarial_from: int | None = None
     """Step from which the discriminator joins; None for never."""
     adversarial_weight: float = 0.02
@@ -76,6 +80,7 @@ class Trainer:
                 {"params": [*tables, self.appearances, self.backgrounds], "lr": _TABLE_RATE},
             ],
             betas=(0.9, 0.99),
+            fused=True,
         )
         self.farthest_m = torch.full((network.anchors,), -1.0, device=device)
         self.discriminator = PatchDiscriminator().to(device)
@@ -113,10 +118,11 @@ class Trainer:
         self.farthest_m.scatter_reduce_(0, samples.anchors[some, 0], samples.signed_m[some], "amax")
 
     def prune(self, pictures: list[FieldPicture]) -> list[FieldPicture]:
-        """Leave empty samples out from now on; once, when it is time."""
-        if self.step < _PRUNE * self.config.steps:
+        """Leave empty samples out from now on; once, when it is time or a set that was begun with has done so."""
+        unknown = bool((self.network.reach_m == 1).all())
+        if unknown and self.step < _PRUNE * self.config.steps:
             return pictures
-        if bool((self.network.reach_m == 1).all()):
+        if unknown:
             anchors = surface_atlas(self.network.config.anchors, self.network.config.coarse).anchors
             near = torch.from_numpy(anchors.near[anchors.vertices].astype(np.int64)).to(self.device)
             self.network.reach_m.copy_((self.farthest_m[near].amax(1) + _MARGIN_M).clamp(0.0, 0.2))
@@ -125,7 +131,8 @@ class Trainer:
 
     def _set_rates(self) -> None:
         done = self.step / self.config.steps
-        factor = _END ** max(0.0, (done - _FLAT) / (1 - _FLAT))
+        fall = 0.5 - 0.5 * math.cos(math.pi * max(0.0, (done - _FLAT) / (1 - _FLAT)))
+        factor = self.config.rate * (1 - (1 - _END) * fall)
         for group, rate in zip(self.optimizer.param_groups, (_RATE, _TABLE_RATE), strict=True):
             group["lr"] = rate * factor
 
@@ -168,21 +175,30 @@ def save_checkpoint(trainer: Trainer, folder: Path) -> None:
     trainer.network.train()
 
 
-def run(trainer: Trainer, pictures: list[FieldPicture], folder: Path, every: int, until: int | None = None) -> None:
-    """Train to the end, or `until` a step, from the folder's checkpoint if it has one."""
+def run(
+    trainer: Trainer,
+    pictures: list[FieldPicture],
+    folder: Path,
+    every: int,
+    until: int | None = None,
+    start: FieldSet | None = None,
+) -> None:
+    """Train to the end, or `until` a step, from the folder's checkpoint if it has one, else from a set if given."""
     last = trainer.config.steps if until is None else until
     path = folder / "checkpoint.pt"
     if path.is_file():
         trainer.load(torch.load(path, map_location=trainer.device, weights_only=True))
+    elif start is not None:
+        begin_with_fields(trainer.network, trainer.appearances.data, trainer.backgrounds.data, start, pictures)
     elif isinstance(trainer.network.body, AtlasField):
         sizes = trainer.network.config
         atlas = surface_atlas(sizes.anchors, sizes.coarse)
         begin_with_colors(trainer.network.body, trainer.appearances.data, atlas, pictures)
-    mean, started, pruned = 0.0, time.process_time(), False
+    mean, started, samples = 0.0, time.process_time(), pictures
     while trainer.step < last:
-        if not pruned and trainer.step >= _PRUNE * trainer.config.steps:
-            pictures, pruned = trainer.prune(pictures), True
-        mean += trainer.train_step(pictures)
+        if samples is pictures:
+            samples = trainer.prune(pictures)
+        mean += trainer.train_step(samples)
         if trainer.step % every == 0 or trainer.step == last:
             save_checkpoint(trainer, folder)
             spent = time.process_time() - started
@@ -199,6 +215,10 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=1.0, help="factor of the learning rates")
+    parser.add_argument("--start", type=Path, metavar="SET", help="begin with a trained set of the same people")
+    parser.add_argument("--code", type=int, default=NetworkConfig.code_size, help="length of appearance codes")
+    parser.add_argument("--basis", type=int, default=NetworkConfig.basis, help="rank of what codes change")
     parser.add_argument("--field", default="atlas", help="atlas, or plain: the paper's perceptron")
     parser.add_argument("--most", type=int, help="train on the first so many pictures alone")
     parser.add_argument("--people", type=int, help="train on the first so many of the cast alone")
@@ -208,15 +228,18 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     hidden = 96 if args.field == "plain" else 64
-    network = NetworkConfig(field=args.field, hidden=hidden)
+    network = NetworkConfig(field=args.field, hidden=hidden, code_size=args.code, basis=args.basis)
     pictures = load_split(args.pictures, "train", network, most=args.most)
     if args.people is not None:
         pictures = [one for one in pictures if max(one.people) < args.people]
     people = 1 + max(i for one in pictures for i in one.people)
-    config = TrainConfig(steps=args.steps, batch=args.batch, seed=args.seed, adversarial_from=args.adversarial)
+    config = TrainConfig(
+        steps=args.steps, batch=args.batch, seed=args.seed, rate=args.rate, adversarial_from=args.adversarial
+    )
     trainer = Trainer(config, network, people, args.device)
     args.out.mkdir(parents=True, exist_ok=True)
-    run(trainer, pictures, args.out, args.every)
+    start = None if args.start is None else load_fields(args.start)
+    run(trainer, pictures, args.out, args.every, start=start)
 
 
 if __name__ == "__main__":
