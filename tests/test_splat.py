@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from pytorch3d.renderer import PerspectiveCameras, PointsRasterizationSettings, PointsRasterizer
-from pytorch3d.renderer.compositing import alpha_composite
+from pytorch3d.renderer.compositing import alpha_composite, norm_weighted_sum
 from pytorch3d.structures import Pointclouds
 
 from bodyfit.errors import OptionError, ShapeError
@@ -23,7 +24,7 @@ def cloud(count=400, *, dtype=torch.float64, seed=0):
     return torch.cat([xy, z], 1), torch.rand(count, 3, generator=draw, dtype=dtype)
 
 
-def by_pytorch3d(points, features, layers=6):
+def by_pytorch3d(points, features, layers=6, compositor=alpha_composite):
     """PyTorch3D's rasteriser of points and its compositor, x right and y down as here."""
     side = SIZE[0]
     ndc = points.clone()
@@ -35,7 +36,7 @@ def by_pytorch3d(points, features, layers=6):
     weights = 1 - fragments.dists.permute(0, 3, 1, 2) / (2 * RADIUS / side) ** 2
     index = fragments.idx.long().permute(0, 3, 1, 2)
     packed = torch.cat([features.float(), torch.ones(len(features), 1)], 1).T
-    picture = alpha_composite(index, weights, packed)[0].permute(1, 2, 0)
+    picture = compositor(index, weights, packed)[0].permute(1, 2, 0)
     return picture[..., :3], picture[..., 3]
 
 
@@ -55,26 +56,36 @@ def test_the_picture_is_pytorch3ds():
     torch.testing.assert_close(values.grad, values3d.grad, atol=1e-3, rtol=1e-3)
 
 
+def test_averages_are_pytorch3ds():
+    """Its compositor of normed weights, times the opacity."""
+    points, features = (t.float() for t in cloud())
+    picture, alpha = splat(points, features, SIZE, radius_px=RADIUS, power=1)
+    truth, cover = by_pytorch3d(points, features, compositor=norm_weighted_sum)
+    torch.testing.assert_close(picture, truth / cover.clamp(min=1e-9)[..., None] * alpha[..., None], atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("power", [None, 1, 6])
 @pytest.mark.parametrize("slab", [float("inf"), 0.2])
-def test_loops_and_tensors_agree(slab):
+def test_loops_and_tensors_agree(slab, power):
     points, features = cloud()
     results = []
     for draw in (splat, splat_by_tensors):
         at, values = points.clone().requires_grad_(), features.clone().requires_grad_()
-        picture, alpha = draw(at, values, SIZE, radius_px=RADIUS, slab_m=slab, layers=4)
+        picture, alpha = draw(at, values, SIZE, radius_px=RADIUS, slab_m=slab, layers=4, power=power)
         ((picture * torch.linspace(-1, 1, 3, dtype=torch.float64)).sum() + alpha.square().sum()).backward()
         results.append((picture.detach(), alpha.detach(), at.grad, values.grad))
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
 
 
-def test_gradients_are_central_differences():
+@pytest.mark.parametrize("power", [None, 3])
+def test_gradients_are_central_differences(power):
     points, features = cloud(40, seed=3)
     points[:, :2] = 4 + points[:, :2] / 8  # many discs on few pixels
 
     def value(xy, values):
         at = torch.cat([xy, points[:, 2:]], 1)
-        picture, alpha = splat(at, values, (12, 12), radius_px=RADIUS, slab_m=0.5)
+        picture, alpha = splat(at, values, (12, 12), radius_px=RADIUS, slab_m=0.5, power=power)
         return picture.square().sum() + (alpha * torch.arange(12)).sum()
 
     assert torch.autograd.gradcheck(
@@ -117,12 +128,12 @@ def test_points_that_cannot_be_drawn_are_left_out():
 
 
 def test_errors_name_the_argument():
-    points, features = torch.ones(3, 3), torch.ones(3, 2)
-    with pytest.raises(ShapeError, match="features"):
+    points, features = torch.ones(3, 3), torch.ones(3, 2)  # the tests' own check of shapes comes first
+    with pytest.raises((ShapeError, TypeCheckError), match="features"):
         splat(points, features[:2], SIZE)
-    with pytest.raises(ShapeError, match="points"):
+    with pytest.raises((ShapeError, TypeCheckError), match="points"):
         splat(points[:, :2], features, SIZE)
-    for name, value in (("radius_px", 0.1), ("radius_px", float("nan")), ("slab_m", -1.0), ("layers", 0)):
+    for name, value in (("radius_px", 0.1), ("radius_px", float("nan")), ("slab_m", -1.0), ("layers", 0), ("power", 0)):
         with pytest.raises(OptionError, match=name):
             splat(points, features, SIZE, **{name: value})
     with pytest.raises(OptionError, match="size_px"):

@@ -14,7 +14,13 @@ import numpy as np
 
 from bodyfit.runtime.compiled import inline, jit
 
-__all__ = ["add_splat_gradients", "composite_points", "nearest_points"]
+__all__ = [
+    "add_average_gradients",
+    "add_splat_gradients",
+    "average_points",
+    "composite_points",
+    "nearest_points",
+]
 
 
 @inline
@@ -99,5 +105,72 @@ def add_splat_gradients(points, features, radius, slab, index, g_picture, g_alph
                 i = index[row, column, k]
                 by_opacity = through[k] * (inner[k] - behind)
                 behind = opacity[k] * inner[k] + (1 - opacity[k]) * behind
+                g_points[i, 0] += by_opacity * 2 * (column + 0.5 - points[i, 0]) / (radius * radius)
+                g_points[i, 1] += by_opacity * 2 * (row + 0.5 - points[i, 1]) / (radius * radius)
+
+
+@jit
+def average_points(points, features, radius, slab, power, index, picture, alpha):
+    """Average the points of each pixel by their opacities to a power, times what they cover together.
+
+    Adds to `picture` (H, W, C) and the opacity to `alpha` (H, W), both 0.
+    """
+    height, width, most = index.shape
+    for row in range(height):
+        for column in range(width):
+            through, total = 1.0, 0.0
+            for k in range(most):
+                i = index[row, column, k]
+                if i < 0 or points[i, 2] > points[index[row, column, 0], 2] + slab:
+                    break
+                a = _opacity(points, i, column, row, radius)
+                weight = a**power
+                total += weight
+                through *= 1 - a
+                for c in range(features.shape[1]):
+                    picture[row, column, c] += weight * features[i, c]
+            alpha[row, column] = 1 - through
+            if total > 0:
+                for c in range(features.shape[1]):
+                    picture[row, column, c] *= (1 - through) / total
+
+
+@jit
+def add_average_gradients(points, features, radius, slab, power, index, g_picture, g_alpha, g_points, g_features):
+    """Add the gradients of `average_points`; arguments as of `add_splat_gradients`."""
+    height, width, most = index.shape
+    channels = features.shape[1]
+    opacity, others, mean = np.empty(most), np.empty(most), np.empty(channels)
+    for row in range(height):
+        for column in range(width):
+            count, total, through = 0, 0.0, 1.0
+            mean[:] = 0
+            while count < most:
+                i = index[row, column, count]
+                if i < 0 or points[i, 2] > points[index[row, column, 0], 2] + slab:
+                    break
+                a = _opacity(points, i, column, row, radius)
+                opacity[count], others[count] = a, through  # product of 1 - a of those before
+                total += a**power
+                for c in range(channels):
+                    mean[c] += a**power * features[i, c]
+                through *= 1 - a
+                count += 1
+            if not total > 0:
+                continue
+            cover, by_cover = 1 - through, np.float64(g_alpha[row, column])
+            for c in range(channels):
+                mean[c] /= total
+                by_cover += g_picture[row, column, c] * mean[c]
+            behind = 1.0
+            for k in range(count - 1, -1, -1):
+                i, a = index[row, column, k], opacity[k]
+                by_weight = 0.0
+                for c in range(channels):
+                    g = cover * g_picture[row, column, c] / total
+                    g_features[i, c] += g * a**power
+                    by_weight += g * (features[i, c] - mean[c])
+                by_opacity = by_weight * power * a ** (power - 1) + by_cover * others[k] * behind
+                behind *= 1 - a
                 g_points[i, 0] += by_opacity * 2 * (column + 0.5 - points[i, 0]) / (radius * radius)
                 g_points[i, 1] += by_opacity * 2 * (row + 0.5 - points[i, 1]) / (radius * radius)
