@@ -18,7 +18,9 @@ from bodyfit.body.conditional.prior import load_conditional_prior
 from bodyfit.body.model import BodyModel
 from bodyfit.errors import AssetError
 from bodyfit.evaluate import metrics
+from bodyfit.fit.conditional import noise_cm
 from bodyfit.fit.config import FitConfig
+from bodyfit.fit.observations import Observations
 from bodyfit.geometry.camera import CalibratedCamera, Camera
 from bodyfit.geometry.rotation import so3_exp, so3_log
 from bodyfit.skeleton import LAYOUTS, SMPL, correspondence, layout_names, mirrored_rows
@@ -60,7 +62,7 @@ def test_the_camera_looks_straight_at_the_middle_and_the_size_is_one():
     torch.testing.assert_close(turned[:, :2], torch.zeros(len(xy), 2), atol=1e-6, rtol=0)
     torch.testing.assert_close(found.R @ found.R.mT, torch.eye(3).expand_as(found.R), atol=1e-6, rtol=0)
     assert (torch.linalg.det(found.R) > 0).all()
-    each = found.features[:, :-1].unflatten(1, (len(SLOTS), -1))
+    each = found.features[:, :-3].unflatten(1, (len(SLOTS), -1))
     torch.testing.assert_close(each[..., :2].square().sum((1, 2)) / present.sum(1), torch.ones(len(xy)))
 
 
@@ -78,8 +80,21 @@ def test_the_size_of_a_picture_tells_no_more_than_the_distance():
     present = (confidence > 0)[..., None]
     xy = 0.01 * (xy - (xy * present).sum(1, keepdim=True) / present.sum(1, keepdim=True))
     a, b = (straighten(f * xy, confidence, lift, lifted, HEIGHTS).features for f in (1.0, 2.0))
-    torch.testing.assert_close(a[:, :-1], b[:, :-1], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(b[:, -1] - a[:, -1], torch.full((len(xy),), np.log(2.0), dtype=torch.float32))
+    torch.testing.assert_close(a[:, :-3], b[:, :-3], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(b[:, -3] - a[:, -3], torch.full((len(xy),), np.log(2.0), dtype=torch.float32))
+
+
+def test_noise_is_in_parts_of_the_person():
+    """Twice as near it is the same number; unknown noise is another."""
+    xy, confidence, lift, lifted = some_keypoints()
+    present = (confidence > 0)[..., None]
+    xy = 0.01 * (xy - (xy * present).sum(1, keepdim=True) / present.sum(1, keepdim=True))
+    noise = torch.tensor([1e-4, 1e-3, 0.0, -1.0])
+    a, b = (straighten(f * xy, confidence, lift, lifted, HEIGHTS, f * noise).features[:, -2:] for f in (1.0, 2.0))
+    torch.testing.assert_close(a, b, atol=1e-3, rtol=0)
+    assert a[1, 0] > a[0, 0] > a[2, 0]
+    assert a[:, 1].tolist() == [1, 1, 1, 0]
+    assert a[3, 0] == 0
 
 
 def test_the_likelihood_is_students():
@@ -207,7 +222,7 @@ TWO = np.zeros(3), np.array([0.3, 0.0, 0.0])
 
 
 def settings(conditional: bool) -> FitConfig:
-    config = FitConfig.with_conditional_prior() if conditional else FitConfig()
+    config = FitConfig() if conditional else FitConfig.without_conditional_prior()
     return replace(config, quality=False, uncertainty=False)
 
 
@@ -229,6 +244,44 @@ def test_poses_of_single_pictures_are_nearer_to_the_truth(lift_noise_m, model):
     assert fits[0].backend == "loops"
     errors = [metrics.pa_mpjpe(fit.joints, joints).per_item for fit in fits]
     assert np.mean(errors[0]) < 0.97 * np.mean(errors[1])
+
+
+@pytest.mark.parametrize("noise_px", [0.0, 1.0])
+def test_exact_keypoints_are_fitted_no_worse(noise_px, model):
+    """It weighs by what keypoints err by, and gains in what they leave open."""
+    joints, _, xyc = people(model, 32, "openpose25", noise_px)
+    seen = {"layout": "openpose25", "image_size": (1000, 1000), "focal_px": 1000.0, "model": model}
+    fits = [bodyfit.fit_keypoints(xyc, **seen, config=settings(use)) for use in (True, False)]
+    errors = [metrics.pa_mpjpe(fit.joints, joints).per_item for fit in fits]
+    assert np.mean(errors[0]) < np.mean(errors[1])
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_noise_is_estimated_from_what_fits_leave(scale):
+    """Of points that lie where they are, whatever the confidences; a keypoint that is far off counts as one."""
+    rng = torch.Generator().manual_seed(0)
+    n, k = 400, 24
+    points = torch.randn(n, k, 3, generator=rng) * 0.4 + torch.tensor([0.0, 0.0, 4.0])
+    target = points[..., :2] / points[..., 2:] + scale / 400 * torch.randn(n, k, 2, generator=rng)
+    weight = torch.rand(n, k, generator=rng)
+    target[:, 0], weight[:, 1] = 9.0, 0.0
+    target[:, 1] = torch.nan
+    target = torch.where(weight[..., None] > 0, target, 0.0)
+    seen = Observations(target, weight, torch.full((n,), 400.0))
+    without = replace(seen, weight=torch.where(torch.arange(k) == 0, 0.0, weight))
+    assert noise_cm(points, without).square().mean().sqrt().item() == pytest.approx(scale, rel=0.02)
+    assert noise_cm(points, seen).max() < 6.0
+
+
+def test_who_else_is_in_the_batch_changes_nothing(model):
+    prior, rows = load_conditional_prior(), SLOTS.of_layout("coco17")
+    _, _, xyc = people(model, 37, "coco17")
+    target = (xyc[..., :2] - 500) / 1000
+    whole = prior(rows, target, xyc[..., 2])
+    for some in ([5], [36, 5], list(range(3, 30))):
+        part = prior(rows, target[some], xyc[some, :, 2])
+        for name, value in vars(part).items():
+            assert torch.equal(value, getattr(whole, name)[some]), name
 
 
 def test_it_says_nothing_beside_measured_points_or_several_cameras(model):
@@ -287,8 +340,8 @@ def test_the_command_asks_the_network(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(fit_one, "fit_detections", remember)
     Image.new("RGB", (64, 64)).save(tmp_path / "p.png")
-    for option in ([], ["--learned-prior"]):
+    for option in ([], ["--no-learned-prior"]):
         main(["fit", str(tmp_path / "p.png"), "-o", str(tmp_path / "out"), *option])
-    without, learned = configs
-    assert without is None or all(stage.conditional == 0 for stage in without.stages)
-    assert all(stage.conditional > 0 for stage in learned.stages)
+    learned, without = configs
+    assert all(stage.conditional > 0 for stage in (learned or FitConfig()).stages)
+    assert all(stage.conditional == 0 for stage in without.stages)

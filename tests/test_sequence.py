@@ -119,7 +119,7 @@ def test_a_steady_turn_costs_nothing(model):
 
 
 def test_a_clip_without_noise_is_recovered(model, film):
-    """Where nothing else pulls, every keypoint of every frame ends where it was."""
+    """Where nothing else pulls, every keypoint of every frame ends where it was, for what a network expects fades."""
     _, _, xyc, points = film
     none = {"pose": 0.05, "shape": 0.05, "angle": 0.0, "limits": 0.0, "interpenetration": 0.0}
     weak = FitConfig(stages=tuple(replace(stage, **none) for stage in FitConfig().stages))
@@ -268,7 +268,7 @@ def test_the_focal_length_of_exact_keypoints_is_found(model):
     params = dance(model, 40)
     params = replace(params, transl=params.transl - torch.tensor([0.0, 0.0, 2.0]))
     xyc, points = seen(model, params)
-    none = {"pose": 0.05, "shape": 0.05, "angle": 0.0, "limits": 0.0, "interpenetration": 0.0}
+    none = {"pose": 0.05, "conditional": 0.0, "shape": 0.05, "angle": 0.0, "limits": 0.0, "interpenetration": 0.0}
     config = FitConfig(stages=tuple(replace(stage, **none) for stage in FitConfig().stages), noise_px=0.0)
     fitter = SequenceFitter(
         layout=LAYOUT, model=model, config=config, sequence=SequenceConfig(shape=0.05, focal_frames=32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import pytest
 import torch
@@ -144,7 +144,9 @@ def test_what_is_given_stays_as_it_is(model, xyc, lift, monkeypatch):
 
         return inner
 
-    fitter = Fitter(layout=LAYOUT, model=model, config=FitConfig(doubtful_components=0.0))
+    fitter = Fitter(
+        layout=LAYOUT, model=model, config=replace(FitConfig.without_conditional_prior(), doubtful_components=0.0)
+    )
     monkeypatch.setattr(type(fitter.exchanged), "__call__", watch(type(fitter.exchanged).__call__))
     monkeypatch.setattr("bodyfit.fit.fitter.from_components", watch(from_components))
     given = mistaken(xyc), mistaken(lift)

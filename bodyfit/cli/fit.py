@@ -38,7 +38,7 @@ def fit(
     keypoint_layout: finding.KeypointLayoutOption = None,
     silhouette: finding.SilhouetteOption = None,
     masks: finding.MasksOption = None,
-    learned_prior: finding.LearnedPriorOption = False,
+    learned_prior: finding.LearnedPriorOption = True,
     depth: finding.DepthOption = None,
     init: Annotated[
         Path | None,
@@ -128,7 +128,7 @@ def fit(
             masks=mask_files,
             lens=Lens(**lens),
             keep_poor=keep_poor,
-            config=FitConfig.with_conditional_prior() if learned_prior else None,
+            config=None if learned_prior else FitConfig.without_conditional_prior(),
             depth=depth,
             surface=surface,
             estimates=None if init is None else EstimateFiles(init, body),

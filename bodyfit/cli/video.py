@@ -51,7 +51,7 @@ def video(
     keypoints: finding.KeypointsOption = None,
     keypoint_layout: finding.KeypointLayoutOption = None,
     silhouette: finding.SilhouetteOption = None,
-    learned_prior: finding.LearnedPriorOption = False,
+    learned_prior: finding.LearnedPriorOption = True,
     masks: Annotated[
         Path | None,
         typer.Option("--masks", help="Folder of masks of frames, from 0: CLIP_000123.png or 000123.png."),
@@ -135,7 +135,7 @@ def video(
             detector_or_files=by.load_detector(body) if files is None else files,
             detector_name=by.name,
             lens=Lens(**lens),
-            config=FitConfig.with_conditional_prior() if learned_prior else None,
+            config=None if learned_prior else FitConfig.without_conditional_prior(),
             part={"fps": fps, "start_s": start_s, "end_s": end_s, "stride": stride},
             masks=files_of_masks,
             several=len(clips) > 1,

@@ -29,7 +29,8 @@ class StageConfig:
     pose_tail: float = math.inf
     """Cost of the mixture, in nats, beyond which it grows logarithmically; infinite for a Gaussian's tails."""
     conditional: float = 0.0
-    """Conditional pose prior: nats of what a network expects of each joint, given the keypoints."""
+    """Conditional pose prior: nats of what a network expects of each joint, given the keypoints, for each centimetre
+    that the keypoints err by (`fit/conditional.py`)."""
     angle: float = 0.0
     """Prior of elbows and knees against bending backwards: 10 exp(+-angle)."""
     limits: float = 0.0
@@ -84,16 +85,17 @@ def _smplify_stages() -> tuple[StageConfig, ...]:
 
 
 def _default_stages() -> tuple[StageConfig, ...]:
+    common = StageConfig(pose=6.0, shape=10.0, conditional=0.7, limits=50.0, lift=0.3)
     quick = LMConfig(max_iterations=8, cost_tolerance=1e-2)
     return (
-        StageConfig(pose=6.0, shape=10.0, angle=6.0, limits=50.0, lift=0.3, sigma_cm=60.0, lm=quick),
-        StageConfig(pose=6.0, shape=7.0, angle=1.5, limits=50.0, lift=0.3, sigma_cm=40.0, lm=quick),
-        StageConfig(
+        replace(common, angle=6.0, sigma_cm=60.0, lm=quick),
+        replace(common, shape=7.0, angle=1.5, sigma_cm=40.0, lm=quick),
+        replace(
+            common,
             pose=5.0,
             pose_tail=3.0,
             shape=4.0,
             angle=0.2,
-            limits=50.0,
             interpenetration=0.3,
             lift=0.15,
             sigma_cm=30.0,
@@ -157,7 +159,8 @@ class FitConfig:
     stages: tuple[StageConfig, ...] = field(default_factory=_default_stages)
     """Stages of the optimisation, in order: priors weigh less from stage to stage."""
     hypotheses: int = 2
-    """Number of starting orientations optimised in the first stage; the one of lowest cost is continued."""
+    """Number of starting orientations optimised in the first stage; the one of lowest cost is continued. That of the
+    conditional pose prior is one of them."""
     min_confidence: float = 0.1
     """Keypoints of a lower confidence are ignored."""
     min_keypoints: int = 4
@@ -170,16 +173,17 @@ class FitConfig:
     swaps: bool = True
     """Try left-right exchanges of the keypoints of arms, of legs and, with a lift, of the whole body."""
     doubtful: float = 12.0
-    """Objective per keypoint (square centimetres) above which exchanges are tried: about every second person."""
+    """Objective per keypoint (square centimetres) above which exchanges are tried: about every second person. With
+    expectations of the conditional pose prior a third more, for they are a part of it."""
     components: bool = True
     """Try the mean pose of each component of the pose prior as a start, beside the overall mean."""
     doubtful_components: float = 20.0
-    """Objective per keypoint (square centimetres) above which these starts are tried."""
+    """Objective per keypoint (square centimetres) above which these starts are tried; with expectations of the
+    conditional pose prior, which are a start themselves, twice as much."""
     pose_prior: Path | None = None
     """File of a mixture with the arrays of SMPLify's gmm_08.pkl (.pkl or .npz); None for the shipped one."""
     conditional_prior: Path | None = None
-    """File of the conditional pose prior (scripts/train/pose_prior.py); None for the shipped one. It is used where
-    stages have a weight `conditional`."""
+    """File of the conditional pose prior (scripts/train/pose_prior.py); None for the shipped one."""
     uncertainty: bool = True
     """Compute the covariance of variables and the standard deviations of joints, for a few per cent of the time."""
     calibration: Calibration = field(default_factory=Calibration)
@@ -210,9 +214,9 @@ class FitConfig:
             raise OptionError(f"backend must be 'auto', 'loops' or 'tensors', got {self.backend!r}")
 
     @classmethod
-    def with_conditional_prior(cls, weight: float = 3.0) -> FitConfig:
-        """Make the default configuration with the conditional pose prior in all stages (docs/learned-prior.md)."""
-        return cls(stages=tuple(replace(stage, conditional=weight) for stage in _default_stages()))
+    def without_conditional_prior(cls) -> FitConfig:
+        """Make the default configuration without the conditional pose prior (docs/learned-prior.md)."""
+        return cls(stages=tuple(replace(stage, conditional=0.0) for stage in _default_stages()))
 
     @classmethod
     def smplify(cls) -> FitConfig:
@@ -258,8 +262,9 @@ class SequenceConfig:
     detector's errors leave the estimate 15 % off at best (docs/sequence.md)."""
     pose_tail: float = 2 / 3
     """Factor of `StageConfig.pose_tail`: neighbouring frames tell more of an unusual pose than the prior."""
-    conditional: float = 0.75
-    """Factor of the weight of the conditional pose prior, whose errors correlate between frames."""
+    conditional: float = 1.4
+    """Factor of the weight of the conditional pose prior. Expectations of many frames err alike, and so do keypoints;
+    expectations by less, and where keypoints are exact, expectations weigh nothing (`fit/conditional.py`)."""
     interpenetration: float = 2.0
     """Factor of the weight of interpenetration."""
     silhouette: float = 1 / 3

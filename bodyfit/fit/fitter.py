@@ -14,6 +14,7 @@ from bodyfit.body.model import BodyModel, BodyParams, load_model
 from bodyfit.body.points.posed import Points
 from bodyfit.body.pose_prior import load_pose_prior
 from bodyfit.errors import OptionError
+from bodyfit.fit.conditional import noise_cm, weighed_by_noise
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.depth.maps import DepthInput
 from bodyfit.fit.depth.stage import DepthStage, DepthVerdict, with_verdicts
@@ -142,7 +143,7 @@ class Fitter:
         self.outcome = Outcome(self.terms, layout)
         self.quality = Quality(self.terms, layout, self.observer.trust, self.config)
         self.exchanges = exchanges(layout).to(self.model.device)
-        observe = self.observer.observations, self.observer.partial.shows_trunk
+        observe = self.observer.observations, self._weighed, self.observer.partial.shows_trunk
         self._whole: dict[int, WholeBody] = {}
         self._silhouette: SilhouetteStage | None = None
         self._depth: DepthStage | None = None
@@ -332,17 +333,28 @@ class Fitter:
         x, usable, observed = self.starts(evidence, self.observer.observations(evidence, present))
         first_stage = begin(self.terms, self.config.stages[0], x, usable, observed)
         half = descend(self.terms, self.config.stages[1:-1], first_stage, observed)
+        observed = self._weighed(half, observed)
         solved = descend(self.terms, self.config.stages[1:][-1:], half, observed)
         if swaps and evidence.rig is None:
             solved, observed = self.exchanged(solved, first_stage, half.cost, evidence, present, observed)
         if self.config.components:
-            doubtful = misfit(solved.cost, observed.weight) > self.config.doubtful_components
+            least = self.config.doubtful_components * (1.0 if observed.expected_weight is None else 2.0)
+            doubtful = misfit(solved.cost, observed.weight) > least
             who = (doubtful & (solved.swapped < 0)).nonzero()[:, 0]
             solved = from_components(self.terms, self.config.stages, solved, first_stage, half.cost, observed, who)
         notes: Sequence[str | None] = [None] * len(x)
         if evidence.masks is not None:
             solved, observed, notes = self.silhouette.refine(solved, observed, evidence.masks, joints)
         return solved, observed, notes
+
+    def _weighed(self, solved: Solved, observed: Observations) -> Observations:
+        """Return observations whose expectations weigh as much as the noise that fits leave in the keypoints."""
+        if observed.expected_weight is None:
+            return observed
+        layout = self.variables
+        tree = StageObjective(self.terms, self.config.stages[0], observed).tree(solved.x)
+        points = self.terms.points.place(tree, solved.x[:, layout["betas"]]).positions
+        return weighed_by_noise(observed, noise_cm(points + solved.x[:, None, layout["transl"]], observed))
 
     def _on_depth(
         self,

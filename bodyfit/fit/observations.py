@@ -17,7 +17,7 @@ from bodyfit.fit.silhouette.pairs import ContourPairs
 
 __all__ = ["EXPECTED", "Observations"]
 
-EXPECTED = ("expected_pose", "expected_factor", "expected_orient")
+EXPECTED = ("expected_pose", "expected_factor", "expected_orient", "expected_weight")
 """Observations that the conditional pose prior makes of the others."""
 
 
@@ -54,6 +54,8 @@ class Observations:
     """Lower Cholesky factors of the precisions of each joint's expected axis-angle, per radian."""
     expected_orient: Float[Tensor, "B 3"] | None = None
     """Orientation of the root that it expects, axis-angle, radians: a start."""
+    expected_weight: Float[Tensor, "B"] | None = None
+    """Factor of its weight: the noise of the person's keypoints, centimetres (`fit/conditional.py`)."""
     estimate_pose: Float[Tensor, "B A"] | None = None
     """Body pose that another program estimated, axis-angles, radians; 0 where there is none."""
     estimate_factor: Float[Tensor, "B J 3 3"] | None = None

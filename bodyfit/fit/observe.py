@@ -135,8 +135,13 @@ class Observer:
         rest = torch.cat([zero.new_zeros(1, 3), self.rest_pose[None]], 1).unflatten(1, (-1, 3))
         return self.terms.points3d.place(pose_tree(self.terms.model, zero, rest), zero).positions
 
-    def observations(self, evidence: CheckedEvidence, present: Bool[Tensor, "B N"]) -> Observations:
-        """Convert evidence to observations; missing values are 0 with weight 0, and the depth is not known yet."""
+    def observations(
+        self, evidence: CheckedEvidence, present: Bool[Tensor, "B N"], *, expect: bool = True
+    ) -> Observations:
+        """Convert evidence to observations; missing values are 0 with weight 0, and the depth is not known yet.
+
+        `expect`: ask the conditional pose prior.
+        """
         target = torch.where(present[..., None], evidence.target, 0.0)
         confidence = torch.nan_to_num(evidence.xyc[..., 2], nan=0.0)
         weight = torch.where(present, confidence.clamp(max=1), 0.0) * self._trust_of(present)
@@ -164,7 +169,7 @@ class Observer:
             pose = evidence.previous.body_pose
             observed = replace(observed, previous_pose=torch.where(torch.isfinite(pose), pose, self.rest_pose))
         one_picture = evidence.rig is None and evidence.points_m is None
-        if one_picture and self._expectations is not None:
+        if one_picture and expect and self._expectations is not None:
             observed = self._expectations.added(observed, torch.where(weight > 0, confidence.clamp(max=1), 0.0))
         if evidence.estimate is not None:
             observed = self._with_estimate(observed, evidence.estimate)

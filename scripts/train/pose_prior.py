@@ -1,7 +1,7 @@
 """Train the conditional pose prior, assets/prior/conditional.npz: keypoints to distributions over poses and shapes.
 
     python -m scripts.train.pose_prior CLIPS [CLIPS ...] -o assets/prior/conditional.npz
-        [--steps 12000] [--batch 256] [--checkpoint FILE] [--device cpu] [--seed 0]
+        [--steps 12000] [--batch 256] [--checkpoint FILE] [--start FILE] [--device cpu] [--seed 0]
 
 CLIPS are folders of motion clips in the AMASS layout; those that `scripts.bench.accuracy` judges by are left out
 (`is_held_out`). Examples are made as they are needed (`scripts/train/conditional/`), each step's by its own seed: a run
@@ -234,6 +234,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--every", type=int, default=250, help="steps between checkpoints and reports")
     parser.add_argument("--checkpoint", type=Path, help="write the state here, and go on from it if it is there")
+    parser.add_argument("--start", type=Path, help="a network of the same width to begin with, which has fewer inputs")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-bfloat16", dest="bfloat16", action="store_false", help="multiply in full precision")
     parser.add_argument("--seed", type=int, default=0)
@@ -249,7 +250,22 @@ def trainer_of(args: argparse.Namespace) -> Trainer:
     network = PoseNetwork(slots=len(slots), width=args.width, blocks=args.blocks)
     network.mean_pose.copy_(motion.draw(4096, torch.Generator().manual_seed(args.seed)).mean(0))
     network.heights.copy_(views.heights)
+    if args.start is not None:
+        begin_with(network, args.start)
     return Trainer(args, views, network)
+
+
+def begin_with(network: PoseNetwork, path: Path) -> None:
+    """Copy the weights of a network that `Trainer.export` wrote; inputs that it does not have weigh 0."""
+    with np.load(path) as arrays:
+        state = {
+            name.removeprefix("weights/"): torch.from_numpy(arrays[name].astype(np.float32))
+            for name in arrays.files
+            if name.startswith("weights/")
+        }
+    lacking = network.into.in_features - state["into.weight"].shape[1]
+    state["into.weight"] = torch.nn.functional.pad(state["into.weight"], (0, lacking))
+    network.load_state_dict(state)
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ from bodyfit.skeleton import LAYOUTS, correspondence
 __all__ = ["Slots", "Straight", "features_of", "straighten"]
 
 _LEFT_OUT = ("tip", "middle_knuckle", "ring_knuckle")
+_LEAST_NOISE = 1e-3
+"""Least noise, in parts of the person's size, that the network distinguishes from none."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,15 @@ def straighten(
     lift_m: Float[Tensor, "B S 3"],
     lifted: Float[Tensor, "B S"],
     heights: Float[Tensor, "S"],
+    noise: Float[Tensor, "B"] | None = None,
 ) -> Straight:
     """Turn the camera to the middle of the visible keypoints, upright, and scale them to a mean square of 1.
 
     Upright is the regression of the keypoints' places on their heights on a standing body, `heights`.
 
     xy: normalised image coordinates, (x px - cx) / f; confidence: 0 where missing. lift_m: a detector's 3D keypoints in
-    camera axes about any origin, metres; lifted: 1 where there are any, else 0.
+    camera axes about any origin, metres; lifted: 1 where there are any, else 0. noise: standard deviation of the
+    keypoints in each axis, normalised image coordinates; negative, or None for all people, where it is unknown.
     """
     present = (confidence > 0).to(xy.dtype)
     count = present.sum(1, keepdim=True).clamp_min(1)
@@ -133,7 +137,16 @@ def straighten(
     about = lift_m - (lifted[..., None] * lift_m).sum(1, keepdim=True) / n_lifted
     about = (about @ R.mT * lifted[..., None]).clamp(-3, 3)
     each = torch.cat([shape, confidence[..., None], present[..., None], 2 * about, lifted[..., None]], 2)
-    return Straight(torch.cat([each.flatten(1), size.log()[:, None] + 1.5], 1), R)
+    more = [size.log() + 1.5, *_noise_features(torch.full_like(size, -1.0) if noise is None else noise, size)]
+    return Straight(torch.cat([each.flatten(1), torch.stack(more, 1)], 1), R)
+
+
+def _noise_features(
+    noise: Float[Tensor, "B"], size: Float[Tensor, "B"]
+) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
+    """Return the logarithm of the noise in parts of the person's size, and 1 where it is known; 0 and 0 elsewhere."""
+    known = (noise >= 0).to(size.dtype)
+    return known * ((noise / size).clamp(_LEAST_NOISE, 1.0).log() / 1.5 + 3.0), known
 
 
 def _upright(up: Float[Tensor, "B 2"]) -> Float[Tensor, "B 3 3"]:
@@ -156,4 +169,4 @@ def _to_ray(xy: Float[Tensor, "B 2"]) -> Float[Tensor, "B 3 3"]:
 
 def features_of(slots: int) -> int:
     """Return the number of the network's inputs for a number of slots."""
-    return 8 * slots + 1
+    return 8 * slots + 3

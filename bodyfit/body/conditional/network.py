@@ -48,6 +48,11 @@ class Predicted:
         """Select people by index or mask."""
         return Predicted(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
+    @classmethod
+    def cat(cls, parts: Sequence[Predicted]) -> Predicted:
+        """Concatenate the people of several predictions."""
+        return cls(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)})
+
     def mirrored(self, joints: Sequence[int], slots: Sequence[int]) -> Predicted:
         """Return the distributions of the people in a mirror; `joints`, `slots`: counterparts on the other side."""
         across, about = self.pose.new_tensor([-1.0, 1.0, 1.0]), self.pose.new_tensor([1.0, -1.0, -1.0])

@@ -26,6 +26,8 @@ _WEIGHTS = "weights/"
 _JOINTS = [row - 1 for row in mirrored_rows(SMPL.names)[1:]]
 _LARGEST = 4096
 """Most units of a layer in a file."""
+_ROWS = 32
+"""Rows of a product of matrices: those of 16 people and of their images in a mirror."""
 
 
 class ConditionalPrior:
@@ -42,6 +44,7 @@ class ConditionalPrior:
         confidence: Float[Tensor, "B K"],
         lift_m: Float[Tensor, "B K 3"] | None = None,
         lifted: Float[Tensor, "B K"] | None = None,
+        noise: Float[Tensor, "B"] | None = None,
     ) -> Predicted:
         """Predict the distributions of B people in the axes of the picture's camera.
 
@@ -49,19 +52,22 @@ class ConditionalPrior:
 
         rows: slot of each keypoint (`Slots.of_layout`). target: normalised image coordinates, (x px - cx) / f.
         confidence: in [0, 1], 0 where missing. lift_m: a detector's 3D keypoints in camera axes, metres, about any
-        origin; lifted: 1 where they are known, else 0. `points` and `points_scale` are those of the keypoints.
+        origin; lifted: 1 where they are known, else 0. noise: standard deviation of the keypoints, as `target`;
+        negative where unknown. `points` and `points_scale` are those of the keypoints. A person's distributions do not
+        depend on who else is in the batch.
         """
         device = next(self.network.parameters()).device
         like = {"dtype": torch.float32, "device": device}
         lift = torch.zeros(*target.shape[:2], 3) if lift_m is None or lifted is None else lift_m
         known = torch.zeros(target.shape[:2]) if lifted is None or lift_m is None else lifted
         xy, sure, lift, known = (self.slots.place(v.to(**like), rows) for v in (target, confidence, lift, known))
-        straight = straighten(xy, sure, lift, known, self.network.heights)
+        noise = None if noise is None else noise.to(**like)
+        straight = straighten(xy, sure, lift, known, self.network.heights, noise)
         other, across = list(self.slots.mirrored), xy.new_tensor([-1.0, 1.0, 1.0])
         mirror = across[:2] * xy[:, other], sure[:, other], across * lift[:, other], known[:, other]
-        features = torch.cat([straight.features, straighten(*mirror, self.network.heights).features])
-        both, n = self.network(features), len(xy)
-        found = both.select(slice(n)).averaged(both.select(slice(n, None)).mirrored(_JOINTS, other))
+        reflected = straighten(*mirror, self.network.heights, noise)
+        both = self._evaluated(torch.stack([straight.features, reflected.features], 1).flatten(0, 1))
+        found = both.select(slice(0, None, 2)).averaged(both.select(slice(1, None, 2)).mirrored(_JOINTS, other))
         at = [max(row, 0) for row in rows]
         return replace(
             found,
@@ -69,6 +75,16 @@ class ConditionalPrior:
             points=found.points[:, at] @ straight.R,
             points_scale=found.points_scale[:, at],
         )
+
+    def _evaluated(self, features: Float[Tensor, "B F"]) -> Predicted:
+        """Evaluate the network in blocks of as many rows each.
+
+        Products of matrices round otherwise for other numbers of rows.
+        """
+        n = len(features)
+        padded = torch.nn.functional.pad(features, (0, 0, 0, -n % _ROWS))
+        blocks = [self.network(block) for block in padded.split(_ROWS)]
+        return Predicted.cat(blocks).select(slice(n))
 
 
 @lru_cache(maxsize=4)

@@ -89,7 +89,7 @@ LearnedPriorOption = Annotated[
     bool,
     typer.Option(
         "--learned-prior/--no-learned-prior",
-        help="Ask a network which poses the keypoints leave open; better for whole bodies (docs/learned-prior.md).",
+        help="Ask a network which poses the keypoints leave open (docs/learned-prior.md).",
     ),
 ]
 DepthOption = Annotated[

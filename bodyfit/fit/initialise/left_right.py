@@ -29,6 +29,8 @@ SWAPS = ("arms", "legs", "body")
 _GAIN = {"arms": 0.9, "legs": 0.85, "body": 0.95}
 """What the objective must fall below, in parts of that of the fit as seen, for chance lowers it a little, too: chosen
 on people of the training clips, a few of whom are exchanged in vain."""
+_EXPECTED = 4 / 3
+"""Factor of the objective from which exchanges are tried, with expectations of the conditional pose prior."""
 _HOPE = 1.05
 """The same before the last stage; every mistake that was found there passed it."""
 
@@ -104,6 +106,8 @@ class Exchanged:
     """Of `exchanges`."""
     observe: Callable[[CheckedEvidence, Tensor], Observations]
     """Evidence, and which keypoints are there, as the objective wants it."""
+    weighed: Callable[[Solved, Observations], Observations]
+    """Observations whose expectations weigh as much as the noise that fits leave."""
     shows_trunk: Callable[[Observations], Tensor]
     """Who may have been seen from behind for from before, (B,); not who shows little but a face."""
 
@@ -124,7 +128,8 @@ class Exchanged:
         already: who is not better explained goes no farther.
         """
         stages, unchanged_cost = self.config.stages, solved.cost.clone()
-        doubtful = misfit(unchanged_cost, seen.weight) > self.config.doubtful
+        least = self.config.doubtful * (1.0 if seen.expected_weight is None else _EXPECTED)
+        doubtful = misfit(unchanged_cost, seen.weight) > least
         for swap, name in enumerate(SWAPS):
             who = (doubtful & self._possible(name, seen)).nonzero()[:, 0]
             if len(who) == 0:
@@ -138,10 +143,12 @@ class Exchanged:
             start = replace(start, swapped=torch.full_like(start.swapped, swap))
             start = descend(self.terms, stages[1:-1], start, now)
             rows = (start.cost < _HOPE * half_cost[who]).nonzero()[:, 0]
-            who, ended = who[rows], descend(self.terms, stages[1:][-1:], start.select(rows), now.select(rows))
+            who, start = who[rows], start.select(rows)
+            now = self.weighed(start, now.select(rows))
+            ended = descend(self.terms, stages[1:][-1:], start, now)
             better = (ended.cost < _GAIN[name] * unchanged_cost[who]) & (ended.cost < solved.cost[who])
             solved = solved.replace_rows(who[better], ended.select(better))
-            seen = seen.replace_rows(who[better], now.select(rows[better]))
+            seen = seen.replace_rows(who[better], now.select(better))
         return solved, seen
 
     def evidence(

@@ -119,7 +119,9 @@ class Starts:
         rig = evidence.rig
         if rig is None:
             lift_weight = None if observed.lift_weight is None else observed.lift_weight * self.trunk
-            lift = {"lift_m": observed.lift_m, "lift_weight": lift_weight, "keep": self.observer.config.hypotheses}
+            # The expected body takes the place of one.
+            keep = max(1, self.observer.config.hypotheses - (observed.expected_orient is not None))
+            lift = {"lift_m": observed.lift_m, "lift_weight": lift_weight, "keep": keep}
             found = starting_orientations(points, target[:, 0], weight[:, 0], self._up(observed, points), **lift)
             return [Placement(found.R[:, h], found.t[:, h], visible[:, 0]) for h in range(found.R.shape[1])]
         where, met = rig.triangulated(observed.target, observed.weight)

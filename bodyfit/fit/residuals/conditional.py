@@ -16,9 +16,20 @@ from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import Loop, Quadratic, VariableResidual, Vector
 from bodyfit.fit.setup import Setup
 
-__all__ = ["ConditionalPose"]
+__all__ = ["ConditionalPose", "Expectation"]
 
 _HALF = (FREEDOM + 3) / 2
+
+
+class Expectation(NamedTuple):
+    """What is expected of B people."""
+
+    pose: Float[Tensor, "B A"]
+    """Axis-angles, radians."""
+    factor: Float[Tensor, "B J 3 3"]
+    """Lower Cholesky factors of the precisions of each joint's axis-angle."""
+    share: Float[Tensor, "B"]
+    """Factor of the cost."""
 
 
 class ConditionalArrays(NamedTuple):
@@ -28,27 +39,29 @@ class ConditionalArrays(NamedTuple):
     freedom: float
     expected: np.ndarray
     factor: np.ndarray
+    share: np.ndarray
 
 
 class ConditionalPose(VariableResidual):
     """Negative log likelihood of each joint's axis-angle, nats: Student's distribution, whose tails are robust.
 
-    sum_j (n + 3) / 2 log(1 + |L_j^T (theta_j - mu_j)|^2 / n), with n degrees of freedom, mean mu_j and L_j L_j^T the
-    precision that the network gives joint j of this person.
+    w^2 sum_j (n + 3) / 2 log(1 + |L_j^T (theta_j - mu_j)|^2 / n), with n degrees of freedom, mean mu_j and L_j L_j^T
+    the precision that the network gives joint j of this person, and w the noise of this person's keypoints: residuals
+    of keypoints are centimetres and not nats, so that a nat is worth as many of them squared as they err by.
     """
 
     name, group, blocks = "conditional", "pose", ("body_pose",)
     loop = Loop("variables", "bodyfit.fit.residuals.loops.conditional:conditional", ConditionalArrays)
-    # It would be 0.4 if expectations erred independently of the keypoints that they are made of.
-    variance = 1.0
+    # The mean square of the noise that it is weighed by, centimetres, and some more, for it errs as keypoints do.
+    variance = 8.0
     record: ClassVar[Callable[..., Any]] = ConditionalArrays
 
     @staticmethod
-    def expectation(seen: Observations) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B J 3 3"]] | None:
-        """Return the expected pose and the factors of its precisions; None without expectations."""
-        if seen.expected_pose is None or seen.expected_factor is None:
+    def expectation(seen: Observations) -> Expectation | None:
+        """Return what is expected; None without expectations."""
+        if seen.expected_pose is None or seen.expected_factor is None or seen.expected_weight is None:
             return None
-        return seen.expected_pose, seen.expected_factor
+        return Expectation(seen.expected_pose, seen.expected_factor, seen.expected_weight.square())
 
     @classmethod
     def of(cls, setup: Setup) -> ConditionalPose:
@@ -61,45 +74,45 @@ class ConditionalPose(VariableResidual):
 
     def at(self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig) -> Quadratic:
         """Compute the unweighted quadratic model, by iteratively reweighted least squares."""
-        white, factor = _white(variables["body_pose"], self.expectation(seen))
+        white, factor, times = _white(variables["body_pose"], self.expectation(seen))
         relative = white.square().sum(2) / FREEDOM
-        share = (_HALF / FREEDOM / (1 + relative))[..., None]
+        share = (times[:, None] * _HALF / FREEDOM / (1 + relative))[..., None]
         gradient = (factor @ (share * white)[..., None])[..., 0]
         blocks = share[..., None] * (factor @ factor.mT)
-        return Quadratic(_HALF * relative.log1p().sum(1), gradient.flatten(1), _block_diagonal(blocks))
+        return Quadratic(times * _HALF * relative.log1p().sum(1), gradient.flatten(1), _block_diagonal(blocks))
 
     def vector(
         self, variables: Mapping[str, Tensor], seen: Observations, stage: StageConfig, *, derive: bool = True
     ) -> Vector:
         """Compute the whitened residuals, scaled so that |r|^2 is the cost, and their Jacobian."""
-        white, factor = _white(variables["body_pose"], self.expectation(seen))
+        white, factor, times = _white(variables["body_pose"], self.expectation(seen))
         m = white.square().sum(2).clamp_min(1e-9)
         cost = _HALF * (m / FREEDOM).log1p()
         scale = (cost / m).sqrt()
-        r = scale[..., None] * white
+        root = times.sqrt()[:, None, None]
+        r = root * scale[..., None] * white
         by_m = 0.5 / scale * (_HALF / (FREEDOM + m) - cost / m) / m
         rows = scale[..., None, None] * factor.mT + 2 * by_m[..., None, None] * (
             white[..., None] * (white[..., None, :] @ factor.mT)
         )
-        return Vector(r.flatten(1), by_variables=_block_diagonal(rows))
+        return Vector(r.flatten(1), by_variables=_block_diagonal(root[..., None] * rows))
 
     def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> Any:
         """Make the inputs of the compiled kernel; empty without expectations."""
-        expected, factor = seen.weight.new_empty(0, 0), seen.weight.new_empty(0, 0, 3, 3)
+        like = seen.weight
+        values = Expectation(like.new_empty(0, 0), like.new_empty(0, 0, 3, 3), like.new_empty(0))
         if weight > 0 and (own := self.expectation(seen)) is not None:
-            expected, factor = own
-        expected, factor = (v.to(seen.weight.dtype).contiguous().numpy() for v in (expected, factor))
-        return self.record(weight, FREEDOM, expected, factor)
+            values = own
+        return self.record(weight, FREEDOM, *(v.to(like.dtype).contiguous().numpy() for v in values))
 
 
 def _white(
-    pose: Float[Tensor, "B P"], expectation: tuple[Float[Tensor, "B A"], Float[Tensor, "B J 3 3"]] | None
-) -> tuple[Float[Tensor, "B J 3"], Float[Tensor, "B J 3 3"]]:
-    """Compute L^T (theta - mu) of each joint, and L."""
+    pose: Float[Tensor, "B P"], expectation: Expectation | None
+) -> tuple[Float[Tensor, "B J 3"], Float[Tensor, "B J 3 3"], Float[Tensor, "B"]]:
+    """Compute L^T (theta - mu) of each joint, L, and the factor of the cost."""
     assert expectation is not None
-    mean, factor = expectation
-    error = (pose - mean).unflatten(1, (-1, 3))
-    return (factor.mT @ error[..., None])[..., 0], factor
+    error = (pose - expectation.pose).unflatten(1, (-1, 3))
+    return (expectation.factor.mT @ error[..., None])[..., 0], expectation.factor, expectation.share
 
 
 def _block_diagonal(blocks: Float[Tensor, "B J 3 3"]) -> Float[Tensor, "B P P"]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
+import torch
 
 from bodyfit.fit.observations import Observations
 from bodyfit.fit.residuals.base import Loop
-from bodyfit.fit.residuals.conditional import ConditionalPose
+from bodyfit.fit.residuals.conditional import ConditionalPose, Expectation
 
 __all__ = ["EstimatedPose"]
 
@@ -22,6 +21,7 @@ class EstimateArrays(NamedTuple):
     freedom: float
     expected: np.ndarray
     factor: np.ndarray
+    share: np.ndarray
 
 
 class EstimatedPose(ConditionalPose):
@@ -32,8 +32,8 @@ class EstimatedPose(ConditionalPose):
     record = EstimateArrays
 
     @staticmethod
-    def expectation(seen: Observations) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B J 3 3"]] | None:
+    def expectation(seen: Observations) -> Expectation | None:
         """Return the estimated pose and the factors of its precisions."""
         if seen.estimate_pose is None or seen.estimate_factor is None:
             return None
-        return seen.estimate_pose, seen.estimate_factor
+        return Expectation(seen.estimate_pose, seen.estimate_factor, torch.ones_like(seen.estimate_pose[:, 0]))

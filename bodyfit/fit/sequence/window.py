@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from bodyfit.fit.conditional import noise_cm, weighed_by_noise
 from bodyfit.fit.config import SequenceConfig
 from bodyfit.fit.depth.maps import DepthEvidence
 from bodyfit.fit.depth.stage import CLIP_LEVELS, DepthVerdict
 from bodyfit.fit.evidence import CheckedEvidence
 from bodyfit.fit.fitter import Fitter
 from bodyfit.fit.objective import StageObjective
-from bodyfit.fit.observations import Observations
+from bodyfit.fit.observations import EXPECTED, Observations
 from bodyfit.fit.residuals.motion import Motion
 from bodyfit.fit.residuals.reprojection import projected
 from bodyfit.fit.sequence.focal import Focal, refined
@@ -159,10 +160,29 @@ class Window:
                 lift = expected_sides(turned, lifted, weight, torch.full_like(scale, 100.0), self.orders, 8.0)
             self.known, self.present = reordered(self.known, self.present, self.orders, picture, lift)
             self.exchanged = torch.where(picture >= 0, picture, self.exchanged)
-        seen = frames.observer.observations(self.known, self.present)
-        self.seen = replace(
-            seen, scale_cm=scale, fixed=frames.variables.shared if self.fixed_shared else self.seen.fixed
-        )
+            self._expect_again(((picture >= 0) | (lift >= 0)).nonzero()[:, 0])
+        seen = frames.observer.observations(self.known, self.present, expect=False)
+        seen = replace(seen, **{name: getattr(self.seen, name) for name in EXPECTED})
+        seen = self._weighed(points, replace(seen, scale_cm=scale))
+        self.seen = replace(seen, fixed=frames.variables.shared if self.fixed_shared else self.seen.fixed)
+
+    def _expect_again(self, rows: Int[Tensor, "N"]) -> None:
+        """Ask the conditional pose prior again in frames whose keypoints are in another order."""
+        if self.seen.expected_pose is not None and len(rows) > 0:
+            again = self.frames.observer.observations(self.known.select(rows), self.present[rows])
+            new = {name: getattr(self.seen, name).index_copy(0, rows, getattr(again, name)) for name in EXPECTED}
+            self.seen = replace(self.seen, **new)
+
+    def _weighed(self, points_m: Float[Tensor, "T K 3"], seen: Observations) -> Observations:
+        """Return observations whose expectations weigh as much as the noise that fits leave in the window's keypoints.
+
+        Errors of expectations are the same in many frames: where keypoints are exact, nothing makes up for them.
+        """
+        there = seen.weight.amax(1) > 0
+        if seen.expected_weight is None or not there.any():
+            return seen
+        noise = noise_cm(points_m, seen)[there].square().mean().sqrt()
+        return weighed_by_noise(seen, noise.expand(len(there)), least_cm=0.0)
 
     def costs(self, x: Float[Tensor, "R D"], core: slice) -> Float[Tensor, "R"]:
         """Compute the objective of each frame in `core`, without the motion."""

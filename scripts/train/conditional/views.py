@@ -109,14 +109,17 @@ class Views:
         side = torch.stack([_uniform(rng, -0.4, 0.4, n), _uniform(rng, -0.3, 0.3, n), torch.ones(n)], 1)
         place = (side * depth[:, None])[:, None]
         member = self.member[torch.multinomial(self.shares, n, replacement=True, generator=rng)]
-        seen, confidence = self._observed(points + place, joints + place, member, rng)
+        seen, confidence, noise = self._observed(points + place, joints + place, member, rng)
         lift = self._lifted(points, rng)
         lifted = member * (torch.rand(n, 1, generator=rng) < 0.55)
+        # A detector guesses where the points are that it does not see; other lifts end where the keypoints do.
+        lifted = lifted * ((confidence > 0) | (torch.rand(n, 1, generator=rng) < 0.5))
         # Who is taken for facing the other way.
         other = torch.rand(n, generator=rng) < 0.04
         arranged = torch.where(other[:, None], self.mirrored, torch.arange(len(self.slots)))
         seen, lift = _arranged(seen, arranged), _arranged(lift, arranged)
-        straight = straighten(seen, confidence, lift, lifted, self.heights)
+        noise = torch.where(torch.rand(n, generator=rng) < 0.5, noise, -1.0)
+        straight = straighten(seen, confidence, lift, lifted, self.heights, noise)
         back = straight.R
         return Batch(straight, back @ R, pose, betas, points @ back.mT, joints @ back.mT)
 
@@ -145,28 +148,64 @@ class Views:
         joints: Float[Tensor, "B J 3"],
         member: Float[Tensor, "B K"],
         rng: torch.Generator,
-    ) -> tuple[Float[Tensor, "B K 2"], Float[Tensor, "B K"]]:
-        """Project points with a detector's faults; return also confidences, 0 for what is missing."""
+    ) -> tuple[Float[Tensor, "B K 2"], Float[Tensor, "B K"], Float[Tensor, "B"]]:
+        """Project points with a detector's faults.
+
+        Return also confidences, 0 for what is missing, and the deviation of a keypoint as a fit would estimate it.
+        """
         n, k = points.shape[:2]
         xy = points[..., :2] / points[..., 2:].clamp_min(0.3)
         spans = joints[..., :2] / joints[..., 2:].clamp_min(0.3)
         height = 1.1 * (spans.amax(1) - spans.amin(1)).amax(1)
         hidden = self._hidden(points, joints)
-        level = _log_uniform(rng, 0.003, 0.02, n)
-        factor = torch.where(hidden, _uniform(rng, 1.5, 4.0, n, 1), torch.ones(1))
-        deviation = (level * height)[:, None] * factor
-        xy = xy + deviation[..., None] * torch.randn(n, k, 2, generator=rng)
+        exact = torch.rand(n, generator=rng) < 0.25
+        level = torch.where(exact, _log_uniform(rng, 2e-4, 4e-3, n), _log_uniform(rng, 0.003, 0.022, n))
+        # Annotators and markers tell hidden points as well as others, and which side is which.
+        careful = (exact & (torch.rand(n, generator=rng) < 0.6)) | (torch.rand(n, generator=rng) < 0.1)
+        worse = torch.where(careful[:, None], 1.0, _uniform(rng, 1.5, 4.0, n, 1))
+        deviation = (level * height)[:, None] * torch.where(hidden, worse, 1.0)
+        noise = deviation[..., None] * torch.randn(n, k, 2, generator=rng)
         # A limb's points err together, too.
         for part in (self.arms, self.legs):
-            strength = (level * height * _uniform(rng, 0.0, 1.0, n))[:, None, None]
-            xy = xy + strength * torch.randn(n, 1, 2, generator=rng) * part[:, None]
-        wild = torch.rand(n, k, generator=rng) < 0.01
-        xy = xy + wild[..., None] * 0.2 * height[:, None, None] * torch.randn(n, k, 2, generator=rng)
+            strength = (level * height * _uniform(rng, 0.0, 1.0, n) * ~careful)[:, None, None]
+            noise = noise + strength * torch.randn(n, 1, 2, generator=rng) * part[:, None]
+        wild = (torch.rand(n, k, generator=rng) < 0.01) & ~careful[:, None]
+        confidence = self._confidences(hidden, member, rng)
+        confidence = confidence * ~self._missing(xy, height, careful, rng)
+        told = self._told(noise, (confidence > 0).to(xy.dtype), rng)
+        xy = xy + noise + wild[..., None] * 0.2 * height[:, None, None] * torch.randn(n, k, 2, generator=rng)
+        swap = torch.where(careful, 0.5, torch.rand(n, generator=rng))
+        order = torch.arange(k)
+        arranged = torch.where((swap < 0.04)[:, None] & self.arms, self.mirrored, order)
+        arranged = torch.where((swap > 0.96)[:, None] & self.legs, self.mirrored, arranged)
+        return _arranged(xy, arranged), torch.gather(confidence, 1, arranged), told
+
+    def _told(
+        self, noise: Float[Tensor, "B K 2"], present: Float[Tensor, "B K"], rng: torch.Generator
+    ) -> Float[Tensor, "B"]:
+        """Compute the deviation of keypoints as well as a fit can estimate it, within a third."""
+        mean = (present[..., None] * noise.square()).sum((1, 2)) / (2 * present.sum(1)).clamp_min(1)
+        return mean.sqrt() * (0.3 * torch.randn(len(noise), generator=rng)).exp()
+
+    def _confidences(
+        self, hidden: Bool[Tensor, "B K"], member: Float[Tensor, "B K"], rng: torch.Generator
+    ) -> Float[Tensor, "B K"]:
+        """Draw confidences: lower for hidden points, or one for all points of a person."""
+        n, k = hidden.shape
         sure = torch.where(hidden, _uniform(rng, 0.15, 0.7, n, k), _uniform(rng, 0.7, 1.0, n, k))
         blind = torch.rand(n, 1, generator=rng) < 0.25
-        confidence = torch.where(blind, torch.where(sure > 0, _uniform(rng, 0.5, 1.0, n, 1), 0.0), sure)
-        confidence = confidence * member
-        missing = torch.rand(n, k, generator=rng) < _uniform(rng, 0.0, 0.12, n, 1)
+        return torch.where(blind, _uniform(rng, 0.5, 1.0, n, 1), sure) * member
+
+    def _missing(
+        self,
+        xy: Float[Tensor, "B K 2"],
+        height: Float[Tensor, "B"],
+        careful: Bool[Tensor, "B"],
+        rng: torch.Generator,
+    ) -> Bool[Tensor, "B K"]:
+        """Draw which points are missing: single ones, halves of bodies, and what a picture's edge cuts off."""
+        n, k = xy.shape[:2]
+        missing = torch.rand(n, k, generator=rng) < _uniform(rng, 0.0, 0.12, n, 1) * ~careful[:, None]
         half = torch.rand(n, generator=rng)
         missing = missing | ((half < 0.12)[:, None] & self.lower) | ((half < 0.06)[:, None] & self.hips)
         missing = missing | ((half > 0.97)[:, None] & self.arms) | ((half < 0.02)[:, None] & self.arms)
@@ -174,13 +213,7 @@ class Views:
         missing = missing | ((half > 0.87) & (half < 0.93))[:, None] & self.arms & self.left
         cut = (torch.rand(n, generator=rng) < 0.06)[:, None]
         edge = _uniform(rng, -0.5, 0.3, n, 1) * height[:, None]
-        missing = missing | (cut & (xy[..., 1] - xy[..., 1].mean(1, keepdim=True) > edge.abs()))
-        confidence = confidence * ~missing
-        swap = torch.rand(n, generator=rng)
-        order = torch.arange(k)
-        arranged = torch.where((swap < 0.04)[:, None] & self.arms, self.mirrored, order)
-        arranged = torch.where((swap > 0.96)[:, None] & self.legs, self.mirrored, arranged)
-        return _arranged(xy, arranged), torch.gather(confidence, 1, arranged)
+        return missing | (cut & (xy[..., 1] - xy[..., 1].mean(1, keepdim=True) > edge.abs()))
 
     def _hidden(self, points: Float[Tensor, "B K 3"], joints: Float[Tensor, "B J 3"]) -> Bool[Tensor, "B K"]:
         """Determine which points the body hides: spheres on its bones that are 12 cm nearer than the point."""

@@ -18,7 +18,7 @@ def conditional(x, b, pose, size, prior, room, t, H, g):
     Arguments: x (B, D); pose: first column of the body pose; size: number of its columns; prior: `ConditionalArrays`;
     room (D,) and t (4,): scratch.
     """
-    w2, freedom, cost = prior.weight * prior.weight, prior.freedom, 0.0
+    w2, freedom, cost = prior.weight * prior.weight * np.float64(prior.share[b]), prior.freedom, 0.0
     half = 0.5 * (freedom + 3)
     for j in range(size // 3):
         a, m = pose + 3 * j, 0.0
