@@ -14,10 +14,13 @@ _BAND_SAMPLES = 1 << 19
 """Samples that each thread holds in memory, about 8 bytes each."""
 
 
-def by_bands(height: int, row_samples: int, work: Callable[[int, int], None]) -> None:
-    """Call `work(first row, rows)` for bands of rows, on as many threads as torch has."""
+def by_bands(height: int, row_samples: int, work: Callable[[int, int], None], *, samples: int | None = None) -> None:
+    """Call `work(first row, rows)` for bands of rows of at most so many samples, on as many threads as torch has.
+
+    samples: half a million if left out.
+    """
     threads = max(torch.get_num_threads(), 1)
-    rows = max(min(_BAND_SAMPLES // max(row_samples, 1), math.ceil(height / threads)), 1)
+    rows = max(min((samples or _BAND_SAMPLES) // max(row_samples, 1), math.ceil(height / threads)), 1)
     tops = range(0, height, rows)
     if threads == 1 or len(tops) == 1:
         for top in tops:

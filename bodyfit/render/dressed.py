@@ -37,6 +37,8 @@ _GROUND_KEY = 5
 """And over the key light where shadows fall on a ground."""
 _SMOOTHING = 2
 """Times that light is averaged over neighbours, which hides the noise of few directions."""
+_BAND = 1 << 21
+"""Samples of a band: every band goes through all faces, so that few are faster."""
 _REMEMBERED = 1 << 23
 """Samples of a picture whose faces are remembered, so that no light is computed where nothing is seen; 64 MB."""
 
@@ -240,7 +242,7 @@ class _Drawing:
         def work(top: int, rows: int) -> None:
             self._bands[top] = self._covered(top, rows)
 
-        by_bands(height, width * len(EIGHT), work)
+        by_bands(height, width * len(EIGHT), work, samples=_BAND)
         marked = [np.zeros(len(mesh.points), bool) for mesh in meshes]
         for band in self._bands.values():
             mark_opaque(band.touched, band.face_ids, self._opaque.faces, marked[0])
@@ -277,7 +279,7 @@ class _Drawing:
             band = self._bands.pop(top, None) or self._covered(top, rows)
             _shade(top, band, meshes, texels, (rgba[part], face_px[part], near_px[part]))
 
-        by_bands(height, width * len(EIGHT), work)
+        by_bands(height, width * len(EIGHT), work, samples=_BAND)
         owners = np.concatenate([np.repeat(mesh.surfaces, np.diff(mesh.bounds)) for mesh in meshes])
         numbers = np.concatenate([mesh.face_number for mesh in meshes])
         drawn = face_px >= 0
