@@ -114,9 +114,8 @@ def _painted(
         width = 0.004 + near * scene.size / len(rays) / scene.focal_px
         picture *= (1 - 0.35 * np.clip(1.5 - lines / width, 0, 1) * np.clip(0.1 / width, 0, 1))[..., None]
     if indoors:
-        behind = _wall(first, rays, eye, rng, noise)
-        wall_t, paint = behind
-        picture = np.where((wall_t < floor_t)[..., None], paint, picture)
+        wall_t, above, paint = _wall(first, rays, eye, scene.size / len(rays) / scene.focal_px, rng, noise)
+        picture = picture + above[..., None] * (paint - picture)
         floor_t = np.minimum(floor_t, wall_t)
     else:
         top, low = _color(rng, 0.25, 0.7) * np.array((0.8, 0.95, 1.25), np.float32), _color(rng, 0.5, 0.9)
@@ -132,10 +131,14 @@ def _wall(
     first: Scene,
     rays: Float[np.ndarray, "S S 3"],
     eye: Float[np.ndarray, "3"],
+    pixel: float,
     rng: np.random.Generator,
     noise: Float[np.ndarray, "n n"],
-) -> tuple[Float[np.ndarray, "S S"], Float[np.ndarray, "S S 3"]]:
-    """How far along each ray a wall is, and its paint, with pictures, doors and windows on it."""
+) -> tuple[Float[np.ndarray, "S S"], Float[np.ndarray, "S S"], Float[np.ndarray, "S S 3"]]:
+    """How far along each ray a wall is, how much of the pixel it fills, and its paint, with pictures and windows on it.
+
+    pixel: width of a pixel at a depth of 1; edges are soft over one, as they are in photographs.
+    """
     middle = first.R_cam_world[2].double().numpy()
     away = np.array([middle[0], 0, middle[2]]) / np.hypot(middle[0], middle[2])
     turn = rng.uniform(-0.5, 0.5)
@@ -147,7 +150,8 @@ def _wall(
     along = rays @ normal.astype(np.float32)
     to_wall = float(distance + (start - eye) @ normal)
     t = np.where(along > 1e-3, to_wall / np.maximum(along, np.float32(1e-3)), np.float32(np.inf))
-    at = eye + np.minimum(t, _FAR_M)[..., None] * rays
+    near = np.minimum(t, _FAR_M)
+    at, width = eye + near[..., None] * rays, near * pixel
     sideways = np.array([normal[2], 0, -normal[0]])
     across = at @ sideways.astype(np.float32)
     before = float((start + distance / max(float(middle @ normal), 0.3) * middle) @ sideways)
@@ -157,14 +161,16 @@ def _wall(
         centre = np.array([rng.uniform(-4, 4) + before, rng.uniform(0.8, 2.2)])
         half = np.array([rng.uniform(0.2, 1.0), rng.uniform(0.2, 1.0)])
         color, contrast, scale = _color(rng, 0.05, 0.9), rng.uniform(0, 1), rng.uniform(0.3, 2.0)
-        inside = np.all(np.abs(places - centre.astype(np.float32)) < half, axis=-1)
+        within = (half.astype(np.float32) - np.abs(places - centre.astype(np.float32))).min(-1) / width + 0.5
+        inside = within > 0
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         if len(rows):
             part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
             own = color * (1 + contrast * _at(noise, places[part] - centre, scale))
-            paint[part] = np.where(inside[part][..., None], own, paint[part])
-    skirting = (at[..., 1] < 0.1)[..., None]
-    return t, np.where(skirting, 0.6 * paint, paint)
+            paint[part] += np.clip(within[part], 0, 1)[..., None] * (own - paint[part])
+    skirting = np.clip((0.1 - at[..., 1]) / width + 0.5, 0, 1)[..., None]
+    above = np.where(np.isfinite(t), np.clip(at[..., 1] / width + 0.5, 0, 1), 0)
+    return t, above.astype(np.float32), paint * (1 - 0.4 * skirting)
 
 
 def _farthest_m(scene: Scene) -> float:
