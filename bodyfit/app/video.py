@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -12,14 +12,17 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from bodyfit.app.estimates.clips import estimates_of_clip, matched_trails
 from bodyfit.app.parts import detector_of_parts, part_arrays, parts_to_fit, without_parts
 from bodyfit.app.pipeline import Lens, lift_to_camera
 from bodyfit.app.silhouettes import with_outlines
-from bodyfit.body.model import BodyModel
+from bodyfit.body.model import BodyModel, load_model
+from bodyfit.body.params import BodyParams
 from bodyfit.detect import DEFAULT, Detector
 from bodyfit.detect.tracking.clip import watch
 from bodyfit.errors import ImageError, OptionError, VideoError
 from bodyfit.fit.config import FitConfig, SequenceConfig
+from bodyfit.fit.estimate import PoseEstimate
 from bodyfit.fit.result import FitStatus, take
 from bodyfit.fit.sequence.fitter import SequenceFitter
 from bodyfit.fit.sequence.focal import Focal
@@ -106,6 +109,7 @@ def fit_video(
     face: bool | None = None,
     silhouette: bool = False,
     masks: str | Path | None = None,
+    estimates: str | Path | Sequence[str | Path] | None = None,
     config: FitConfig | None = None,
     sequence: SequenceConfig | None = None,
     tracker: TrackerConfig | None = None,
@@ -122,10 +126,12 @@ def fit_video(
     as a whole. hands, face: whether fingers, and jaw, eyes and expression, are fitted; by default if the model has them
     and the detector finds them. silhouette: whether the shape is fitted to the detector's masks, too.
     masks: folder of masks in their place, named CLIP_000123.png or 000123.png after the frames (`ClipMasks`).
+    estimates: files of another program's bodies in the clip, or a folder of them (`estimates_of_clip`), to start at and
+    stay near to.
 
     `keypoints`: files of other programs (`load_keypoints`) instead of a detector; `first_frame` is their number of the
     first frame (`ClipKeypoints`). Raises `VideoError`, `OptionError`, `DetectorError`,
-    `KeypointFileError` and `ImageError`.
+    `KeypointFileError`, `ImageError` and `AssetError`.
     """
     lens = Lens(focal_px=focal_px, focal_mm=focal_mm, sensor_mm=sensor_mm, fov_deg=fov_deg)
     wanted = parts_to_fit(model, hands, face)
@@ -152,8 +158,21 @@ def fit_video(
         detector_or_files = loaded
     watched = watch_clip(reader, detector_or_files, masks=files_of_masks, tracker=tracker, progress=progress)
     config = without_parts(config, wanted)
+    bodies = None
+    if estimates is not None:
+        model = load_model(device=device or "cpu") if model is None else model
+        paths = [Path(path) for path in ([estimates] if isinstance(estimates, str | Path) else estimates)]
+        read = estimates_of_clip(paths, Path(clip), model)
+        bodies, _ = matched_trails(read, watched.trails, model, watched.size)
     return fit_watched(
-        watched, model=model, lens=lens, config=config, sequence=sequence, device=device, progress=progress
+        watched,
+        model=model,
+        lens=lens,
+        config=config,
+        sequence=sequence,
+        estimates=bodies,
+        device=device,
+        progress=progress,
     )
 
 
@@ -234,10 +253,14 @@ def fit_watched(
     lens: Lens | None = None,
     config: FitConfig | None = None,
     sequence: SequenceConfig | None = None,
+    estimates: Mapping[int, BodyParams] | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> list[Track]:
-    """Fit a track of every person with sufficient observations."""
+    """Fit a track of every person with sufficient observations.
+
+    estimates: another program's bodies by a trail's number, a row for each of its frames (`matched_trails`).
+    """
     focal_px, source = focal_of(watched.size, Lens() if lens is None else lens)
     sequence = SequenceConfig(covariance=False) if sequence is None else sequence  # for an hour it takes gigabytes
     fitters = {
@@ -252,7 +275,8 @@ def fit_watched(
     for done, trail in enumerate(watched.trails):
         if progress is not None:
             progress("fitting", done, len(watched.trails))
-        track = fit_trail(watched, trail, fitters[trail.people.layout], focal_px)
+        own = None if estimates is None else estimates.get(trail.id)
+        track = fit_trail(watched, trail, fitters[trail.people.layout], focal_px, own)
         if track is not None:
             tracks.append(replace(track, result=replace(track.result, focal_source=source)))
     return tracks
@@ -279,12 +303,19 @@ def focal_of(size: tuple[int, int], lens: Lens) -> tuple[float, str]:
     )
 
 
-def fit_trail(watched: Watched, trail: Trail, fitter: SequenceFitter, focal_px: float) -> Track | None:
-    """Fit one person from their first frame to their last; None if nothing can be fitted."""
+def fit_trail(
+    watched: Watched, trail: Trail, fitter: SequenceFitter, focal_px: float, estimates: BodyParams | None = None
+) -> Track | None:
+    """Fit one person from their first frame to their last; None if nothing can be fitted.
+
+    estimates: another program's bodies, a row for each frame of the trail.
+    """
     seen = _clocked(watched, trail, focal_px)
     slots = seen.slots.tolist()
     more = {"joints3d": seen.joints3d, "masks": _clocked_masks(trail, seen)}
     more |= _clocked_parts(watched, trail, seen, fitter, focal_px)
+    if estimates is not None:
+        more["estimate"] = _clocked_estimates(estimates, trail, seen)
     result = fitter(seen.xyc, image_size=watched.size, fps=seen.fps, focal_px=focal_px, **more)
     status = [result.status[slot] for slot in slots]
     usable = [i for i, s in enumerate(status) if s.ok]
@@ -350,6 +381,15 @@ def _clocked_parts(
         out[name] = np.full((len(seen.xyc), *values.shape[1:]), np.nan, np.float32)
         out[name][ticks] = values
     return out
+
+
+def _clocked_estimates(bodies: BodyParams, trail: Trail, seen: _Clocked) -> PoseEstimate:
+    """Arrange the estimates of a person by tick; NaN where there is none."""
+    ticks = torch.from_numpy(seen.slots[np.searchsorted(seen.frames, trail.frames)])
+    clocked = bodies.unknown(len(seen.xyc))
+    for name in clocked:
+        clocked[name][ticks] = bodies[name]
+    return PoseEstimate(clocked)
 
 
 def _clocked_masks(trail: Trail, seen: _Clocked) -> list[MaskInput] | None:

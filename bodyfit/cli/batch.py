@@ -59,6 +59,14 @@ def batch(
     silhouette: finding.SilhouetteOption = None,
     masks: finding.MasksOption = None,
     depth: finding.DepthOption = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            "--init",
+            help="Bodies by another program (4D-Humans, CameraHMR, ...), to start at and stay near to: a folder of "
+            "files named as the pictures, or the file of the only one.",
+        ),
+    ] = None,
     keep_poor: common.KeepPoorOption = True,
     device: common.DeviceOption = "cpu",
     as_json: common.JsonOption = False,
@@ -137,6 +145,7 @@ def batch(
                 silhouette=by.use_masks,
                 masks=by.mask_files(),
                 depth=depth,
+                estimates=init,
                 lens=Lens(**lens),
                 timeout_s=timeout_s,
                 keep_poor=keep_poor,

@@ -56,6 +56,14 @@ def video(
         Path | None,
         typer.Option("--masks", help="Folder of masks of frames, from 0: CLIP_000123.png or 000123.png."),
     ] = None,
+    init: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--init",
+            help="Bodies by another program (WHAM, GVHMR, TRAM, 4D-Humans, NLF ...), to start at and stay near to: "
+            "files of the clip (once for each), or a folder of files named as the frames or as the clips.",
+        ),
+    ] = None,
     hands: finding.HandsOption = None,
     face: finding.FaceOption = None,
     first_frame: Annotated[
@@ -114,6 +122,7 @@ def video(
     clips = _named_clips(clips, entries, fps)
     if not clips:
         return common.WRONG_USE
+    _check_estimates(init or [], clips)
     files = None if keypoints is None else ClipFiles(keypoints, keypoint_layout, first_frame, clips)
     files_of_masks = by.mask_files()
     common.output_folder(out)
@@ -138,6 +147,7 @@ def video(
             config=None if learned_prior else FitConfig.without_conditional_prior(),
             part={"fps": fps, "start_s": start_s, "end_s": end_s, "stride": stride},
             masks=files_of_masks,
+            estimates=tuple(init or ()),
             several=len(clips) > 1,
             fps_of_folders=any(clip.is_dir() for clip in clips),
             tracker=TrackerConfig(max_gap_s=max_gap_s),
@@ -148,6 +158,14 @@ def video(
         interrupted = _each(worker, clips, entries, quiet=as_json, verbose=verbose)
     summary = worker.summary(entries, seconds=time.perf_counter() - start, interrupted=interrupted)
     return finish(summary, out, as_json)
+
+
+def _check_estimates(init: Sequence[Path], clips: Sequence[Path]) -> None:
+    """Raise `OptionError` where a file of estimates does not exist, or files of one clip are given for several."""
+    if missing := [path for path in init if not path.exists()]:
+        raise OptionError(f"{missing[0]}: no such file or folder of estimates")
+    if len(clips) > 1 and init and not (len(init) == 1 and init[0].is_dir()):
+        raise OptionError("--init of several clips must be one folder, of files or folders named as the clips")
 
 
 def _named_clips(inputs: Sequence[Path], entries: list[dict[str, Any]], fps: float | None) -> list[Path]:

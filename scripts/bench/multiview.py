@@ -4,9 +4,11 @@ The footage is the demonstration of Pose2Sim (BSD-3-Clause): a person who walks 
 four cameras. `pip download --no-deps pose2sim`, unzip the wheel, and give the folder Pose2Sim/Demo_SinglePerson.
 
 Every camera's landmarks (MediaPipe) are found on their own; the reference is where the four views agree. Each view is
-then fitted alone. Joints: shoulders, elbows, wrists, hips, knees, ankles. MPJPE is about the middle of the hips.
+then fitted alone, to the same landmarks or to those of another detector. Joints: shoulders, elbows, wrists, hips,
+knees, ankles. MPJPE is about the middle of the hips.
 
     python -m scripts.bench.multiview DEMO [--every 3] [--sure-px 15] [--config default|smplify] [--json FILE]
+    python -m scripts.bench.multiview DEMO --detector movenet:accurate
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from scipy.optimize import least_squares
 
 import bodyfit
 from bodyfit.app.pipeline import rotation_to_ray
+from bodyfit.detect import load_detector
+from bodyfit.detect.base import Detector
 from bodyfit.detect.mediapipe import MediapipeDetector
 from bodyfit.evaluate import metrics
 from bodyfit.fit.fitter import Fitter
@@ -132,19 +136,24 @@ def triangulated(xyc: np.ndarray, views: list[View]) -> tuple[np.ndarray, np.nda
     return points, spread
 
 
-def landmarks(demo: Path, views: list[View]) -> dict[str, np.ndarray]:
-    """What MediaPipe sees: `xyc` and `lift` (C, T, 33, 3), `centre` (C, T, 2), NaN where nobody is; `sizes` (C, 2)."""
-    detector, found, sizes = MediapipeDetector(tiled=False), [], []
-    for view in views:
+def landmarks(
+    demo: Path, views: list[View], detector: Detector | None = None, pick: list[np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
+    """What a detector (MediaPipe if None) sees in all frames or those that are picked for each camera: `xyc` and `lift`
+    (C, T, 33, 3), `centre` (C, T, 2), NaN where nobody is; `sizes` (C, 2)."""
+    found, sizes = [], []
+    detector = MediapipeDetector(tiled=False) if detector is None else detector
+    for c, view in enumerate(views):
         pictures = frames_of(demo / "videos" / f"{view.name}.mp4")
         sizes.append(pictures[0].shape[1::-1])
+        pictures = pictures if pick is None else [pictures[t] for t in pick[c]]
         found.append([(people or [None])[0] for people in detector.detect([Frame(picture) for picture in pictures])])
     n = min(map(len, found))
-    nothing = np.full((33, 3), np.nan)
+    nothing, nowhere = np.full((33, 3), np.nan), (np.nan, np.nan)
     return {
         "xyc": np.array([[nothing if p is None else p.xyc for p in row[:n]] for row in found]),
-        "lift": np.array([[nothing if p is None else p.lift_m for p in row[:n]] for row in found]),
-        "centre": np.array([[(np.nan, np.nan) if p is None else p.lift_centre_px for p in row[:n]] for row in found]),
+        "lift": np.array([[nothing if p is None or p.lift_m is None else p.lift_m for p in row[:n]] for row in found]),
+        "centre": np.array([[(p and p.lift_centre_px) or nowhere for p in row[:n]] for row in found]),
         "sizes": np.array(sizes),
     }
 
@@ -175,7 +184,8 @@ def main() -> None:
         "--sure-px", type=float, default=15.0, help="a reference joint is used where the views that see it agree so far"
     )
     parser.add_argument("--config", choices=["default", "smplify"], default="default")
-    parser.add_argument("--landmarks", type=Path, help="keep what the detector sees here, or take it from here")
+    parser.add_argument("--landmarks", type=Path, help="keep what MediaPipe sees here, or take it from here")
+    parser.add_argument("--detector", help="whose keypoints are fitted, in place of MediaPipe's")
     harness.add_json_option(parser)
     args = parser.parse_args()
     views = read_views(next(args.demo.glob("calibration/*.qca.txt")))
@@ -188,6 +198,9 @@ def main() -> None:
         np.stack([a[c][pick[c]] for c in range(len(views))]) for a in (xyc, seen["lift"], seen["centre"])
     )
     truth, spread = triangulated(xyc[:, :, LIMBS], views)
+    if args.detector:
+        seen = landmarks(args.demo, views, load_detector(args.detector), pick)
+        xyc, lift, centre = straight(np.nan_to_num(seen["xyc"]), views), seen["lift"], seen["centre"]
     config = bodyfit.FitConfig() if args.config == "default" else bodyfit.FitConfig.smplify()
     errors = [
         errors_of_view(view, xyc[c], lift[c], centre[c], seen["sizes"][c], truth, spread < args.sure_px, config)
@@ -223,17 +236,13 @@ def errors_of_view(
     for name, fit in fits.items():
         predicted[name] = fitter.model.keypoints(fit.params, "mediapipe33")[:, LIMBS].double().numpy()
     reference = (truth[rows] - view.C_m) @ view.R.T
-    counted = {"mask": mask[rows]}
-    return {
-        name: np.stack(
-            [
-                metrics.pa_mpjpe(joints, reference, **counted).per_item,
-                metrics.mpjpe(joints, reference, root=HIPS, **counted).per_item,
-            ],
-            1,
-        )
-        for name, joints in predicted.items()
-    }
+    found = {}
+    for name, joints in predicted.items():
+        counted = mask[rows] & np.isfinite(joints).all(2)
+        joints = np.nan_to_num(joints)
+        pa_mpjpe = metrics.pa_mpjpe(joints, reference, mask=counted).per_item
+        found[name] = np.stack([pa_mpjpe, metrics.mpjpe(joints, reference, root=HIPS, mask=counted).per_item], 1)
+    return found
 
 
 def report(errors: list[dict[str, np.ndarray]], spread: np.ndarray) -> dict[str, dict[str, float]]:

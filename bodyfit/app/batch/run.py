@@ -15,6 +15,7 @@ from bodyfit.app.batch.items import Item, LeftOut, find_items
 from bodyfit.app.batch.pool import Failure, WorkerPool
 from bodyfit.app.batch.stages import Fitting, Looking, fitted
 from bodyfit.app.batch.status_log import DONE, FAILED, NO_PERSON, POOR, WITH_FILE, StatusLog, is_hopeless, stopped_by
+from bodyfit.app.estimates import EstimateFiles
 from bodyfit.app.parts import parts_to_fit, without_parts
 from bodyfit.app.pipeline import Lens
 from bodyfit.body.model import BodyModel, load_model
@@ -76,6 +77,7 @@ def run_batch(
     silhouette: bool = False,
     masks: MaskFiles | None = None,
     depth: Path | None = None,
+    estimates: Path | None = None,
     lens: Lens | None = None,
     timeout_s: float = 120.0,
     keep_poor: bool = True,
@@ -91,8 +93,9 @@ def run_batch(
     `resume` continues with the items that have no line; `retry_failed` also repeats the failed ones, and the newer line
     counts. `workers` processes detect people (default: one per core). An image that kills its worker twice, or takes
     longer than `timeout_s`, fails alone. `tta`, `hands`, `face`, `keypoints` (files instead of a detector, by image
-    names), `silhouette`, `masks` (files instead of the detector's masks) and `depth` (a folder of depth maps) are those
-    of `bodyfit fit`.
+    names), `silhouette`, `masks` (files instead of the detector's masks), `depth` (a folder of depth maps) and
+    `estimates` (another program's bodies, by image names) are those of `bodyfit fit`. An image whose estimate cannot be
+    read fails, one without is fitted without, and its line says so.
     `progress(finished, items, entry)` is called after each item. Ctrl-C ends the run with `interrupted` set.
 
     Raises `OptionError` (the folder has a run, or one is active), `ImageError` (no images) and `OutputError` (disk
@@ -119,11 +122,14 @@ def run_batch(
         todo = [item for item in items if log.finished.get(as_text(item.source)) not in skip]
         about = {"folders": {as_text(name): as_text(folder) for folder, name in folders.items()}, "items": len(items)}
         write_json(out / _ABOUT, about)
-        run = _Run(log, out, len(items), len(items) - len(todo), progress, keypoints, keep_poor)
+        if model is None and (todo or estimates is not None):
+            model = load_model()
+        bodies = None if estimates is None or model is None else EstimateFiles(estimates, model)
+        run = _Run(log, out, len(items), len(items) - len(todo), progress, keypoints, bodies, keep_poor)
         interrupted = False
-        if todo:
+        if todo and model is not None:
             wanted = parts_to_fit(model, hands, face)
-            fitting = Fitting(load_model() if model is None else model, lens, without_parts(None, wanted))
+            fitting = Fitting(model, lens, without_parts(None, wanted), bodies)
             looking = Looking(detector, tta, keypoints, wanted, silhouette, masks, depth)
             interrupted = run.through(engine(todo, looking, fitting))
         became = Counter(log.finished.get(as_text(item.source)) for item in items)
@@ -166,6 +172,7 @@ class _Run:
     skipped: int
     progress: Callable[[int, int, dict[str, Any] | None], None] | None
     keypoints: KeypointFiles | None = None
+    estimates: EstimateFiles | None = None
     keep_poor: bool = True
     finished: int = 0
 
@@ -201,6 +208,8 @@ class _Run:
             answer = take(answer, reliable)
         notes = {i: note for i, note in enumerate(answer.mask_notes) if note}
         about |= {"mask_notes": notes} if notes else {}
+        if self.estimates is not None and self.estimates.file_of(item.source) is None:
+            about["note"] = f"no estimate is named as {Path(item.source).name}"
         good = [status.ok for status in answer.status]
         if not any(good):
             reasons = dict.fromkeys(reason for reason in answer.reason if reason)

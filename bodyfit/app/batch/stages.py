@@ -18,8 +18,10 @@ from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D
 
 if TYPE_CHECKING:  # a worker that looks needs no torch
+    from bodyfit.app.estimates import EstimateFiles
     from bodyfit.app.pipeline import Lens
     from bodyfit.body.model import BodyModel
+    from bodyfit.body.params import BodyParams
     from bodyfit.fit.config import FitConfig
     from bodyfit.fit.result import FitResult
     from bodyfit.io.keypoints import KeypointFiles
@@ -44,6 +46,8 @@ class DetectedPeople:
     """People by size, the largest first."""
     depth_m: Float[np.ndarray, "H W"] | None = None
     """The image's depth map; None without one."""
+    source: str = ""
+    """Path or address of the image."""
 
     def frame(self) -> Frame:
         """Make a black frame of this size that takes no memory, for fits, which read no pixels."""
@@ -104,7 +108,7 @@ class Looking:
                 from bodyfit.io.masks import with_masks  # bodyfit.io loads torch, which takes memory of every worker
 
                 people = with_masks(people, frame, self.masks)
-            seen = DetectedPeople(frame.size, frame.exif_focal_px, tuple(people))
+            seen = DetectedPeople(frame.size, frame.exif_focal_px, tuple(people), source=item.source)
             return seen if self.depth is None else seen.on_depth(self.depth, item)
 
         return look
@@ -120,12 +124,14 @@ class Fitting:
     """Focal length or field of view of the camera."""
     config: FitConfig | None = None
     """Settings of the fit; None for the default ones."""
+    estimates: EstimateFiles | None = None
+    """Bodies that another program estimated, by the names of images."""
 
     def __call__(self) -> Callable[[Sequence[DetectedPeople]], list[FitResult | Failure | None]]:
         """Return the function that fits people; it keeps a fitter for each keypoint layout.
 
-        If a fit fails, the function fits image by image, so that only the faulty one is lost. It raises `BodyfitError`
-        if the GPU fails, after which every fit would fail.
+        If a fit fails, the function fits image by image, so that only the faulty one is lost; one whose estimate cannot
+        be read fails alone. It raises `BodyfitError` if the GPU fails, after which every fit would fail.
         """
         import torch
 
@@ -135,6 +141,16 @@ class Fitting:
         fitters: dict[str, Any] = {}
 
         def fit(seen: Sequence[DetectedPeople]) -> list[FitResult | Failure | None]:
+            if self.estimates is None:
+                return fit_with(seen, None)
+            read = [self._estimates(one) for one in seen]
+            some = [(one, bodies) for one, bodies in zip(seen, read, strict=True) if not isinstance(bodies, Failure)]
+            answers = iter(fit_with([one for one, _ in some], [bodies for _, bodies in some]) if some else [])
+            return [bodies if isinstance(bodies, Failure) else next(answers) for bodies in read]
+
+        def fit_with(
+            seen: Sequence[DetectedPeople], bodies: Sequence[list[BodyParams | None]] | None
+        ) -> list[FitResult | Failure | None]:
             frames, people = [s.frame() for s in seen], [s.people for s in seen]
             # The cores are busy looking: of two threads one would wait for the other, and burn time doing so.
             threads = torch.get_num_threads()
@@ -142,7 +158,7 @@ class Fitting:
             try:
                 how = {"model": self.model, "lens": self.lens, "config": self.config}
                 maps = [one.depth_m for one in seen]
-                found = fit_detections(frames, people, fitters=fitters, depth=maps, **how)
+                found = fit_detections(frames, people, fitters=fitters, depth=maps, estimates=bodies, **how)
             except torch.AcceleratorError as fault:
                 raise BodyfitError(
                     f"the GPU has failed ({in_words(fault)}); what is finished is safe: go on with resume=True"
@@ -150,12 +166,25 @@ class Fitting:
             except Exception as fault:
                 if len(seen) == 1:
                     return [Failure(in_words(fault))]
-                return [answer for one in seen for answer in fit([one])]
+                own = [None] * len(seen) if bodies is None else [[each] for each in bodies]
+                return [a for one, each in zip(seen, own, strict=True) for a in fit_with([one], each)]
             finally:
                 torch.set_num_threads(threads)
             return [join(each) if each else None for each in found]
 
         return fit
+
+    def _estimates(self, seen: DetectedPeople) -> list[BodyParams | None] | Failure:
+        """Another program's bodies of the people of an image, None for who has none, or why they cannot be read."""
+        from bodyfit.app.estimates import matched
+
+        assert self.estimates is not None
+        try:
+            bodies = self.estimates.of(seen.source)
+        except BodyfitError as fault:
+            return Failure(in_words(fault))
+        people = list(seen.people)
+        return [None] * len(people) if bodies is None else matched(bodies, self.model, people, seen.image_size)
 
 
 def fitted(

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from bodyfit import io
+from bodyfit.app.estimates.clips import estimates_of_clip, matched_trails
 from bodyfit.app.film import FILM_SIDE_PX, write_film
 from bodyfit.app.parts import without_parts
 from bodyfit.app.pipeline import Lens
 from bodyfit.app.video import Watched, fit_watched, look_side_px, watch_clip
 from bodyfit.body.model import BodyModel
+from bodyfit.body.params import BodyParams
 from bodyfit.cli.support.common import DIGITS
 from bodyfit.cli.support.runs import emptied_folder, poor_words, run_summary, timed
 from bodyfit.cli.support.wording import in_options
@@ -67,6 +69,8 @@ class ClipWorker:
     """Whether hands and face are fitted, where the model has them."""
     masks: MaskFiles | None = None
     """Files of masks, in the place of the detector's."""
+    estimates: Sequence[Path] = ()
+    """Files of another program's bodies."""
     several: bool = False
     """Whether there are several clips."""
     fps_of_folders: bool = False
@@ -88,8 +92,10 @@ class ClipWorker:
         with timed(seconds, "watch"):
             watched = watch_clip(reader, finder, masks=masks, tracker=self.tracker, progress=self.progress)
         with timed(seconds, "fit"):
+            bodies, estimate_notes = self._estimates(clip, watched)
             config = without_parts(self.config, self.parts)
-            tracks = fit_watched(watched, model=self.model, lens=self.lens, config=config, progress=self.progress)
+            how = {"model": self.model, "lens": self.lens, "config": config, "progress": self.progress}
+            tracks = fit_watched(watched, estimates=bodies, **how)
         any_detected = bool(watched.trails)
         # Of an hour trails take as much memory as the tracks, which hold their keypoints.
         watched = replace(watched, trails=[])
@@ -121,7 +127,7 @@ class ClipWorker:
                 "to_s": float(watched.times_s[-1]),
                 "damaged_frames": watched.skipped,
                 "cut_short": watched.cut_short,
-                "notes": [*watched.notes, *_time_notes(watched, tracks)],
+                "notes": [*watched.notes, *estimate_notes, *_time_notes(watched, tracks)],
                 **({"mask_notes": dict(watched.mask_notes)} if watched.mask_notes else {}),
                 **(
                     {"faults": [in_options(fault) for fault in finder.faults]}
@@ -134,6 +140,13 @@ class ClipWorker:
             },
             DIGITS,
         )
+
+    def _estimates(self, clip: Path, watched: Watched) -> tuple[dict[int, BodyParams] | None, list[str]]:
+        """Another program's bodies of the clip's people, and notes on who has none. Raises `AssetError`."""
+        if not self.estimates or not watched.trails:
+            return None, []
+        read = estimates_of_clip(self.estimates, clip, self.model, only=not self.several)
+        return matched_trails(read, watched.trails, self.model, watched.size)
 
     def summary(self, entries: list[dict[str, Any]], *, seconds: float, interrupted: bool) -> dict[str, Any]:
         """What goes into summary.json."""

@@ -14,6 +14,7 @@ from bodyfit.body.model import BodyModel
 from bodyfit.errors import OptionError
 from bodyfit.fit.config import FitConfig, SequenceConfig
 from bodyfit.fit.depth.stage import DepthVerdict, with_verdicts
+from bodyfit.fit.estimate import PoseEstimate
 from bodyfit.fit.evidence import CheckedEvidence, Evidence
 from bodyfit.fit.fitter import Array, Fitter
 from bodyfit.fit.observations import Observations
@@ -135,6 +136,7 @@ class SequenceFitter:
         hands_lift: Array | None = None,
         face: Array | None = None,
         masks: Sequence[MaskInput] | None = None,
+        estimate: PoseEstimate | None = None,
     ) -> FitResult:
         """Fit a clip (`fit_sequence`)."""
         evidence = Evidence(
@@ -148,6 +150,7 @@ class SequenceFitter:
             hands_lift=hands_lift,
             face=face,
             masks=masks,
+            estimate=estimate,
         )
         return self.fit(evidence, fps=fps)
 

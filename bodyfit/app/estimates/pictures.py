@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,29 @@ from jaxtyping import Float
 from bodyfit.body.model import BodyModel
 from bodyfit.body.params import BodyParams
 from bodyfit.errors import AssetError, OptionError
+from bodyfit.fit.evidence import Evidence
+from bodyfit.fit.fitter import fit
 from bodyfit.geometry.boxes import assigned_boxes
 from bodyfit.geometry.camera import default_focal_px, turned_orient, y_up_from
+from bodyfit.io.estimated_points import EstimatedPoints, estimated_points
+from bodyfit.io.motions.formats import format_of
 from bodyfit.io.motions.load import motion_file, moved, recordings_of
+from bodyfit.io.motions.motion import Motion
 from bodyfit.keypoints import Keypoints2D
 
-__all__ = ["EstimateFiles", "matched", "read_estimates"]
+__all__ = [
+    "ESTIMATE_ENDINGS",
+    "EstimateFiles",
+    "boxes_of",
+    "camera_motions",
+    "fitted_to_points",
+    "matched",
+    "read_estimates",
+]
 
 _OVERLAP = 0.1
 """Least intersection over union of a body's box and a person's: both cameras may be guesses."""
-_ENDINGS = (".npz", ".pkl", ".pt", ".pth", ".json", ".smpl")
+ESTIMATE_ENDINGS = (".npz", ".pkl", ".pt", ".pth", ".json", ".smpl")
 
 
 class EstimateFiles:
@@ -35,37 +49,76 @@ class EstimateFiles:
 
     def of(self, picture: str | Path) -> BodyParams | None:
         """Read the bodies of a picture; None where a folder has no file of its name. Raises `AssetError`."""
+        file = self.file_of(picture)
+        return None if file is None else read_estimates(file, self.model)
+
+    def file_of(self, picture: str | Path) -> Path | None:
+        """Find the file of a picture; None where a folder has none of its name. Raises `AssetError` for several."""
         if self.path.is_file():
-            return read_estimates(self.path, self.model)
+            return self.path
         stem = Path(picture).stem
-        files = [file for ending in _ENDINGS if (file := self.path / f"{stem}{ending}").is_file()]
+        files = [file for ending in ESTIMATE_ENDINGS if (file := self.path / f"{stem}{ending}").is_file()]
         if len(files) > 1:
             raise AssetError(f"{self.path}: {len(files)} files named {stem}; keep one for each picture")
-        return read_estimates(files[0], self.model) if files else None
+        return files[0] if files else None
 
 
 def read_estimates(path: str | Path, model: BodyModel) -> BodyParams:
     """Read the bodies that another program estimated in one picture, a row a person, in camera axes (OpenCV), metres.
 
     The file is one of those that `load_motions` reads, of one frame; parameters by smplx's names alone are taken for
-    those of the picture's people in camera axes, as regressors write them. Nothing in it is executed. Raises
-    `AssetError`, naming the file, where it is damaged, of a clip, or in world axes.
+    those of the picture's people in camera axes, as regressors write them. To joints of NLF and of SAM 3D Body bodies
+    are fitted. Nothing in the file is executed. Raises `AssetError`, naming it, where it is damaged, of a clip, or in
+    world axes.
     """
     path = Path(path)
-    people = recordings_of(motion_file(path, "camera"))
+    motions = camera_motions(path, model)
+    if motions is None:
+        pictures = estimated_points(path) or []
+        if len(pictures) != 1:
+            raise AssetError(f"{path}: estimates of {len(pictures)} pictures, not of one")
+        return fitted_to_points(pictures, model)[0]
+    rows = []
+    for motion, one_person in motions:
+        if one_person and motion.params.batch > 1:
+            raise AssetError(f"{path}: a clip of {motion.params.batch} frames, not the people of one picture")
+        rows.append(motion.params)
+    return BodyParams(**{name: torch.cat([row[name] for row in rows]) for name in rows[0]})
+
+
+def camera_motions(path: Path, model: BodyModel) -> list[tuple[Motion, bool]] | None:
+    """Read everybody's motion in the camera's axes (OpenCV), and whether its rows are one person's frames.
+
+    Of parameters by smplx's names alone, whose rows may be people as well, that is not known: False. None where the
+    file is of joints (`estimated_points`). Raises `AssetError` where it is damaged, unknown, or in world axes.
+    """
+    file = motion_file(path, "camera")
+    if format_of(file) is None and not path.is_dir() and estimated_points(path) is not None:
+        return None
+    people = recordings_of(file)
     if other := [one for one in people if "camera" not in (one.axes, *one.other_axes)]:
         raise AssetError(
             f"{path}: {other[0].program} writes motion in world axes, where the picture's camera is unknown; "
             "give estimates in the camera's axes"
         )
-    rows = []
+    found = []
     for motion, _ in moved(path, people, model, axes="camera"):
         person = next(one for one in people if one.person == motion.person)
-        if person.are_frames and person.axes == "camera" and motion.params.batch > 1:
-            raise AssetError(f"{path}: a clip of {motion.params.batch} frames, not the people of one picture")
-        rows.append(_in_camera(motion.params, model))
-    params = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
-    return BodyParams(**params)
+        one_person = person.are_frames and person.axes == "camera"
+        found.append((replace(motion, params=_in_camera(motion.params, model)), one_person))
+    return found
+
+
+def fitted_to_points(pictures: Sequence[EstimatedPoints], model: BodyModel) -> list[BodyParams]:
+    """Fit bodies to the joints of people in pictures, all of one layout; a row a person, NaN for whom none fits."""
+    points = np.concatenate([one.points_m for one in pictures]) if pictures else np.zeros((0, 0, 3))
+    if len(points) == 0:
+        return [model.params().select([]) for _ in pictures]
+    result = fit(Evidence(points3d=points.astype(np.float32), points3d_layout=pictures[0].layout), model=model)
+    ends = np.cumsum([len(one.points_m) for one in pictures]).tolist()
+    return [
+        result.params.select(list(range(end - len(one.points_m), end))) for one, end in zip(pictures, ends, strict=True)
+    ]
 
 
 def _in_camera(params: BodyParams, model: BodyModel) -> BodyParams:
@@ -95,12 +148,12 @@ def matched(
         return [estimates]
     boxes = np.array([person.box_px() for person in people]).reshape(-1, 4)
     found: list[BodyParams | None] = [None] * len(people)
-    for i, j in assigned_boxes(boxes, _boxes(model, estimates, size), _OVERLAP):
+    for i, j in assigned_boxes(boxes, boxes_of(model, estimates, size), _OVERLAP):
         found[i] = estimates.select([j])
     return found
 
 
-def _boxes(model: BodyModel, params: BodyParams, size: tuple[int, int]) -> Float[np.ndarray, "N 4"]:
+def boxes_of(model: BodyModel, params: BodyParams, size: tuple[int, int]) -> Float[np.ndarray, "N 4"]:
     """Project bodies by the default camera, and return the boxes about their joints, pixels; NaN behind the camera."""
     with torch.no_grad():
         joints = model.joints(params).double().cpu().numpy()
