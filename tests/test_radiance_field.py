@@ -18,7 +18,7 @@ from bodyfit.fields.radiance import RadianceConfig, fit_field
 from bodyfit.fields.radiance.field import start_field
 from bodyfit.fields.radiance.files import load_field, save_field
 from bodyfit.fields.radiance.mesh import field_mesh
-from bodyfit.fields.radiance.poses import PoseConfig, field_loss, refine_poses
+from bodyfit.fields.radiance.poses import PoseConfig, field_loss, frame_loss, refine_poses
 from bodyfit.fields.radiance.views import View
 from bodyfit.geometry.camera import CalibratedCamera
 from bodyfit.raster.depth import depth_map
@@ -283,7 +283,7 @@ def test_refining_brings_a_wrong_pose_back(truth, studio, poses):
     wrong = replace(right, body_pose=right.body_pose + turn)
     views = [view for view in studio if view.frame == 0]
     field = replace(truth, gains=np.ones((4, 3), np.float32), offsets=np.zeros((4, 3), np.float32))
-    found = refine_poses(field, views, wrong, config=PoseConfig(steps=12, every_px=1, rate_rad=0.02))
+    found = refine_poses(field, views, wrong, config=PoseConfig(every_px=1))
     at = {name: truth.model.joints(one)[0] for name, one in (("right", right), ("wrong", wrong), ("found", found))}
     before, after = (float((at[name] - at["right"]).norm(dim=1).mean()) for name in ("wrong", "found"))
     assert after < 0.65 * before  # limbs are two pixels wide
@@ -303,6 +303,22 @@ def test_the_loss_of_a_frame_falls_along_its_gradient(truth, studio, poses):
     slope = (ends[0] - ends[1]) / 8e-3
     assert slope > 0
     assert float(gradient[0, 0]) == pytest.approx(slope, rel=0.3)  # samples at the band's ends come and go
+
+
+@pytest.mark.parametrize(("name", "column", "way"), [("transl", 0, 0.01), ("body_pose", None, 0.05)])
+def test_the_loss_rises_from_the_truth_as_its_curvature_says(truth, studio, poses, name, column, way):
+    """Where the residuals are zero half of the Gauss-Newton matrix is the loss of a small step."""
+    views = [(view, 0) for view in studio if view.frame == 0]
+    column = 3 * (truth.model.skeleton.index("left_shoulder") - 1) + 2 if column is None else column
+    right = truth.model.params(**poses.select([0]))
+    loss, matrix = frame_loss(truth, views, right, 1, 0, curved=True)
+    assert torch.allclose(matrix, matrix.T)
+    assert float(torch.linalg.eigvalsh(matrix)[0]) > -1e-9
+    value = right[name].clone()
+    value[0, column] += way
+    rise = float(field_loss(truth, views, replace(right, **{name: value}), 1, 0) - loss)
+    place = {"transl": -3, "body_pose": 3}[name] + column
+    assert 0.5 < rise / (0.5 * way**2 * float(matrix[place, place])) < 2.0
 
 
 def test_a_field_comes_back_from_its_file(truth, poses, tmp_path):
