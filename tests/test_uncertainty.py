@@ -17,6 +17,7 @@ from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.fitter import Fitter, fit_keypoints
 from bodyfit.fit.objective import StageObjective
 from bodyfit.fit.quality.uncertainty import covariance
+from bodyfit.fit.residuals.conditional import ConditionalPose
 from bodyfit.fit.result import FitResult, FitStatus, split
 from bodyfit.fit.variables import Variables
 from bodyfit.geometry.camera import CalibratedCamera, Camera
@@ -105,8 +106,8 @@ def test_it_is_the_inverse_of_half_the_objectives_curvature(model):
 
 @pytest.mark.parametrize("more", ["keypoints", "stature and previous frame"])
 def test_a_variance_is_that_of_its_own_terms(model, seen, fitted, more):
-    """The sandwich by its definition, with the parts from objectives that lack the other weights: the mixture and the
-    betas' prior have variances of their own, everything else (bends, limits, capsules, a stature, the previous frame)
+    """The sandwich by its definition, with the parts from objectives that lack the other weights: both priors of the
+    pose and the betas' have variances of their own, everything else (bends, limits, capsules, a stature, the previous frame)
     that of a keypoint."""
     config = FitConfig(calibration=Calibration(seen=1.3, pose=0.5, shape=2.5))
     objective, x = objective_at(model, seen, fitted, config), Variables.of(model).pack(fitted.params)
@@ -120,11 +121,13 @@ def test_a_variance_is_that_of_its_own_terms(model, seen, fitted, more):
         return replace(objective, stage=replace(stage, **weights)).normal(x).hessian
 
     H = hessian()
-    of_pose, of_shape = H - hessian(pose=0.0), H - hessian(shape=0.0)
+    of_pose, of_expected, of_shape = (H - hessian(**{name: 0.0}) for name in ("pose", "conditional", "shape"))
+    assert of_expected.abs().amax() > 0.1
     for weight in ("angle", "limits", "interpenetration"):
         assert (H - hessian(**{weight: 0.0})).abs().amax() > 0.1, f"{weight} is among what everything else is"
-    others = H - of_pose - of_shape
+    others = H - of_pose - of_expected - of_shape
     middle = 1.3 * config.noise_cm**2 * others + 0.25 * stage.pose**2 * of_pose + 2.5 * stage.shape**2 * of_shape
+    middle = middle + 0.5 * ConditionalPose.variance * stage.conditional**2 * of_expected
     want = torch.linalg.inv(H) @ middle @ torch.linalg.inv(H)
     # The floor on the diagonal is 1e-9 of its largest entry, some 1e-4 beside the 16 of the betas.
     torch.testing.assert_close(covariance(objective, x, config), want, rtol=1e-3, atol=1e-6)
