@@ -18,8 +18,9 @@ from bodyfit.fit.initialise.left_right import SWAPS, agreeing_lift, exchanges
 from bodyfit.fit.result import FitResult, FitStatus, split
 from bodyfit.skeleton import LAYOUTS, layout_names, mirrored_rows
 
-NEAR = 0.01
-"""Metres: a fit comes from elsewhere and stops where its objective falls by less than 1e-4 of it."""
+NEAR = 0.03
+"""Metres: a fit comes from elsewhere and stops where its objective falls by less than 1e-4 of it, and what is expected
+of it weighs by the noise that the stages before left."""
 WRONG = {"arms": (1, 7), "legs": (0,), "body": (2, 9)}
 """Whose sides are mistaken, so that the keypoints cannot be explained by a likely pose."""
 

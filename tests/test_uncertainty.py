@@ -107,8 +107,8 @@ def test_it_is_the_inverse_of_half_the_objectives_curvature(model):
 @pytest.mark.parametrize("more", ["keypoints", "stature and previous frame"])
 def test_a_variance_is_that_of_its_own_terms(model, seen, fitted, more):
     """The sandwich by its definition, with the parts from objectives that lack the other weights: both priors of the
-    pose and the betas' have variances of their own, everything else (bends, limits, capsules, a stature, the previous frame)
-    that of a keypoint."""
+    pose and the betas' have variances of their own, everything else (bends, limits, capsules, a stature, the previous
+    frame) that of a keypoint."""
     config = FitConfig(calibration=Calibration(seen=1.3, pose=0.5, shape=2.5))
     objective, x = objective_at(model, seen, fitted, config), Variables.of(model).pack(fitted.params)
     x[:, SMPL.index("left_knee") * 3 + 3] = -0.7  # bent backwards, beyond its limit
