@@ -192,9 +192,9 @@ def test_people_without_masks_keep_their_bodies(model, standing, camera, picture
 
 def test_what_is_wrong_is_told(model, standing, camera, picture, tiny):
     mask = thick(model, standing, 0.0)
-    with pytest.raises(OptionError, match="there are 1 bodies, but 2 of masks"):
+    with pytest.raises(OptionError, match="there are 1 bodies, but 2 masks"):
         bodyfit.clothed_surface(standing, picture, [mask, mask], camera, model)
-    with pytest.raises(OptionError, match="but 3 of camera"):
+    with pytest.raises(OptionError, match="but 3 cameras"):
         bodyfit.clothed_surface(standing, picture, mask, camera.select([0, 0, 0]), model)
     with pytest.raises(ShapeError, match="as large as the picture"):
         bodyfit.clothed_surface(standing, picture, mask[:-1], camera, model)

@@ -20,7 +20,6 @@ from bodyfit.detect.networks.session import Network
 from bodyfit.detect.networks.threads import threads_from_environment
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.geometry.camera import Camera
-from bodyfit.geometry.mesh_tree import vertex_normals
 from bodyfit.keypoints import SoftMask
 from bodyfit.register.surface.offsets import posing_matrices, unposed
 
@@ -88,37 +87,34 @@ def clothed_surface(
         raise OptionError(f"clothed surfaces are of the open body, got {model.name}; fit with model='open'")
     masks = [masks] if isinstance(masks, SoftMask | np.ndarray) else masks
     check_shape("image", image, (None, None, 3))
-    count = params.batch
-    for name, number in (("masks", len(masks)), ("camera", max(len(camera.focal_px), (count > 0) * 1))):
-        if number != count and not (name == "camera" and number == 1):
-            raise OptionError(f"there are {count} bodies, but {number} of {name}: give one a person")
+    count, cameras = params.batch, len(camera.focal_px)
+    if len(masks) != count:
+        raise OptionError(f"there are {count} bodies, but {len(masks)} masks: give one a person, None for who has none")
+    if cameras not in (1, count):
+        raise OptionError(f"there are {count} bodies, but {cameras} cameras: give one, or one a person")
     with torch.no_grad():
         bodies = model(**params).vertices.double().cpu().numpy()
-    faces = model.faces.cpu().numpy()
     size = (image.shape[1], image.shape[0])
     vertices, masked = bodies.copy(), []
     for i, (body, mask) in enumerate(zip(bodies, masks, strict=True)):
-        own = min(i, len(camera.focal_px) - 1)
+        own = min(i, cameras - 1)
         lens = np.array([float(camera.focal_px[own]), *camera.principal_point_px[own].tolist()])
-        move = (
-            None if mask is None or not np.isfinite(body).all() else _moves(body, image, whole_mask(mask, size), lens)
-        )
-        masked.append(move is not None)
-        if move is not None:
-            spread = mesh.spread(move)
-            offset = spread[:, :1] * vertex_normals(body, faces) + spread[:, 1:]
-            far = np.linalg.norm(offset, axis=1, keepdims=True)
-            vertices[i] = body + offset * np.minimum(1, _MOST_M / np.maximum(far, 1e-9))
+        offset = None
+        if mask is not None and np.isfinite(body).all():
+            offset = _offset(body, image, whole_mask(mask, size), lens)
+        masked.append(offset is not None)
+        if offset is not None:
+            vertices[i] = body + offset
     return ClothedSurface(vertices, params, model, tuple(masked))
 
 
-def _moves(
+def _offset(
     body: Float[np.ndarray, "V 3"],
     image: UInt8[np.ndarray, "H W 3"],
     mask: UInt8[np.ndarray, "H W"],
     lens: Float[np.ndarray, "3"],
-) -> Float[np.ndarray, "A 4"] | None:
-    """Ask the network how the anchors move: along their normals, and in the camera's axes; None without a mask."""
+) -> Float[np.ndarray, "V 3"] | None:
+    """Ask the network how a body's vertices move, camera axes, metres; None where the mask tells nothing."""
     mesh = surface_mesh()
     points = body[mesh.vertices]
     roi = region_about(points, lens)
@@ -131,7 +127,11 @@ def _moves(
     inside = sampled(np.full(image.shape[:2], 255, np.uint8), roi)
     channels = network_image(sampled(image, roi), own, inside, view)
     inputs = {"image": channels, "points": view.points, "features": view.features, "lens": view.lens}
-    return _network().run(["moves"], {name: array[None] for name, array in inputs.items()})[0][0].astype(np.float64)
+    moves = _network().run(["moves"], {name: array[None] for name, array in inputs.items()})[0][0].astype(np.float64)
+    # Toes and ears have normals of their own: along them the surface would fold.
+    offset = mesh.spread(moves[:, :1] * view.normals[: mesh.anchors] + moves[:, 1:])
+    far = np.linalg.norm(offset, axis=1, keepdims=True)
+    return offset * np.minimum(1, _MOST_M / np.maximum(far, 1e-9))
 
 
 def whole_mask(mask: Mask, size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:

@@ -40,7 +40,8 @@ def surface_texture(
     focal, (x, y) = float(camera.focal_px[0]), camera.principal_point_px[0].tolist()
     points = surface.vertices_m[number]
     state = np.where(person, PERSON, BACKGROUND).astype(np.uint8)
-    view = PosedView(np.ascontiguousarray(image), state, (focal, focal, x, y), points, np.zeros_like(points))
+    still, lens = np.zeros_like(points), (focal, focal, x, y)
+    view = PosedView(np.ascontiguousarray(image), state, lens, points, still, np.eye(3))
     faces = model.faces.cpu().numpy()
     chart = Chart.of(model.uv, model.uv_faces, size)
     return filled(chart, bake(chart, faces, [(view, sight_of(view, faces))], np.ones((1, 3))), model).texture
