@@ -67,14 +67,15 @@ def gather_views(
     masks: Path | None = None,
     frames: int = 48,
     models: Models | None = None,
+    crop: bool = True,
 ) -> AvatarMaterial:
     """Gather the views of one person from results of a clip, of a photograph, or of several photographs.
 
     detector: finds masks; not needed with `masks`, a folder of mask files (`MaskFiles`). frames: most frames of a clip
-    that are used, spread evenly. A picture is used where more than 60 % of the projected body lies in the person's
-    mask, the one of all masks that is most like the body, so that nobody else is mixed in; other people's masks count
-    as unknown. Raises `OptionError` for results of several people, and where no picture can be used, `VideoError` for
-    a clip that is not the one that was fitted, and `ImageError`.
+    that are used, spread evenly. crop: cut views to the person. A picture is used where more than 60 % of the projected
+    body lies in the person's mask, the one of all masks that is most like the body, so that nobody else is mixed in;
+    other people's masks count as unknown. Raises `OptionError` for results of several people, and where no picture can
+    be used, `VideoError` for a clip that is not the one that was fitted, and `ImageError`.
     """
     models = Models() if models is None else models
     people = [_only(one) for one in found]
@@ -94,7 +95,7 @@ def gather_views(
     for row, person, frame in pictures:
         name = frame.path.name if frame.path is not None and not found[0].is_clip else f"frame {frame.index}"
         at = _Fitted(model, motion.select([row]), person, row if found[0].is_clip else 0)
-        view, reason = _view(frame, at, detector, files)
+        view, reason = _view(frame, at, detector, files, crop)
         if view is None:
             unused[reason] += 1
         else:
@@ -243,7 +244,7 @@ class _Fitted:
 
 
 def _view(
-    frame: Frame, at: _Fitted, detector: Detector | None, files: MaskFiles | ClipMasks | None
+    frame: Frame, at: _Fitted, detector: Detector | None, files: MaskFiles | ClipMasks | None, crop: bool
 ) -> tuple[AvatarView | None, str]:
     """Make the view of a picture; or None and why it is left out. Raises `ImageError`."""
     size = at.person.result.camera.image_size
@@ -262,7 +263,7 @@ def _view(
     others = np.delete(whole, own, 0).max(0, initial=0)
     mask = inside[own] & (whole[own] >= others)
     view = AvatarView(frame.image, mask, at.camera, at.params, (others >= 128) & ~mask if others.any() else None)
-    return view.cropped(*_box(mask | body)), ""
+    return view.cropped(*_box(mask | body)) if crop else view, ""
 
 
 def _masks(frame: Frame, at: _Fitted, detector: Detector | None, files: MaskFiles | ClipMasks | None) -> list[SoftMask]:

@@ -15,6 +15,7 @@ import typer
 from bodyfit.cli.support import common
 from bodyfit.cli.support.benchmarks import BENCHMARKS, Benchmark
 from bodyfit.cli.support.finding import DETECTOR
+from bodyfit.cli.support.views import compare_folders
 from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def evaluate(
     truth: Annotated[
         Path, typer.Argument(help="The same, annotations of 3DPW, EMDB, AGORA or H36M, or scenes' folder.")
     ],
+    views: Annotated[Path | None, typer.Argument(help="Of views, the folder of the true pictures.")] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,15 +87,22 @@ def evaluate(
         bodyfit eval cape cape_release/ --pred-model models/smpl --every 20
         bodyfit eval 3dpw 3DPW/ --truth-model models/smpl -o eval/
         bodyfit eval emdb2 EMDB/ --truth-model models/smpl --motions -o eval/
+        bodyfit eval views drawn/ truth/
 
     The words 3dpw, emdb, emdb2, rich, agora, h36m and mpi-inf-3dhp in place of PRED find and fit the people of that
     data set, in the folder TRUTH, and print its measures with its protocol; a run that was stopped goes on with -o.
     The words freihand and ehf in place of PRED fit that data set's pictures, in the folder TRUTH, and score the fits
     as its paper does. The words cape and 4d-dress register bodies to that data set's scans, and compare their vertices
-    and joints with the SMPL bodies under the clothes, posed by --truth-model.
+    and joints with the SMPL bodies under the clothes, posed by --truth-model. The word views in place of PRED compares
+    drawn pictures, in the folder TRUTH, with the true ones of the same names in a third: PSNR, SSIM, and a distance of
+    features of the landmark network, less for what looks more alike.
 
     Exit code: 0 all was measured, 1 a metric had nothing to count, 2 the files cannot be used or compared.
     """
+    if str(pred) == "views" and not pred.exists():
+        return compare_folders(truth, views, as_json)
+    if views is not None:
+        raise OptionError(f"{views} is one argument too many: only views have three")
     if str(pred) in ("freihand", "ehf") and not pred.exists():
         return _pictures(str(pred), truth, pred_model, as_json)
     if str(pred) in ("cape", "4d-dress") and not pred.exists():

@@ -28,6 +28,7 @@ from bodyfit.cli.report import report
 from bodyfit.cli.scene import scene
 from bodyfit.cli.shape import shape
 from bodyfit.cli.support import common, interrupt
+from bodyfit.cli.turn import turn
 from bodyfit.cli.video import video
 from bodyfit.cli.view import view
 from bodyfit.errors import BodyfitError
@@ -47,6 +48,7 @@ app.command("batch", help=common.as_help(batch))(batch)
 app.command("register", help=common.as_help(register))(register)
 app.command("render", help=common.as_help(render))(render)
 app.command("avatar", help=common.as_help(avatar))(avatar)
+app.command("turn", help=common.as_help(turn))(turn)
 app.command("shape", help=common.as_help(shape))(shape)
 app.command("random", help=common.as_help(random))(random)
 app.command("scene", help=common.as_help(scene))(scene)

@@ -13,7 +13,7 @@ from PIL import Image
 from bodyfit.errors import OptionError, check_shape
 from bodyfit.runtime.atomic import write_atomically
 
-__all__ = ["depth_mm", "save_array", "save_depth", "save_gif", "save_labels", "save_picture"]
+__all__ = ["depth_mm", "save_array", "save_depth", "save_gif", "save_labels", "save_picture", "save_webp"]
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 _JPEG_SIDE_PX = 65_500
@@ -53,6 +53,27 @@ def save_gif(path: str | Path, pictures: Sequence[UInt8[np.ndarray, "H W 3"]], *
     palette = Image.fromarray(np.concatenate(some)).quantize(255, method=Image.Quantize.MEDIANCUT)
     frames = [Image.fromarray(p).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for p in pictures]
     _write(path, frames[0], "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)
+
+
+def save_webp(
+    path: str | Path, pictures: Sequence[UInt8[np.ndarray, "H W 3"]], *, fps: float = 12.0, quality: int = 70
+) -> None:
+    """Write pictures of one size as a looping animated WebP, far smaller than a GIF and in all colours.
+
+    Raises `OptionError` or `OutputError`.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".webp":
+        raise OptionError(f"{path}: a film of this kind ends in .webp")
+    if len(pictures) == 0:
+        raise OptionError("save_webp needs at least one picture")
+    if not 0.1 <= fps <= 100:
+        raise OptionError(f"fps of a WebP must be between 0.1 and 100, got {fps:g}")
+    for picture in pictures:
+        check_shape("picture", picture, pictures[0].shape, hint="all of one size")
+    frames = [Image.fromarray(np.ascontiguousarray(picture)) for picture in pictures]
+    options = {"duration": round(1000 / fps), "loop": 0, "quality": quality, "method": 4}
+    _write(path, frames[0], "WEBP", save_all=True, append_images=frames[1:], **options)
 
 
 def save_depth(path: str | Path, depth_m: Float[np.ndarray, "H W"]) -> None:

@@ -1,0 +1,318 @@
+"""Train the networks of new views, assets/views/depth.onnx and refine.onnx, on dressed people alone.
+
+    python -m scripts.train.new_view WORK --clips FOLDER [FOLDER] [--people 1000] [--stop-after draw|depth]
+    python -m scripts.train.new_view WORK --adversarial 400      # goes on with a critic: refine_adversarial.onnx
+    python -m scripts.train.new_view WORK --perceptual 400       # or with a perceptual loss: refine_perceptual.onnx
+
+People in random outfits, without those of `people.NEW_CLOTHES`, take poses of the clips that are not held out and are
+drawn into WORK/people: one photograph and four new views each. A network then learns the cloth's offset from the body,
+and with its offsets, once they are known for all, a second one learns to complete splatted views. Each writes a
+checkpoint every so often; the same command goes on where it was stopped. In the end WORK/depth.onnx and
+WORK/refine.onnx are written, with the mean of the weights along the way (`pip install onnx`).
+
+A thousand people take about seven minutes of a core, a thousand steps of eight samples about five (bfloat16).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bodyfit.images.similarity import psnr_db
+from bodyfit.novel_views.assemble import VIEW_CHANNELS
+from bodyfit.novel_views.lift import DEPTH_CHANNELS, OFFSET_M
+from bodyfit.runtime.atomic import write_atomically
+from scripts.bench.inputs.synthetic_people import split
+from scripts.train.new_views.adversarial import Critic
+from scripts.train.new_views.features import LandmarkFeatures, perceptual_loss
+from scripts.train.new_views.losses import before_colors, depth_loss, view_loss
+from scripts.train.new_views.networks import depth_network, refinement_network
+from scripts.train.new_views.people import SIDE, draw_people
+from scripts.train.new_views.samples import Photograph, Samples
+
+_DECAY = 0.998
+"""Of the mean of weights, a step."""
+_AHEAD = 2
+_PERCEPTUAL = 0.5
+_EXACT_SHARE = 0.75
+_FURTHER = 0.5
+"""The learning rate of further steps, in parts of the first ones'."""
+_HELD_OUT = 24
+"""People who are not learnt from, the last ones drawn."""
+
+
+def main() -> None:
+    """Draw people, train both networks, and export them."""
+    args = arguments().parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    files = drawn(args)
+    if args.stop_after == "draw":
+        return
+    learnt, unseen = files[:-_HELD_OUT] or files, files[-_HELD_OUT:]
+    depth = train_depth(args, learnt, unseen)
+    export(depth, args.work / "depth.onnx", DEPTH_CHANNELS)
+    if args.stop_after == "depth":
+        return
+    offsets = all_offsets(depth, files, args.work / "offsets.npz")
+    refine = train_views(args, learnt, unseen, offsets)
+    if args.exact_steps:
+        refine = train_views(args, learnt, unseen, offsets, start=refine, more="exact", steps=args.exact_steps)
+    export(refine, args.work / "refine.onnx", VIEW_CHANNELS)
+    for name, steps in (("adversarial", args.adversarial), ("perceptual", args.perceptual)):
+        if steps:
+            further = train_views(args, learnt, unseen, offsets, start=refine, more=name, steps=steps)
+            export(further, args.work / f"refine_{name}.onnx", VIEW_CHANNELS)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path, help="folder for people, checkpoints and networks")
+    parser.add_argument("--clips", type=Path, nargs="+", help="folders of motion clips in the AMASS layout")
+    parser.add_argument("--people", type=int, default=1000)
+    parser.add_argument("--depth-steps", type=int, default=800)
+    parser.add_argument("--view-steps", type=int, default=3000)
+    parser.add_argument("--exact-steps", type=int, default=1000, help="further ones, mostly of right bodies and masks")
+    parser.add_argument("--adversarial", type=int, default=0, help="further steps with a critic, to another file")
+    parser.add_argument("--perceptual", type=int, default=0, help="further steps with features of the landmark network")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rate", type=float, default=2e-3, help="the greatest learning rate")
+    parser.add_argument("--every", type=int, default=100, help="steps from one checkpoint to the next")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--stop-after", choices=("draw", "depth"))
+    return parser
+
+
+def drawn(args: argparse.Namespace) -> list[Path]:
+    """Draw the people that are not there yet; without clips those that are there are taken."""
+    folder = args.work / "people"
+    if args.clips:
+        clips = [clip for clips in args.clips for clip in split(clips)[0]]
+        poses = np.concatenate([clip.pose.reshape(len(clip.pose), -1) for clip in clips])
+        for number in draw_people(poses, args.people, folder, args.seed):
+            if number % 50 == 0:
+                print(f"person {number} of {args.people}", flush=True)
+    files = sorted(folder.glob("*.npz"))[: args.people]
+    if not files:
+        raise SystemExit(f"{folder}: nobody was drawn; give --clips")
+    return files
+
+
+def train_depth(args: argparse.Namespace, learnt: list[Path], unseen: list[Path]) -> nn.Module:
+    """Train the network of the cloth's offset."""
+    samples = Samples(learnt, args.seed)
+
+    def loss(network: nn.Module, inputs: Tensor, truth: Tensor) -> Tensor:
+        return depth_loss(network(inputs), truth)
+
+    return trained(
+        args, "depth", depth_network, samples.depth, loss, args.depth_steps, lambda n: depth_score(n, unseen)
+    )
+
+
+def train_views(
+    args: argparse.Namespace,
+    learnt: list[Path],
+    unseen: list[Path],
+    offsets: dict[str, np.ndarray],
+    *,
+    start: nn.Module | None = None,
+    more: str = "",
+    steps: int = 0,
+) -> nn.Module:
+    """Train the network that completes views; from `start` on with `more`: exact people, adversarial, perceptual."""
+    samples = Samples(learnt, args.seed + bool(more), offsets, _EXACT_SHARE if more else None)
+    critic = Critic() if more == "adversarial" else None
+    features = LandmarkFeatures() if more == "perceptual" else None
+
+    def loss(network: nn.Module, inputs: Tensor, truth: Tensor) -> Tensor:
+        outputs = network(inputs)
+        if critic is not None:
+            return critic.loss(inputs, outputs, truth)
+        value = view_loss(inputs, outputs, truth)
+        if features is not None:
+            found, goal = before_colors(inputs, outputs, truth, torch.ones(len(inputs), 3, 1, 1))
+            value = value + _PERCEPTUAL * perceptual_loss(features, found, goal)
+        return value
+
+    def score(network: nn.Module) -> str:
+        return view_score(network, unseen, offsets)
+
+    def make() -> nn.Module:
+        network = refinement_network()
+        if start is not None:
+            network.load_state_dict(start.state_dict())
+        return network
+
+    if more:
+        args = argparse.Namespace(**vars(args) | {"rate": _FURTHER * args.rate})
+    name, parts = f"refine_{more}" if more else "refine", {} if critic is None else critic.parts
+    return trained(args, name, make, samples.view, loss, steps or args.view_steps, score, parts)
+
+
+def trained(
+    args: argparse.Namespace,
+    name: str,
+    make: Callable[[], nn.Module],
+    sample: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    loss_of: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    steps: int,
+    score: Callable[[nn.Module], str],
+    more: dict[str, Any] | None = None,
+) -> nn.Module:
+    """Train a network, or go on; returns it with the mean of its weights. more: further parts of the checkpoint."""
+    torch.manual_seed(args.seed)
+    network, mean = make().to(memory_format=torch.channels_last), make()
+    mean.load_state_dict(network.state_dict())
+    optimiser = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step / steps))
+    parts = {"network": network, "mean": mean, "optimiser": optimiser, "schedule": schedule} | (more or {})
+    path = args.work / f"{name}.pt"
+    settings = {"steps": steps, "batch": args.batch, "rate": args.rate, "seed": args.seed}
+    first = resumed(path, parts, settings)
+    losses: list[float] = []
+    network.train()
+    for step, (inputs, truth) in batches(sample, args.batch, first, steps):
+        torch.manual_seed(args.seed + step)  # of the backgrounds, so that a run that was stopped goes on alike
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(network, inputs.contiguous(memory_format=torch.channels_last), truth)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        average(mean, network, min(_DECAY, 1 - 5 / (step + 6)))
+        losses.append(loss.item())
+        if (step + 1) % args.every == 0 or step + 1 == steps:
+            state = {key: part.state_dict() for key, part in parts.items()}
+            with write_atomically(path) as temporary:
+                torch.save({"step": step + 1, "settings": settings, **state}, temporary)
+            print(f"{name}: step {step + 1} of {steps}: loss {np.mean(losses):.4f}; {score(mean.eval())}", flush=True)
+            losses = []
+    return mean.eval()
+
+
+def batches(
+    sample: Callable[[int], tuple[np.ndarray, np.ndarray]], size: int, first: int, steps: int
+) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+    """Yield the steps that are left, each with its batch; another thread makes the next ones meanwhile."""
+
+    def batch(step: int) -> list[np.ndarray]:
+        numbers = range(step * size, (step + 1) * size)
+        return [np.stack(parts) for parts in zip(*(sample(number) for number in numbers), strict=True)]
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(batch, step) for step in range(first, min(first + _AHEAD, steps)))
+        for step in range(first, steps):
+            inputs, truth = (torch.from_numpy(part) for part in waiting.popleft().result())
+            if step + _AHEAD < steps:
+                waiting.append(pool.submit(batch, step + _AHEAD))
+            yield step, (inputs, truth)
+
+
+@torch.no_grad()
+def depth_score(network: nn.Module, people: list[Path]) -> str:
+    """Describe the error of depth in the masks of people, with and without the network."""
+    errors = []
+    for path in people:
+        inputs, truth = Photograph(path).depth_sample()
+        found = network(torch.from_numpy(inputs)[None])[0].numpy()
+        there = np.isfinite(truth) & (np.abs(truth) < 5)
+        errors.append([np.abs(found - truth)[there].mean(), np.abs(truth)[there].mean()])
+    by_network, of_body = 1e3 * OFFSET_M * np.mean(errors, axis=0)
+    return f"depth off by {by_network:.1f} mm, the body's by {of_body:.1f} mm"
+
+
+@torch.no_grad()
+def all_offsets(network: nn.Module, files: list[Path], cache: Path) -> dict[str, np.ndarray]:
+    """Compute the cloth's offset for everybody, once."""
+    found: dict[str, np.ndarray] = {}
+    if cache.exists():
+        with np.load(cache) as archive:
+            found = {name: archive[name] for name in archive.files}
+    missing = [path for path in files if path.name not in found]
+    for path in missing:
+        inputs, _ = Photograph(path).depth_sample()
+        found[path.name] = network(torch.from_numpy(inputs)[None])[0, 0].numpy().astype(np.float16)
+    if missing:
+        with write_atomically(cache) as temporary, temporary.open("wb") as file:
+            np.savez(file, **found)  # pyright: ignore[reportArgumentType]
+    return found
+
+
+@torch.no_grad()
+def view_score(network: nn.Module, people: list[Path], offsets: dict[str, np.ndarray]) -> str:
+    """Describe the likeness of people's views on white, in the boxes of their masks."""
+    from bodyfit.novel_views.assemble import Layers, completed
+
+    scores = []
+    for i, path in enumerate(people):
+        photograph = Photograph(path)
+        inputs, truth = photograph.view_sample(i % photograph.views, photograph.lifted(offsets[path.name]))
+        planes = inputs.transpose(1, 2, 0)
+        layers = Layers(planes[..., :6], planes[..., 6:11])
+        output = network(torch.from_numpy(inputs)[None])[0].numpy()
+        box = np.ix_(*(np.flatnonzero((truth[3] >= 0.5).any(axis)) for axis in (1, 0)))
+        white = np.round(255 * (truth[:3] + 1 - truth[3:])).astype(np.uint8).transpose(1, 2, 0)
+        pair = [completed(layers, one) for one in (output, None)]
+        drawn = [np.round(255 * (p[..., :3] + 1 - p[..., 3:]).clip(0, 1)).astype(np.uint8) for p in pair]
+        scores.append([psnr_db(one[box], white[box]) for one in drawn])
+    by_network, plain = np.mean(scores, axis=0)
+    return f"{by_network:.2f} dB, without the network {plain:.2f} dB"
+
+
+def export(network: nn.Module, path: Path, channels: int) -> None:
+    """Write a network for onnxruntime: input (1, C, 256, 256), output of as many pixels."""
+    with write_atomically(path) as temporary:
+        torch.onnx.export(
+            network.cpu().eval(),
+            (torch.zeros(1, channels, SIDE, SIDE),),
+            str(temporary),
+            input_names=["input"],
+            output_names=["output"],
+            opset_version=17,
+            dynamo=False,
+        )
+    print(f"{path}: {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
+
+
+def rate(done: float) -> float:
+    """Warm up for a twentieth, then fall along a cosine."""
+    return min(1.0, 20 * done + 0.01) * (0.5 + 0.5 * math.cos(math.pi * min(done, 1.0)))
+
+
+@torch.no_grad()
+def average(mean: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the mean of the weights, and of the statistics, a little towards those of now."""
+    now = network.state_dict()
+    for name, value in mean.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(now[name], 1 - decay)
+        else:
+            value.copy_(now[name])
+
+
+def resumed(path: Path, parts: dict[str, Any], settings: dict[str, Any]) -> int:
+    """Load a checkpoint, if there is one; returns the step to go on with."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    if state["settings"] != settings:
+        raise SystemExit(f"{path} is of other settings ({state['settings']}); take another folder or remove it")
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return int(state["step"])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

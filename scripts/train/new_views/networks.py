@@ -1,0 +1,121 @@
+"""The networks of new views: cloth's offset from the body, the refinement of a splatted view, and what judges it."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bodyfit.novel_views.assemble import OUTPUTS, VIEW_CHANNELS
+from bodyfit.novel_views.lift import DEPTH_CHANNELS
+
+__all__ = ["PatchCritic", "UNet", "depth_network", "refinement_network"]
+
+
+class _Block(nn.Module):
+    """Two convolutions with a way round them."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.first_norm = nn.BatchNorm2d(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.second_norm = nn.BatchNorm2d(outputs)
+        plain = inputs == outputs and stride == 1
+        self.around = nn.Identity() if plain else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        """Compute the block."""
+        hidden = torch.relu(self.first_norm(self.first(x)))
+        return torch.relu(self.second_norm(self.second(hidden)) + self.around(x))
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class UNet(nn.Module):
+    """A U-Net that works at half of the pictures' resolution, whose pixels it folds into channels and unfolds again.
+
+    Its last convolution begins near zero, so that training starts from what there is without the network.
+    """
+
+    def __init__(self, inputs: int, outputs: int, widths: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        half, quarter, eighth, sixteenth = widths
+        self.fold, self.unfold = nn.PixelUnshuffle(2), nn.PixelShuffle(2)
+        self.stem = _convolution(4 * inputs, half)
+        self.down = nn.ModuleList(
+            [
+                _Block(half, quarter, 2),
+                _Block(quarter, eighth, 2),
+                nn.Sequential(_Block(eighth, sixteenth, 2), _Block(sixteenth, sixteenth)),
+            ]
+        )
+        self.up = nn.ModuleList(
+            [
+                _Block(sixteenth + eighth, eighth),
+                _Block(eighth + quarter, quarter),
+                _convolution(quarter + half, half),
+            ]
+        )
+        self.head = nn.Conv2d(half, 4 * outputs, 3, 1, 1)
+        nn.init.normal_(self.head.weight, std=1e-3)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
+        """Compute the outputs; sides are multiples of 16."""
+        maps = [self.stem(self.fold(x))]
+        for step in self.down:
+            maps.append(step(maps[-1]))
+        x = maps.pop()
+        for step in self.up:
+            x = nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+            x = step(torch.cat([x, maps.pop()], 1))
+        return self.unfold(self.head(x))
+
+
+def depth_network() -> UNet:
+    """Make the network of the cloth's offset; its output is in tenths of a metre."""
+    return UNet(DEPTH_CHANNELS, 1, (20, 32, 48, 80))
+
+
+def refinement_network() -> UNet:
+    """Make the network that completes a view. At first splats count for more than the avatar."""
+    network = UNet(VIEW_CHANNELS, OUTPUTS, (32, 44, 64, 96))
+    with torch.no_grad():
+        network.head.bias[12:16] = 2.0  # the four folded pixels of the splat's trust
+    return network
+
+
+class PatchCritic(nn.Module):
+    """Two critics of patches, of a picture and of its half: scores of each patch, and their features."""
+
+    def __init__(self, inputs: int = 4, width: int = 24) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(
+            nn.ModuleList(
+                [
+                    nn.Conv2d(inputs, width, 4, 2, 1),
+                    nn.Conv2d(width, 2 * width, 4, 2, 1),
+                    nn.Conv2d(2 * width, 4 * width, 4, 1, 1),
+                    nn.Conv2d(4 * width, 1, 4, 1, 1),
+                ]
+            )
+            for _ in range(2)
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.utils.parametrizations.spectral_norm(module)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> tuple[list[Tensor], list[Tensor]]:
+        """Compute the scores of both scales, and the features before them."""
+        scores, features = [], []
+        for layers in self.scales:
+            hidden = x
+            for layer in list(layers)[:-1]:
+                hidden = nn.functional.leaky_relu(layer(hidden), 0.2)
+                features.append(hidden)
+            scores.append(layers[-1](hidden))
+            x = nn.functional.avg_pool2d(x, 2)
+        return scores, features
