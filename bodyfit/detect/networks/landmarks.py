@@ -7,6 +7,7 @@ What is done before and after the network is what MediaPipe's graph `PoseLandmar
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,11 +15,12 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from bodyfit.detect.networks.crops import crop, from_picture, to_picture, turned
+from bodyfit.detect.networks.lift import MAPS, POOLED_MAP, LiftHead
 from bodyfit.detect.networks.session import shipped_network
 from bodyfit.detect.regions import Roi
 from bodyfit.keypoints import Keypoints2D, SoftMask
 
-__all__ = ["Landmarker", "Landmarks", "keypoints_from"]
+__all__ = ["Landmarker", "Landmarks", "RegionOutputs", "keypoints_from"]
 
 _FILES = {"full": ("pose_landmarks", "pose_mask"), "heavy": ("pose_landmarks_heavy", "pose_mask_heavy")}
 """The networks of landmarks and masks by size."""
@@ -50,32 +52,72 @@ class Landmarks:
     """The person's pixels, if asked for."""
 
 
+@dataclass(frozen=True)
+class RegionOutputs:
+    """What the network makes of a region."""
+
+    points: Float32[np.ndarray, "39 5"]
+    """x, y, depth (pixels of the input), logits of visibility and presence."""
+    presence: float
+    """Probability that there is a person."""
+    xy: Float[np.ndarray, "39 2"]
+    """The points in parts of the region's side, moved to the middle of the heat about them."""
+    world: Float32[np.ndarray, "39 3"]
+    """The network's lift: metres in the axes of the region."""
+    maps: Mapping[str, Float32[np.ndarray, "1 C h w"]]
+    """Maps of features by name, those that were asked for."""
+
+
 class Landmarker:
     """The network, loaded. Safe to share between threads; each run takes one."""
 
-    def __init__(self, size: Literal["full", "heavy"] = "full", *, masks: bool = False) -> None:
-        """The heavy network errs less and takes about four times as long; with `masks` each look also says which pixels
-        are the person's."""
+    def __init__(
+        self,
+        size: Literal["full", "heavy"] = "full",
+        *,
+        masks: bool = False,
+        lift: bool = False,
+        maps: Sequence[str] = (),
+    ) -> None:
+        """The heavy network errs less and takes about four times as long. With `masks` each look also says which pixels
+        are the person's; with `lift`, which the full network alone has, its lift is made by what the picture shows
+        about the landmarks (`LiftHead`). `maps` are given by `outputs` as well."""
         landmarks, mask = _FILES[size]
         self._network = shipped_network(landmarks, 1)
         self._mask = shipped_network(mask, 1) if masks else None
+        assert not lift or size == "full"
+        self._lift = LiftHead() if lift else None
+        needed = (*maps, *(("coarse", "fine") if masks else ()), *((*MAPS, POOLED_MAP) if lift else ()))
+        self._maps = tuple(dict.fromkeys(needed))
 
-    def landmarks(self, image: UInt8[np.ndarray, "H W 3"], roi: Roi) -> Landmarks | None:
-        """The landmarks of the person in a region; None where the network sees nobody there."""
+    def outputs(self, image: UInt8[np.ndarray, "H W 3"], roi: Roi) -> RegionOutputs | None:
+        """Run the network on a region; None where it sees nobody there."""
         pixels = crop(image, roi, _SIDE)
         if pixels is None:
             return None
-        names = ["points", "presence", "heat", "world", *(["coarse", "fine"] if self._mask else [])]
-        points, presence, heat, world, *features = self._network.run(names, {"input": pixels})
+        names = ["points", "presence", "heat", "world", *self._maps]
+        points, presence, heat, world, *maps = self._network.run(names, {"input": pixels})
         if presence.item() <= _SURE:
             return None
         points = points.reshape(39, 5)
-        xy = to_picture(_refined(points[:, :2] / _SIDE, heat[0]), roi)
-        sure = 1 / (1 + np.exp(-points[:33, 3:].astype(float)))
-        metres = turned(world.reshape(39, 3)[:33].astype(float), roi)
+        xy = _refined(points[:, :2] / _SIDE, heat[0])
+        found = dict(zip(self._maps, maps, strict=True))
+        return RegionOutputs(points, presence.item(), xy, world.reshape(39, 3), found)
+
+    def landmarks(self, image: UInt8[np.ndarray, "H W 3"], roi: Roi) -> Landmarks | None:
+        """The landmarks of the person in a region; None where the network sees nobody there."""
+        seen = self.outputs(image, roi)
+        if seen is None:
+            return None
+        xy = to_picture(seen.xy, roi)
+        sure = 1 / (1 + np.exp(-seen.points[:33, 3:].astype(float)))
+        world = seen.world[:33]
+        if self._lift is not None:
+            world, _ = self._lift(seen.points, seen.world, seen.xy, seen.maps)
+        metres = turned(world.astype(float), roi)
         mask = None
         if self._mask is not None:
-            (logits,) = self._mask.run(["mask"], dict(zip(("coarse", "fine"), features, strict=True)))
+            (logits,) = self._mask.run(["mask"], {name: seen.maps[name] for name in ("coarse", "fine")})
             mask = _soft_mask(logits[0, :, :, 0], roi, (image.shape[1], image.shape[0]))
         # After the body's points come the middle of the hips and the top of the circle that holds the person.
         (cx, cy), (ex, ey) = xy[33:35].tolist()
