@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from bodyfit.detect import load_detector
+from bodyfit.detect.movenet import region
+from bodyfit.detect.networks.landmarks import Landmarker
 from bodyfit.detect.networks.lift import CHANNELS, LANDMARKS, MAPS, POOLED, SPOTS, features_at
 from bodyfit.detect.regions import Roi
+from bodyfit.detect.search.consensus import mirrored
+from bodyfit.detect.search.similarity import as_coco
+from bodyfit.errors import OptionError
+from bodyfit.images.frame import read_image
 from scripts.train import picture_evidence
 from scripts.train.picture import looks
 from scripts.train.picture.drawn import DrawnPerson
@@ -29,6 +36,43 @@ def test_maps_are_read_bilinearly():
     np.testing.assert_allclose(found[0], 2 * xy[0, 0] + 5 * xy[0, 1], atol=1e-5)  # the nose
     trunk = xy[[11, 12, 23, 24]].mean(0)
     np.testing.assert_allclose(found[-1], 2 * trunk[0] + 5 * trunk[1], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def walking():
+    return read_image(Path(__file__).parents[1] / "assets" / "samples" / "walking.jpg")
+
+
+def test_a_look_lifts_by_the_picture_and_leaves_the_landmarks_as_they_are(walking):
+    (person, *_) = load_detector("movenet:quick").detect([walking])[0]
+    about = region(as_coco(person.xyc))
+    plain, lifted = (Landmarker(lift=lift).landmarks(walking.image, about) for lift in (False, True))
+    assert plain is not None
+    assert lifted is not None
+    np.testing.assert_array_equal(lifted.xy_px, plain.xy_px)
+    assert lifted.world_m.shape == plain.world_m.shape
+    np.testing.assert_allclose(lifted.world_m[[23, 24]].mean(0), 0, atol=0.08)  # about the middle of the hips
+    moved = np.linalg.norm(lifted.world_m - plain.world_m, axis=1)
+    assert 0.005 < np.median(moved) < 0.3
+    # The other look, at the mirrored picture, shows the same person.
+    width = walking.image.shape[1]
+    other = Landmarker(lift=True).landmarks(
+        walking.image[:, ::-1], Roi(width - about.x, about.y, about.size, -about.angle)
+    )
+    assert other is not None
+    apart = np.linalg.norm(mirrored(other, float(width)).world_m - lifted.world_m, axis=1)
+    assert np.median(apart) < 0.12
+
+
+def test_the_heavy_network_has_no_such_lift():
+    with pytest.raises(OptionError, match="heavy"):
+        Landmarker("heavy", lift=True)
+
+
+def test_the_detector_that_lifts_finds_the_same_keypoints(walking):
+    (usual,), (lifting,) = (load_detector(name).detect([walking])[0][:1] for name in ("movenet", "movenet:lift"))
+    np.testing.assert_allclose(lifting.xyc, usual.xyc, atol=1e-3)
+    assert np.nanmedian(np.abs(lifting.lift_m - usual.lift_m)) > 0.005
 
 
 def _person(seed: int = 0) -> DrawnPerson:
@@ -107,7 +151,7 @@ def test_training_learns_what_features_tell_of_depth(data, tmp_path):
     points = points - 0.5 * (points[:, 23:24] + points[:, 24:25])
     points[:, 13:17, 2] += 0.5 * depth
     shown = {"features": depth[..., None].expand(-1, SPOTS, CHANNELS).half(), "points": points}
-    trainer = picture_evidence.Trainer(_arguments(tmp_path, steps=60, every=60, batch=64), {**data, **shown})
+    trainer = picture_evidence.Trainer(_arguments(tmp_path, steps=60, every=60, batch=64, rate=0.03), {**data, **shown})
     before = trainer.errors()["ours_mm"]
     trainer.run()
     assert trainer.errors()["ours_mm"] < 0.7 * before

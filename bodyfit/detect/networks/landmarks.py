@@ -18,6 +18,7 @@ from bodyfit.detect.networks.crops import crop, from_picture, to_picture, turned
 from bodyfit.detect.networks.lift import MAPS, POOLED_MAP, LiftHead
 from bodyfit.detect.networks.session import shipped_network
 from bodyfit.detect.regions import Roi
+from bodyfit.errors import OptionError
 from bodyfit.keypoints import Keypoints2D, SoftMask
 
 __all__ = ["Landmarker", "Landmarks", "RegionOutputs", "keypoints_from"]
@@ -81,11 +82,14 @@ class Landmarker:
     ) -> None:
         """The heavy network errs less and takes about four times as long. With `masks` each look also says which pixels
         are the person's; with `lift`, which the full network alone has, its lift is made by what the picture shows
-        about the landmarks (`LiftHead`). `maps` are given by `outputs` as well."""
+        about the landmarks (`LiftHead`). `maps` are given by `outputs` as well. Raises `OptionError`."""
         landmarks, mask = _FILES[size]
         self._network = shipped_network(landmarks, 1)
         self._mask = shipped_network(mask, 1) if masks else None
-        assert not lift or size == "full"
+        if lift and size != "full":
+            raise OptionError(
+                f"the lift by the picture is made of the full network's maps, not of those of the {size} one"
+            )
         self._lift = LiftHead() if lift else None
         needed = (*maps, *(("coarse", "fine") if masks else ()), *((*MAPS, POOLED_MAP) if lift else ()))
         self._maps = tuple(dict.fromkeys(needed))
