@@ -73,6 +73,8 @@ class _Block(nn.Module):
 class LiftNetwork(nn.Module):
     """Residual perceptron on a projection of the features at each spot."""
 
+    mean_pose: Tensor
+
     def __init__(self, *, width: int = 512, blocks: int = 2, each: int = 32, dropped: float = 0.2) -> None:
         super().__init__()
         sizes = {"geometry": (LANDMARKS, 8), "features": (SPOTS, CHANNELS), "pooled": (POOLED,)}
