@@ -184,7 +184,8 @@ class Fitting:
         except BodyfitError as fault:
             return Failure(in_words(fault))
         people = list(seen.people)
-        return [None] * len(people) if bodies is None else matched(bodies, self.model, people, seen.image_size)
+        nobody: list[BodyParams | None] = [None] * len(people)
+        return nobody if bodies is None else matched(bodies, self.model, people, seen.image_size)
 
 
 def fitted(
