@@ -25,6 +25,7 @@ _SLAB_M = 0.03
 """Points so far behind the nearest one of a pixel are not mixed in."""
 _HIDDEN_M = 0.06
 """Points so far behind the body's surface are not visible."""
+_SPREAD_PX = 2.5
 _GAP_PX, _MOST_BETWEEN = 1.2, 5
 """Neighbours farther apart in the new view get points between them, so many at most."""
 _RADIUS_PX, _POWER = 1.6, 6
@@ -130,9 +131,9 @@ def completed(layers: Layers, output: Float[np.ndarray, "5 S S"] | None) -> Floa
     if output is None:
         return np.concatenate([color + (1 - alpha) * avatar, alpha + (1 - alpha) * cover], 2).astype(np.float32)
     planes = _planes(output)
-    picture, _ = _base(layers, planes[..., 3:4])
+    base, extent = _base(layers, planes[..., 3:4])
     mask = _mask(planes[..., 4:5])
-    return np.concatenate([np.clip(picture + planes[..., :3], 0, 1) * mask, mask], 2).astype(np.float32)
+    return np.concatenate([_spread(base + planes[..., :3], extent, mask) * mask, mask], 2).astype(np.float32)
 
 
 def detailed(fine: Layers, coarse: Layers, output: Float[np.ndarray, "5 S S"]) -> Float32[np.ndarray, "D D 4"]:
@@ -142,14 +143,15 @@ def detailed(fine: Layers, coarse: Layers, output: Float[np.ndarray, "5 S S"]) -
     """
     planes, side = _planes(output), len(fine.splat)
     base, extent = _base(coarse, planes[..., 3:4])
-    color, mask = np.clip(base + planes[..., :3], 0, 1), _mask(planes[..., 4:5])
+    mask = _mask(planes[..., 4:5])
+    color = _spread(base + planes[..., :3], extent, mask)
     parts = [color * mask, mask, base * extent, extent, planes[..., 3:]]
     larger = cv2.resize(np.concatenate(parts, 2), (side, side), interpolation=cv2.INTER_LINEAR)
     color = larger[..., :3] / np.maximum(larger[..., 3:4], 1e-3)
     base, extent = larger[..., 4:7] / np.maximum(larger[..., 7:8], 1e-3), larger[..., 7:8]
     own, own_extent = _base(fine, larger[..., 8:9])
     detail = np.clip(2 * own_extent - 1, 0, 1) * np.clip(2 * extent - 1, 0, 1)
-    picture, mask = np.clip(color + detail * (own - base), 0, 1), _mask(larger[..., 9:10])
+    picture, mask = np.clip(color + detail * (own - base), 0, 1), _mask(side / len(planes) * larger[..., 9:10])
     return np.concatenate([picture * mask, mask], 2).astype(np.float32)
 
 
@@ -167,6 +169,16 @@ def _base(
     left = 1 - trust * alpha
     extent = trust * alpha + left * cover
     return (trust * color + left * avatar) / np.maximum(extent, 1e-3), extent
+
+
+def _spread(
+    color: Float32[np.ndarray, "S S 3"], extent: Float32[np.ndarray, "S S 1"], mask: Float32[np.ndarray, "S S 1"]
+) -> Float32[np.ndarray, "S S 3"]:
+    """Give places that neither splat nor body covers the colours around: from nothing a network makes dark edges."""
+    color, weight = np.clip(color, 0, 1), extent * mask
+    sums, total = (cv2.GaussianBlur(a, (0, 0), _SPREAD_PX) for a in (color * weight, np.repeat(weight, 3, 2)))
+    own = np.where(total > _NOTHING, np.clip(2 * extent - 0.5, 0, 1), 1.0)
+    return (own * color + (1 - own) * sums / np.maximum(total, 1e-3)).astype(np.float32)
 
 
 def _mask(logit: Float32[np.ndarray, "S S 1"]) -> Float32[np.ndarray, "S S 1"]:
