@@ -176,6 +176,6 @@ def test_it_follows_people(detector, walking, person):
     assert detector.follow(Frame(np.zeros_like(walking.image)), [person]) == [None]
 
 
-def test_its_name_is_one_of_four():
-    with pytest.raises(OptionError, match="movenet:lift, got movenet:best"):
+def test_its_name_is_one_of_three():
+    with pytest.raises(OptionError, match="movenet:accurate, got movenet:best"):
         load_detector("movenet:best")

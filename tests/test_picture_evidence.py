@@ -16,7 +16,6 @@ from bodyfit.detect.networks.lift import CHANNELS, LANDMARKS, MAPS, POOLED, SPOT
 from bodyfit.detect.regions import Roi
 from bodyfit.detect.search.consensus import mirrored
 from bodyfit.detect.search.similarity import as_coco
-from bodyfit.errors import OptionError
 from bodyfit.images.frame import read_image
 from scripts.train import picture_evidence
 from scripts.train.picture import looks
@@ -64,15 +63,25 @@ def test_a_look_lifts_by_the_picture_and_leaves_the_landmarks_as_they_are(walkin
     assert np.median(apart) < 0.12
 
 
-def test_the_heavy_network_has_no_such_lift():
-    with pytest.raises(OptionError, match="heavy"):
-        Landmarker("heavy", lift=True)
+def test_the_lift_of_the_heavy_network_is_by_the_full_one(walking):
+    (person, *_) = load_detector("movenet:quick").detect([walking])[0]
+    about = region(as_coco(person.xyc))
+    full, heavy = (Landmarker(size, lift=True).landmarks(walking.image, about) for size in ("full", "heavy"))
+    assert full is not None
+    assert heavy is not None
+    np.testing.assert_array_equal(heavy.world_m, full.world_m)
+    assert np.abs(heavy.xy_px - full.xy_px).max() > 0.1
 
 
-def test_the_detector_that_lifts_finds_the_same_keypoints(walking):
-    (usual,), (lifting,) = (load_detector(name).detect([walking])[0][:1] for name in ("movenet", "movenet:lift"))
-    np.testing.assert_allclose(lifting.xyc, usual.xyc, atol=1e-3)
-    assert np.nanmedian(np.abs(lifting.lift_m - usual.lift_m)) > 0.005
+def test_the_detectors_give_the_lift_by_the_picture(walking):
+    (person, *_) = load_detector("movenet:quick").detect([walking])[0]
+    look = Landmarker(lift=True).landmarks(
+        walking.image, Roi(*person.lift_centre_px, region(as_coco(person.xyc)).size, 0.0)
+    )
+    assert look is not None
+    shared = np.isfinite(person.lift_m).all(1)
+    apart = np.linalg.norm(person.lift_m - look.world_m, axis=1)[shared]
+    assert np.median(apart) < 0.05
 
 
 def _person(seed: int = 0) -> DrawnPerson:

@@ -38,7 +38,7 @@ _MORE = ((0.9, 0.0), (1.0, 0.15), (1.0, -0.15), (1.25, 0.0))
 
 
 class MovenetDetector:
-    """Finds everyone, with MediaPipe's 33 landmarks and their lift. One for each thread that uses it."""
+    """Finds everyone, with MediaPipe's 33 landmarks and a lift by the picture. One for each thread that uses it."""
 
     _SIZE: ClassVar[Literal["full", "heavy"]] = "full"
     """Of the landmark network."""
@@ -53,15 +53,13 @@ class MovenetDetector:
         hands: bool = False,
         face: bool = False,
         masks: bool = False,
-        lift: bool = False,
         max_people: int | None = None,
     ) -> None:
         """`tta` averages twelve looks at each person in place of two to four; the others ask for more of each. `quick`
-        looks once at the whole picture, small, and once at each person: for few people who are large in it. `lift`:
-        lifts are made by what the picture shows about the landmarks (`LiftHead`)."""
+        looks once at the whole picture, small, and once at each person: for few people who are large in it."""
         if max_people is not None and max_people < 1:
             raise OptionError(f"max_people must be at least 1, or None for everyone, got {max_people}")
-        self._proposer, self._networks = Multipose(), Landmarker(self._SIZE, masks=masks, lift=lift)
+        self._proposer, self._networks = Multipose(), Landmarker(self._SIZE, masks=masks, lift=True)
         self._hands, self._face = HandFinder() if hands else None, FaceFinder() if face else None
         self._quick, self._max_people = quick, max_people
         self._besides = _MORE if tta else self._BESIDES

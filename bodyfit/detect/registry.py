@@ -29,17 +29,16 @@ def _movenet(
     from bodyfit.detect.accurate import AccurateDetector
     from bodyfit.detect.movenet import MovenetDetector
 
-    if argument not in (None, "quick", "accurate", "lift"):
+    if argument not in (None, "quick", "accurate"):
         raise OptionError(
-            "the detector movenet knows movenet, movenet:quick, movenet:accurate and movenet:lift, "
-            f"got movenet:{argument}"
+            f"the detector movenet knows movenet, movenet:quick and movenet:accurate, got movenet:{argument}"
         )
     if argument == "accurate":
         return AccurateDetector(tta=tta, hands=hands, face=face, masks=masks, max_people=max_people)
-    quick, lift = argument == "quick", argument == "lift"
+    quick = argument == "quick"
     if quick and tta:
         raise OptionError("movenet:quick looks at each person once; take movenet for tta")
-    return MovenetDetector(quick=quick, tta=tta, hands=hands, face=face, masks=masks, lift=lift, max_people=max_people)
+    return MovenetDetector(quick=quick, tta=tta, hands=hands, face=face, masks=masks, max_people=max_people)
 
 
 def _mediapipe(*, max_people: int | None = None) -> Detector:

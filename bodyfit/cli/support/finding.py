@@ -63,8 +63,8 @@ DetectorOption = Annotated[
     str,
     typer.Option(
         "--detector",
-        help='What finds people and their keypoints: "movenet", "movenet:accurate" (slower), "movenet:lift" '
-        '(limbs\' depths by the picture), "movenet:quick", "mediapipe", "rtmpose:WEIGHTS.onnx", or one installed.',
+        help='What finds people and their keypoints: "movenet", "movenet:accurate" (slower), "movenet:quick", '
+        '"mediapipe", "rtmpose:WEIGHTS.onnx", or one installed.',
     ),
 ]
 TtaOption = Annotated[

@@ -18,7 +18,6 @@ from bodyfit.detect.networks.crops import crop, from_picture, to_picture, turned
 from bodyfit.detect.networks.lift import MAPS, POOLED_MAP, LiftHead
 from bodyfit.detect.networks.session import shipped_network
 from bodyfit.detect.regions import Roi
-from bodyfit.errors import OptionError
 from bodyfit.keypoints import Keypoints2D, SoftMask
 
 __all__ = ["Landmarker", "Landmarks", "RegionOutputs", "keypoints_from"]
@@ -81,17 +80,15 @@ class Landmarker:
         maps: Sequence[str] = (),
     ) -> None:
         """The heavy network errs less and takes about four times as long. With `masks` each look also says which pixels
-        are the person's; with `lift`, which the full network alone has, its lift is made by what the picture shows
-        about the landmarks (`LiftHead`). `maps` are given by `outputs` as well. Raises `OptionError`."""
+        are the person's. With `lift` the lift is made by what the picture shows about the landmarks (`LiftHead`), of
+        maps of the full network, which looks beside the heavy one. `maps` are given by `outputs` as well."""
         landmarks, mask = _FILES[size]
         self._network = shipped_network(landmarks, 1)
         self._mask = shipped_network(mask, 1) if masks else None
-        if lift and size != "full":
-            raise OptionError(
-                f"the lift by the picture is made of the full network's maps, not of those of the {size} one"
-            )
-        self._lift = LiftHead() if lift else None
-        needed = (*maps, *(("coarse", "fine") if masks else ()), *((*MAPS, POOLED_MAP) if lift else ()))
+        self._lift = LiftHead() if lift and size == "full" else None
+        self._lifter = Landmarker("full", lift=True) if lift and size != "full" else None
+        read = (*MAPS, POOLED_MAP) if self._lift is not None else ()
+        needed = (*maps, *(("coarse", "fine") if masks else ()), *read)
         self._maps = tuple(dict.fromkeys(needed))
 
     def outputs(self, image: UInt8[np.ndarray, "H W 3"], roi: Roi) -> RegionOutputs | None:
@@ -119,6 +116,8 @@ class Landmarker:
         if self._lift is not None:
             world, _ = self._lift(seen.points, seen.world, seen.xy, seen.maps)
         metres = turned(world.astype(float), roi)
+        if self._lifter is not None and (look := self._lifter.landmarks(image, roi)) is not None:
+            metres = look.world_m
         mask = None
         if self._mask is not None:
             (logits,) = self._mask.run(["mask"], {name: seen.maps[name] for name in ("coarse", "fine")})
