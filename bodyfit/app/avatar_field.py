@@ -27,7 +27,16 @@ from bodyfit.io.motions import Motion
 from bodyfit.io.picture import save_picture
 from bodyfit.register.views import camera_around
 
-__all__ = ["FIELD_FILES", "draw_field_view", "fit_view_field", "score_field", "write_field", "write_field_motion"]
+__all__ = [
+    "FIELD_FILES",
+    "draw_field_view",
+    "fit_view_field",
+    "reduced",
+    "save_field_glb",
+    "score_field",
+    "write_field",
+    "write_field_motion",
+]
 
 FIELD_FILES = ("field.npz", "field.glb", "field_views.png")
 _SIDE_PX = 320
@@ -42,6 +51,7 @@ _AROUND_M = 0.2
 def fit_view_field(material: AvatarMaterial, *, config: RadianceConfig | None = None) -> RadianceField:
     """Train a field on the views of an avatar, reduced in size; pixels before which others may be teach nothing."""
     views = [reduced(view) for view in material.views]
+    numbers = [view.camera_number for view in views if view.camera_number is not None]
     return fit_field(
         [view.image for view in views],
         [view.mask for view in views],
@@ -49,6 +59,7 @@ def fit_view_field(material: AvatarMaterial, *, config: RadianceConfig | None = 
         [view.camera for view in views],
         material.model,
         config=config,
+        numbers=numbers if len(numbers) == len(views) else None,
         unknown=[np.zeros_like(view.mask) if view.unknown is None else view.unknown for view in views],
     )
 
@@ -70,9 +81,10 @@ def reduced(view: AvatarView, side_px: int = _SIDE_PX) -> AvatarView:
 
 
 def draw_field_view(field: RadianceField, view: AvatarView) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw a field in the pose of a view and before its camera, on white."""
-    height, width = view.mask.shape
-    drawn = field.draw(view.params, view.camera, (width, height)).over((1.0, 1.0, 1.0))
+    """Draw a field in the pose of a view and before its camera, on white, with the colours of that camera."""
+    (height, width), number = view.mask.shape, view.camera_number
+    learned = number if number is not None and number < len(field.gains) else None
+    drawn = field.draw(view.params, view.camera, (width, height), of_camera=learned).over((1.0, 1.0, 1.0))
     return np.round(255 * drawn).astype(np.uint8)
 
 
@@ -87,7 +99,7 @@ def write_field(field: RadianceField, material: AvatarMaterial, out: Path) -> di
     for name in FIELD_FILES:
         (out / name).unlink(missing_ok=True)
     save_field(field, out / "field.npz")
-    _save_glb(field, material, out / "field.glb")
+    save_field_glb(field, material, out / "field.glb")
     save_picture(out / "field_views.png", _sheet(field, material.test_views or material.views))
     return {"files": list(FIELD_FILES), "score": score_field(field, material.test_views)}
 
@@ -112,7 +124,7 @@ def write_field_motion(field: RadianceField, motion: Motion, out: Path) -> list[
     return ["field_motion.mp4"]
 
 
-def _save_glb(field: RadianceField, material: AvatarMaterial, path: Path) -> None:
+def save_field_glb(field: RadianceField, material: AvatarMaterial, path: Path) -> None:
     """Write the field's surface with skeleton and the clip's motion; of photographs the pose of the first one."""
     mesh, bodies, times_s = field_mesh(field), material.motion, material.times_s
     shaped = BodyParams(**dict(bodies) | {"betas": field.canonical.betas.expand(bodies.batch, -1)})

@@ -6,34 +6,27 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from bodyfit.app.avatars.placed import PlacedBody, view_of
 from bodyfit.app.results.bodies import Models
 from bodyfit.app.results.find import Failure, Person, ResultFiles
 from bodyfit.avatars import AvatarView
 from bodyfit.body.model import BodyModel, BodyParams
 from bodyfit.detect import Detector
-from bodyfit.errors import ImageError, OptionError, VideoError
+from bodyfit.errors import OptionError, VideoError
 from bodyfit.fit.result import FitStatus
-from bodyfit.geometry.camera import CalibratedCamera
 from bodyfit.images.frame import Frame, read_image
 from bodyfit.io import VideoReader
 from bodyfit.io.clip_masks import ClipMasks
 from bodyfit.io.masks import MaskFiles
-from bodyfit.keypoints import Keypoints2D, SoftMask
-from bodyfit.raster.depth import depth_map
 
-__all__ = ["AvatarMaterial", "gather_views"]
+__all__ = ["AvatarMaterial", "counted", "gather_views", "moments_to_score"]
 
-_LEAST_SHARE = 0.6
-"""Part of the projected body that must lie in a mask which is the person's."""
-_MARGIN = 0.12
-"""About person and body, in parts of their extent: surfaces are looked for there."""
 _EACH = 6
 """One of so many pictures is held out to score the avatar by."""
 
@@ -58,6 +51,8 @@ class AvatarMaterial:
     """Frames a second of a clip, 0 for photographs."""
     notes: tuple[str, ...] = ()
     """Sentences on pictures that were left out."""
+    one_place: bool = True
+    """Whether the light of all pictures is the same: photographs have lights of their own."""
 
 
 def gather_views(
@@ -91,20 +86,20 @@ def gather_views(
         motion, unused = _one_shape(people, model), Counter()
         pictures = ((k, row, _photograph(one)) for k, (one, row) in enumerate(zip(found, people, strict=True)))
         times_s, fps = None, 0.0
-    views, names = [], []
+    views, names, clip = [], [], found[0].is_clip
     for row, person, frame in pictures:
-        name = frame.path.name if frame.path is not None and not found[0].is_clip else f"frame {frame.index}"
-        at = _Fitted(model, motion.select([row]), person, row if found[0].is_clip else 0)
-        view, reason = _view(frame, at, detector, files, crop)
+        name = frame.path.name if frame.path is not None and not clip else f"frame {frame.index}"
+        at = PlacedBody.of_fit(model, motion.select([row]), person, row if clip else 0, number=0 if clip else row)
+        view, reason = view_of(frame, at, detector, files, crop=crop)
         if view is None:
             unused[reason] += 1
         else:
             views.append(view)
             names.append(name)
     if not views:
-        raise OptionError(f"no picture of {people[0].file} can be used: {_counted(unused)}")
+        raise OptionError(f"no picture of {people[0].file} can be used: {counted(unused)}")
     used = np.arange(len(views))
-    out = used % _EACH == _EACH // 2 if len(views) >= _EACH else np.zeros(len(views), bool)
+    out = moments_to_score(used)
     order = [*used[~out].tolist(), *used[out].tolist()]
     return AvatarMaterial(
         model=model,
@@ -114,11 +109,19 @@ def gather_views(
         motion=motion,
         times_s=times_s,
         fps=fps,
-        notes=(f"left out: {_counted(unused)}",) if unused else (),
+        notes=(f"left out: {counted(unused)}",) if unused else (),
+        one_place=len(found) == 1,
     )
 
 
-def _counted(unused: Counter[str]) -> str:
+def moments_to_score(moments: Int[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
+    """Tell which pictures are held out: those of every sixth of their moments; of fewer than six none."""
+    distinct, number = np.unique(moments, return_inverse=True)
+    return (number % _EACH == _EACH // 2) & (len(distinct) >= _EACH)
+
+
+def counted(unused: Counter[str]) -> str:
+    """Say how many pictures are left out, and why."""
     return "; ".join(f"{count} {'picture' if count == 1 else 'pictures'} {why}" for why, count in unused.most_common())
 
 
@@ -212,79 +215,3 @@ def _frames_of(found: ResultFiles, person: Person, rows: Sequence[int]) -> Itera
         if number >= last:
             return
     raise VideoError(f"{source} ends with frame {number}, the fit has frames up to {last}; give the clip of the fit")
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    """A body in a picture."""
-
-    model: BodyModel
-    params: BodyParams
-    person: Person
-    row: int
-
-    @property
-    def camera(self) -> CalibratedCamera:
-        """The camera of the fit, in its own axes."""
-        camera = self.person.result.camera
-        focal, (x, y) = float(camera.focal_px[self.row]), camera.principal_point_px[self.row].tolist()
-        return CalibratedCamera(K=np.array([[focal, 0, x], [0, focal, y], [0, 0, 1]]), R=np.eye(3), t=np.zeros(3))
-
-    def silhouette(self) -> Bool[np.ndarray, "H W"]:
-        """Draw where the body is."""
-        K, size = self.camera.K, self.person.result.camera.image_size
-        with torch.no_grad():
-            vertices = self.model(**self.params).vertices[0].double().numpy()
-        return depth_map(vertices, self.model.faces.numpy(), K[0, 0], (K[0, 2], K[1, 2]), size).faces >= 0
-
-    def keypoints(self) -> Keypoints2D:
-        """The keypoints that were fitted, by which files of masks tell whose they are."""
-        xyc = self.person.result.keypoints[self.row]
-        return Keypoints2D(self.person.result.layout, (xyc if xyc.ndim == 2 else xyc[0]).numpy())
-
-
-def _view(
-    frame: Frame, at: _Fitted, detector: Detector | None, files: MaskFiles | ClipMasks | None, crop: bool
-) -> tuple[AvatarView | None, str]:
-    """Make the view of a picture; or None and why it is left out. Raises `ImageError`."""
-    size = at.person.result.camera.image_size
-    if frame.size != size:
-        raise ImageError(f"{frame.path} is {frame.size[0]}x{frame.size[1]}, the fit was made in {size[0]}x{size[1]}")
-    body = at.silhouette()
-    masks = _masks(frame, at, detector, files)
-    if not masks:
-        return None, "without a mask"
-    whole = np.stack([mask.full(size) for mask in masks])
-    inside = whole >= 128
-    both = (inside & body).sum((1, 2))
-    own = int(np.argmax(both / np.maximum((inside | body).sum((1, 2)), 1)))
-    if both[own] <= _LEAST_SHARE * max(int(body.sum()), 1):
-        return None, "with less than 60 % of the body in a mask"
-    others = np.delete(whole, own, 0).max(0, initial=0)
-    mask = inside[own] & (whole[own] >= others)
-    view = AvatarView(frame.image, mask, at.camera, at.params, (others >= 128) & ~mask if others.any() else None)
-    return view.cropped(*_box(mask | body)) if crop else view, ""
-
-
-def _masks(frame: Frame, at: _Fitted, detector: Detector | None, files: MaskFiles | ClipMasks | None) -> list[SoftMask]:
-    """Find the masks of the people of a picture. Raises `ImageError` and `OptionError`."""
-    people = [at.keypoints()]
-    if isinstance(files, ClipMasks):
-        found: Sequence[Any] = files.of(frame.index, frame.size, people)
-    elif files is not None:
-        found = files.of(frame, people)
-    elif detector is not None:
-        found = [person.mask for person in detector.detect([frame])[0]]
-    else:
-        raise OptionError("masks come from a detector or from files; give one of them")
-    return [mask for mask in found if isinstance(mask, SoftMask) and mask.alpha.any()]
-
-
-def _box(inside: Bool[np.ndarray, "H W"]) -> tuple[int, int, int, int]:
-    """Return the box about what is inside, with a margin: x0, y0, x1, y1."""
-    height, width = inside.shape
-    rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
-    margin = int(_MARGIN * max(np.ptp(rows), np.ptp(columns))) + 4
-    low: Int[np.ndarray, "2"] = np.maximum((columns[0] - margin, rows[0] - margin), 0)
-    high = np.minimum((columns[-1] + 1 + margin, rows[-1] + 1 + margin), (width, height))
-    return int(low[0]), int(low[1]), int(high[0]), int(high[1])

@@ -31,6 +31,8 @@ class AvatarView:
     """The body, batch 1, in the axes of the camera's world."""
     unknown: Bool[np.ndarray, "H W"] | None = None
     """Where something may be before the person, another person for example; None for nowhere."""
+    camera_number: int | None = None
+    """Pictures of one number are of one camera: a radiance field gives them one gain and offset of colours."""
 
     def __post_init__(self) -> None:
         check_shape("image of a view", self.image, (None, None, 3))
@@ -59,4 +61,5 @@ class AvatarView:
             camera=CalibratedCamera(K=K, R=self.camera.R, t=self.camera.t),
             params=self.params,
             unknown=None if self.unknown is None else np.ascontiguousarray(self.unknown[rows, columns]),
+            camera_number=self.camera_number,
         )

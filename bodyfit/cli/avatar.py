@@ -11,6 +11,7 @@ from bodyfit.cli.support import common, finding
 from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:
+    from bodyfit.app.avatar_views import AvatarMaterial
     from bodyfit.avatars import Avatar
     from bodyfit.fields.radiance import RadianceField
 
@@ -33,6 +34,14 @@ def avatar(
         Path | None,
         typer.Option("--masks", help="Folder of masks, named as for fit and video; the detector's without."),
     ] = None,
+    cameras: Annotated[
+        Path | None,
+        typer.Option("--cameras", help="npz of calibrated cameras (K, R, t) that a result of several was fitted with."),
+    ] = None,
+    view: Annotated[
+        list[Path] | None,
+        typer.Option("--view", help="With --cameras: each camera's clip or photograph, once a camera, in their order."),
+    ] = None,
     detector: finding.DetectorOption = finding.DETECTOR,
     frames: Annotated[int, typer.Option("--frames", min=1, max=2000, help="Most frames of a clip that are used.")] = 48,
     size: Annotated[int, typer.Option("--size", min=64, max=8192, help="Side of the texture, pixels.")] = 1024,
@@ -41,6 +50,10 @@ def avatar(
     ] = None,
     field: Annotated[
         bool, typer.Option("--field", help="Train a radiance field about the body, too: hair, cuffs, soft edges.")
+    ] = False,
+    surface: Annotated[
+        bool,
+        typer.Option("--surface", help="Fit a surface field to the masks alone, too: surface.glb, no colours."),
     ] = False,
     model: Annotated[str, typer.Option("--model", help="Body model, if not the one the results name.")] = "",
     as_json: common.JsonOption = False,
@@ -52,13 +65,14 @@ def avatar(
     avatar.npz (for `bodyfit render --avatar` and `view --avatar`), avatar.glb (texture, skeleton, the clip's
     animation), texture.png, confidence.png (white: well seen, black: an average), views.png (pictures beside the
     avatar), turn.mp4 and avatar.json; with --motion motion.glb and motion.mp4; with --field field.npz, field.glb (its
-    surface), field_views.png and, of a motion, field_motion.mp4. Of six or more pictures every sixth is held out, and
-    avatar and field scored by it.
+    surface), field_views.png and, of a motion, field_motion.mp4; with --surface surface.glb. Of six or more pictures
+    every sixth is held out, and avatar and field scored by it.
 
     Examples:
         bodyfit avatar out/clip/person0.npz --video clip.mp4 -o avatar
         bodyfit avatar out/walking/person0.npz -o avatar
         bodyfit avatar out/front/person0.npz out/back/person0.npz --size 2048 -o avatar
+        bodyfit avatar person0.npz --cameras rig.npz --view front.mp4 --view left.mp4 --view back.mp4 -o avatar
         bodyfit avatar out/clip/person0.npz --field --motion dance.npz -o avatar
         bodyfit avatar avatar/avatar.npz --motion dance.npz -o dance
 
@@ -74,53 +88,75 @@ def avatar(
     if ready:
         if len(people) > 1 or motion is None:
             raise OptionError(f"{ready[0]} is an avatar: give it alone, with --motion FILE for it to play")
-        if field:
-            raise OptionError(f"{ready[0]} is an avatar: --field is trained on pictures; give their results")
+        if field or surface or cameras is not None:
+            raise OptionError(f"{ready[0]} is an avatar: --field, --surface and --cameras need results and pictures")
         result = load_avatar(ready[0])
         common.output_folder(out)
     else:
-        result, volume, facts = _make(people, out, video or photo, masks, detector, frames, size, model, field)
+        material = _material(people, video or photo, cameras, view or [], masks, detector, frames, model)
+        result, volume, facts = _make(material, out, size, field=field, surface=surface)
     if motion is not None:
         facts["motion"] = _play(result, volume, motion, out)
     _tell(facts, result, people, out, as_json)
     return common.OK if result.status == "ok" else common.SOME_FAILED
 
 
-def _make(
+def _material(
     people: list[Path],
-    out: Path,
     source: Path | None,
+    cameras: Path | None,
+    views: list[Path],
     masks: Path | None,
     detector: str,
     frames: int,
-    size: int,
     model: str,
-    field: bool,
-) -> tuple[Avatar, RadianceField | None, dict[str, Any]]:
-    """Make an avatar, and a field if asked for, and write their files."""
-    from bodyfit.app.avatar import score_avatar
-    from bodyfit.app.avatar_files import write_avatar
+) -> AvatarMaterial:
+    """Gather pictures, masks and bodies."""
     from bodyfit.app.avatar_views import gather_views
+    from bodyfit.app.avatars.rig import gather_rig_views
     from bodyfit.app.results.bodies import Models
     from bodyfit.app.results.find import find_results
-    from bodyfit.avatars import make_avatar
     from bodyfit.detect import load_detector
+    from bodyfit.io.cameras import load_cameras
+
+    models = Models(model or None)
+    if cameras is None:
+        if views:
+            raise OptionError("--view is for results of several cameras; give these with --cameras, or use --video")
+        found = find_results(people, source)
+        finder = None if masks is not None else load_detector(detector, masks=True)
+        return gather_views(found, detector=finder, masks=masks, frames=frames, models=models)
+    if source is not None or len(people) > 1:
+        raise OptionError("--cameras takes one result, and --view for each camera instead of --video and --photo")
+    rig = load_cameras(cameras)
+    finder = None if masks is not None else load_detector(detector, masks=True)
+    return gather_rig_views(people[0], rig, views, detector=finder, masks=masks, frames=frames, models=models)
+
+
+def _make(
+    material: AvatarMaterial, out: Path, size: int, *, field: bool, surface: bool
+) -> tuple[Avatar, RadianceField | None, dict[str, Any]]:
+    """Make an avatar, and a field and a surface if asked for, and write their files."""
+    from bodyfit.app.avatar import score_avatar
+    from bodyfit.app.avatar_files import write_avatar
+    from bodyfit.avatars import make_avatar
     from bodyfit.io.results.summary import write_json
 
-    found = find_results(people, source)
     common.output_folder(out)
-    finder = load_detector(detector, masks=True) if masks is None else None
-    material = gather_views(found, detector=finder, masks=masks, frames=frames, models=Models(model or None))
-    one_place = len(found) == 1  # photographs have lights of their own
-    result = make_avatar(material.views, model=material.model, size=size, room_light=one_place)
+    result = make_avatar(material.views, model=material.model, size=size, room_light=material.one_place)
     facts = write_avatar(result, material, score_avatar(result, material.test_views), out)
-    if not field:
-        return result, None, facts
-    from bodyfit.app.avatar_field import fit_view_field, write_field
+    volume = None
+    if field:
+        from bodyfit.app.avatar_field import fit_view_field, write_field
 
-    volume = fit_view_field(material)
-    facts["field"] = write_field(volume, material, out)
-    write_json(out / "avatar.json", facts)
+        volume = fit_view_field(material)
+        facts["field"] = write_field(volume, material, out)
+    if surface:
+        from bodyfit.app.avatars.surface import write_surface
+
+        facts["surface"] = write_surface(material, out)
+    if field or surface:
+        write_json(out / "avatar.json", facts)
     return result, volume, facts
 
 
@@ -151,6 +187,9 @@ def _tell(facts: dict[str, Any], result: Avatar, people: list[Path], out: Path, 
         common.say(
             f"{people[0]}: field, {_likeness(facts['field']['score'])} -> {out}: {', '.join(facts['field']['files'])}"
         )
+    if "surface" in facts and not as_json:
+        skin = facts["surface"]
+        common.say(f"{people[0]}: surface, {skin['faces']} faces, masks to {skin['iou']:.2f} -> {out}: surface.glb")
     if "motion" in facts and not as_json:
         played = facts["motion"]
         common.say(f"{played['file']}: {played['bodies']} bodies -> {out}: {', '.join(played['files'])}")

@@ -131,6 +131,22 @@ def _population(r: dict[str, Any]) -> str:
     return f"men {men:.2f} m, {men_kg:.0f} kg; women {women:.2f} m, {women_kg:.0f} kg"
 
 
+def _avatars(r: dict[str, Any]) -> str:
+    means = r["means"]
+    return (
+        " / ".join(f"{means[name]['psnr_db']:.1f}" for name in ("pose", "camera", "both"))
+        + f" dB PSNR in the box of the mask, {means['seconds']:.1f} s of CPU"
+    )
+
+
+def _radiance(r: dict[str, Any]) -> str:
+    exact = r["exact"]
+    return (
+        " / ".join(f"{exact[name]['psnr_db']:.1f}" for name in ("pose", "camera", "both"))
+        + f" dB PSNR in the box of the mask, {exact['seconds']:.0f} s of CPU"
+    )
+
+
 ROWS = (
     Row(
         "synthetic",
@@ -171,6 +187,18 @@ ROWS = (
     Row("video", "A clip of 230 frames (1768x994) with two people, detection and film included", _video, "video.md"),
     Row("interpenetration", "Bodies far deeper in themselves than people are: what the fit's term removes", _overlap),
     Row("population", "Random bodies, 500 of each gender: mean height and mass", _population, "body-models.md"),
+    Row(
+        "avatars",
+        "Textured avatars of six drawn people in clothes, exact bodies, 96 pictures: new poses / new cameras / both",
+        _avatars,
+        "avatars.md",
+    ),
+    Row(
+        "radiance",
+        "A radiance field about a drawn person in clothes, exact bodies, 96 pictures: new poses / new cameras / both",
+        _radiance,
+        "radiance.md",
+    ),
     Row("pose_shapes", "Pose blend shapes against plain skinning, poses of clips", _pose_shapes, "pose-shapes.md"),
 )
 """What the page shows, in this order."""

@@ -36,6 +36,7 @@ def fit_field(
     *,
     config: RadianceConfig | None = None,
     unknown: Sequence[Bool[np.ndarray, "_ _"]] | None = None,
+    numbers: Sequence[int] | None = None,
     progress: Callable[[float, float], None] | None = None,
 ) -> RadianceField:
     """Train the radiance field of a person on pictures with masks, bodies and cameras.
@@ -43,7 +44,8 @@ def fit_field(
     pictures: RGB. masks: of their sizes, the person; 8 bits where soft. params: the body of each picture, in the axes
     of its camera's world; pictures of equal bodies share the geometry. cameras: one a picture; pictures of equal
     cameras share a gain and an offset of colours. The body's shape is the mean of theirs. unknown: where somebody else
-    may be before the person in each picture; such pixels are left out. progress: called after every
+    may be before the person in each picture; such pixels are left out. numbers: which camera each picture is of, where
+    equal cameras do not tell (pictures cut out of a camera's). progress: called after every
     step with the part that is done and the mean loss of the step's rays. Raises `OptionError` and `ShapeError`.
     """
     config = RadianceConfig() if config is None else config
@@ -54,8 +56,9 @@ def fit_field(
     if not rows:
         raise OptionError("a radiance field needs at least one picture with a mask and a body")
     bodies, frames = frames_of(rows)
-    parts = zip(pictures, masks, cameras, frames, unknown or [None] * len(rows), strict=True)
-    views = [View(picture, mask, camera, frame, other) for picture, mask, camera, frame, other in parts]
+    empty = [None] * len(rows)
+    parts = zip(pictures, masks, cameras, frames, unknown or empty, numbers or empty, strict=True)
+    views = [View(*part) for part in parts]
     check_views(views, bodies)
     betas = bodies.betas.mean(0, keepdim=True).detach().cpu().numpy()
     field = start_field(model, betas, config, int(camera_numbers(views).max()) + 1)

@@ -37,6 +37,8 @@ class View:
     """Row of the parameters: the body in this picture."""
     unknown: Bool[np.ndarray, "_ _"] | None = None
     """Where somebody else may be before the person: pixels that teach nothing."""
+    number: int | None = None
+    """Number of the camera, whose pictures share a gain and an offset; equal cameras do if no view has one."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -97,7 +99,10 @@ def check_views(views: Sequence[View], params: BodyParams) -> None:
 
 
 def camera_numbers(views: Sequence[View]) -> Int[np.ndarray, "V"]:
-    """Number the cameras of views; equal ones are the same."""
+    """Number the cameras of views: as they say, or equal ones the same."""
+    stated = [view.number for view in views if view.number is not None]
+    if len(stated) == len(views):
+        return np.array(stated)
     numbers: dict[bytes, int] = {}
     keys = [b"".join(getattr(view.camera, name).tobytes() for name in ("K", "R", "t", "distortion")) for view in views]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys])

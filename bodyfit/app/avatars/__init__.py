@@ -1,0 +1,1 @@
+"""Avatars of calibrated cameras, and surfaces of masks alone: from results and pictures to files."""
