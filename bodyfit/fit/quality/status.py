@@ -90,7 +90,7 @@ NO_LIFT = 1.83
 
 LANDMARKS = Weights(
     bias=-3.78,
-    poor=-2.24,
+    poor=-2.0,
     terms={
         "misfit": Weight(0.39, 0.04),
         "pose": Weight(0.83, 1.37),
