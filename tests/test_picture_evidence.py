@@ -11,12 +11,13 @@ import torch
 
 from bodyfit.detect import load_detector
 from bodyfit.detect.movenet import region
-from bodyfit.detect.networks.landmarks import Landmarker
+from bodyfit.detect.networks.landmarks import Landmarker, same_person
 from bodyfit.detect.networks.lift import CHANNELS, LANDMARKS, MAPS, POOLED, SPOTS, features_at
 from bodyfit.detect.regions import Roi
 from bodyfit.detect.search.consensus import mirrored
 from bodyfit.detect.search.similarity import as_coco
 from bodyfit.images.frame import read_image
+from bodyfit.skeleton import layout_names, mirrored_rows
 from scripts.train import picture_evidence
 from scripts.train.picture import looks
 from scripts.train.picture.drawn import DrawnPerson
@@ -71,6 +72,13 @@ def test_the_lift_of_the_heavy_network_is_by_the_full_one(walking):
     assert heavy is not None
     np.testing.assert_array_equal(heavy.world_m, full.world_m)
     assert np.abs(heavy.xy_px - full.xy_px).max() > 0.1
+
+
+def test_a_lift_of_limbs_that_lie_elsewhere_is_not_taken():
+    xy = np.random.default_rng(0).uniform(0, 200, (33, 2))
+    other = xy[mirrored_rows(layout_names("mediapipe33"))]  # taken for facing the other way
+    assert same_person(xy, xy + 3.0, 200.0)
+    assert not same_person(xy, other, 200.0)
 
 
 def test_the_detectors_give_the_lift_by_the_picture(walking):

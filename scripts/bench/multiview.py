@@ -250,14 +250,21 @@ def report(errors: list[dict[str, np.ndarray]], spread: np.ndarray) -> dict[str,
     rows = {name: np.concatenate([one[name] for one in errors]) for name in errors[0]}
     table = Table("", "people", "PA-MPJPE mm", "MPJPE mm", "by camera, PA-MPJPE mm")
     for name, error in rows.items():
-        cameras = ", ".join(f"{one[name][:, 0].mean():.0f}" for one in errors)
-        table.add_row(name, str(len(error)), *(f"{value:.1f}" for value in error.mean(0)), cameras)
+        cameras = ", ".join(f"{np.nanmean(one[name][:, 0]):.0f}" for one in errors)
+        table.add_row(
+            name, str(len(_measured(error))), *(f"{value:.1f}" for value in _measured(error).mean(0)), cameras
+        )
     Console().print(table)
     Console().print(f"The views agree on a joint within {np.median(spread):.1f} px at the median.")
     return {
         name: {"views": len(error), "pa_mpjpe_mm": error[:, 0].mean(), "mpjpe_mm": error[:, 1].mean()}
-        for name, error in rows.items()
+        for name, error in ((name, _measured(error)) for name, error in rows.items())
     }
+
+
+def _measured(errors: np.ndarray) -> np.ndarray:
+    """Leave out whose lift lacks the joints that errors are measured at."""
+    return errors[np.isfinite(errors).all(1)]
 
 
 if __name__ == "__main__":

@@ -20,10 +20,14 @@ from bodyfit.detect.networks.session import shipped_network
 from bodyfit.detect.regions import Roi
 from bodyfit.keypoints import Keypoints2D, SoftMask
 
-__all__ = ["Landmarker", "Landmarks", "RegionOutputs", "keypoints_from"]
+__all__ = ["Landmarker", "Landmarks", "RegionOutputs", "keypoints_from", "same_person"]
 
 _FILES = {"full": ("pose_landmarks", "pose_mask"), "heavy": ("pose_landmarks_heavy", "pose_mask_heavy")}
 """The networks of landmarks and masks by size."""
+_LIMBS = range(11, 29)
+"""Landmarks from the shoulders to the ankles."""
+_APART = 0.05
+"""Mean distance of limbs, in parts of the region, from which on two looks show them otherwise."""
 _SIDE = 256
 """Of the network's input, pixels."""
 _REACH = 3
@@ -117,7 +121,7 @@ class Landmarker:
             world, _ = self._lift(seen.points, seen.world, seen.xy, seen.maps)
         metres = turned(world.astype(float), roi)
         if self._lifter is not None and (look := self._lifter.landmarks(image, roi)) is not None:
-            metres = look.world_m
+            metres = look.world_m if same_person(look.xy_px, xy[:33], roi.size) else metres
         mask = None
         if self._mask is not None:
             (logits,) = self._mask.run(["mask"], {name: seen.maps[name] for name in ("coarse", "fine")})
@@ -126,6 +130,12 @@ class Landmarker:
         (cx, cy), (ex, ey) = xy[33:35].tolist()
         next_roi = Roi.from_body_circle((cx, cy), (ex, ey))
         return Landmarks(xy[:33], sure[:, 0], sure[:, 1], metres, roi, next_roi, mask)
+
+
+def same_person(one_px: Float[np.ndarray, "33 2"], other_px: Float[np.ndarray, "33 2"], side_px: float) -> bool:
+    """Tell whether two networks see one person's limbs in the same places, and so the same way round."""
+    apart = np.linalg.norm(one_px - other_px, axis=1)[list(_LIMBS)]
+    return bool(apart.mean() < _APART * side_px)
 
 
 def keypoints_from(
