@@ -175,6 +175,7 @@ ROWS = (
         _multiview,
         "how-it-works.md",
     ),
+    Row("multiview-accurate", "The same with `--detector movenet:accurate`", _multiview, "detectors.md"),
     Row("clips", "A track at once against frame by frame, 14 held-out motion clips", _clips, "sequence.md"),
     Row("uncertainty", "Whether joints are off by as much as the fit says", _uncertainty),
     Row("body", "The body model against smplx on the same file, batch 1 to 256", _body, "speed.md"),
