@@ -55,6 +55,7 @@ def test_the_loss_is_of_what_will_be_drawn():
     inputs = torch.from_numpy(rng.random((1, 16, 32, 32)).astype(np.float32))
     outputs = torch.from_numpy(0.1 * rng.standard_normal((1, 5, 32, 32)).astype(np.float32))
     outputs[:, 4] += 20  # inside, where the mask is 1
+    inputs[:, [3, 9]] = 1  # what nothing covers is drawn from around
     inputs[:, :3] *= inputs[:, 3:4]
     inputs[:, 6:9] *= inputs[:, 9:10]
     picture, mask = composite(inputs, outputs)

@@ -104,7 +104,9 @@ class Observations:
         points = ("target", "weight", "lift_m", "lift_weight", "points_m", "points_weight")
         names = (*points, *EXPECTED)
         own = {name: value for name in names if (value := getattr(self, name)) is not None}
-        new: dict[str, Any] = {name: v.index_copy(0, rows, getattr(others, name)) for name, v in own.items()}
+        # People who are all measured have no expectations: theirs are without weight here.
+        theirs = {name: v[rows] if getattr(others, name) is None else getattr(others, name) for name, v in own.items()}
+        new: dict[str, Any] = {name: v.index_copy(0, rows, theirs[name]) for name, v in own.items()}
         if self.surface is not None and others.surface is not None:
             new["surface"] = self.surface.replace_rows(rows, others.surface)
         return replace(self, **new)

@@ -169,8 +169,13 @@ class Observer:
             pose = evidence.previous.body_pose
             observed = replace(observed, previous_pose=torch.where(torch.isfinite(pose), pose, self.rest_pose))
         one_picture = evidence.rig is None and evidence.points_m is None
-        if one_picture and expect and self._expectations is not None:
-            observed = self._expectations.added(observed, torch.where(weight > 0, confidence.clamp(max=1), 0.0))
+        if evidence.rig is None and expect and self._expectations is not None:
+            # Measured points know better, each person's own.
+            by_picture = weight > 0
+            if observed.points_weight is not None:
+                by_picture = by_picture & (observed.points_weight <= 0).all(1, keepdim=True)
+            if one_picture or bool(by_picture.any()):
+                observed = self._expectations.added(observed, torch.where(by_picture, confidence.clamp(max=1), 0.0))
         if evidence.estimate is not None:
             observed = self._with_estimate(observed, evidence.estimate)
         return self.partial.weighed(observed) if one_picture else observed

@@ -160,7 +160,8 @@ def starting_orientations(
     R = guesses.flatten(0, 1)
     points_m = points_m[0] if len(points_m) == 1 else each(points_m)
     t = translation_for(points_m @ R.mT, each(target), each(weight))
-    depth = t[:, 2].unflatten(0, (batch, n_g)).median(1).values
+    # Of the guesses that everybody has: nobody's depends on whether others in the batch have a lift.
+    depth = t[:, 2].unflatten(0, (batch, n_g))[:, -len(_YAWS) :].median(1).values
     problem = RigidPlacement(points_m, each(target), each(weight), 0.5 / each(depth))
     x = torch.cat([t, roma.rotmat_to_rotvec(R)], 1)
     x, summary = minimize(problem, x, LMConfig(max_iterations=8, cost_tolerance=1e-2, check_every=4))
