@@ -110,6 +110,7 @@ def test_a_critic_learns_to_tell_views_apart():
     assert scores[0] > scores[1] + 0.2
 
 
+@pytest.mark.slow
 def test_training_that_was_stopped_goes_on_to_the_same_networks(work, tmp_path, monkeypatch):
     networks: dict[str, dict[str, torch.Tensor]] = {}
 
