@@ -12,7 +12,6 @@ same command writes the network later).
 from __future__ import annotations
 
 import argparse
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import torch
 from bodyfit.clothed.inputs import CHANNELS, SIDE, VERTEX_FEATURES
 from bodyfit.clothed.mesh import SurfaceMesh, surface_mesh
 from bodyfit.runtime.atomic import write_atomically
+from scripts.train.checkpoints import average_weights, rate_factor, resume
 from scripts.train.clothed.batches import Batch, Sampler, read_shards
 from scripts.train.clothed.losses import SurfaceLoss
 from scripts.train.clothed.network import ClothedNetwork
@@ -65,9 +65,9 @@ def train(args: argparse.Namespace, shards: list[Path]) -> ClothedNetwork:
     network, mean = ClothedNetwork(mesh).to(device), ClothedNetwork(mesh).to(device)
     mean.load_state_dict(network.state_dict())
     optimiser = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step / args.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_factor(step / args.steps, _WARM))
     parts = {"network": network, "mean": mean, "optimiser": optimiser, "schedule": schedule}
-    first = _resumed(args, parts)
+    first = resume(args.data / "checkpoint.pt", _settings(args), parts, args.device)
     last = args.steps if args.until is None else min(args.until, args.steps)
     if first >= last:
         return mean
@@ -86,7 +86,7 @@ def train(args: argparse.Namespace, shards: list[Path]) -> ClothedNetwork:
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        _average(mean, network, min(_DECAY, 1 - 5 / (step + 6)))
+        average_weights(mean, network, min(_DECAY, 1 - 5 / (step + 6)))
         for name, term in terms.items():
             sums.setdefault(name, []).append(term)
         if (step + 1) % args.every == 0 or step + 1 == last:
@@ -153,37 +153,8 @@ def export(network: ClothedNetwork, path: Path) -> None:
     print(f"{path}: {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
 
 
-def _rate(done: float) -> float:
-    """Warm up, then fall along a cosine."""
-    return min(1.0, done / _WARM + 0.01) * (0.5 + 0.5 * math.cos(math.pi * min(done, 1.0)))
-
-
-@torch.no_grad()
-def _average(mean: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
-    """Move the mean of the weights, and of the statistics, a little towards those of now."""
-    now = network.state_dict()
-    for name, value in mean.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(now[name], 1 - decay)
-        else:
-            value.copy_(now[name])
-
-
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in ("steps", "batch", "rate", "seed")}
-
-
-def _resumed(args: argparse.Namespace, parts: dict[str, Any]) -> int:
-    """Load a checkpoint, if there is one; returns the step to go on with."""
-    path = args.data / "checkpoint.pt"
-    if not path.is_file():
-        return 0
-    state = torch.load(path, map_location=args.device, weights_only=True)
-    if state["settings"] != _settings(args):
-        raise SystemExit(f"{path}: made with {state['settings']}; give the same, or another folder")
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return state["step"]
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ A thousand scenes take about four minutes of a core, ten thousand samples about 
 from __future__ import annotations
 
 import argparse
-import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,11 +28,14 @@ from torch import Tensor
 
 from bodyfit.runtime.atomic import write_atomically
 from bodyfit.scenes import SceneConfig, write_scenes
+from scripts.train.checkpoints import average_weights, rate_factor, resume
 from scripts.train.masks.augment import Sampler
 from scripts.train.masks.inputs import CHANNELS, SIDE
 from scripts.train.masks.network import MaskNetwork
 from scripts.train.masks.people import Person, look_at, read_people
 
+_WARM = 0.05
+"""The share of the steps over which the learning rate rises."""
 _DECAY = 0.998
 """Of the mean of weights, a step."""
 _CHECKED = 32
@@ -86,9 +88,9 @@ def train(args: argparse.Namespace, learnt: list[Person], unseen: list[Person]) 
     mean.load_state_dict(network.state_dict())
     steps = max(args.samples // args.batch, 1)
     optimiser = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step / steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_factor(step / steps, _WARM))
     parts = {"network": network, "mean": mean, "optimiser": optimiser, "schedule": schedule}
-    first = _resumed(args, parts)
+    first = resume(args.work / "checkpoint.pt", _settings(args), parts, args.device)
     network.train()
     losses: list[float] = []
     for step, (inputs, targets) in _batches(Sampler(learnt, args.photographs, args.seed), args, first, steps):
@@ -100,7 +102,7 @@ def train(args: argparse.Namespace, learnt: list[Person], unseen: list[Person]) 
         torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
         optimiser.step()
         schedule.step()
-        _average(mean, network, min(_DECAY, 1 - 5 / (step + 6)))
+        average_weights(mean, network, min(_DECAY, 1 - 5 / (step + 6)))
         losses.append(loss.item())
         if (step + 1) % args.every == 0 or step + 1 == steps:
             state = {name: part.state_dict() for name, part in parts.items()}
@@ -176,37 +178,8 @@ def _batches(
             yield step, (inputs, targets)
 
 
-def _rate(done: float) -> float:
-    """Warm up for a twentieth, then fall along a cosine."""
-    return min(1.0, 20 * done + 0.01) * (0.5 + 0.5 * math.cos(math.pi * min(done, 1.0)))
-
-
-@torch.no_grad()
-def _average(mean: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
-    """Move the mean of the weights, and of the statistics, a little towards those of now."""
-    now = network.state_dict()
-    for name, value in mean.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(now[name], 1 - decay)
-        else:
-            value.copy_(now[name])
-
-
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in ("samples", "batch", "rate", "seed")}
-
-
-def _resumed(args: argparse.Namespace, parts: dict[str, Any]) -> int:
-    """Load a checkpoint, if there is one; returns the step to go on with."""
-    path = args.work / "checkpoint.pt"
-    if not path.is_file():
-        return 0
-    state = torch.load(path, map_location=args.device, weights_only=True)
-    if state["settings"] != _settings(args):
-        raise SystemExit(f"{path}: made with {state['settings']}; give the same, or another folder")
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return state["step"]
 
 
 if __name__ == "__main__":

@@ -6,34 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scripts.train.blocks import Block, convolution
 from scripts.train.masks.inputs import CHANNELS
 
 __all__ = ["MaskNetwork"]
 
 _WIDTHS = (24, 40, 80, 144)
 """Channels at half, a quarter, an eighth and a sixteenth of the input's resolution."""
-
-
-class _Block(nn.Module):
-    """Two convolutions with a way round them."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.first_norm = nn.BatchNorm2d(outputs)
-        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.second_norm = nn.BatchNorm2d(outputs)
-        plain = inputs == outputs and stride == 1
-        self.around = nn.Identity() if plain else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
-        """Compute the block."""
-        hidden = torch.relu(self.first_norm(self.first(x)))
-        return torch.relu(self.second_norm(self.second(hidden)) + self.around(x))
-
-
-def _convolution(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 class MaskNetwork(nn.Module):
@@ -43,19 +22,19 @@ class MaskNetwork(nn.Module):
         super().__init__()
         half, quarter, eighth, sixteenth = widths
         self.fold, self.unfold = nn.PixelUnshuffle(2), nn.PixelShuffle(2)
-        self.stem = _convolution(4 * CHANNELS, half)
+        self.stem = convolution(4 * CHANNELS, half)
         self.down = nn.ModuleList(
             [
-                _Block(half, quarter, 2),
-                nn.Sequential(_Block(quarter, eighth, 2), _Block(eighth, eighth)),
-                nn.Sequential(_Block(eighth, sixteenth, 2), _Block(sixteenth, sixteenth)),
+                Block(half, quarter, 2),
+                nn.Sequential(Block(quarter, eighth, 2), Block(eighth, eighth)),
+                nn.Sequential(Block(eighth, sixteenth, 2), Block(sixteenth, sixteenth)),
             ]
         )
         self.up = nn.ModuleList(
             [
-                _Block(sixteenth + eighth, eighth),
-                _Block(eighth + quarter, quarter),
-                _convolution(quarter + half, half),
+                Block(sixteenth + eighth, eighth),
+                Block(eighth + quarter, quarter),
+                convolution(quarter + half, half),
             ]
         )
         self.head = nn.Conv2d(half, 4 * 2, 3, 1, 1)
