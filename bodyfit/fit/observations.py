@@ -19,6 +19,7 @@ __all__ = ["EXPECTED", "Observations"]
 
 EXPECTED = ("expected_pose", "expected_factor", "expected_orient", "expected_weight")
 """Observations that the conditional pose prior makes of the others."""
+_POINTS = ("target", "weight", "lift_m", "lift_weight", "points_m", "points_weight")
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,11 @@ class Observations:
         values["more"] = {name: torch.cat([part.more[name] for part in parts]) for name in first.more}
         return cls(**values)
 
-    def replace_rows(self, rows: Int[Tensor, "N"], others: Observations) -> Observations:
+    def replace_rows(
+        self, rows: Int[Tensor, "N"], others: Observations, names: Sequence[str] = (*_POINTS, *EXPECTED)
+    ) -> Observations:
         """Replace the keypoints, the lift, measured points and what follows from them of some people by those of
-        `others`, in a new record."""
-        points = ("target", "weight", "lift_m", "lift_weight", "points_m", "points_weight")
-        names = (*points, *EXPECTED)
+        `others`, or of all that the arrays of these names, in a new record."""
         own = {name: value for name in names if (value := getattr(self, name)) is not None}
         # People who are all measured have no expectations: theirs are without weight here.
         theirs = {name: v[rows] if getattr(others, name) is None else getattr(others, name) for name, v in own.items()}

@@ -72,14 +72,14 @@ class Starts:
             if heads is not None:
                 starts.insert(0, heads[0])  # residuals are scaled by the depth of the first that can be used
                 usable.insert(0, heads[1])
+        enough = (observed.weight > 0).sum(1) >= self.observer.config.min_keypoints
         if observed.expected_pose is not None and observed.expected_orient is not None:
             own = observed.expected_orient, observed.expected_pose
             starts.append(self._placed(observed, betas.expand(batch, -1), *own))
-            usable.append((observed.weight > 0).sum(1) >= self.observer.config.min_keypoints)
+            usable.append(enough)
         estimate = evidence.estimate
         if estimate is not None and evidence.rig is None:
             starts.append(self._placed(observed, betas.expand(batch, -1), estimate.global_orient, estimate.body_pose))
-            enough = (observed.weight > 0).sum(1) >= self.observer.config.min_keypoints
             usable.append(enough & (estimate.known > 0))
         if evidence.previous is not None:
             before = self.variables.pack(evidence.previous)

@@ -170,8 +170,7 @@ class Window:
         """Ask the conditional pose prior again in frames whose keypoints are in another order."""
         if self.seen.expected_pose is not None and len(rows) > 0:
             again = self.frames.observer.observations(self.known.select(rows), self.present[rows])
-            new = {name: getattr(self.seen, name).index_copy(0, rows, getattr(again, name)) for name in EXPECTED}
-            self.seen = replace(self.seen, **new)
+            self.seen = self.seen.replace_rows(rows, again, EXPECTED)
 
     def _weighed(self, points_m: Float[Tensor, "T K 3"], seen: Observations) -> Observations:
         """Return observations whose expectations weigh as much as the noise that fits leave in the window's keypoints.
