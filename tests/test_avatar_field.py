@@ -12,8 +12,8 @@ import torch
 import trimesh
 
 import bodyfit
-from bodyfit.app.avatar_field import fit_view_field, reduced, score_field, write_field, write_field_motion
-from bodyfit.app.avatar_views import AvatarMaterial
+from bodyfit.app.avatars.field import fit_view_field, reduced, score_field, write_field, write_field_motion
+from bodyfit.app.avatars.views import AvatarMaterial
 from bodyfit.avatars import AvatarView
 from bodyfit.fields.casting import CastConfig
 from bodyfit.fields.casting.canonical import canonical_pose

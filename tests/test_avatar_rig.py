@@ -12,10 +12,10 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 import bodyfit
-from bodyfit.app.avatar_field import fit_view_field
-from bodyfit.app.avatar_views import moments_to_score
+from bodyfit.app.avatars.field import fit_view_field
 from bodyfit.app.avatars.rig import gather_rig_views
 from bodyfit.app.avatars.surface import write_surface
+from bodyfit.app.avatars.views import moments_to_score
 from bodyfit.cli.main import main
 from bodyfit.errors import OptionError
 from bodyfit.fields.casting import CastConfig

@@ -11,8 +11,8 @@ import torch
 from gltf_reader import Gltf
 
 import bodyfit
-from bodyfit.app.avatar import avatar_paint, avatar_vertices, draw_view, score_avatar, truth_of
-from bodyfit.app.avatar_views import gather_views
+from bodyfit.app.avatars.drawn import avatar_paint, avatar_vertices, draw_view, score_avatar, truth_of
+from bodyfit.app.avatars.views import gather_views
 from bodyfit.app.results.find import find_results
 from bodyfit.avatars import AvatarView, make_avatar
 from bodyfit.avatars.avatar import moved_model

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy.ndimage import gaussian_filter, uniform_filter1d
 from torch import Tensor
 
-from bodyfit.app.avatar import avatar_paint, checked_avatar
+from bodyfit.app.avatars.drawn import avatar_paint, checked_avatar
 from bodyfit.avatars import Avatar
 from bodyfit.body.model import BodyModel
 from bodyfit.errors import OptionError, VideoError

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from bodyfit.app.avatar_views import gather_views
+from bodyfit.app.avatars.views import gather_views
 from bodyfit.app.results.bodies import Models
 from bodyfit.app.results.find import Failure, ResultFiles
 from bodyfit.avatars.view import AvatarView

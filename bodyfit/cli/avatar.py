@@ -11,7 +11,7 @@ from bodyfit.cli.support import common, finding
 from bodyfit.errors import OptionError
 
 if TYPE_CHECKING:
-    from bodyfit.app.avatar_views import AvatarMaterial
+    from bodyfit.app.avatars.views import AvatarMaterial
     from bodyfit.avatars import Avatar
     from bodyfit.fields.radiance import RadianceField
 
@@ -112,8 +112,8 @@ def _material(
     model: str,
 ) -> AvatarMaterial:
     """Gather pictures, masks and bodies."""
-    from bodyfit.app.avatar_views import gather_views
     from bodyfit.app.avatars.rig import gather_rig_views
+    from bodyfit.app.avatars.views import gather_views
     from bodyfit.app.results.bodies import Models
     from bodyfit.app.results.find import find_results
     from bodyfit.detect import load_detector
@@ -137,8 +137,8 @@ def _make(
     material: AvatarMaterial, out: Path, size: int, *, field: bool, surface: bool
 ) -> tuple[Avatar, RadianceField | None, dict[str, Any]]:
     """Make an avatar, and a field and a surface if asked for, and write their files."""
-    from bodyfit.app.avatar import score_avatar
-    from bodyfit.app.avatar_files import write_avatar
+    from bodyfit.app.avatars.drawn import score_avatar
+    from bodyfit.app.avatars.files import write_avatar
     from bodyfit.avatars import make_avatar
     from bodyfit.io.results.summary import write_json
 
@@ -147,7 +147,7 @@ def _make(
     facts = write_avatar(result, material, score_avatar(result, material.test_views), out)
     volume = None
     if field:
-        from bodyfit.app.avatar_field import fit_view_field, write_field
+        from bodyfit.app.avatars.field import fit_view_field, write_field
 
         volume = fit_view_field(material)
         facts["field"] = write_field(volume, material, out)
@@ -162,13 +162,13 @@ def _make(
 
 def _play(result: Avatar, volume: RadianceField | None, motion: Path, out: Path) -> dict[str, Any]:
     """Let the avatar, and its field, play a motion file."""
-    from bodyfit.app.avatar_files import write_motion
+    from bodyfit.app.avatars.files import write_motion
     from bodyfit.io.motions import load_motion
 
     loaded = load_motion(motion, model=result.model)
     files = write_motion(result, loaded, out)
     if volume is not None:
-        from bodyfit.app.avatar_field import write_field_motion
+        from bodyfit.app.avatars.field import write_field_motion
 
         files += write_field_motion(volume, loaded, out)
     return {"file": str(motion), "bodies": loaded.params.batch, "files": files}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from bodyfit.app.avatar import checked_avatar
+from bodyfit.app.avatars.drawn import checked_avatar
 from bodyfit.app.results.bodies import Models, overall_status
 from bodyfit.app.results.find import Person
 from bodyfit.app.results.folder import Results, ResultScene

@@ -1,1 +1,1 @@
-"""Avatars of calibrated cameras, and surfaces of masks alone: from results and pictures to files."""
+"""Avatars and fields of persons from results, pictures and calibrated cameras: views, drawings, scores and files."""

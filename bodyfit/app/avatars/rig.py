@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bodyfit.app.avatar_views import AvatarMaterial, counted, moments_to_score
 from bodyfit.app.avatars.placed import PlacedBody, view_of
+from bodyfit.app.avatars.views import AvatarMaterial, counted, moments_to_score
 from bodyfit.app.results.bodies import Models
 from bodyfit.body.params import BodyParams
 from bodyfit.detect import Detector

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bodyfit.app.avatar_field import reduced, save_field_glb
-from bodyfit.app.avatar_views import AvatarMaterial
+from bodyfit.app.avatars.field import reduced, save_field_glb
+from bodyfit.app.avatars.views import AvatarMaterial
 from bodyfit.avatars import AvatarView
 from bodyfit.body.model import BodyModel
 from bodyfit.fields.radiance.config import RadianceConfig

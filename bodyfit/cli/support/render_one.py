@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bodyfit import io, render
-from bodyfit.app.avatar import avatar_paint, checked_avatar
+from bodyfit.app.avatars.drawn import avatar_paint, checked_avatar
 from bodyfit.app.results.bodies import Models
 from bodyfit.app.results.find import Failure, ResultFiles
 from bodyfit.avatars import Avatar

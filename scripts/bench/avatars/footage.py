@@ -22,10 +22,10 @@ import numpy as np
 from rich.console import Console
 
 import bodyfit
-from bodyfit.app.avatar import score_avatar
-from bodyfit.app.avatar_field import draw_field_view, fit_view_field, reduced, score_field
-from bodyfit.app.avatar_views import AvatarMaterial
+from bodyfit.app.avatars.drawn import score_avatar
+from bodyfit.app.avatars.field import draw_field_view, fit_view_field, reduced, score_field
 from bodyfit.app.avatars.rig import gather_rig_views
+from bodyfit.app.avatars.views import AvatarMaterial
 from bodyfit.avatars import AvatarView, make_avatar
 from bodyfit.body.params import BodyParams
 from bodyfit.fields.radiance import RadianceConfig, RadianceField

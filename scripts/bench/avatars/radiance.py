@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 
 import bodyfit
-from bodyfit.app.avatar_field import draw_field_view
+from bodyfit.app.avatars.field import draw_field_view
 from bodyfit.avatars import AvatarView
 from bodyfit.fields.radiance import RadianceConfig, RadianceField, fit_field
 from bodyfit.fields.radiance.field import start_field

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 import bodyfit
-from bodyfit.app.avatar import score_avatar
+from bodyfit.app.avatars.drawn import score_avatar
 from bodyfit.avatars import AvatarView, make_avatar
 from scripts.bench.avatars.people import studio
 from scripts.bench.avatars.turning import turning_avatar

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 import bodyfit
-from bodyfit.app.avatar import avatar_vertices, score_avatar
-from bodyfit.app.avatar_views import gather_views
+from bodyfit.app.avatars.drawn import avatar_vertices, score_avatar
+from bodyfit.app.avatars.views import gather_views
 from bodyfit.app.results.find import find_results
 from bodyfit.avatars import Avatar, AvatarView, make_avatar
 from bodyfit.detect import load_detector

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from bodyfit.app.avatar import score_drawings, truth_of
-from bodyfit.app.avatar_views import AvatarMaterial
+from bodyfit.app.avatars.drawn import score_drawings, truth_of
+from bodyfit.app.avatars.views import AvatarMaterial
 from bodyfit.avatars import AvatarView
 from bodyfit.body.model import BodyParams
 from bodyfit.fields.radiance import RadianceConfig, RadianceField, fit_field

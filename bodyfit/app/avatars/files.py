@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from bodyfit.app.avatar import AvatarScore, avatar_paint, avatar_vertices, draw_view, truth_of
-from bodyfit.app.avatar_views import AvatarMaterial
+from bodyfit.app.avatars.drawn import AvatarScore, avatar_paint, avatar_vertices, draw_view, truth_of
+from bodyfit.app.avatars.views import AvatarMaterial
 from bodyfit.avatars import Avatar, AvatarView
 from bodyfit.body.model import BodyParams
 from bodyfit.geometry.camera import y_up_from
