@@ -1,14 +1,18 @@
-"""What training runs have in common: the rate along the way, the mean of weights, and going on from a checkpoint."""
+"""What training runs share: the rate along the way, the mean of weights, checkpoints, and the network's file."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["average_weights", "rate_factor", "resume"]
+from bodyfit.runtime.atomic import write_atomically
+
+__all__ = ["average_weights", "export_network", "rate_factor", "resume"]
 
 
 def rate_factor(done: float, warm: float) -> float:
@@ -37,3 +41,28 @@ def resume(path: Path, settings: dict[str, Any], parts: dict[str, Any], device: 
     for name, part in parts.items():
         part.load_state_dict(state[name])
     return state["step"]
+
+
+def export_network(
+    network: torch.nn.Module,
+    path: Path,
+    example: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    output: str,
+    *,
+    people: bool = True,
+) -> None:
+    """Write a network for onnxruntime, of inputs like `example`; `people`: the first axis of all has any length."""
+    axes = {name: {0: "people"} for name in (*inputs, output)} if people else None
+    with write_atomically(path) as temporary:
+        torch.onnx.export(
+            network.cpu().eval(),
+            example,
+            str(temporary),
+            input_names=list(inputs),
+            output_names=[output],
+            dynamic_axes=axes,
+            opset_version=17,
+            dynamo=False,
+        )
+    print(f"{path}: {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")

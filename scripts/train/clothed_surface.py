@@ -22,7 +22,7 @@ import torch
 from bodyfit.clothed.inputs import CHANNELS, SIDE, VERTEX_FEATURES
 from bodyfit.clothed.mesh import SurfaceMesh, surface_mesh
 from bodyfit.runtime.atomic import write_atomically
-from scripts.train.checkpoints import average_weights, rate_factor, resume
+from scripts.train.checkpoints import average_weights, export_network, rate_factor, resume
 from scripts.train.clothed.batches import Batch, Sampler, read_shards
 from scripts.train.clothed.losses import SurfaceLoss
 from scripts.train.clothed.network import ClothedNetwork
@@ -129,7 +129,6 @@ def measure(network: ClothedNetwork, held: Sampler, mesh: SurfaceMesh, args: arg
 
 def export(network: ClothedNetwork, path: Path) -> None:
     """Write the network for onnxruntime."""
-    network = network.cpu().eval()
     count = network.own.shape[0]
     example = (
         torch.zeros(1, CHANNELS, SIDE, SIDE),
@@ -139,18 +138,7 @@ def export(network: ClothedNetwork, path: Path) -> None:
     )
     names = ["image", "points", "features", "lens"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(path) as temporary:
-        torch.onnx.export(
-            network,
-            example,
-            str(temporary),
-            input_names=names,
-            output_names=["moves"],
-            dynamic_axes={name: {0: "people"} for name in (*names, "moves")},
-            opset_version=17,
-            dynamo=False,
-        )
-    print(f"{path}: {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
+    export_network(network, path, example, names, "moves")
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:

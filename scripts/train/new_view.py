@@ -16,7 +16,6 @@ A thousand people take about seven minutes of a core, a thousand steps of eight 
 from __future__ import annotations
 
 import argparse
-import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from bodyfit.novel_views.assemble import VIEW_CHANNELS
 from bodyfit.novel_views.lift import DEPTH_CHANNELS, OFFSET_M
 from bodyfit.runtime.atomic import write_atomically
 from scripts.bench.inputs.synthetic_people import split
+from scripts.train.checkpoints import average_weights, export_network, rate_factor, resume
 from scripts.train.new_views.adversarial import Critic
 from scripts.train.new_views.features import LandmarkFeatures, perceptual_loss
 from scripts.train.new_views.losses import before_colors, depth_loss, view_loss
@@ -39,6 +39,8 @@ from scripts.train.new_views.networks import depth_network, refinement_network
 from scripts.train.new_views.people import SIDE, draw_people
 from scripts.train.new_views.samples import Photograph, Samples
 
+_WARM = 0.05
+"""The share of the steps over which the learning rate rises."""
 _DECAY = 0.998
 """Of the mean of weights, a step."""
 _AHEAD = 2
@@ -174,11 +176,11 @@ def trained(
     network, mean = make().to(memory_format=torch.channels_last), make()
     mean.load_state_dict(network.state_dict())
     optimiser = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step / steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_factor(step / steps, _WARM))
     parts = {"network": network, "mean": mean, "optimiser": optimiser, "schedule": schedule} | (more or {})
     path = args.work / f"{name}.pt"
     settings = {"steps": steps, "batch": args.batch, "rate": args.rate, "seed": args.seed}
-    first = resumed(path, parts, settings)
+    first = resume(path, settings, parts, "cpu")
     losses: list[float] = []
     network.train()
     for step, (inputs, truth) in batches(sample, args.batch, first, steps):
@@ -190,7 +192,7 @@ def trained(
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        average(mean, network, min(_DECAY, 1 - 5 / (step + 6)))
+        average_weights(mean, network, min(_DECAY, 1 - 5 / (step + 6)))
         losses.append(loss.item())
         if (step + 1) % args.every == 0 or step + 1 == steps:
             state = {key: part.state_dict() for key, part in parts.items()}
@@ -272,45 +274,7 @@ def view_score(network: nn.Module, people: list[Path], offsets: dict[str, np.nda
 
 def export(network: nn.Module, path: Path, channels: int) -> None:
     """Write a network for onnxruntime: input (1, C, 256, 256), output of as many pixels."""
-    with write_atomically(path) as temporary:
-        torch.onnx.export(
-            network.cpu().eval(),
-            (torch.zeros(1, channels, SIDE, SIDE),),
-            str(temporary),
-            input_names=["input"],
-            output_names=["output"],
-            opset_version=17,
-            dynamo=False,
-        )
-    print(f"{path}: {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
-
-
-def rate(done: float) -> float:
-    """Warm up for a twentieth, then fall along a cosine."""
-    return min(1.0, 20 * done + 0.01) * (0.5 + 0.5 * math.cos(math.pi * min(done, 1.0)))
-
-
-@torch.no_grad()
-def average(mean: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the mean of the weights, and of the statistics, a little towards those of now."""
-    now = network.state_dict()
-    for name, value in mean.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(now[name], 1 - decay)
-        else:
-            value.copy_(now[name])
-
-
-def resumed(path: Path, parts: dict[str, Any], settings: dict[str, Any]) -> int:
-    """Load a checkpoint, if there is one; returns the step to go on with."""
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    if state["settings"] != settings:
-        raise SystemExit(f"{path} is of other settings ({state['settings']}); take another folder or remove it")
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return int(state["step"])
+    export_network(network, path, (torch.zeros(1, channels, SIDE, SIDE),), ["input"], "output", people=False)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from bodyfit.runtime.atomic import write_atomically
 from bodyfit.scenes import SceneConfig, write_scenes
-from scripts.train.checkpoints import average_weights, rate_factor, resume
+from scripts.train.checkpoints import average_weights, export_network, rate_factor, resume
 from scripts.train.masks.augment import Sampler
 from scripts.train.masks.inputs import CHANNELS, SIDE
 from scripts.train.masks.network import MaskNetwork
@@ -145,19 +145,7 @@ def validate(network: MaskNetwork, people: list[Person], args: argparse.Namespac
 
 def export(network: MaskNetwork, path: Path) -> None:
     """Write the network for onnxruntime: input (B, 6, S, S), output (B, 2, S, S), logits."""
-    network = network.cpu().eval()
-    with write_atomically(path) as temporary:
-        torch.onnx.export(
-            network,
-            (torch.zeros(1, CHANNELS, SIDE, SIDE),),
-            str(temporary),
-            input_names=["input"],
-            output_names=["masks"],
-            dynamic_axes={"input": {0: "people"}, "masks": {0: "people"}},
-            opset_version=17,
-            dynamo=False,
-        )
-    print(f"{path}: {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
+    export_network(network, path, (torch.zeros(1, CHANNELS, SIDE, SIDE),), ["input"], "masks")
 
 
 def _batches(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bodyfit.clothed.inputs import CHANNELS, VERTEX_FEATURES
 from bodyfit.clothed.mesh import SurfaceMesh
+from scripts.train.blocks import Block
 
 __all__ = ["ClothedNetwork"]
 
@@ -26,23 +27,6 @@ _PROBES_M = (-0.02, 0.01, 0.02, 0.04, 0.07, 0.11, 0.16)
 """How far out along the normal the mask is looked at."""
 _ALONG_M, _ASIDE_M = 0.05, 0.03
 """Moves along the normal and in the camera's axes for an output of 1."""
-
-
-class _Block(nn.Module):
-    """Two convolutions with a way round them."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.first_norm = nn.BatchNorm2d(outputs)
-        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.second_norm = nn.BatchNorm2d(outputs)
-        self.around = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
-        """Compute the block."""
-        hidden = torch.relu(self.first_norm(self.first(x)))
-        return torch.relu(self.second_norm(self.second(hidden)) + self.around(x))
 
 
 class _GraphConvolution(nn.Module):
@@ -128,9 +112,9 @@ class ClothedNetwork(nn.Module):
         self.maps = nn.ModuleList(
             [
                 nn.Sequential(nn.Conv2d(4 * CHANNELS, half, 3, 1, 1, bias=False), nn.BatchNorm2d(half), nn.ReLU()),
-                _Block(half, quarter, 2),
-                _Block(quarter, eighth, 2),
-                _Block(eighth, sixteenth, 2),
+                Block(half, quarter, 2),
+                Block(quarter, eighth, 2),
+                Block(eighth, sixteenth, 2),
             ]
         )
         self.aligned = nn.ModuleList([nn.Conv2d(width, _ALIGNED, 1) for width in _WIDTHS])
