@@ -154,7 +154,8 @@ def test_the_68_points_are_of_mediapipes_own_features():
 
 @pytest.mark.parametrize("picture", ["walking", "standing"])
 def test_the_default_detector_agrees_with_mediapipes_own_solution(picture):
-    """The graphs are the same networks, so limbs of a plain single person may differ by the averaged looks only."""
+    """The networks are the same, so limbs of a plain single person may differ by the averaged looks only; the lift, which
+    the default makes by the picture, tells the same pose."""
     from mediapipe.python.solutions.pose import Pose
 
     frame = read_image(SAMPLES / f"{picture}.jpg")
@@ -168,7 +169,7 @@ def test_the_default_detector_agrees_with_mediapipes_own_solution(picture):
     assert np.median(apart) < 0.02 * height
     assert apart.max() < 0.06 * height
     assert person.lift_m is not None
-    assert np.median(np.linalg.norm(lift - person.lift_m, axis=1)[LIMBS]) < 0.08  # metres
+    assert np.median(np.linalg.norm(lift - person.lift_m, axis=1)[LIMBS]) < 0.12  # metres
 
 
 def test_whole_picture_only_and_a_limit():
