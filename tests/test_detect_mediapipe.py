@@ -154,8 +154,10 @@ def test_the_68_points_are_of_mediapipes_own_features():
 
 @pytest.mark.parametrize("picture", ["walking", "standing"])
 def test_the_default_detector_agrees_with_mediapipes_own_solution(picture):
-    """The networks are the same, so limbs of a plain single person may differ by the averaged looks only; the lift, which
-    the default makes by the picture, tells the same pose."""
+    """The networks are the same, so limbs of a plain single person may differ by the averaged looks only.
+
+    The lift, which the default makes by the picture, tells the same pose.
+    """
     from mediapipe.python.solutions.pose import Pose
 
     frame = read_image(SAMPLES / f"{picture}.jpg")

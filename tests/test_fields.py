@@ -316,6 +316,15 @@ def test_training_lowers_the_loss(pictures):
     assert loss() < 0.9 * before
 
 
+def test_features_of_the_landmark_network_pull_on_the_pictures(pictures):
+    """Their gradient reaches the networks: a step with them ends at other weights, the loss of colours being the same."""
+    pytest.importorskip("onnx")
+    config = TrainConfig(steps=2, batch=2)
+    plain, felt = (Trainer(one, SMALL, 3) for one in (config, replace(config, perceptual_from=0)))
+    assert plain.train_step(pictures) == felt.train_step(pictures)
+    assert not torch.equal(plain.network.renderer.colors[0].weight, felt.network.renderer.colors[0].weight)
+
+
 def test_colours_at_anchors_are_those_of_the_pictures(pictures):
     """Everybody in one colour each: that colour comes back at every anchor, looked at or not."""
     colors = np.array([(200, 40, 40), (40, 200, 40), (40, 40, 200)], np.uint8)

@@ -5,7 +5,8 @@
 
 RUN/checkpoint.pt is written every `--every` steps; the same command goes on from there and ends at the same weights as
 a run that was never stopped (on one thread of a CPU). RUN/people.npz is the trained set. With `--adversarial FROM` a
-patch discriminator joins from step FROM on.
+patch discriminator joins from step FROM on, with `--perceptual FROM` features of the landmark network (`pip install
+onnx`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from scripts.train.field_data import FieldPicture, batch_of, load_split
 from scripts.train.field_grow import begin_with_fields
 from scripts.train.field_pictures import BACKGROUNDS
 from scripts.train.field_start import begin_with_colors
+from scripts.train.new_views.features import LandmarkFeatures, perceptual_loss
 
 _RATE, _TABLE_RATE = 2e-3, 5e-3
 _FLAT, _END = 0.3, 0.02
@@ -61,6 +63,9 @@ class TrainConfig:
     adversarial_from: int | None = None
     """Step from which the discriminator joins; None for never."""
     adversarial_weight: float = 0.02
+    perceptual_from: int | None = None
+    """Step from which features of the landmark network are compared as well; None for never."""
+    perceptual_weight: float = 0.1
 
 
 class Trainer:
@@ -85,6 +90,7 @@ class Trainer:
         self.farthest_m = torch.full((network.anchors,), -1.0, device=device)
         self.discriminator = PatchDiscriminator().to(device)
         self.critic = torch.optim.Adam(self.discriminator.parameters(), lr=2e-4, betas=(0.0, 0.99))
+        self.features = None if config.perceptual_from is None else LandmarkFeatures().to(device)
 
     def train_step(self, pictures: list[FieldPicture]) -> float:
         """Take the next step; what it draws at random depends on its number alone. Returns the loss."""
@@ -100,6 +106,9 @@ class Trainer:
         start = self.config.adversarial_from
         if start is not None and self.step >= start:
             total = total + self.config.adversarial_weight * generator_loss(self.discriminator, drawn.pictures)
+        if self.features is not None and self.step >= (self.config.perceptual_from or 0):
+            pair = (_enlarged(drawn.pictures), _enlarged(truth))
+            total = total + self.config.perceptual_weight * perceptual_loss(self.features, *pair)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()
@@ -153,6 +162,11 @@ class Trainer:
     def fields(self) -> FieldSet:
         """The set of fields as it is now."""
         return FieldSet(self.network.eval(), self.appearances.detach(), self.backgrounds.detach())
+
+
+def _enlarged(pictures: Tensor) -> Tensor:
+    """Pictures at twice the size: people of 128 pixels come to the size at which the landmark network looks."""
+    return nn.functional.interpolate(pictures, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 def _window(one: FieldPicture, side: int, rng: np.random.Generator) -> Window:
@@ -223,6 +237,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="train on the first so many pictures alone")
     parser.add_argument("--people", type=int, help="train on the first so many of the cast alone")
     parser.add_argument("--adversarial", type=int, metavar="FROM", help="step from which the discriminator joins")
+    parser.add_argument("--perceptual", type=int, metavar="FROM", help="step from which features are compared as well")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
@@ -234,7 +249,12 @@ def main() -> None:
         pictures = [one for one in pictures if max(one.people) < args.people]
     people = 1 + max(i for one in pictures for i in one.people)
     config = TrainConfig(
-        steps=args.steps, batch=args.batch, seed=args.seed, rate=args.rate, adversarial_from=args.adversarial
+        steps=args.steps,
+        batch=args.batch,
+        seed=args.seed,
+        rate=args.rate,
+        adversarial_from=args.adversarial,
+        perceptual_from=args.perceptual,
     )
     trainer = Trainer(config, network, people, args.device)
     args.out.mkdir(parents=True, exist_ok=True)
