@@ -317,8 +317,7 @@ def test_training_lowers_the_loss(pictures):
 
 
 def test_features_of_the_landmark_network_pull_on_the_pictures(pictures):
-    """Their gradient reaches the networks: a step with them ends at other weights, the loss of colours being the same."""
-    pytest.importorskip("onnx")
+    """Their gradient reaches the networks: a step with them ends at other weights, the loss of colours is the same."""
     config = TrainConfig(steps=2, batch=2)
     plain, felt = (Trainer(one, SMALL, 3) for one in (config, replace(config, perceptual_from=0)))
     assert plain.train_step(pictures) == felt.train_step(pictures)

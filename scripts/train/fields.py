@@ -6,7 +6,7 @@
 RUN/checkpoint.pt is written every `--every` steps; the same command goes on from there and ends at the same weights as
 a run that was never stopped (on one thread of a CPU). RUN/people.npz is the trained set. With `--adversarial FROM` a
 patch discriminator joins from step FROM on, with `--perceptual FROM` features of the landmark network (`pip install
-onnx`).
+".[train]"`).
 """
 
 from __future__ import annotations

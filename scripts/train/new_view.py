@@ -8,7 +8,7 @@ People in random outfits, without those of `people.NEW_CLOTHES`, take poses of t
 drawn into WORK/people: one photograph and four new views each. A network then learns the cloth's offset from the body,
 and with its offsets, once they are known for all, a second one learns to complete splatted views. Each writes a
 checkpoint every so often; the same command goes on where it was stopped. In the end WORK/depth.onnx and
-WORK/refine.onnx are written, with the mean of the weights along the way (`pip install onnx`).
+WORK/refine.onnx are written, with the mean of the weights along the way (`pip install ".[train]"`).
 
 A thousand people take about seven minutes of a core, a thousand steps of eight samples about five (bfloat16).
 """

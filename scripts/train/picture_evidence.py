@@ -7,7 +7,7 @@ Three steps, each of which goes on where it was broken off. People are drawn int
 motion clips that nothing is judged by (`is_held_out`), before photographs or painted rooms. The landmark network looks
 once at each of them, its region and the picture disturbed, and what it makes of them is written to WORK/looks; so are
 the people of SCENES, folders of `bodyfit scene --labels masks` with the body open-x. Then a head is trained on it
-(WORK/checkpoint.pt), and written for onnxruntime (`pip install onnx`).
+(WORK/checkpoint.pt), and written for onnxruntime (`pip install ".[train]"`).
 
 A thousand people take 75 s of a core to draw and 10 s to look at; a step takes 0.1 s.
 """

@@ -6,8 +6,8 @@
 Scenes are drawn into WORK/scenes (`bodyfit scene` with three people at most, 320 px), or read from folders of it. The
 landmark network looks at everybody once, for the coarse mask that the input has. Then samples are made, each other than
 all before, and learnt from; WORK/checkpoint.pt is written every so often, and a run that was stopped goes on from it.
-In the end WORK/person_mask.onnx is written, with the mean of the weights along the way (`pip install onnx`; without it
-the same command writes the network later).
+In the end WORK/person_mask.onnx is written, with the mean of the weights along the way (`pip install ".[train]"`;
+without it the same command writes the network later).
 
 A thousand scenes take about four minutes of a core, ten thousand samples about five (bfloat16, AVX512-BF16).
 """

@@ -1,4 +1,4 @@
-"""The first stages of the shipped landmark network in torch, for a perceptual loss (`pip install onnx`)."""
+"""The first stages of the shipped landmark network in torch, for a perceptual loss (`pip install ".[train]"`)."""
 
 from __future__ import annotations
 
