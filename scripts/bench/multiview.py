@@ -17,6 +17,7 @@ import argparse
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -176,6 +177,16 @@ def straight(xyc: np.ndarray, views: list[View]) -> np.ndarray:
     return xyc
 
 
+def reference(
+    seen: dict[str, np.ndarray], views: list[View], every: int
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """The frames of each camera at each `every`-th moment, and what `triangulated` gives of the limbs' landmarks."""
+    xyc = straight(np.nan_to_num(seen["xyc"]), views)
+    times = np.arange(8, xyc.shape[1] - 8, every)
+    pick = [times + k for k in delays(xyc, views)]
+    return pick, *triangulated(np.stack([xyc[c][pick[c]][:, LIMBS] for c in range(len(views))]), views)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demo", type=Path)
@@ -190,17 +201,12 @@ def main() -> None:
     args = parser.parse_args()
     views = read_views(next(args.demo.glob("calibration/*.qca.txt")))
     seen = remembered_landmarks(args.demo, views, args.landmarks)
-    xyc = straight(np.nan_to_num(seen["xyc"]), views)
-    shift = delays(xyc, views)
-    times = np.arange(8, xyc.shape[1] - 8, args.every)
-    pick = [times + k for k in shift]
-    xyc, lift, centre = (
-        np.stack([a[c][pick[c]] for c in range(len(views))]) for a in (xyc, seen["lift"], seen["centre"])
-    )
-    truth, spread = triangulated(xyc[:, :, LIMBS], views)
+    pick, truth, spread = reference(seen, views, args.every)
     if args.detector:
         seen = landmarks(args.demo, views, load_detector(args.detector), pick)
-        xyc, lift, centre = straight(np.nan_to_num(seen["xyc"]), views), seen["lift"], seen["centre"]
+    else:
+        seen |= {name: np.stack([a[pick[c]] for c, a in enumerate(seen[name])]) for name in ("xyc", "lift", "centre")}
+    xyc, lift, centre = straight(np.nan_to_num(seen["xyc"]), views), seen["lift"], seen["centre"]
     config = bodyfit.FitConfig() if args.config == "default" else bodyfit.FitConfig.smplify()
     errors = [
         errors_of_view(view, xyc[c], lift[c], centre[c], seen["sizes"][c], truth, spread < args.sure_px, config)
@@ -220,12 +226,10 @@ def errors_of_view(
     config: bodyfit.FitConfig,
 ) -> dict[str, np.ndarray]:
     """PA-MPJPE and MPJPE (T', 2), mm, of one camera's people by method."""
-    rows = (xyc[..., 2] > 0).any(1) & (mask.sum(1) >= 10) & mask[:, HIPS].all(1)
-    focal, middle = view.K[0, 0], view.K[:2, 2]
-    rays = [(*((c - middle) / focal), 1.0) for c in centre[rows]]
-    lift = np.stack([one @ rotation_to_ray(ray).T for one, ray in zip(lift[rows], rays, strict=True)])
+    rows = (xyc[..., 2] > 0).any(1) & usable_moments(mask)
+    lift = in_camera_axes(lift[rows], centre[rows], view)
     fitter = Fitter(layout="mediapipe33", config=config)
-    known = {"image_size": tuple(size.tolist()), "focal_px": focal, "principal_point_px": tuple(middle)}
+    known = camera_of(view, size)
     as_seen = Fitter(layout="mediapipe33", config=replace(config, swaps=False))
     fits = {
         "2D alone": fitter(xyc[rows], **known),
@@ -235,14 +239,37 @@ def errors_of_view(
     predicted = {"the lift alone": lift[:, LIMBS]}
     for name, fit in fits.items():
         predicted[name] = fitter.model.keypoints(fit.params, "mediapipe33")[:, LIMBS].double().numpy()
-    reference = (truth[rows] - view.C_m) @ view.R.T
-    found = {}
-    for name, joints in predicted.items():
-        counted = mask[rows] & np.isfinite(joints).all(2)
-        joints = np.nan_to_num(joints)
-        pa_mpjpe = metrics.pa_mpjpe(joints, reference, mask=counted).per_item
-        found[name] = np.stack([pa_mpjpe, metrics.mpjpe(joints, reference, root=HIPS, mask=counted).per_item], 1)
-    return found
+    return {name: errors_of(joints, truth[rows], mask[rows], view) for name, joints in predicted.items()}
+
+
+def usable_moments(mask: np.ndarray) -> np.ndarray:
+    """The moments (T,) whose reference `mask` (T, 12) has ten joints or more, and both hips."""
+    return (mask.sum(1) >= 10) & mask[:, HIPS].all(1)
+
+
+def in_camera_axes(lift: np.ndarray, centre: np.ndarray, view: View) -> np.ndarray:
+    """Lifts (N, K, 3), metres, of looks at `centre` (N, 2), pixels, turned to the axes of the camera."""
+    focal, middle = view.K[0, 0], view.K[:2, 2]
+    rays = [(*((c - middle) / focal), 1.0) for c in centre]
+    return np.stack([one @ rotation_to_ray(ray).T for one, ray in zip(lift, rays, strict=True)])
+
+
+def camera_of(view: View, size: np.ndarray) -> dict[str, Any]:
+    """The arguments by which a fitter is told of a camera."""
+    return {
+        "image_size": tuple(size.tolist()),
+        "focal_px": view.K[0, 0],
+        "principal_point_px": tuple(view.K[:2, 2]),
+    }
+
+
+def errors_of(joints: np.ndarray, truth: np.ndarray, mask: np.ndarray, view: View) -> np.ndarray:
+    """PA-MPJPE and MPJPE (T, 2), mm, of joints (T, 12, 3) in a camera's axes, metres; truth in the room's."""
+    reference = (truth - view.C_m) @ view.R.T
+    counted = mask & np.isfinite(joints).all(2)
+    joints = np.nan_to_num(joints)
+    pa_mpjpe = metrics.pa_mpjpe(joints, reference, mask=counted).per_item
+    return np.stack([pa_mpjpe, metrics.mpjpe(joints, reference, root=HIPS, mask=counted).per_item], 1)
 
 
 def report(errors: list[dict[str, np.ndarray]], spread: np.ndarray) -> dict[str, dict[str, float]]:

@@ -54,6 +54,14 @@ def _multiview(r: dict[str, Any]) -> str:
     )
 
 
+def _multiview_video(r: dict[str, Any]) -> str:
+    clip, single = r["at once: 2D and lift"], r["frame by frame: 2D and lift"]
+    return (
+        f"{clip['pa_mpjpe_mm']:.0f} mm PA-MPJPE and {clip['mpjpe_mm']:.0f} mm MPJPE at {clip['views']} moments, as "
+        f"single photographs {single['pa_mpjpe_mm']:.0f} and {single['mpjpe_mm']:.0f}"
+    )
+
+
 def _clips(r: dict[str, Any]) -> str:
     once, each = r["mediapipe33"]["at once"], r["mediapipe33"]["frame by frame"]
     return (
@@ -176,6 +184,13 @@ ROWS = (
         "how-it-works.md",
     ),
     Row("multiview-accurate", "The same with `--detector movenet:accurate`", _multiview, "detectors.md"),
+    Row(
+        "multiview-video",
+        "The footage of these four cameras as clips, each camera's by itself",
+        _multiview_video,
+        "sequence.md",
+    ),
+    Row("multiview-video-accurate", "The same with `--detector movenet:accurate`", _multiview_video, "sequence.md"),
     Row("clips", "A track at once against frame by frame, 14 held-out motion clips", _clips, "sequence.md"),
     Row("uncertainty", "Whether joints are off by as much as the fit says", _uncertainty),
     Row("body", "The body model against smplx on the same file, batch 1 to 256", _body, "speed.md"),
