@@ -21,6 +21,7 @@ from bodyfit.evaluate.benchmarks import run as run_module
 from bodyfit.evaluate.benchmarks.folders import shots
 from bodyfit.evaluate.benchmarks.protocols import PROTOCOLS
 from bodyfit.evaluate.benchmarks.run import BenchmarkConfig, run_benchmark
+from bodyfit.evaluate.subjects import subject_of
 from bodyfit.evaluate.world_metrics import foot_sliding, in_world, rte, w_mpjpe, wa_mpjpe
 from bodyfit.images.frame import Frame
 from bodyfit.keypoints import Keypoints2D
@@ -175,7 +176,14 @@ def test_feet_slide_where_the_true_ones_stand():
     pred = truth.copy()
     pred[:, 0, 2] = 0.005 * np.arange(5)
     pred[:, 1, 2] = 7.0 * np.arange(5)  # of a foot in the air: does not count
-    np.testing.assert_allclose(foot_sliding(pred, truth, fps=30).per_item, 5.0)
+    score = foot_sliding(pred, truth, fps=30)
+    np.testing.assert_allclose(score.per_item, [[5.0, np.nan]] * 4)
+    assert score.untold.tolist() == [[False, True]] * 4
+    # Published means are over the feet that stand, not over steps: with both standing in one of two steps, of three.
+    both = np.zeros((3, 2, 3))
+    both[2, 1, 0] = 1.0
+    moved = both + np.array([[[0, 0, 0]], [[0, 0.003, 0]], [[0, 0.012, 0]]])
+    assert foot_sliding(moved, both, fps=30).mean == pytest.approx((3 + 3 + 9) / 3)
     assert foot_sliding(truth[:, 1:], truth[:, 1:], fps=30).untold.all()
     with pytest.raises(OptionError, match="fps"):
         foot_sliding(pred, truth, fps=0)
@@ -192,6 +200,15 @@ def test_frames_without_a_body_fail_and_take_no_part_in_alignments():
     assert wa_mpjpe(pred, truth, mask=mask).untold[0]
     with pytest.raises(OptionError, match="segment"):
         w_mpjpe(pred, truth, segment=1)
+
+
+def test_segments_are_of_frames_that_count():
+    truth, mask = walk(40), np.arange(40) % 3 > 0
+    drift = truth + np.linspace(0, 0.5, 40)[:, None, None] * np.array([0, 1.0, 0])
+    for measure in (wa_mpjpe, w_mpjpe):
+        here = measure(drift, truth, segment=10, mask=mask).per_item
+        assert np.isnan(here[~mask]).all()
+        np.testing.assert_allclose(here[mask], measure(drift[mask], truth[mask], segment=10).per_item)
 
 
 def test_in_world_undoes_the_cameras():
@@ -220,7 +237,7 @@ def test_3dpw_by_the_keypoints_of_its_files(tmp_path, models, capsys, monkeypatc
     assert lines["mpjpe"]["counted"] == 11
     assert max(lines[name]["mean"] for name in ("pa_mpjpe", "mpjpe")) < 130
     assert lines["mpjpe"]["mean"] / 2 < lines["pve"]["mean"] < 2 * lines["mpjpe"]["mean"]
-    assert "accel" not in lines or lines["accel"]["counted"]
+    assert lines["acceleration_error"]["counted"] == 4 + 1  # the second person's third frame does not count
 
     def forbidden(*_arguments):
         raise AssertionError("a stored shot was fitted again")
@@ -322,6 +339,9 @@ def test_rich_before_each_camera(tmp_path, models, monkeypatch):
     monkeypatch.setattr(run_module, "load_detector", lambda _name: Exact([exact]))
     lines = measures(run_benchmark("rich", tmp_path, bodyfit.load_model("open"), truth=models))
     assert lines["pa_mpjpe"].counted == 2
+    monkeypatch.setattr(run_module, "load_detector", lambda _name: Exact([exact]))
+    by_hand = MadeFits(monkeypatch, models).table("rich", tmp_path, {"pelvis": 44.0, "left_wrist": 22.0}, truth=models)
+    assert by_hand["mpjpe"].mean == pytest.approx(2 + 1)  # of 22 joints, about the middle of the hips
     (tmp_path / "gender.json").write_text("{}")
     with pytest.raises(AssetError, match="subject 007"):
         shot.read()
@@ -342,6 +362,7 @@ def test_agora_counts_strangers_and_who_is_missed(tmp_path, models, monkeypatch)
         imgPath=np.array(["a.png", "a.png", "b.png"]),
         gender=np.array(["neutral"] * 3),
         isValid=np.array([True, True, True]),
+        occlusion=np.array([90.0, 0.0, 20.0]),
         gt_joints_3d=np.stack(joints),
         gt_joints_2d=np.stack(points),
     )
@@ -356,24 +377,38 @@ def test_agora_counts_strangers_and_who_is_missed(tmp_path, models, monkeypatch)
     assert lines["f1"].mean == pytest.approx(4 / 7)
     assert lines["mpjpe"].failed == 1
     assert lines["nmje"].mean == pytest.approx(lines["mpjpe"].mean / (4 / 7))
+    arrays = dict(np.load(tmp_path / "validation_0.npz"))
+    np.savez(tmp_path / "validation_0.npz", **(arrays | {"occlusion": np.array([91.0, 0.0, 20.0])}))
+    monkeypatch.setattr(run_module, "load_detector", lambda _name: Exact(exact, stranger=False))
+    lines = MadeFits(monkeypatch).table("agora", tmp_path, {"pelvis": 44.0, "left_wrist": 22.0})
+    # 22 joints about the pelvis; who is hidden to 91 % does not count, and is nobody's mistake either.
+    assert lines["mpjpe"].mean == pytest.approx((20 * 44 + np.hypot(22 - 44, 0)) / 22)
+    assert lines["mpjpe"].failed + lines["mpjpe"].counted == 2
 
 
-@pytest.mark.parametrize(
-    ("dataset", "file"), [("h36m", "h36m_valid_protocol2.npz"), ("mpi-inf-3dhp", "mpi_inf_3dhp_valid.npz")]
-)
+def picture_file(path: Path, model: bodyfit.BodyModel, params: bodyfit.BodyParams, *, square: bool) -> None:
+    """The customary file of people in pictures, 17 of 24 rows filled; `square`: centre and scale in place of `part`."""
+    points = model.keypoints(params, "h36m17").detach().numpy()
+    rows = [14, 2, 1, 0, 3, 4, 5, 16, 12, 17, 18, 9, 10, 11, 8, 7, 6]
+    S, part = np.zeros((len(points), 24, 4)), np.zeros((len(points), 24, 3))
+    S[:, rows, :3], S[:, rows, 3] = points - points[:, :1], 1
+    part[:, rows] = projected(model, params, "h36m17")
+    xy = part[:, rows, :2]
+    box = {"center": (xy.min(1) + xy.max(1)) / 2, "scale": (xy.max(1) - xy.min(1)).max(1) / 200}
+    names = [f"pictures/S9.60457274_{i}.jpg" for i in range(len(points))]
+    np.savez(path, imgname=np.array(names), S=S, **(box if square else {"part": part}))
+    for name in names:
+        picture(path.parent / name)
+
+
+PICTURE_FILES = [("h36m", "h36m_valid_protocol2.npz"), ("mpi-inf-3dhp", "mpi_inf_3dhp_valid.npz")]
+
+
+@pytest.mark.parametrize(("dataset", "file"), PICTURE_FILES)
 def test_pictures_with_points_in_customary_preprocessing(tmp_path, models, monkeypatch, dataset, file):
     model = models("neutral")
     params = motion(model, 0, 2)
-    lsp = model.keypoints(params, "lsp14").detach().numpy()
-    S, part = np.zeros((2, 24, 4)), np.zeros((2, 24, 3))
-    S[:, :14, :3], S[:, :14, 3] = lsp, 1
-    S[:, 14] = np.append(lsp[:, 2:4].mean(1), [[1], [1]], axis=1)
-    S[..., :3] -= S[:, 14:15, :3]
-    part[:, :14] = projected(model, params, "lsp14")
-    names = [f"pictures/S9.60457274_{i}.jpg" for i in range(2)]
-    np.savez(tmp_path / file, imgname=np.array(names), S=S, part=part)
-    for name in names:
-        picture(tmp_path / name)
+    picture_file(tmp_path / file, model, params, square=dataset == "h36m")
     exact = projected(model, params, "coco17")
     monkeypatch.setattr(run_module, "load_detector", lambda _name: Exact([exact]))
     table = run_benchmark(dataset, tmp_path, bodyfit.load_model("open"))
@@ -381,6 +416,100 @@ def test_pictures_with_points_in_customary_preprocessing(tmp_path, models, monke
     assert lines["pa_mpjpe"].counted == 2
     assert lines["pa_mpjpe"].mean < 130
     assert ("auc@0-150mm" in lines) == (dataset == "mpi-inf-3dhp")
+
+
+# ---------------------------------------------------------------- protocols, by numbers made by hand
+
+
+class MadeFits:
+    """Bodies that are the truth, but for named points that lie to the right of it by so many millimetres."""
+
+    def __init__(self, monkeypatch, models=None) -> None:
+        self.models, self.person, self.rows = models, None, np.arange(0)
+        self.offsets_mm: dict[str, float | np.ndarray] = {}
+        for name in ("fitted_frames", "fitted_motion"):
+            monkeypatch.setattr(run_module, name, self.fitted)
+        monkeypatch.setattr(run_module, "points_of", self.points)
+
+    def fitted(self, person, found, model):
+        self.person, self.rows = person, found.rows
+        return model.params()
+
+    def points(self, _model, _params, wanted):
+        truth = subject_of(self.person, wanted, models=self.models, source="made").points[self.rows]
+        for name, offset in self.offsets_mm.items():
+            by_frame = np.broadcast_to(offset, (100,))[self.rows]
+            truth[:, wanted.joints.points.index(name), 0] += by_frame / 1000
+        return truth, None, "made"
+
+    def table(self, dataset, folder, offsets_mm, **options):
+        self.offsets_mm = offsets_mm
+        return measures(run_benchmark(dataset, folder, bodyfit.load_model("open"), **options))
+
+
+def test_3dpw_and_emdb_by_hand(tmp_path, models, monkeypatch):
+    threedpw(tmp_path / "3DPW", models)
+    fits, config = MadeFits(monkeypatch, models), BenchmarkConfig(detector=None)
+    # 24 joints about the pelvis: where it is off, all others are.
+    lines = fits.table("3dpw", tmp_path / "3DPW", {"pelvis": 48.0}, config=config)
+    assert lines["mpjpe"].mean == pytest.approx(48 * 23 / 24)
+    lines = fits.table("3dpw", tmp_path / "3DPW", {"left_wrist": np.arange(100.0) ** 2}, config=config)
+    # x = t^2 mm has the second difference 2 mm. Of the second person frame 2 does not count: one window of three.
+    assert lines["acceleration_error"].mean == pytest.approx(0.002 * 30**2 / 24)
+    assert lines["acceleration_error"].counted == 4 + 1
+    every = BenchmarkConfig(detector=None, every=2)
+    assert "acceleration_error" not in fits.table("3dpw", tmp_path / "3DPW", {}, config=every)
+    # The 14 points of a regressor, about its first row, which is no joint of them.
+    vertices = len(models("male").v_template)
+    rows = np.zeros((17, vertices))
+    rows[np.arange(17), np.arange(17) * (vertices // 17)] = 1
+    by_regressor = BenchmarkConfig(detector=None, regressor=rows)
+    for name, mm in (("pelvis", 10.0), ("head_top", 10 / 14)):
+        lines = fits.table("3dpw", tmp_path / "3DPW", {name: 10.0}, truth=models, config=by_regressor)
+        assert lines["mpjpe"].mean == pytest.approx(mm)
+    params = emdb(tmp_path / "EMDB", models, part="emdb1")
+    exact = projected(models("female"), params, "coco17")
+    monkeypatch.setattr(run_module, "load_detector", lambda _name: Exact([exact], stranger=False))
+    # EMDB aligns the middle of the hips.
+    lines = fits.table("emdb", tmp_path / "EMDB", {"pelvis": 48.0, "left_wrist": 24.0}, truth=models)
+    assert lines["mpjpe"].mean == pytest.approx(48 / 24 + 24 / 24)
+
+
+def test_jitter_of_emdb2_is_that_in_the_world(tmp_path, models, monkeypatch):
+    params = emdb(tmp_path, models, part="emdb2")
+    exact = projected(models("female"), params, "coco17")
+    monkeypatch.setattr(run_module, "load_detector", lambda _name: Exact([exact], stranger=False))
+    lines = MadeFits(monkeypatch, models).table("emdb2", tmp_path, {}, truth=models)
+    assert [lines[name].mean for name in ("wa_mpjpe", "w_mpjpe", "rte")] == pytest.approx([0, 0, 0], abs=1e-6)
+    cameras, joints = moving_camera(12), models("female").joints(params).numpy()
+    world = np.einsum("tji,tkj->tki", cameras[:, :3, :3], joints - cameras[:, None, :3, 3])
+    third = world[3:] - 3 * world[2:-1] + 3 * world[1:-2] - world[:-3]
+    assert lines["jitter"].mean == pytest.approx(np.linalg.norm(30**3 * third, axis=2).mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("dataset", "file"), PICTURE_FILES)
+def test_h36m_and_3dhp_by_hand(tmp_path, models, monkeypatch, dataset, file):
+    model = models("neutral")
+    params = motion(model, 0, 2)
+    picture_file(tmp_path / file, model, params, square=dataset == "h36m")
+    fits = MadeFits(monkeypatch)
+
+    def table(offsets_mm):
+        exact = projected(model, params, "coco17")
+        monkeypatch.setattr(run_module, "load_detector", lambda _name: Exact([exact]))
+        return fits.table(dataset, tmp_path, offsets_mm)
+
+    # 14 points about the pelvis, which is none of them; or 17, and it is one. The top of the head counts.
+    n = 14 if dataset == "h36m" else 17
+    assert table({"head_top": 10.0})["mpjpe"].mean == pytest.approx(10 / n)
+    assert table({"pelvis": 10.0})["mpjpe"].mean == pytest.approx(10.0 if n == 14 else 160 / 17)
+    if dataset == "mpi-inf-3dhp":
+        wrist, spine = table({"left_wrist": 200.0}), table({"spine2": 200.0})
+        assert spine["mpjpe"].mean == wrist["mpjpe"].mean == pytest.approx(200 / 17)
+        # The spine is none of the 14 points whose share within 150 mm counts.
+        for name in ("pck@150mm", "auc@0-150mm"):
+            assert spine[name].mean == pytest.approx(100)
+            assert wrist[name].mean == pytest.approx(100 * 13 / 14)
 
 
 def test_other_folders_are_refused_by_name(tmp_path, capsys):

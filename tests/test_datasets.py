@@ -331,10 +331,11 @@ def test_h36m_pictures(tmp_path):
     arrays = h36m_arrays()
     np.savez(tmp_path / "h36m_valid_protocol1.npz", **arrays)
     (found,) = evaluate.read_h36m(tmp_path / "h36m_valid_protocol1.npz")
-    assert found.joint_set == "lsp14"
-    known = arrays["S"][..., 3] > 0
-    np.testing.assert_array_equal(found.joints3d[known[:, :15]], arrays["S"][:, :15, :3][known[:, :15]])
-    assert np.isnan(found.joints3d[1, 5]).all()
+    assert found.joint_set == "h36m17"
+    rows = [14, 2, 1, 0, 3, 4, 5, 16, 12, 17, 18, 9, 10, 11, 8, 7, 6]  # of its 24, in H36M's order
+    known, points = arrays["S"][:, rows, 3] > 0, arrays["S"][:, rows, :3]
+    np.testing.assert_array_equal(found.joints3d[known], points[known])
+    assert np.isnan(found.joints3d[1, rows.index(5)]).all()
     assert np.isnan(found.joints3d).sum() == 3
     (frontal,) = evaluate.read_h36m(tmp_path / "h36m_valid_protocol1.npz", camera="60457274")
     np.testing.assert_array_equal(frontal.joints3d, found.joints3d[1:3])

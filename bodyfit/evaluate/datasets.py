@@ -91,7 +91,7 @@ def read_h36m(path: str | Path, *, camera: str | None = None) -> list[Sequence]:
     """Read Human3.6M (Ionescu et al. 2014) as preprocessed by others, since its own files cannot be shared.
 
     h36m_valid_protocol{1,2}.npz: imgname and S (N, 24, 4) or (N, 17, 4), metres about the pelvis in camera axes with a
-    confidence -> one sequence, lsp14 or h36m17. `camera` selects pictures with this in their name (60457274 is
+    confidence -> one sequence, h36m17. `camera` selects pictures with this in their name (60457274 is
     the frontal camera of protocol 2). data_3d_h36m.npz: positions_3d, metres in world axes, 50 frames a second -> one
     sequence for each subject and action, h36m17. Raises `AssetError`, naming the file.
     """

@@ -29,8 +29,12 @@ AGORA_EXPORT = (
 """A program that converts one of AGORA's tables to the npz that `read_agora` reads: a row a person, the table's names
 and units. gt_verts (N, V, 3) may be added. It executes the pickle: use it on files that you trust."""
 
-_SPIN24 = (*LAYOUTS["lsp14"], "pelvis")
-"""The first 15 of the 24 points in the customary preprocessing; the others belong to no known regressor."""
+_SPIN24 = {**{name: row for row, name in enumerate(LAYOUTS["lsp14"])}, "pelvis": 14, "spine2": 16, "nose": 17}
+_SPIN24["head_top"] = 18
+"""Rows of h36m17's points among the 24 of the customary preprocessing (Kolotouros et al. 2019). The top of the head
+that counts is Human3.6M's, row 18; LSP's, row 13, is empty in these files."""
+_MOST_HIDDEN = 90.0
+"""Percent of a person of AGORA that something else hides, up to which the person counts."""
 _H36M32_TO_17 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
 """Rows of the recorded 32-joint skeleton in the order of h36m17; the others are duplicates or end sites."""
 
@@ -45,6 +49,9 @@ def agora(path: Path, arrays: Mapping[str, Any]) -> Sequence:
         raise AssetError(f"{path}: gt_joints_3d has {n_j} joints, expected 24 or 45 (SMPL) or 127 (SMPL-X)")
     images = _texts(path, "imgPath", arrays["imgPath"], n)
     valid = array(path, "isValid", arrays["isValid"], (n,)) != 0 if "isValid" in arrays else np.ones(n, bool)
+    if "occlusion" in arrays:  # in percent
+        hidden = array(path, "occlusion", arrays["occlusion"], (n,))
+        valid &= (hidden >= 0) & (hidden <= _MOST_HIDDEN)
     genders = set(_texts(path, "gender", arrays["gender"], n)) if "gender" in arrays else set()
     vertices = None
     if "gt_verts" in arrays:
@@ -79,11 +86,12 @@ def h36m_pictures(path: Path, arrays: Mapping[str, Any], *, camera: str | None =
     points = raw[..., :3].copy()
     if raw.shape[2] == 4:
         points[raw[..., 3] <= 0] = np.nan
-    array(path, "S", points[:, :15], (n, None, 3), metres=True)
-    name = "lsp14" if raw.shape[1] == 24 else "h36m17"
-    names = _SPIN24 if raw.shape[1] == 24 else joint_set("h36m17").names
+    names = joint_set("h36m17").names
+    if raw.shape[1] == 24:
+        points = points[:, [_SPIN24[name] for name in names]]
+    array(path, "S", points, (n, None, 3), metres=True)
     images = _texts(path, "imgname", arrays["imgname"], n)
-    keypoints = array(path, "part", arrays["part"], (n, None, 3)) if "part" in arrays else None
+    keypoints = _points_in_pictures(path, arrays, n)
     keep = np.array([camera is None or camera in image for image in images], bool)
     if camera is not None and not keep.any():
         raise AssetError(f"{path}: no picture of camera {camera}")
@@ -92,8 +100,8 @@ def h36m_pictures(path: Path, arrays: Mapping[str, Any], *, camera: str | None =
         name=path.stem,
         person=0,
         gender="neutral",
-        joints3d=joint_set(name).select(points[:, : len(names)], names)[keep],
-        joint_set=name,
+        joints3d=points[keep],
+        joint_set="h36m17",
         valid=np.ones(int(keep.sum()), bool),
         frame=np.flatnonzero(keep),
         images=tuple(image for image, used in zip(images, keep, strict=True) if used),
@@ -101,6 +109,18 @@ def h36m_pictures(path: Path, arrays: Mapping[str, Any], *, camera: str | None =
         keypoints2d=None if keypoints is None else keypoints[keep],
         keypoints2d_layout="" if keypoints is None else f"{path.stem}.part",
     )
+
+
+def _points_in_pictures(path: Path, arrays: Mapping[str, Any], n: int) -> np.ndarray | None:
+    """Read where people are in their pictures, (N, K, 3): `part`, or two corners of the square of `center` and `scale`
+    (its side in 200 pixels); None where the file has neither. Raises `AssetError`."""
+    if "part" in arrays:
+        return array(path, "part", arrays["part"], (n, None, 3))
+    if not {"center", "scale"} <= arrays.keys():
+        return None
+    centre, half = array(path, "center", arrays["center"], (n, 2)), 100 * array(path, "scale", arrays["scale"], (n,))
+    corners = np.stack([centre - half[:, None], centre + half[:, None]], 1)
+    return np.concatenate([corners, np.ones((n, 2, 1))], 2)
 
 
 def h36m_positions(path: Path) -> list[Sequence]:

@@ -35,7 +35,8 @@ def wa_mpjpe(
 ) -> Score:
     """Compute WA-MPJPE, mm: segments of frames, each aligned as a whole by one similarity transform.
 
-    mask: the frames that count. Raises `ShapeError` and `OptionError`.
+    A segment is so many frames with truth, wherever they lie; the last may be shorter. mask: the frames that count.
+    Raises `ShapeError` and `OptionError`.
     """
     return _by_segments("wa_mpjpe", pred, truth, segment, mask, first=None)
 
@@ -49,7 +50,7 @@ def w_mpjpe(
 ) -> Score:
     """Compute W-MPJPE, mm: segments of frames, each aligned by one similarity transform of its first two frames.
 
-    mask: the frames that count. Raises `ShapeError` and `OptionError`.
+    Segments as in `wa_mpjpe`. mask: the frames that count. Raises `ShapeError` and `OptionError`.
     """
     return _by_segments("w_mpjpe", pred, truth, segment, mask, first=2)
 
@@ -87,7 +88,8 @@ def foot_sliding(
     """Compute how far points of the feet move from a frame to the next while the true ones stand, mm.
 
     A point stands where the truth moves more slowly than `still_m_s` (a centimetre a frame at 30 frames a second).
-    Items are the T - 1 steps; a step without a standing point is untold. Raises `ShapeError` and `OptionError`.
+    Items are the points in the T - 1 steps, (T - 1, F); one that does not stand is untold. Raises `ShapeError` and
+    `OptionError`.
     """
     if not (np.isfinite(fps) and fps > 0):
         raise OptionError(f"fps must be positive, got {fps}")
@@ -95,10 +97,9 @@ def foot_sliding(
     steps_a, steps_b = (np.linalg.norm(np.diff(x, axis=0), axis=2) for x in (a, b))
     both = ~(untold[1:] | untold[:-1])
     stands = both[:, None] & (np.nan_to_num(steps_b, nan=np.inf) * fps < still_m_s)
-    moved = np.where(stands, steps_a, 0.0).sum(1) / np.maximum(stands.sum(1), 1)
-    failed = stands.any(1) & ~np.isfinite(moved)
-    off = np.where(stands.any(1) & ~failed, 1e3 * moved, np.nan)
-    return Score("foot_sliding", "mm", off, failed, ~stands.any(1))
+    failed = stands & ~np.isfinite(steps_a)
+    off = np.where(stands & ~failed, 1e3 * steps_a, np.nan)
+    return Score("foot_sliding", "mm", off, failed, ~stands)
 
 
 def _by_segments(
@@ -109,8 +110,9 @@ def _by_segments(
         raise OptionError(f"segment must be at least 2 frames, got {segment}")
     a, b, counted, failed, untold = _checked(pred, truth, mask)
     off = np.full(len(a), np.nan)
-    for start in range(0, len(a), segment):
-        rows = np.arange(start, min(start + segment, len(a)))
+    with_truth = np.flatnonzero(~untold)
+    for start in range(0, len(with_truth), segment):
+        rows = with_truth[start : start + segment]
         rows = rows[np.any(counted[rows], axis=1)]
         used = rows if first is None else rows[:first]
         if not len(used):

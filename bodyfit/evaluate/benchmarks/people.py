@@ -23,8 +23,6 @@ from bodyfit.skeleton import LAYOUTS
 
 __all__ = ["Detected", "detected", "keypoints_of_file", "true_points_px"]
 
-_OVERLAP = 0.3
-"""Least intersection over union of a detected and a true box."""
 _PICTURES = 8
 """Pictures in memory at a time."""
 _AGORA_WIDTH = 3840
@@ -45,10 +43,11 @@ class Detected:
 
 
 def detected(
-    shot: Shot, people: Rows[Sequence], rows: Rows[Int[np.ndarray, "_"]], detector: Detector
+    shot: Shot, people: Rows[Sequence], rows: Rows[Int[np.ndarray, "_"]], detector: Detector, overlap: float
 ) -> list[Detected]:
     """Detect the people of a shot in the pictures of their `rows`, a record for each person.
 
+    overlap: least intersection over union of a detected and a true box.
     Raises `AssetError` for a picture that is missing and `ImageError` for a damaged one.
     """
     names = list(dict.fromkeys(person.images[row] for person, own in zip(people, rows, strict=True) for row in own))
@@ -66,7 +65,7 @@ def detected(
         for name, frame, seen in zip(some, frames, detector.detect(frames), strict=True):
             sizes[name] = frame.size
             truth = np.array([box_about(true_points_px(people[p], row, frame.size)) for p, row in places[name]])
-            pairs = assigned_boxes(truth, np.array([one.box_px() for one in seen]), _OVERLAP)
+            pairs = assigned_boxes(truth, np.array([one.box_px() for one in seen]), overlap)
             strangers += len(seen) - len(pairs)
             found |= {places[name][i]: seen[j] for i, j in pairs}
     return [

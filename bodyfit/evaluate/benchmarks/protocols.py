@@ -29,6 +29,10 @@ class Protocol:
     """What of the camera a fit is given."""
     world: bool = False
     """Measure in the world, by the true motion of the camera (`evaluate/world_metrics.py`)."""
+    overlap: float = 0.3
+    """Least intersection over union of a detected and a true box."""
+    correct: str | None = None
+    """Set that counts for the percentage of correct points and its curve; None for `joints`."""
     detections: bool = False
     """Count people who were not found and bodies of nobody (F1), and divide errors by it (Patel et al. 2021)."""
 
@@ -64,7 +68,7 @@ PROTOCOLS: dict[str, Protocol] = {
         "emdb24",
         None,
         "mid_hip",
-        ("pa_mpjpe", "accel", "jitter"),
+        ("pa_mpjpe", "accel"),
         f"{_INTRINSICS}; its true motion takes bodies to the world",
         world=True,
     ),
@@ -74,19 +78,20 @@ PROTOCOLS: dict[str, Protocol] = {
         "all people with bodies, in each camera",
         "smpl22",
         None,
-        "pelvis",
+        "mid_hip",
         ("mpjpe", "pa_mpjpe", "accel"),
         _INTRINSICS,
     ),
     "agora": Protocol(
         "AGORA, validation",
         "*.npz made by AGORA_EXPORT, and the pictures",
-        "people with isValid",
+        "people with isValid, hidden to 90 % at most",
         "smpl22",
         None,
         "pelvis",
         ("mpjpe", "pa_mpjpe"),
         _UNKNOWN,
+        overlap=0.1,
         detections=True,
     ),
     "h36m": Protocol(
@@ -98,16 +103,18 @@ PROTOCOLS: dict[str, Protocol] = {
         "pelvis",
         ("mpjpe", "pa_mpjpe"),
         _UNKNOWN,
+        overlap=0.1,
     ),
     "mpi-inf-3dhp": Protocol(
         "MPI-INF-3DHP, test",
-        "mpi_inf_3dhp_valid.npz and the pictures that it names",
+        "mpi_inf_3dhp_valid.npz or mpi_inf_3dhp_test.npz, and the pictures that it names",
         "all pictures of the file",
-        "lsp14",
-        "lsp14",
+        "h36m17",
+        "h36m17",
         "pelvis",
         ("mpjpe", "pa_mpjpe", "pck150", "auc"),
         _UNKNOWN,
+        correct="lsp14",
     ),
 }
 """Protocols by the words of the command line."""

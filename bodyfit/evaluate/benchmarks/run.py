@@ -29,6 +29,9 @@ from bodyfit.runtime.atomic import write_atomically
 
 __all__ = ["BenchmarkConfig", "run_benchmark"]
 
+_FORMAT = 2
+"""Version of what is stored of a shot."""
+
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
@@ -85,7 +88,7 @@ def run_benchmark(
             tell(f"{shot.name}: left out: {error}")
             continue
         rows += own
-        tell(f"{shot.name}: {number} of {len(listed)}, {sum(len(one.valid) for one in own)} bodies")
+        tell(f"{shot.name}: {number} of {len(listed)}, {sum(int(one.valid.sum()) for one in own)} bodies")
     return table_of(run.protocol, run.joints, rows, left_out=left_out, facts=run.facts)
 
 
@@ -121,7 +124,7 @@ class _Run:
         """Return a short name of all settings that change the numbers."""
         regressor = self.config.regressor
         digest = "" if regressor is None else hashlib.sha256(np.ascontiguousarray(regressor).tobytes()).hexdigest()
-        text = json.dumps([self.facts, self.joints.name, digest], sort_keys=True)
+        text = json.dumps([_FORMAT, self.facts, self.joints.name, self.protocol.root, digest], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def __call__(self, shot: Shot) -> list[Measured]:
@@ -132,7 +135,7 @@ class _Run:
             found = [keypoints_of_file(person, own) for person, own in zip(people, rows, strict=True)]
         else:
             self._detector = self._detector or load_detector(config.detector)
-            found = detected(shot, people, rows, self._detector)
+            found = detected(shot, people, rows, self._detector, self.protocol.overlap)
         fitted = fitted_motion if config.motions else fitted_frames
         measured = []
         for person, own in zip(people, found, strict=True):
@@ -150,6 +153,11 @@ class _Run:
         if vertices is not None and subject.vertices is not None and root is not None:
             roots = [x[:, list(root)].mean(1, keepdims=True) for x in (points, subject.points[rows])]
             errors_mm = metrics.pve(vertices, subject.vertices[rows], roots=(roots[0], roots[1])).per_item
+        fps = person.fps if self.config.every == 1 else None
+        if fps:  # frames that do not count stay in their places, so that no difference over time is taken across them
+            every = np.arange(len(person))
+            points, errors_mm = (_at(rows, values, len(every)) for values in (points, errors_mm))
+            rows = every
         cameras = person.camera_from_world
         return Measured(
             name=person.name,
@@ -158,7 +166,7 @@ class _Run:
             truth=subject.points[rows],
             valid=subject.valid[rows],
             pve_mm=errors_mm,
-            fps=person.fps or 0.0,
+            fps=fps or 0.0,
             camera_from_world=None if cameras is None else cameras[rows],
             strangers=strangers,
             source=f"{how}; {subject.how}",
@@ -169,6 +177,13 @@ class _Run:
         if "pve" not in self.protocol.metrics or self.models is None or person.params is None:
             return False
         return torch.equal(self.models(person.gender).faces.cpu(), self.model.faces.cpu())
+
+
+def _at(rows: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Put values in these rows of so many, NaN in the others."""
+    placed = np.full((count, *values.shape[1:]), np.nan)
+    placed[rows] = values
+    return placed
 
 
 def _path(store: Path, shot: Shot, key: str) -> Path:

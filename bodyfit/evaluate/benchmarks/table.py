@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from bodyfit.evaluate.benchmarks.protocols import Protocol
-from bodyfit.evaluate.joint_sets import JointSet
+from bodyfit.evaluate.joint_sets import JointSet, joint_set
 from bodyfit.evaluate.metrics import Score, acceleration_error, auc, jitter, mpjpe, pa_mpjpe, pck
 from bodyfit.evaluate.world_metrics import foot_sliding, in_world, rte, w_mpjpe, wa_mpjpe
 
@@ -118,20 +118,23 @@ def _line(metric: str, protocol: Protocol, joints: JointSet, people: Sequence[Me
     return _scored([_METRICS[metric](one, joints, protocol) for one in people if metric not in _MOTION or one.fps > 0])
 
 
-_MOTION = frozenset({"accel", "jitter"})
+_MOTION = frozenset({"accel"})
 _METRICS: dict[str, Callable[[Measured, JointSet, Protocol], Score]] = {
     "mpjpe": lambda m, j, p: mpjpe(m.pred, m.truth, root=j.root(p.root), mask=_mask(m, j)),
     "pa_mpjpe": lambda m, j, p: pa_mpjpe(m.pred, m.truth, mask=_mask(m, j)),
     "accel": lambda m, j, p: acceleration_error(m.pred, m.truth, root=j.root(p.root), fps=m.fps, mask=_mask(m, j)),
-    "jitter": lambda m, j, p: jitter(m.pred, root=None, fps=m.fps, mask=_mask(m, j)),
-    "pck150": lambda m, j, p: pck(m.pred, m.truth, root=j.root(p.root), threshold_mm=150, mask=_mask(m, j)),
-    "auc": lambda m, j, p: auc(m.pred, m.truth, root=j.root(p.root), thresholds_mm=range(0, 151, 5), mask=_mask(m, j)),
+    "pck150": lambda m, j, p: pck(m.pred, m.truth, root=j.root(p.root), threshold_mm=150, mask=_mask(m, j, p.correct)),
+    "auc": lambda m, j, p: auc(
+        m.pred, m.truth, root=j.root(p.root), thresholds_mm=range(0, 151, 5), mask=_mask(m, j, p.correct)
+    ),
 }
 """auc: thresholds up to 150 mm, as MPI-INF-3DHP has them."""
 
 
-def _mask(person: Measured, joints: JointSet) -> np.ndarray:
-    return joints.counted & person.valid[:, None]
+def _mask(person: Measured, joints: JointSet, some: str | None = None) -> np.ndarray:
+    """Return which points of which frames count: all joints of the set, or those of them that another set has."""
+    counted = joints.counted if some is None else np.isin(joints.points, joint_set(some).names)
+    return counted & person.valid[:, None]
 
 
 def _world(person: Measured, joints: JointSet, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -150,10 +153,12 @@ def _world_score(name: str, person: Measured, joints: JointSet) -> Score:
         pred, truth = _world(person, joints, [joints.points.index(foot) for foot in _FEET])
         return foot_sliding(pred, truth, fps=person.fps, mask=person.valid)
     pred, truth = _world(person, joints, range(len(joints.names)))
+    if name == "jitter":
+        return jitter(pred, root=None, fps=person.fps, mask=np.broadcast_to(person.valid[:, None], pred.shape[:2]))
     return (wa_mpjpe if name == "wa_mpjpe" else w_mpjpe)(pred, truth, mask=person.valid)
 
 
-_WORLD = ("wa_mpjpe", "w_mpjpe", "rte", "foot_sliding")
+_WORLD = ("wa_mpjpe", "w_mpjpe", "rte", "jitter", "foot_sliding")
 
 
 def _world_line(name: str, joints: JointSet, people: Sequence[Measured]) -> Line | None:
