@@ -27,9 +27,11 @@ from bodyfit.app.batch.pool import Failure, WorkerPool
 from bodyfit.app.batch.run import run_batch
 from bodyfit.app.batch.stages import fitted
 from bodyfit.app.batch.status_log import StatusLog
+from bodyfit.app.pipeline import fit_detections
 from bodyfit.cli.main import main
 from bodyfit.errors import BodyfitError, ImageError, OptionError, OutputError
-from bodyfit.io import load_result
+from bodyfit.fit.config import FitConfig
+from bodyfit.io import load_keypoints, load_result
 from bodyfit.keypoints import convert_keypoints
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -551,6 +553,25 @@ def test_keypoint_files_take_the_detectors_place(tmp_path, capsys):
     (tmp_path / "other/z_keypoints.json").write_text(json.dumps({"people": [said]}))
     assert main([*given[:3], str(tmp_path / "out2"), *given[4:], str(tmp_path / "other")]) == 2
     assert "keypoints of none of the 5 pictures" in capsys.readouterr().err
+
+
+def test_the_learned_prior_can_be_left_out(tmp_path):
+    batch_fakes.picture(tmp_path / "a.png")
+    frame = read_item(str(tmp_path / "a.png"))
+    (people,) = batch_fakes.FakeDetector().detect([frame])
+    row = {"pose_keypoints_2d": convert_keypoints(people[0].xyc, "coco17", "openpose25")[0].ravel().tolist()}
+    (tmp_path / "a_keypoints.json").write_text(json.dumps({"people": [row]}))
+    found = {}
+    for words in ((), ("--no-learned-prior",)):
+        out = tmp_path / f"out{len(words)}"
+        given = ["batch", str(tmp_path / "a.png"), "-o", str(out), "--workers", "1", "--keypoints"]
+        assert main([*given, str(tmp_path / "a_keypoints.json"), *words]) == 0
+        found[words] = load_result(next(out.rglob("*.npz"))).params.body_pose
+    (seen,) = load_keypoints(tmp_path / "a_keypoints.json").entries
+    ((own,),) = fit_detections([frame], [seen.people], config=FitConfig.without_conditional_prior())
+    plain, learned = found["--no-learned-prior",], found[()]
+    assert (plain - own.params.body_pose).abs().max() < 1e-3
+    assert (learned - own.params.body_pose).abs().max() > 0.05
 
 
 def test_tta_is_for_detectors_that_know_it(tmp_path, detector, capsys):

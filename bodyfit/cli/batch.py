@@ -57,6 +57,7 @@ def batch(
     keypoints: finding.KeypointsOption = None,
     keypoint_layout: finding.KeypointLayoutOption = None,
     silhouette: finding.SilhouetteOption = None,
+    learned_prior: finding.LearnedPriorOption = True,
     masks: finding.MasksOption = None,
     depth: finding.DepthOption = None,
     init: Annotated[
@@ -103,6 +104,7 @@ def batch(
     with interrupt.at_once():
         from bodyfit.app.batch.run import run_batch
         from bodyfit.app.pipeline import Lens
+        from bodyfit.fit.config import FitConfig
 
     chosen, aside = None, contextlib.nullcontext()
     if engine is EngineName.RAY:
@@ -147,6 +149,7 @@ def batch(
                 depth=depth,
                 estimates=init,
                 lens=Lens(**lens),
+                config=None if learned_prior else FitConfig.without_conditional_prior(),
                 timeout_s=timeout_s,
                 keep_poor=keep_poor,
                 engine=chosen,

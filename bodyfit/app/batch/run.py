@@ -20,6 +20,7 @@ from bodyfit.app.parts import parts_to_fit, without_parts
 from bodyfit.app.pipeline import Lens
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.errors import OptionError, OutputError
+from bodyfit.fit.config import FitConfig
 from bodyfit.fit.result import FitResult, FitStatus, take
 from bodyfit.io.keypoints import KeypointFiles
 from bodyfit.io.masks import MaskFiles
@@ -79,6 +80,7 @@ def run_batch(
     depth: Path | None = None,
     estimates: Path | None = None,
     lens: Lens | None = None,
+    config: FitConfig | None = None,
     timeout_s: float = 120.0,
     keep_poor: bool = True,
     engine: Engine | None = None,
@@ -94,8 +96,8 @@ def run_batch(
     counts. `workers` processes detect people (default: one per core). An image that kills its worker twice, or takes
     longer than `timeout_s`, fails alone. `tta`, `hands`, `face`, `keypoints` (files instead of a detector, by image
     names), `silhouette`, `masks` (files instead of the detector's masks), `depth` (a folder of depth maps) and
-    `estimates` (another program's bodies, by image names) are those of `bodyfit fit`. An image whose estimate cannot be
-    read fails, one without is fitted without, and its line says so.
+    `estimates` (another program's bodies, by image names) are those of `bodyfit fit`; `config` has the fit's settings.
+    An image whose estimate cannot be read fails, one without is fitted without, and its line says so.
     `progress(finished, items, entry)` is called after each item. Ctrl-C ends the run with `interrupted` set.
 
     Raises `OptionError` (the folder has a run, or one is active), `ImageError` (no images) and `OutputError` (disk
@@ -129,7 +131,7 @@ def run_batch(
         interrupted = False
         if todo and model is not None:
             wanted = parts_to_fit(model, hands, face)
-            fitting = Fitting(model, lens, without_parts(None, wanted), bodies)
+            fitting = Fitting(model, lens, without_parts(config, wanted), bodies)
             looking = Looking(detector, tta, keypoints, wanted, silhouette, masks, depth)
             interrupted = run.through(engine(todo, looking, fitting))
         became = Counter(log.finished.get(as_text(item.source)) for item in items)
