@@ -19,11 +19,14 @@ from bodyfit.clothed.mesh import surface_mesh
 from bodyfit.clothed.texture import surface_texture
 from bodyfit.detect.networks.crops import from_picture
 from bodyfit.errors import OptionError, ShapeError
+from bodyfit.geometry.camera import turned_orient
 from bodyfit.geometry.mesh_tree import vertex_normals
 from bodyfit.keypoints import SoftMask
 from bodyfit.raster.depth import depth_map
 from scripts.train import clothed_surface as clothed_surface_script
 from scripts.train.clothed.batches import Sampler, read_shards
+from scripts.train.clothed.errors import FitErrors, errors_of, global_rotations
+from scripts.train.clothed.fits import fits_path, on_canvas
 from scripts.train.clothed.losses import SurfaceLoss
 from scripts.train.clothed.people import HELD_OUT, outfits, worn_pieces, write_shard
 from scripts.train.clothed.truth import outer_points
@@ -282,7 +285,7 @@ def drawn(tmp_path_factory):
 
 def test_losses_are_distances_to_the_true_surface(drawn, model):
     mesh = surface_mesh()
-    batch = Sampler(read_shards([drawn / "held.npz"]), mesh, 0).batch(0, 2, plain=True)
+    batch = Sampler(read_shards([drawn / "held.npz"]), mesh, 0).batch(0, 2, only="exact")
     loss_of = SurfaceLoss(mesh, torch.device("cpu"))
     zero = torch.zeros(2, mesh.anchors, 4)
     torch.testing.assert_close(loss_of.moved(zero, batch), batch.medium)
@@ -315,6 +318,80 @@ def test_erring_bodies_stand_where_their_size_fits_the_picture(drawn):
             true = torch.from_numpy(shard.points[person]) @ batch.R[k].T + batch.t[k]
             own, true = ((x[:, :2] / x[:, 2:]).mean(0) for x in (batch.medium[k], true * batch.scale[k]))
             assert float((own - true).norm() * batch.medium[k, :, 2].mean()) < 0.1  # metres, in the picture's plane
+
+
+def test_errors_of_fits_given_back_to_their_own_truth_are_the_fits(model):
+    rng = np.random.default_rng(3)
+    true = torch.from_numpy(rng.normal(0, 0.4, (1, model.body_joints, 3)))
+    fitted = true + torch.from_numpy(rng.normal(0, 0.2, true.shape))
+    betas = torch.from_numpy(rng.normal(0, 1, (2, 1, model.num_betas)))
+    rays = torch.nn.functional.normalize(torch.tensor([[0.1, -0.2, 3.0]], dtype=torch.float64), dim=1)
+    errors = errors_of(model, (betas[0], true), (betas[1], fitted), rays)
+    again_betas, again = errors.applied(model, betas[0], true, rays, torch.ones(1), rng)
+    torch.testing.assert_close(again_betas, betas[1])
+    torch.testing.assert_close(global_rotations(model, again), global_rotations(model, fitted))
+    none_betas, none = errors.applied(model, betas[0], true, rays, torch.zeros(1), rng)
+    torch.testing.assert_close(none_betas, betas[0])
+    torch.testing.assert_close(global_rotations(model, none), global_rotations(model, true))
+
+
+def test_a_tilt_in_depth_leaves_the_limb_where_it_is_in_the_picture(model):
+    """A forearm tilted about the axis across it and the ray: its direction stays in the plane of both."""
+    turns = torch.zeros(1, model.body_joints, 3, dtype=torch.float64)
+    elbow = 18
+    turns[0, elbow, 0] = 0.3
+    errors = FitErrors(turns, torch.zeros(1, model.num_betas, dtype=torch.float64))
+    pose = torch.zeros(1, model.body_joints, 3, dtype=torch.float64)
+    ray = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
+    args = torch.ones(1), np.random.default_rng(0)
+    _, wrong = errors.applied(model, torch.zeros(1, model.num_betas, dtype=torch.float64), pose, ray, *args)
+    with torch.no_grad():
+        joints = [
+            model(**model.params(body_pose=p[:, 1:].flatten(1).float())).joints[0].double() for p in (pose, wrong)
+        ]
+    before, after = (torch.nn.functional.normalize(j[20] - j[elbow], dim=0) for j in joints)
+    assert float(torch.rad2deg(torch.arccos(before @ after))) == pytest.approx(np.degrees(0.3), abs=0.1)
+    assert float((after[:2] / after[:2].norm()) @ (before[:2] / before[:2].norm())) > 0.9999
+    for j in set(range(model.body_joints)) - {20, 22}:  # all other joints keep their places
+        torch.testing.assert_close(joints[0][j], joints[1][j], atol=1e-5, rtol=0)
+
+
+def test_pictures_to_fit_have_the_principal_point_in_the_middle():
+    drawn = np.zeros((40, 40, 4), np.uint8)
+    drawn[8:12, 28:32] = 255
+    picture, corner = on_canvas(drawn, np.array([50.0, 26.0, 15.0]), np.random.default_rng(0))
+    assert picture.shape[0] == picture.shape[1]
+    y, x = np.nonzero(picture.min(2) > 245)
+    middle = np.array(picture.shape[1::-1]) / 2
+    np.testing.assert_allclose([x.mean() + 0.5, y.mean() + 0.5] - middle, [2 * (30 - 26), 2 * (10 - 15)], atol=0.3)
+    np.testing.assert_allclose(middle - corner, (52, 30))
+
+
+def test_fits_that_are_right_are_where_the_true_bodies_are(drawn, tmp_path, model):
+    """The true bodies, written in the camera's axes as fits are, give the same sample as exact ones."""
+    shard = tmp_path / "held.npz"
+    shard.symlink_to(drawn / "held.npz")
+    with np.load(shard) as data:
+        R, t, count = data["R"][:, 0], data["t"][:, 0], len(data["points"])
+        values = {name: torch.from_numpy(data[name]) for name in ("betas", "body_pose", "global_orient", "transl")}
+    room = model(**values).joints[:, 0].numpy()
+    turned = np.concatenate(
+        [turned_orient(o[None], r) for o, r in zip(values["global_orient"].double().numpy(), R, strict=True)]
+    )
+    values["global_orient"] = torch.from_numpy(turned).float()
+    there = np.einsum("nij,nj->ni", R, room) + t
+    values["transl"] = values["transl"] + torch.from_numpy(there).float() - model(**values).joints[:, 0]
+    arrays = {name: value.numpy() for name, value in values.items()}
+    masks = np.zeros((count, 176, 176), np.uint8)
+    np.savez(fits_path(shard), **arrays, masks=masks, good=np.ones(count, bool), camera=np.zeros(count, np.int64))
+    sampler = Sampler(read_shards([shard]), surface_mesh(), 0)
+    assert sampler.fitted == count
+    fitted = sampler.batch(0, count, only="fitted")
+    np.testing.assert_allclose(fitted.weight, 1, atol=1e-3)
+    np.testing.assert_allclose(fitted.scale, 1, atol=1e-4)
+    own = (fitted.medium - fitted.t[:, None]) @ fitted.R
+    exact = sampler.batch(0, count, only="exact")
+    np.testing.assert_allclose(own, (exact.medium - exact.t[:, None]) @ exact.R, atol=1e-4)
 
 
 def test_training_goes_on_where_it_was_stopped(drawn, tmp_path, monkeypatch, capsys):

@@ -23,7 +23,7 @@ from bodyfit.clothed.inputs import CHANNELS, SIDE, VERTEX_FEATURES
 from bodyfit.clothed.mesh import SurfaceMesh, surface_mesh
 from bodyfit.runtime.atomic import write_atomically
 from scripts.train.checkpoints import average_weights, export_network, rate_factor, resume
-from scripts.train.clothed.batches import Batch, Sampler, read_shards
+from scripts.train.clothed.batches import Batch, Kind, Sampler, read_shards
 from scripts.train.clothed.losses import SurfaceLoss
 from scripts.train.clothed.network import ClothedNetwork
 
@@ -73,7 +73,7 @@ def train(args: argparse.Namespace, shards: list[Path]) -> ClothedNetwork:
         return mean
     sampler, loss_of = Sampler(read_shards(shards), mesh, args.seed), SurfaceLoss(mesh, device)
     held = Sampler(read_shards([args.data / "held.npz"]), mesh, args.seed)
-    print(f"{len(sampler)} people to learn from, {len(held)} held out", flush=True)
+    print(f"{len(sampler)} people to learn from, {sampler.fitted} with fits; {len(held)} held out", flush=True)
     sums: dict[str, list[float]] = {}
     for step in range(first, last):
         network.train()
@@ -109,21 +109,21 @@ def moved_to(batch: Batch, device: torch.device) -> Batch:
 
 @torch.no_grad()
 def measure(network: ClothedNetwork, held: Sampler, mesh: SurfaceMesh, args: argparse.Namespace) -> str:
-    """Describe distances on held-out people, in clothes never learned from, moved and naked, bodies exact and not."""
+    """Describe distances on people in clothes never learned from, moved and naked, over exact bodies and fits."""
     network.eval()
     loss_of = SurfaceLoss(mesh, torch.device(args.device))
     words = []
-    for plain in (True, False):
+    kinds: tuple[Kind, ...] = ("exact", "fitted") if held.fitted else ("exact",)
+    for kind in kinds:
         scores: list[list[float]] = []
         for k in range(_CHECKED):
-            batch = moved_to(held.batch(k, args.batch, plain=plain), torch.device(args.device))
+            batch = moved_to(held.batch(k, args.batch, only=kind), torch.device(args.device))
             move = network(batch.image, batch.points, batch.features, batch.lens)
             terms = [loss_of.terms(one, batch, np.random.default_rng(k)) for one in (move, torch.zeros_like(move))]
             scores.append([float(t[name]) for name in ("there", "back") for t in terms])
         there, there_naked, back, back_naked = np.mean(scores, axis=0)
         share = (there + back) / (there_naked + back_naked)
-        name = "exact" if plain else "erring"
-        words.append(f"{name}: {there:.2f} and {back:.2f}, naked {there_naked:.2f} and {back_naked:.2f} ({share:.0%})")
+        words.append(f"{kind}: {there:.2f} and {back:.2f}, naked {there_naked:.2f} and {back_naked:.2f} ({share:.0%})")
     return "; ".join(words)
 
 

@@ -2,9 +2,11 @@
 
 People and poses are held out, and so are their garments, shoes, hats and hair (`scripts/train/clothed/people.py`), each
 drawn by one camera at 640x640. `naked` is the body, `outline` the body pushed along its normals to the mask's outline
-(the avatars' way, from one view), `network` is `bodyfit.clothed_surface`. Chamfer: mean of both ways' mean distances,
-mm, between points that can be seen from outside; squares: of both ways' mean squared distances added, cm^2 (Mesh
-R-CNN's). IoU: of the silhouette and the true mask, before the camera and before one a quarter round.
+(the avatars' way, from one view), `network` is `bodyfit.clothed_surface`, `true clothes` the moves of the network's
+anchors that bring the true body nearest to the true surface (`best_moves`): over exact bodies the best that is
+possible, over fits what they would be if clothes were known and poses were not mended. Chamfer: mean of both ways' mean
+distances, mm, between points that can be seen from outside; squares: of both ways' mean squared distances added, cm^2
+(Mesh R-CNN's). IoU: of the silhouette and the true mask, before the camera and before one a quarter round.
 
 `exact`: exact bodies and masks. `masks`: exact bodies, masks of the shipped detector. `fits`: bodyfit's own fits to the
 picture (`fit --silhouette`) and its masks; truth and surfaces are compared after the similarity that takes the fit's
@@ -23,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from rich.console import Console
 from rich.table import Table
 from scipy.spatial import KDTree
@@ -36,12 +38,13 @@ from bodyfit.avatars.make import _limits
 from bodyfit.avatars.outward import outward
 from bodyfit.avatars.posed import posed_views, rest_surface
 from bodyfit.body.params import BodyParams
-from bodyfit.clothed import clothed_surface
+from bodyfit.clothed import ClothedSurface, clothed_surface
 from bodyfit.geometry.camera import CalibratedCamera, Camera, turned_orient
 from bodyfit.geometry.mesh_tree import MeshTree
 from bodyfit.geometry.procrustes import align
 from bodyfit.keypoints import SoftMask
 from bodyfit.raster.depth import depth_map
+from scripts.bench.avatars.best_moves import best_surface
 from scripts.bench.records import harness
 from scripts.train.clothed.people import Posed, View, draw_one, people, views, worn_pieces
 from scripts.train.clothed.truth import outer_points, solid_mesh
@@ -52,7 +55,7 @@ __all__ = ["main"]
 
 _SIZE = 640
 _CELL_M = 0.006
-_ROWS = ("naked", "outline", "network")
+_ROWS = ("naked", "outline", "network", "true clothes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +124,14 @@ def outline(case: Case, params: BodyParams, mask: Bool[np.ndarray, "S S"], *, ex
     return view.moved(outward([view], rest, model.faces.numpy(), _limits(model), exact=exact)).points
 
 
-def scores(case: Case, vertices: Float[np.ndarray, "V 3"], shown: Float[np.ndarray, "V 3"]) -> dict[str, float]:
-    """Score a surface. vertices: where it is compared with the truth; shown: before the camera."""
-    faces = bodyfit.load_model().faces.numpy()
+def scores(
+    case: Case,
+    vertices: Float[np.ndarray, "V 3"],
+    shown: Float[np.ndarray, "V 3"],
+    faces: Int[np.ndarray, "F 3"] | None = None,
+) -> dict[str, float]:
+    """Score a surface. vertices: where it is compared with the truth; shown: before the camera; faces: the body's."""
+    faces = bodyfit.load_model().faces.numpy() if faces is None else faces
     points, _ = outer_points(vertices, faces, _CELL_M, pixel_m=0.005)
     there = KDTree(case.points).query(points)[0]
     back = MeshTree(vertices, faces).nearest(case.points).distance
@@ -151,6 +159,8 @@ def exact_rows(case: Case, mask: Bool[np.ndarray, "S S"] | SoftMask, *, exact: b
     moved = clothed_surface(case.params, case.image, mask, case.camera).vertices_m[0]
     seconds = time.process_time() - start
     surfaces = {"naked": naked, "outline": outline(case, case.params, full, exact=exact), "network": moved}
+    if exact:
+        surfaces["true clothes"] = best_surface(case)
     return {name: scores(case, at, at) for name, at in surfaces.items()} | {"seconds": seconds}
 
 
@@ -170,9 +180,17 @@ def fitted_rows(case: Case, detector: Any) -> tuple[dict[str, Any] | None, SoftM
     onto = align(naked, true)
     moved = clothed_surface(result.params, case.image, found[0].mask, result.camera).vertices_m[0]
     pushed = outline(case, result.params, found[0].mask.full((_SIZE, _SIZE)) > 127, exact=False)
-    surfaces = {"naked": naked, "outline": pushed, "network": moved}
+    surfaces = {"naked": naked, "outline": pushed, "network": moved, "true clothes": true_clothes(case, result.params)}
     rows: dict[str, Any] = {name: scores(case, onto(at), at) for name, at in surfaces.items()}
     return rows | {"vertices_mm": 1e3 * float(np.linalg.norm(onto(naked) - true, axis=1).mean())}, found[0].mask
+
+
+def true_clothes(case: Case, params: BodyParams) -> Float[np.ndarray, "V 3"]:
+    """Dress a body in the moves that bring the true one nearest to the true surface."""
+    model = bodyfit.load_model()
+    dressed = ClothedSurface(best_surface(case)[None], case.params, model, (True,)).person_model(0)
+    with torch.no_grad():
+        return dressed(**params).vertices[0].double().numpy()
 
 
 def report(parts: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -182,9 +200,10 @@ def report(parts: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     for part, entries in parts.items():
         if not entries:
             continue
-        own = {row: {k: float(np.mean([e[row][k] for e in entries])) for k in entries[0][row]} for row in _ROWS}
+        rows = [row for row in _ROWS if row in entries[0]]
+        own = {row: {k: float(np.mean([e[row][k] for e in entries])) for k in entries[0][row]} for row in rows}
         means[part] = own | {"people": len(entries)}
-        for row in _ROWS:
+        for row in rows:
             one, naked = own[row], own["naked"]
             cells = [
                 f"{one[k]:.1f}" if f == 0 else f"{one[k] / naked[k]:.0%}"

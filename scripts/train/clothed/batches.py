@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 from scipy.spatial import KDTree
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 import bodyfit
@@ -19,13 +19,25 @@ from bodyfit.body.params import BodyParams
 from bodyfit.clothed.inputs import SIDE, BodyView, body_view, network_image, region_about, sampled
 from bodyfit.clothed.mesh import SurfaceMesh
 from bodyfit.detect.regions import Roi
+from bodyfit.geometry.rotation import so3_exp, so3_log
+from scripts.train.clothed.errors import FitErrors, errors_of
+from scripts.train.clothed.fits import fits_path
 
-__all__ = ["Batch", "Sampler", "read_shards"]
+__all__ = ["Batch", "Kind", "Sampler", "read_shards"]
 
-_EXACT = 0.35
-"""Share of samples with exact bodies, and of those with exact masks."""
-_SHAPE, _TURN_RAD, _ROOT_RAD, _SHIFT_M = 0.6, 0.1, 0.06, 0.012
-"""Most deviation of betas, joints' angles, the root's and the place in the picture."""
+Kind = Literal["exact", "erring", "fitted"]
+"""How the body of a sample comes about."""
+
+_EXACT, _FITTED = 0.35, 0.42
+"""Shares of samples with exact bodies, and with bodies fitted to the picture; others have errors of another's fit."""
+_EXACT_MASKS, _OWN_MASKS = 0.35, 0.7
+"""Shares of samples with exact masks, and, where a detector looked at the picture, with its mask."""
+_SHIFT_M = 0.012
+"""Most deviation of the place in the picture."""
+_SMALL_ERRORS = 0.03, 0.2
+"""Deviations of joints' angles (rad) and betas where no fits are there to take errors from."""
+_HALF_M = 0.03
+"""Vertices that are so far from the true ones halve a sample's weight: most of such distances cannot be known."""
 _NAMES = ("betas", "body_pose", "global_orient", "transl")
 
 
@@ -40,6 +52,7 @@ class Shard:
     points: Float32[np.ndarray, "N P 3"]
     normals: Float32[np.ndarray, "N P 3"]
     pictures: UInt8[np.ndarray, "N K S S 4"]
+    fits: Fits | None
     trees: dict[int, KDTree]
     """Of the points of people met so far."""
 
@@ -50,15 +63,37 @@ class Shard:
         return self.trees[person]
 
 
+@dataclass(frozen=True, eq=False)
+class Fits:
+    """Fits to people of a file, one picture each, in the camera's axes."""
+
+    params: BodyParams
+    masks: UInt8[np.ndarray, "N S S"]
+    camera: Int[np.ndarray, "N"]
+    """Which of the person's pictures it is."""
+    good: Bool[np.ndarray, "N"]
+
+
 def read_shards(paths: Sequence[Path]) -> list[Shard]:
-    """Read files of `scripts.train.clothed.people`."""
+    """Read files of `scripts.train.clothed.people`, and those of `scripts.train.clothed.fits` that are there."""
     shards = []
     for path in paths:
         with np.load(path, allow_pickle=False) as data:
             params = BodyParams(**{name: torch.from_numpy(data[name]) for name in _NAMES})
             points, normals = data["points"].astype(np.float32), data["normals"].astype(np.float32) / 127
-            shards.append(Shard(params, data["R"], data["t"], data["lens"], points, normals, data["pictures"], {}))
+            fits = _read_fits(fits_path(path))
+            shards.append(
+                Shard(params, data["R"], data["t"], data["lens"], points, normals, data["pictures"], fits, {})
+            )
     return shards
+
+
+def _read_fits(path: Path) -> Fits | None:
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as data:
+        params = BodyParams(**{name: torch.from_numpy(data[name]) for name in _NAMES})
+        return Fits(params, data["masks"], data["camera"], data["good"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +111,8 @@ class Batch:
     t: Float[Tensor, "B 3"]
     scale: Float[Tensor, "B"]
     """x_room = R^T (x / scale - t): how the truth, seen by a body of another size, is found again."""
+    weight: Float[Tensor, "B"]
+    """How much the distances of a sample count."""
     truth: list[tuple[Shard, int]]
     """Whose surface it is."""
 
@@ -87,29 +124,35 @@ class Sampler:
         self._shards, self._mesh, self._seed = shards, mesh, seed
         self._model = bodyfit.load_model()
         self._rows = np.array([(s, i) for s, shard in enumerate(shards) for i in range(len(shard.points))])
+        fits = [s.fits is not None and s.fits.good[i] for s, i in ((shards[s], i) for s, i in self._rows)]
+        self._fitted = np.flatnonzero(fits)
+        self._errors = self._measured_errors()
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def batch(self, step: int, size: int, *, plain: bool = False) -> Batch:
-        """Make the batch of a step; `plain` ones have exact bodies and masks, the first people in order."""
+    @property
+    def fitted(self) -> int:
+        """How many people have fits."""
+        return len(self._fitted)
+
+    def batch(self, step: int, size: int, *, only: Kind | None = None) -> Batch:
+        """Make the batch of a step. only: a kind of bodies, as they are, the first people in order, to measure by."""
         rng = np.random.default_rng([self._seed, 73, step])
-        rows = [(step * size + k) % len(self._rows) for k in range(size)]
-        if not plain:
-            rows = rng.integers(len(self._rows), size=size).tolist()
-        own = [(self._shards[s], int(i)) for s, i in self._rows[rows]]
-        cameras = [int(rng.integers(shard.R.shape[1])) for shard, _ in own]
-        exact = np.array([plain or rng.random() < _EXACT for _ in own])
-        true = BodyParams(**{n: torch.cat([s.params[n][[i]] for s, i in own]) for n in _NAMES})
-        params = self._model.params(**_erring(true, np.where(exact, 0, rng.uniform(0, 1, size)), rng))
-        with torch.no_grad():
-            body = self._model(**params).vertices.double().numpy()
-            real = self._model(**true).vertices.double().numpy()
+        kinds = [only or self._kind(rng) for _ in range(size)]
+        pools = [self._fitted if kind == "fitted" else np.arange(len(self._rows)) for kind in kinds]
+        places = [(step * size + k) % len(pool) if only else rng.integers(len(pool)) for k, pool in enumerate(pools)]
+        own = [(self._shards[s], int(i)) for s, i in (self._rows[p[k]] for p, k in zip(pools, places, strict=True))]
+        cameras = [
+            int(shard.fits.camera[i]) if kind == "fitted" and shard.fits else int(rng.integers(shard.R.shape[1]))
+            for (shard, i), kind in zip(own, kinds, strict=True)
+        ]
+        bodies, real = self._bodies(own, cameras, kinds, rng)
         samples = [
-            self._sample(shard, i, camera, body[k], real[k], rng, exact=bool(exact[k]), plain=plain)
+            self._sample(shard, i, camera, bodies[k], real[k], kinds[k], rng, plain=only is not None)
             for k, ((shard, i), camera) in enumerate(zip(own, cameras, strict=True))
         ]
-        images, views, medium, scale = zip(*samples, strict=True)
+        images, views, medium, scale, off_m = zip(*samples, strict=True)
 
         def stacked(arrays: Sequence[np.ndarray]) -> Tensor:
             return torch.from_numpy(np.stack(arrays).astype(np.float32))
@@ -124,8 +167,60 @@ class Sampler:
             R=stacked([s.R[i, c] for (s, i), c in zip(own, cameras, strict=True)]),
             t=stacked([s.t[i, c] for (s, i), c in zip(own, cameras, strict=True)]),
             scale=torch.tensor(scale, dtype=torch.float32),
+            weight=_HALF_M / (_HALF_M + torch.tensor(off_m, dtype=torch.float32)),
             truth=own,
         )
+
+    def _kind(self, rng: np.random.Generator) -> Kind:
+        chance = rng.random()
+        if chance < _EXACT:
+            return "exact"
+        return "fitted" if chance < _EXACT + _FITTED and len(self._fitted) else "erring"
+
+    def _measured_errors(self) -> FitErrors:
+        """Take the errors of all fits."""
+        rows = [(self._shards[s], int(i)) for s, i in self._rows[self._fitted]]
+        if not rows:
+            rng, joints, betas = np.random.default_rng(self._seed), self._model.body_joints, self._model.num_betas
+            angle, shape = _SMALL_ERRORS
+            turns, off = rng.normal(0, angle, (64, joints, 3)), rng.normal(0, shape, (64, betas))
+            return FitErrors(torch.from_numpy(turns), torch.from_numpy(off))
+        cameras = [int(s.fits.camera[i]) for s, i in rows if s.fits is not None]
+        true = _true(rows, cameras)
+        betas = torch.cat([s.fits.params.betas[[i]] for s, i in rows if s.fits is not None]).double()
+        pose = torch.cat([_pose(s.fits.params, i) for s, i in rows if s.fits is not None])
+        return errors_of(self._model, true, (betas, pose), _rays(rows, cameras))
+
+    def _bodies(
+        self, own: Sequence[tuple[Shard, int]], cameras: Sequence[int], kinds: Sequence[Kind], rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "B V 3"], Float[np.ndarray, "B V 3"]]:
+        """Vertices of bodies that err, not yet in their places but for fits, and of the true ones, camera axes."""
+        true = _true(own, cameras)
+        strength = torch.from_numpy(rng.uniform(0.3, 1.1, len(own)))
+        betas, pose = self._errors.applied(self._model, *true, _rays(own, cameras), strength, rng)
+        place = torch.zeros(len(own), 3)
+        for k, ((shard, i), kind) in enumerate(zip(own, kinds, strict=True)):
+            if kind == "exact":
+                betas[k], pose[k] = true[0][k], true[1][k]
+            elif kind == "fitted":
+                assert shard.fits is not None
+                betas[k], pose[k], place[k] = (
+                    shard.fits.params.betas[i],
+                    _pose(shard.fits.params, i)[0],
+                    shard.fits.params.transl[i],
+                )
+        erring = self._model.params(
+            betas=betas.float(),
+            body_pose=pose[:, 1:].flatten(1).float(),
+            global_orient=pose[:, 0].float(),
+            transl=place,
+        )
+        room = BodyParams(**{n: torch.cat([s.params[n][[i]] for s, i in own]) for n in _NAMES})
+        with torch.no_grad():
+            body = self._model(**erring).vertices.double().numpy()
+            real = self._model(**room).vertices.double().numpy()
+        R, t = (np.stack([getattr(s, n)[i, c] for (s, i), c in zip(own, cameras, strict=True)]) for n in "Rt")
+        return body, real @ R.transpose(0, 2, 1).astype(np.float64) + t[:, None]
 
     def _sample(
         self,
@@ -134,67 +229,77 @@ class Sampler:
         camera: int,
         body: Float[np.ndarray, "V 3"],
         real: Float[np.ndarray, "V 3"],
+        kind: Kind,
         rng: np.random.Generator,
         *,
-        exact: bool,
         plain: bool,
-    ) -> tuple[Float32[np.ndarray, "9 S S"], BodyView, Float[np.ndarray, "M 3"], float]:
-        """A sample: the network's picture, the body's view and medium vertices, and how much larger the body is.
+    ) -> tuple[Float32[np.ndarray, "9 S S"], BodyView, Float[np.ndarray, "M 3"], float, float]:
+        """A sample: the network's picture, the body's view and medium vertices, how much larger the body is, and how
+        far off its vertices are, metres.
 
         A fit knows sizes and distances only together: a body that is too large stands too far away by as much.
         """
-        R, t = shard.R[person, camera].astype(np.float64), shard.t[person, camera].astype(np.float64)
-        lens = shard.lens[person, camera].astype(np.float64)
         scale = 1.0
-        if not exact:
+        if kind == "exact":
+            body = real
+        elif kind == "fitted":
+            scale = float((body * real).sum() / (real * real).sum())
+        else:
             spread = [np.sqrt(((v - v.mean(0)) ** 2).sum(1).mean()) for v in (body, real)]
             scale = float(spread[0] / spread[1])
             body = body - body.mean(0) + scale * real.mean(0)
-            shift = rng.uniform(0, 1) * rng.normal(0, _SHIFT_M, 3) * (1, 1, 0.3)
-            body = body + shift @ R
-        medium = (body @ R.T + scale * t)[self._mesh.vertices]
-        roi = region_about(medium, lens)
+            body = body + rng.uniform(0, 1) * rng.normal(0, _SHIFT_M, 3) * (1, 1, 0.3)
+        medium = body[self._mesh.vertices]
+        off_m = float(np.linalg.norm(medium / scale - real[self._mesh.vertices], axis=1).mean())
+        roi = region_about(medium, shard.lens[person, camera].astype(np.float64))
         assert roi is not None
         if not plain:
-            roi = Roi(
-                roi.x + rng.normal(0, 0.02) * roi.size,
-                roi.y + rng.normal(0, 0.02) * roi.size,
-                roi.size * np.exp(rng.normal(0, 0.04)),
-                0.0,
-            )
-        view = body_view(medium, self._mesh, lens, roi)
-        drawn = sampled(shard.pictures[person, camera], roi)
-        image = _as_seen(drawn, view, rng, plain=plain)
-        return image, view, medium, scale
+            x, y = rng.normal(0, 0.02, 2) * roi.size
+            roi = Roi(roi.x + x, roi.y + y, roi.size * np.exp(rng.normal(0, 0.04)), 0.0)
+        view = body_view(medium, self._mesh, shard.lens[person, camera].astype(np.float64), roi)
+        drawn, mask = sampled(shard.pictures[person, camera], roi), None
+        if shard.fits is not None and shard.fits.good[person] and int(shard.fits.camera[person]) == camera:
+            mask = sampled(shard.fits.masks[person], roi)
+        if plain:
+            alpha = drawn[..., 3] if mask is None or kind != "fitted" else mask
+            inside = np.full((SIDE, SIDE), 255, np.uint8)
+            return network_image(_before(drawn, np.zeros(3)), alpha, inside, view), view, medium, scale, off_m
+        return _as_seen(drawn, mask, view, rng), view, medium, scale, off_m
 
 
-def _erring(params: BodyParams, strength: Float[np.ndarray, "B"], rng: np.random.Generator) -> dict[str, Tensor]:
-    """Bodies as a fit has them."""
-    values = {name: value.double().numpy().copy() for name, value in params.items()}
-    count = len(strength)
-    values["betas"] += strength[:, None] * rng.normal(0, _SHAPE, values["betas"].shape)
-    pose = Rotation.from_rotvec(values["body_pose"].reshape(-1, 3))
-    noise = rng.normal(0, _TURN_RAD, (count, 23, 3)) * strength[:, None, None]
-    values["body_pose"] = (pose * Rotation.from_rotvec(noise.reshape(-1, 3))).as_rotvec().reshape(count, -1)
-    root = Rotation.from_rotvec(rng.normal(0, _ROOT_RAD, (count, 3)) * strength[:, None])
-    values["global_orient"] = (root * Rotation.from_rotvec(values["global_orient"])).as_rotvec()
-    return {name: torch.from_numpy(value).float() for name, value in values.items()}
+def _pose(params: BodyParams, row: int) -> Float[Tensor, "1 J 3"]:
+    return torch.cat([params.global_orient[[row]], params.body_pose[[row]]], 1).double().unflatten(1, (-1, 3))
+
+
+def _true(
+    own: Sequence[tuple[Shard, int]], cameras: Sequence[int]
+) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B J 3"]]:
+    """True betas and poses, in the axes of the cameras."""
+    betas = torch.cat([s.params.betas[[i]] for s, i in own]).double()
+    pose = torch.cat([_pose(s.params, i) for s, i in own])
+    R = torch.from_numpy(np.stack([s.R[i, c] for (s, i), c in zip(own, cameras, strict=True)])).double()
+    pose[:, 0] = so3_log(R @ so3_exp(pose[:, 0]))
+    return betas, pose
+
+
+def _rays(own: Sequence[tuple[Shard, int]], cameras: Sequence[int]) -> Float[Tensor, "B 3"]:
+    """Unit rays from the cameras to the middle of the people."""
+    t = torch.from_numpy(np.stack([s.t[i, c] for (s, i), c in zip(own, cameras, strict=True)])).double()
+    return torch.nn.functional.normalize(t, dim=1)
 
 
 def _as_seen(
-    drawn: UInt8[np.ndarray, "S S 4"], view: BodyView, rng: np.random.Generator, *, plain: bool
+    drawn: UInt8[np.ndarray, "S S 4"], found: UInt8[np.ndarray, "S S"] | None, view: BodyView, rng: np.random.Generator
 ) -> Float32[np.ndarray, "9 S S"]:
-    """The network's picture of a drawing, in other colours, with a mask as a detector gives it."""
+    """The network's picture of a drawing, in other colours, with the mask that a detector found, or one like those."""
     alpha = drawn[..., 3]
-    inside = np.full((SIDE, SIDE), 255, np.uint8)
-    if plain:
-        return network_image(_before(drawn, np.zeros(3)), alpha, inside, view)
-    if rng.random() < 0.12:
-        inside = _cut(rng)
+    inside = _cut(rng) if rng.random() < 0.12 else np.full((SIDE, SIDE), 255, np.uint8)
     pixels = _recoloured(_before(drawn, rng.uniform(0, 255, 3)), rng)
-    mask = alpha if rng.random() < _EXACT else _worse(alpha, rng)
-    mask = np.minimum(mask, inside)
-    image = network_image(pixels, mask, inside, view)
+    if found is not None and rng.random() < _OWN_MASKS:
+        mask = found
+    else:
+        mask = alpha if rng.random() < _EXACT_MASKS else _worse(alpha, rng)
+    image = network_image(pixels, np.minimum(mask, inside), inside, view)
     if rng.random() < 0.1:
         image[:3] = 0  # a mask alone
     return image

@@ -41,22 +41,29 @@ class SurfaceLoss:
         self, move: Float[Tensor, "B A 4"], batch: Batch, rng: np.random.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Compute the loss of moves, and its terms."""
-        terms = self.terms(move, batch, rng)
+        terms = self.terms(move, batch, rng, batch.weight)
         total = torch.stack(list(terms.values())).sum()
         return total, {name: float(term.detach()) for name, term in terms.items()}
 
-    def terms(self, move: Float[Tensor, "B A 4"], batch: Batch, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Compute the terms of the loss."""
+    def terms(
+        self,
+        move: Float[Tensor, "B A 4"],
+        batch: Batch,
+        rng: np.random.Generator,
+        weight: Float[Tensor, "B"] | None = None,
+    ) -> dict[str, Tensor]:
+        """Compute the terms of the loss. weight: of each sample's distances and normals, 1 by default."""
+        weight = torch.ones_like(batch.scale) if weight is None else weight
         points = self.moved(move, batch)
         room = (points / batch.scale[:, None, None] - batch.t[:, None]) @ batch.R  # R^T x, by rows
         faces = self._faces[torch.from_numpy(rng.integers(len(self._faces), size=_FACES))]
         sums = {name: points.new_zeros(()) for name in ("there", "back", "normals")}
-        for own, (shard, person) in zip(room, batch.truth, strict=True):
+        for own, share, (shard, person) in zip(room, weight / len(room), batch.truth, strict=True):
             there, back, normals = self._of_one(
                 own, faces, shard.points[person], shard.normals[person], shard.tree(person), rng
             )
             for name, term in zip(sums, (there, back, normals), strict=True):
-                sums[name] = sums[name] + term / len(room)
+                sums[name] = sums[name] + term * share
         return sums | {"edges": _EDGES * self._stretch(points, batch), "smooth": _SMOOTHNESS * self._roughness(move)}
 
     def _of_one(

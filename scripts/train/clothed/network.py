@@ -3,13 +3,18 @@
 After the refinement branch of Mesh R-CNN (Gkioxari et al. 2019): a stage samples the picture's features where the
 surface is by then, convolves along the mesh, and moves the anchors. Unlike there, the mesh is always the body's: an
 anchor has an embedding of its own, moves are along the body's normals for the most part, and all anchors see a summary
-of the whole picture, since most of a person is hidden.
+of the whole picture, since most of a person is hidden. Convolutions reach a few anchors far, but where a limb is wrong
+in depth, it is wrong as a whole: so regions of anchors are told of each other, too, by an MLP over them (Tolstikhin et
+al. 2021).
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import shortest_path
 from torch import Tensor, nn
 
 from bodyfit.clothed.inputs import CHANNELS, VERTEX_FEATURES
@@ -18,11 +23,13 @@ from scripts.train.blocks import Block
 
 __all__ = ["ClothedNetwork"]
 
-_WIDTHS = (20, 32, 56, 88)
+_WIDTHS = (20, 36, 64, 112)
 """Channels at half, a quarter, an eighth and a sixteenth of the picture's resolution."""
-_ALIGNED, _SUMMARY, _OWN, _HIDDEN = 12, 32, 16, 64
+_ALIGNED, _SUMMARY, _OWN, _HIDDEN = 14, 48, 16, 80
 """Channels sampled of each map, of the picture's summary, of the embeddings and of the graph."""
 _STAGES, _CONVOLUTIONS = 3, 2
+_REGIONS, _REACH = 64, 2.0
+"""Regions of anchors, and how far they reach, in edges: the deviation of a Gaussian."""
 _PROBES_M = (-0.02, 0.01, 0.02, 0.04, 0.07, 0.11, 0.16)
 """How far out along the normal the mask is looked at."""
 _ALONG_M, _ASIDE_M = 0.05, 0.03
@@ -42,17 +49,52 @@ class _GraphConvolution(nn.Module):
 
 
 class _Graph(nn.Module):
-    """The convolutions of a stage."""
+    """The convolutions of a stage, and between them the exchange of regions."""
 
-    def __init__(self) -> None:
+    def __init__(self, regions: Float[Tensor, "A R"]) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList([_GraphConvolution(_HIDDEN) for _ in range(_CONVOLUTIONS)])
+        self.exchange = _Exchange(_HIDDEN, regions)
 
     def forward(self, x: Float[Tensor, "B A C"], mean: _Mean) -> Float[Tensor, "B A C"]:
         """Compute them one after another."""
-        for convolution in self.convolutions:
+        for k, convolution in enumerate(self.convolutions):
             x = convolution(x, mean)
+            if k == 0:
+                x = self.exchange(x)
         return x
+
+
+class _Exchange(nn.Module):
+    """Means over regions, mixed over the regions and then each by itself, added to the regions' anchors."""
+
+    def __init__(self, width: int, regions: Float[Tensor, "A R"]) -> None:
+        super().__init__()
+        count = regions.shape[1]
+        self.register_buffer("back", regions, persistent=False)
+        self.register_buffer("there", (regions / regions.sum(0)).T.contiguous(), persistent=False)
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2)])
+        self.over = nn.Sequential(nn.Linear(count, 2 * count), nn.ReLU(), nn.Linear(2 * count, count))
+        self.own = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Float[Tensor, "B A C"]) -> Float[Tensor, "B A C"]:
+        """Compute the exchange."""
+        pooled = self.there.to(x) @ x
+        pooled = pooled + self.over(self.norms[0](pooled).transpose(1, 2)).transpose(1, 2)
+        pooled = pooled + self.own(self.norms[1](pooled))
+        return x + self.back.to(x) @ self.out(pooled)
+
+
+def regions_of(mesh: SurfaceMesh) -> Float[Tensor, "A R"]:
+    """How much each anchor belongs to the regions about the first anchors, which lie evenly; rows sum to 1."""
+    a, b = mesh.edges.T
+    edges = csr_array((np.ones(len(a)), (a, b)), (mesh.anchors,) * 2)
+    away = shortest_path(edges, directed=False, unweighted=True, indices=np.arange(_REGIONS)).T
+    weights = np.exp(-0.5 * (np.minimum(away, 50) / _REACH) ** 2) + 1e-9
+    return torch.from_numpy(weights / weights.sum(1, keepdims=True)).float()
 
 
 class _Mean(nn.Module):
@@ -124,7 +166,8 @@ class ClothedNetwork(nn.Module):
         self.inputs = nn.ModuleList(
             [nn.Linear(seen + _OWN + _SUMMARY + (k > 0) * _HIDDEN, _HIDDEN) for k in range(_STAGES)]
         )
-        self.graph = nn.ModuleList([_Graph() for _ in range(_STAGES)])
+        regions = regions_of(mesh)
+        self.graph = nn.ModuleList([_Graph(regions) for _ in range(_STAGES)])
         self.moves = nn.ModuleList([nn.Linear(_HIDDEN + _OWN, 4) for _ in range(_STAGES)])
         for parameter in self.moves.parameters():
             nn.init.zeros_(parameter)
