@@ -184,7 +184,8 @@ def test_people_without_masks_keep_their_bodies(model, standing, camera, picture
     two = model.params(**{name: value.expand(2, -1) for name, value in standing.items()})
     mask = thick(model, standing, 0.03)
     found = bodyfit.clothed_surface(two, picture, [None, mask], camera, model)
-    assert found.masked == (False, True)
+    assert found.masked == found.found == (False, True)
+    assert found.notes == ("there is no mask of the person", None)
     assert len(found) == 2
     np.testing.assert_allclose(found.vertices_m[0], vertices_of(model, standing), atol=1e-6)
     np.testing.assert_allclose(found.vertices_m[1], surface.vertices_m[0], atol=1e-6)
@@ -192,6 +193,31 @@ def test_people_without_masks_keep_their_bodies(model, standing, camera, picture
     assert empty.masked == (False,)
     nobody = bodyfit.clothed_surface(model.params(transl=torch.full((1, 3), torch.nan)), picture, mask, camera, model)
     assert nobody.masked == (False,)
+
+
+def test_surfaces_that_the_mask_speaks_against_are_left_out(model, standing, camera, picture, monkeypatch):
+    class Swelling:
+        def run(self, names, inputs):
+            moves = np.zeros((1, surface_mesh().anchors, 4), np.float32)
+            moves[..., 0] = 0.1
+            return [moves]
+
+    monkeypatch.setattr("bodyfit.clothed.surface._network", Swelling)
+    naked = vertices_of(model, standing)
+    for out_m, moved in ((0.0, False), (0.1, True)):
+        found = bodyfit.clothed_surface(standing, picture, thick(model, standing, out_m), camera, model)
+        assert found.masked == (True,)
+        assert found.found == (moved,)
+        assert (np.abs(found.vertices_m[0] - naked).max() > 0.05) == moved
+        assert (found.notes[0] is None) == moved
+        assert moved or "agrees less with the mask than the body does" in str(found.notes[0])
+
+
+def test_surfaces_that_agree_badly_with_the_mask_are_poor(model, standing, camera, picture):
+    everything = np.ones((SIZE[1], SIZE[0]), bool)
+    found = bodyfit.clothed_surface(standing, picture, everything, camera, model)
+    assert found.found == (True,)
+    assert str(found.notes[0]).startswith("poor: it agrees with the mask to an IoU of 0.")
 
 
 def test_what_is_wrong_is_told(model, standing, camera, picture, tiny):
@@ -225,7 +251,7 @@ def test_fit_writes_surfaces_with_skeleton_and_texture(tmp_path, capsys):
     assert main(["fit", str(picture), "--surface", "-o", str(tmp_path)]) == 0
     folder = tmp_path / "walking"
     entry = json.loads((tmp_path / "summary.json").read_text())["inputs"][0]["people"][0]
-    names = {f"person0_clothed.{kind}" for kind in ("glb", "obj", "png")}
+    names = {f"person0_clothed.{kind}" for kind in ("glb", "obj", "mtl", "png")}
     assert {f"walking/{name}" for name in names} <= set(entry["files"])
     assert names <= {path.name for path in folder.iterdir()}
     body, own = Gltf(folder / "person0.glb"), Gltf(folder / "person0_clothed.glb")
@@ -234,6 +260,10 @@ def test_fit_writes_surfaces_with_skeleton_and_texture(tmp_path, capsys):
     bare, dressed = (trimesh.load(folder / f"person0{part}.obj", process=False) for part in ("", "_clothed"))
     assert bare.faces.shape == dressed.faces.shape
     assert dressed.volume > bare.volume
+    image = dressed.visual.material.image  # the .obj's own material and picture
+    assert image.size == (1024, 1024)
+    assert np.asarray(image).std() > 10
+    assert "surface_note" not in entry
     assert all(_OURS.fullmatch(name) for name in names)  # another run takes them away
     capsys.readouterr()
 

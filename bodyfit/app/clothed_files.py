@@ -19,24 +19,31 @@ from bodyfit.keypoints import Keypoints2D, SoftMask
 
 __all__ = ["CLOTHED_FILES", "surface_of", "write_clothed"]
 
-CLOTHED_FILES = ("clothed.glb", "clothed.obj", "clothed.png")
-"""Endings of a person's files: the surface with skeleton and texture, its mesh alone, and the texture."""
+CLOTHED_FILES = ("clothed.glb", "clothed.obj", "clothed.mtl", "clothed.png")
+"""Endings of a person's files: the surface with skeleton and texture, its mesh alone, its material, the texture."""
 _INFLUENCES = 4
 """Weights a vertex: three.js takes no more."""
 
 
-def surface_of(result: FitResult, person: Keypoints2D, frame: Frame, model: BodyModel) -> ClothedSurface | None:
-    """Find one person's clothed surface; None without a mask. Raises `OptionError` for a model that is no open body."""
-    if not isinstance(person.mask, SoftMask):
-        return None
-    surface = clothed_surface(result.params, frame.image, person.mask, result.camera, model)
-    return surface if surface.masked[0] else None
+def surface_of(
+    result: FitResult, person: Keypoints2D, frame: Frame, model: BodyModel
+) -> tuple[ClothedSurface | None, str | None]:
+    """Find one person's clothed surface, and what is to be said of it; None where there is none but the body.
+
+    Raises `OptionError` for a model that is no open body.
+    """
+    mask = person.mask if isinstance(person.mask, SoftMask) else None
+    surface = clothed_surface(result.params, frame.image, [mask], result.camera, model)
+    note = surface.notes[0]
+    if surface.found[0]:
+        return surface, None if note is None else f"clothed surface: {note}"
+    return None, f"no clothed surface: {note}"
 
 
 def write_clothed(
     surface: ClothedSurface, result: FitResult, person: Keypoints2D, frame: Frame, folder: Path, stem: str
 ) -> Sequence[str]:
-    """Write one person's surface as STEM_clothed.glb, .obj and .png and return the names. Raises `OutputError`."""
+    """Write one person's surface as STEM_clothed.glb, .obj, .mtl and .png; return the names. Raises `OutputError`."""
     assert isinstance(person.mask, SoftMask)
     model = surface.model
     names = [f"{stem}_{ending}" for ending in CLOTHED_FILES]
@@ -44,6 +51,6 @@ def write_clothed(
     rig = rig_of(surface.person_model(0), surface.params, axes="camera", influences=_INFLUENCES)
     save_textured_rig_glb(folder / names[0], rig, texture)
     faces, vertices = model.faces.cpu().numpy(), np.ascontiguousarray(surface.vertices_m[0])
-    save_obj(folder / names[1], vertices, faces, uv=model.uv, uv_faces=model.uv_faces)
-    save_picture(folder / names[2], texture)
+    save_picture(folder / names[3], texture)
+    save_obj(folder / names[1], vertices, faces, uv=model.uv, uv_faces=model.uv_faces, texture=names[3])
     return names

@@ -79,7 +79,8 @@ def fit(
         bodyfit fit color/ --depth depth/ --focal-px 525 -o out
 
     With --surface a network moves each body's skin out to clothes and hair, guessing what the picture does not show:
-    personN_clothed.glb has the picture's colours and a skeleton, personN_clothed.obj the mesh, .png its texture.
+    personN_clothed.glb has the picture's colours and a skeleton, personN_clothed.obj the mesh with the same colours.
+    The line of a person says who has none, and where one agrees badly with the mask.
 
     With --model open-h fingers are fitted, with open-x jaw, eyes and expression too, where the hands and the face are
     large enough to be seen.
@@ -153,12 +154,11 @@ def _each(
             advance(picture.name, done, len(pictures))
             entries.append(one_input(worker, picture, folder, verbose))
             _tell_faults(entries[-1], worker.detector, picture)
-            _tell_surfaces(entries[-1], worker, picture)
             if entries[-1].get("note"):
                 common.error(entries[-1]["note"], label="note")
             for person in entries[-1]["people"]:
-                if person.get("mask_note"):
-                    common.error(f"{picture}: person {person['person']}: {person['mask_note']}", label="note")
+                for note in filter(None, (person.get("mask_note"), person.get("surface_note"))):
+                    common.error(f"{picture}: person {person['person']}: {note}", label="note")
             if not quiet:
                 _tell(entries[-1], worker.out / folder)
             advance(picture.name, done + 1, len(pictures))
@@ -196,14 +196,6 @@ def _tell_faults(entry: dict[str, Any], detector: Detector, picture: Path) -> No
         entry["faults"] = [in_options(fault) for fault in faults]
         for fault in entry["faults"]:
             common.error(fault)
-
-
-def _tell_surfaces(entry: dict[str, Any], worker: Worker, picture: Path) -> None:
-    """Tell and enter who has a body but no mask, so no clothed surface either."""
-    for person in entry["people"] if worker.surface else ():
-        if person["files"] and not any("_clothed." in name for name in person["files"]):
-            person["surface_note"] = "no clothed surface: there is no mask of the person"
-            common.error(f"{picture}: person {person['person']}: {person['surface_note']}", label="note")
 
 
 def _tell(entry: dict[str, Any], folder: Path) -> None:

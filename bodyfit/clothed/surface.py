@@ -31,6 +31,8 @@ _MOST_M = 0.3
 """Nothing is moved farther than this."""
 _LEAST_PIXELS = 20
 """A mask of fewer pixels than this, in the network's region, tells nothing."""
+_POOR_IOU = 0.75
+"""A surface that agrees less with the mask is poor, as avatars' bodies are (`bodyfit.avatars`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,10 @@ class ClothedSurface:
     """What they are of."""
     masked: tuple[bool, ...]
     """Who has a mask that tells something."""
+    found: tuple[bool, ...]
+    """Who has a surface other than the body."""
+    notes: tuple[str | None, ...]
+    """Why a person has none, or a poor one."""
 
     def __len__(self) -> int:
         return len(self.vertices_m)
@@ -78,7 +84,9 @@ def clothed_surface(
     part along their normals. params: N bodies in camera axes, of an open body. image: RGB. masks: one a person, None
     for who has none, or the mask itself of one person. camera: one for all, or one a person, as `FitResult.camera` has
     it; its pixels are the picture's. model: the bodies' model, the neutral open body by default. What is hidden is
-    guessed: it has the clothes that are usual with what is visible. Not differentiable. Raises `OptionError` for
+    guessed: it has the clothes that are usual with what is visible. A surface that agrees less with the mask than the
+    body does is wrong: the body stays, and `ClothedSurface.notes` says so, as it says where a surface is poor. Not
+    differentiable. Raises `OptionError` for
     another model than the open ones, and for masks and cameras that are not as many as bodies, and `ShapeError`.
     """
     model = load_model() if model is None else model
@@ -95,17 +103,43 @@ def clothed_surface(
     with torch.no_grad():
         bodies = model(**params).vertices.double().cpu().numpy()
     size = (image.shape[1], image.shape[0])
-    vertices, masked = bodies.copy(), []
+    vertices, found = bodies.copy(), []
     for i, (body, mask) in enumerate(zip(bodies, masks, strict=True)):
         own = min(i, cameras - 1)
         lens = np.array([float(camera.focal_px[own]), *camera.principal_point_px[own].tolist()])
-        offset = None
+        one = None
         if mask is not None and np.isfinite(body).all():
-            offset = _offset(body, image, whole_mask(mask, size), lens)
-        masked.append(offset is not None)
-        if offset is not None:
-            vertices[i] = body + offset
-    return ClothedSurface(vertices, params, model, tuple(masked))
+            one = _offset(body, image, whole_mask(mask, size), lens)
+        found.append(one)
+        if one is not None and not one.worse:
+            vertices[i] = body + one.offset_m
+    notes = tuple("there is no mask of the person" if one is None else one.note() for one in found)
+    masked = tuple(one is not None for one in found)
+    moved = tuple(one is not None and not one.worse for one in found)
+    return ClothedSurface(vertices, params, model, masked, moved, notes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What the network makes of one person."""
+
+    offset_m: Float[np.ndarray, "V 3"]
+    """Moves of the vertices, camera axes."""
+    iou: float
+    """Of the moved silhouette and the mask."""
+    body_iou: float
+    """Of the body's silhouette and the mask."""
+
+    @property
+    def worse(self) -> bool:
+        """Whether the mask is for the body."""
+        return self.iou < self.body_iou
+
+    def note(self) -> str | None:
+        """What is to be said of it."""
+        if self.worse:
+            return f"it agrees less with the mask than the body does (IoU {self.iou:.2f} and {self.body_iou:.2f})"
+        return None if self.iou >= _POOR_IOU else f"poor: it agrees with the mask to an IoU of {self.iou:.2f} alone"
 
 
 def _offset(
@@ -113,8 +147,8 @@ def _offset(
     image: UInt8[np.ndarray, "H W 3"],
     mask: UInt8[np.ndarray, "H W"],
     lens: Float[np.ndarray, "3"],
-) -> Float[np.ndarray, "V 3"] | None:
-    """Ask the network how a body's vertices move, camera axes, metres; None where the mask tells nothing."""
+) -> _Found | None:
+    """Ask the network how a body's vertices move; None where the mask tells nothing."""
     mesh = surface_mesh()
     points = body[mesh.vertices]
     roi = region_about(points, lens)
@@ -131,7 +165,15 @@ def _offset(
     # Toes and ears have normals of their own: along them the surface would fold.
     offset = mesh.spread(moves[:, :1] * view.normals[: mesh.anchors] + moves[:, 1:])
     far = np.linalg.norm(offset, axis=1, keepdims=True)
-    return offset * np.minimum(1, _MOST_M / np.maximum(far, 1e-9))
+    offset = offset * np.minimum(1, _MOST_M / np.maximum(far, 1e-9))
+    there = body_view(points + offset[mesh.vertices], mesh, lens, roi).maps[3]
+    return _Found(offset, *(_iou(shown > 0, own > 127, inside > 127) for shown in (there, view.maps[3])))
+
+
+def _iou(shown: Bool[np.ndarray, "S S"], mask: Bool[np.ndarray, "S S"], inside: Bool[np.ndarray, "S S"]) -> float:
+    """Intersection over union, in the picture."""
+    union = (shown | mask) & inside
+    return float((shown & mask & inside).sum() / max(int(union.sum()), 1))
 
 
 def whole_mask(mask: Mask, size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:

@@ -34,7 +34,7 @@ from bodyfit.runtime.json_text import plain
 __all__ = ["Worker"]
 
 _OURS = re.compile(
-    r"(overlay|insets|silhouettes)\.png|person\d+(_side\.png|(_clothed)?\.(obj|glb)|_clothed\.png|\.npz)"
+    r"(overlay|insets|silhouettes)\.png|person\d+(_side\.png|(_clothed)?\.(obj|glb)|_clothed\.(mtl|png)|\.npz)"
 )
 
 
@@ -88,6 +88,7 @@ class Worker:
         with timed(seconds, "mesh"), torch.no_grad():
             bodies = {i: self.model(**r.params).vertices[0] for i, r in enumerate(results) if self._is_drawn(r)}
         files: list[str] = []
+        surface_notes: dict[int, dict[str, str]] = {}
         if bodies:
             target = emptied_folder(self.out, folder, _OURS)
             with timed(seconds, "render"):
@@ -96,9 +97,11 @@ class Worker:
                 files = self._save(target, results, bodies, pictures)
             if self.surface:
                 with timed(seconds, "surface"):
-                    files += self._surfaces(target, frame, people, results, bodies)
+                    names, surface_notes = self._surfaces(target, frame, people, results, bodies)
+                    files += names
         persons = [
-            _person(i, p, r, bodies.get(i), files, folder) for i, (p, r) in enumerate(zip(people, results, strict=True))
+            _person(i, p, r, bodies.get(i), files, folder) | surface_notes.get(i, {})
+            for i, (p, r) in enumerate(zip(people, results, strict=True))
         ]
         status, message = _verdict(results)
         entry = {
@@ -185,14 +188,17 @@ class Worker:
         people: list[Keypoints2D],
         results: list[FitResult],
         bodies: Mapping[int, Tensor],
-    ) -> list[str]:
-        """Find and write the clothed surfaces of those who have a body and a mask; returns the names."""
+    ) -> tuple[list[str], dict[int, dict[str, str]]]:
+        """Find and write the clothed surfaces of those who have a body and a mask; returns the names and notes."""
         names: list[str] = []
+        notes: dict[int, dict[str, str]] = {}
         for i in bodies:
-            surface = surface_of(results[i], people[i], frame, self.model)
+            surface, note = surface_of(results[i], people[i], frame, self.model)
+            if note is not None:
+                notes[i] = {"surface_note": note}
             if surface is not None:
                 names += write_clothed(surface, results[i], people[i], frame, folder, f"person{i}")
-        return names
+        return names, notes
 
     def _save(
         self, folder: Path, results: list[FitResult], bodies: dict[int, Tensor], pictures: dict[str, Any]

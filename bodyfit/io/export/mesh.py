@@ -24,10 +24,14 @@ def save_obj(
     *,
     uv: Float[np.ndarray, "T 2"] | None = None,
     uv_faces: Int[np.ndarray, "F 3"] | None = None,
+    texture: str | None = None,
     axes: str = "camera",
     placing: Placing | None = None,
 ) -> None:
     """Write one body as a Wavefront OBJ, with texture coordinates if given.
+
+    texture: name of a picture in the same folder that colours it; a material library that names it, of the OBJ's name
+    but .mtl, is written first.
 
     vertices: metres, in camera axes ("camera"), the model's own ("y_up") or AMASS's ("z_up"); in the file the body
     stands upright, y up and metres unless `placing` says otherwise. Raises `OutputError`.
@@ -35,6 +39,8 @@ def save_obj(
     placing = Placing() if placing is None else placing
     points, corners = _upright(vertices, faces, axes, placing), _array(faces)
     lines = [f"# bodyfit; {placing}"]
+    if texture is not None:
+        lines += _textured(Path(path), texture)
     lines += _rows("v %.6f %.6f %.6f", points)
     if uv is None or uv_faces is None:
         lines += _rows("f %d %d %d", corners + 1)
@@ -45,7 +51,17 @@ def save_obj(
         both = np.stack([corners, np.asarray(uv_faces)], 2).reshape(-1, 6) + 1
         lines += _rows("f %d/%d %d/%d %d/%d", both)
     with write_atomically(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="ascii")
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _textured(path: Path, texture: str) -> list[str]:
+    """Write the material library of an OBJ and return the OBJ's lines that use it."""
+    library = path.with_suffix(".mtl")
+    # illum 1: matte, lit by ambient and diffuse light alone.
+    lines = ["newmtl picture", "Ka 1 1 1", "Kd 1 1 1", "illum 1", f"map_Kd {texture}"]
+    with write_atomically(library) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return [f"mtllib {library.name}", "usemtl picture"]
 
 
 def save_ply(

@@ -35,9 +35,15 @@ def best_surface(case: Case) -> Float[np.ndarray, "V 3"]:
     points, normals = outer_points(*solid_mesh(case.person.dressed), _CELL_M)
     true = points @ case.view.R.T + case.view.t
     shard = Shard(
-        *(case.person.params, *(np.zeros((1, 1, 3, 3), np.float32), *np.zeros((2, 1, 1, 3), np.float32))),
-        *(true[None].astype(np.float32), (normals @ case.view.R.T)[None].astype(np.float32)),
-        *(np.zeros((1, 1, SIDE, SIDE, 4), np.uint8), None, {}),
+        params=case.person.params,
+        R=np.eye(3, dtype=np.float32)[None, None],
+        t=np.zeros((1, 1, 3), np.float32),
+        lens=view.lens[None, None],
+        points=true[None].astype(np.float32),
+        normals=(normals @ case.view.R.T)[None].astype(np.float32),
+        pictures=np.zeros((1, 1, SIDE, SIDE, 4), np.uint8),
+        fits=None,
+        trees={},
     )
     one = {"image": torch.zeros(1, 9, SIDE, SIDE), "R": torch.eye(3)[None], "t": torch.zeros(1, 3)}
     arrays = {"points": view.points, "features": view.features, "lens": view.lens}

@@ -188,7 +188,7 @@ def fitted_rows(case: Case, detector: Any) -> tuple[dict[str, Any] | None, SoftM
 def true_clothes(case: Case, params: BodyParams) -> Float[np.ndarray, "V 3"]:
     """Dress a body in the moves that bring the true one nearest to the true surface."""
     model = bodyfit.load_model()
-    dressed = ClothedSurface(best_surface(case)[None], case.params, model, (True,)).person_model(0)
+    dressed = ClothedSurface(best_surface(case)[None], case.params, model, (True,), (True,), (None,)).person_model(0)
     with torch.no_grad():
         return dressed(**params).vertices[0].double().numpy()
 

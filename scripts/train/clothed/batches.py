@@ -139,7 +139,7 @@ class Sampler:
     def batch(self, step: int, size: int, *, only: Kind | None = None) -> Batch:
         """Make the batch of a step. only: a kind of bodies, as they are, the first people in order, to measure by."""
         rng = np.random.default_rng([self._seed, 73, step])
-        kinds = [only or self._kind(rng) for _ in range(size)]
+        kinds: list[Kind] = [only or self._kind(rng) for _ in range(size)]
         pools = [self._fitted if kind == "fitted" else np.arange(len(self._rows)) for kind in kinds]
         places = [(step * size + k) % len(pool) if only else rng.integers(len(pool)) for k, pool in enumerate(pools)]
         own = [(self._shards[s], int(i)) for s, i in (self._rows[p[k]] for p, k in zip(pools, places, strict=True))]

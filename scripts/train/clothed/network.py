@@ -68,6 +68,9 @@ class _Graph(nn.Module):
 class _Exchange(nn.Module):
     """Means over regions, mixed over the regions and then each by itself, added to the regions' anchors."""
 
+    back: Tensor
+    there: Tensor
+
     def __init__(self, width: int, regions: Float[Tensor, "A R"]) -> None:
         super().__init__()
         count = regions.shape[1]
