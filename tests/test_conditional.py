@@ -19,8 +19,9 @@ from bodyfit.body.model import BodyModel
 from bodyfit.errors import AssetError
 from bodyfit.evaluate import metrics
 from bodyfit.fit.conditional import noise_cm
-from bodyfit.fit.config import FitConfig
+from bodyfit.fit.config import FitConfig, StageConfig
 from bodyfit.fit.observations import Observations
+from bodyfit.fit.residuals.conditional_root import ConditionalRoot
 from bodyfit.geometry.camera import CalibratedCamera, Camera
 from bodyfit.geometry.rotation import so3_exp, so3_log
 from bodyfit.skeleton import LAYOUTS, SMPL, correspondence, layout_names, mirrored_rows
@@ -119,6 +120,53 @@ def test_the_network_gives_distributions():
     for factor in (found.root_factor, found.pose_factor):
         assert torch.equal(factor, factor.tril())
         assert (factor.diagonal(dim1=-2, dim2=-1) > 0).all()
+
+
+@pytest.fixture
+def turned() -> tuple[Observations, torch.Tensor]:
+    """Orientations of any kind, the first of them none, and expectations of them."""
+    rng = torch.Generator().manual_seed(2)
+    factor = torch.randn(6, 3, 3, generator=rng, dtype=torch.float64).tril() + 3 * torch.eye(3, dtype=torch.float64)
+    nothing = torch.zeros(6, 0, dtype=torch.float64)
+    seen = Observations(
+        target=nothing[..., None].expand(-1, -1, 2),
+        weight=nothing,
+        scale_cm=torch.ones(6, dtype=torch.float64),
+        expected_orient=torch.randn(6, 3, generator=rng, dtype=torch.float64),
+        expected_root_factor=factor,
+        expected_weight=torch.linspace(0.5, 2, 6, dtype=torch.float64),
+    )
+    orient = 1.5 * torch.randn(6, 3, generator=rng, dtype=torch.float64)
+    orient[0] = 0
+    return seen, orient
+
+
+def test_the_orientation_of_the_root_is_compared_by_the_rotation_between(turned):
+    """The cost is Student's of 2 sin(a / 2) about the axis of that rotation, and of the vector's square."""
+    seen, orient = turned
+    assert seen.expected_orient is not None
+    assert seen.expected_root_factor is not None
+    between = so3_log(so3_exp(seen.expected_orient).mT @ so3_exp(orient))
+    angle = between.norm(dim=1, keepdim=True)
+    want = student(2 * (angle / 2).sin() * between / angle, seen.expected_root_factor)
+    want = want + seen.expected_root_factor.diagonal(dim1=1, dim2=2).log().sum(1)
+    stage, root = StageConfig(pose=1.0, shape=1.0, conditional=1.5), ConditionalRoot()
+    assert seen.expected_weight is not None
+    quadratic = root.at({"global_orient": orient}, seen, stage)
+    torch.testing.assert_close(quadratic.cost, (1.5 * seen.expected_weight).square() * want)
+    vector = root.vector({"global_orient": orient}, seen, stage)
+    torch.testing.assert_close(vector.r.square().sum(1), quadratic.cost)
+    assert vector.by_variables is not None
+    torch.testing.assert_close((vector.by_variables.mT @ vector.r[..., None])[..., 0], quadratic.gradient)
+
+
+def test_the_gradient_of_the_roots_cost_is_its_slope(turned):
+    seen, orient = turned
+    stage, root, step = StageConfig(pose=1.0, shape=1.0, conditional=1.0), ConditionalRoot(), 1e-6
+    found = root.at({"global_orient": orient}, seen, stage).gradient
+    for axis, way in enumerate(step * torch.eye(3, dtype=torch.float64)):
+        after, before = (root.at({"global_orient": orient + s * way}, seen, stage).cost for s in (1, -1))
+        torch.testing.assert_close(found[:, axis], (after - before) / (4 * step), atol=1e-6, rtol=1e-6)
 
 
 def test_mirrored_people_are_expected_in_mirrored_poses():

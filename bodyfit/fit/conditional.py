@@ -48,6 +48,7 @@ class Expectations:
             "expected_pose": found.pose.flatten(1)[:, : self.angles],
             "expected_factor": enough[:, None, None, None] * found.pose_factor[:, : self.angles // 3],
             "expected_orient": orient,
+            "expected_root_factor": enough[:, None, None] * found.root_factor,
             "expected_weight": torch.full_like(enough, _USUAL_CM),
         }
         return replace(seen, **{name: value.to(seen.weight) for name, value in expected.items()})
