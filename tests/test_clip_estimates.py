@@ -169,6 +169,27 @@ def test_joints_of_nlf_and_of_sam_3d_body_become_bodies(model, two, tmp_path):
     torch.testing.assert_close(torch.from_numpy(picture.points_m[0, 0]).float(), torch.from_numpy(points[0]))
 
 
+def test_nlfs_pose_is_taken_with_its_twists(model, two, tmp_path):
+    """Joints do not tell how a forearm is twisted; the pose beside them does."""
+    people = BodyParams(**{name: torch.cat([two[0][name][:1], two[1][name][:1]]) for name in two[0]})
+    pose = torch.cat([people.global_orient, people.body_pose], 1)
+    value = {"joints3d": [1000 * model.joints(people), torch.zeros(0, 24, 3)], "vertices3d": [torch.zeros(2, 6890, 3)]}
+    for columns, name in ((72, "smpl.pt"), (165, "smplx.pt")):
+        own = torch.nn.functional.pad(pose[:, :66], (0, columns - 66))
+        torch.save(value | {"pose": [own, torch.zeros(0, columns)]}, tmp_path / name)
+        read = estimates_of_clip([tmp_path / name], CLIP, model)
+        assert read.frames.tolist() == [0, 0]
+        torch.testing.assert_close(read.bodies.body_pose[:, :63], people.body_pose[:, :63])
+        torch.testing.assert_close(read.bodies.global_orient, people.global_orient)
+        torch.testing.assert_close(read.bodies.transl, people.transl, atol=1e-4, rtol=0)
+    torch.save(value | {"pose": [pose[:, :60], torch.zeros(0, 72)]}, tmp_path / "short.pt")
+    with pytest.raises(AssetError, match=r"short\.pt.*pose has shape \(2, 60\)"):
+        estimated_points(tmp_path / "short.pt")
+    torch.save(value | {"pose": [pose]}, tmp_path / "fewer.pt")
+    with pytest.raises(AssetError, match=r"fewer\.pt.*of 1 pictures, and joints3d of 2"):
+        estimated_points(tmp_path / "fewer.pt")
+
+
 def test_joints_of_a_clip_are_read_by_frame(model, two, tmp_path):
     joints = [1000 * model.joints(person) for person in two]
     frames = [torch.stack([joints[1][t], joints[0][t]]) if t != 3 else torch.zeros(0, 24, 3) for t in range(T)]

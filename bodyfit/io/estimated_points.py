@@ -1,7 +1,8 @@
-"""Read 3D joints of people that a program estimated in pictures, of programs whose bodies are none of SMPL's family.
+"""Read 3D joints of people that a program estimated in pictures, and their pose where the file has SMPL's.
 
 NLF: the dict that `detect_smpl_batched` returns, saved: `joints3d` (or `joints3d_nonparam`), millimetres in camera
-axes, SMPL's 24 joints or SMPL-X's 55 of each person, by picture. SAM 3D Body: the list of dicts that
+axes, SMPL's 24 joints or SMPL-X's 55 of each person, by picture; and `pose`, axis-angles of the same joints, by which
+its vertices are posed and tell nothing more. SAM 3D Body: the list of dicts that
 `process_one_image` returns, or one of them: `pred_keypoints_3d`, MHR's 70 keypoints in metres, and `pred_cam_t`, which
 puts them before the camera.
 """
@@ -54,6 +55,8 @@ class EstimatedPoints:
     """Layout of the points."""
     points_m: Float[np.ndarray, "N K 3"]
     """Their points, metres, camera axes (OpenCV); NaN where the program has none."""
+    pose: Float[np.ndarray, "N 66"] | None = None
+    """Axis-angles of SMPL's first 22 joints, the root's in camera axes; None where the program has none."""
 
 
 def estimated_points(path: Path) -> list[EstimatedPoints] | None:
@@ -68,8 +71,8 @@ def estimated_points(path: Path) -> list[EstimatedPoints] | None:
         return [_of_sam(path, people)]
     if isinstance(value, Mapping) and any(key in value for key in _SOMA):
         raise AssetError(
-            f"{path}: its rotations are of GEM-X's own body of 77 joints, whose rest pose the file has not; give an "
-            "estimate of SMPL's or SMPL-X's joints"
+            f"{path}: its rotations are of GEM-X's own body of 77 joints (SOMA), whose rest pose the file has not; "
+            "convert them to SMPL by NVIDIA's SOMA-X, and give an npz of global_orient, body_pose and transl"
         )
     if isinstance(value, Mapping) and any(key in value for key in _NLF):
         return _of_nlf(path, value)
@@ -110,9 +113,12 @@ def _of_sam(path: Path, people: list[Mapping[str, Any]]) -> EstimatedPoints:
 def _of_nlf(path: Path, value: Mapping[str, Any]) -> list[EstimatedPoints]:
     """NLF's people, as SMPL's 24 joints. Raises `AssetError`."""
     key = next(key for key in _NLF if key in value)
-    pictures = value[key] if isinstance(value[key], list | tuple) else _pictures_of(as_array(value[key]))
+    pictures = _by_picture(value[key], 4)
+    poses = _by_picture(value["pose"], 3) if key == "joints3d" and "pose" in value else [None] * len(pictures)
+    if len(poses) != len(pictures):
+        FileArrays(path, value).fail(f"pose is of {len(poses)} pictures, and {key} of {len(pictures)}")
     found = []
-    for picture in pictures:
+    for picture, pose in zip(pictures, poses, strict=True):
         part = FileArrays(path, {key: picture})
         shape = part.shape(key)
         if len(shape) < 2 or 0 in shape:
@@ -124,12 +130,24 @@ def _of_nlf(path: Path, value: Mapping[str, Any]) -> list[EstimatedPoints]:
         joints = joints / 1000 if np.abs(joints).max() > _FAR_M else joints
         if shape[-2] == _SMPLX:  # what follows SMPL's 22 in common are jaw, eyes and fingers
             joints = np.concatenate([joints[:, :22], np.full((len(joints), 2, 3), np.nan)], 1)
-        found.append(EstimatedPoints("smpl24", joints))
+        found.append(EstimatedPoints("smpl24", joints, None if pose is None else _pose_of(path, pose, len(joints))))
     return found
 
 
-def _pictures_of(array: np.ndarray) -> list[np.ndarray]:
-    """What an array holds of each picture: (pictures, people, joints, 3), or less for one."""
+def _pose_of(path: Path, pose: Any, people: int) -> Float[np.ndarray, "N 66"]:
+    """NLF's axis-angles of a picture's people, of the joints that SMPL and SMPL-X share. Raises `AssetError`."""
+    part = FileArrays(path, {"pose": pose})
+    shape = part.shape("pose")
+    if np.prod(shape) not in (72 * people, 165 * people):
+        part.fail(f"pose has shape {shape}, expected SMPL's 72 or SMPL-X's 165 numbers of each of {people} people")
+    return part.numbers("pose", shape).reshape(people, -1)[:, :66]
+
+
+def _by_picture(value: Any, axes: int) -> list[Any]:
+    """What a list, or an array of so many axes whose first is that of pictures (one less for one), has of each."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    array = as_array(value)
     if array.dtype == object:
         return list(array.reshape(-1))
-    return list(array) if array.ndim == 4 else [array]
+    return list(array) if array.ndim == axes else [array]

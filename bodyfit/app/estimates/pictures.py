@@ -110,15 +110,31 @@ def camera_motions(path: Path, model: BodyModel) -> list[tuple[Motion, bool]] | 
 
 
 def fitted_to_points(pictures: Sequence[EstimatedPoints], model: BodyModel) -> list[BodyParams]:
-    """Fit bodies to the joints of people in pictures, all of one layout; a row a person, NaN for whom none fits."""
+    """Make the bodies of people in pictures from their joints, all of one layout: posed as the program says, or fitted
+    to the joints where it does not say; a row a person, NaN for whom none fits."""
     points = np.concatenate([one.points_m for one in pictures]) if pictures else np.zeros((0, 0, 3))
     if len(points) == 0:
         return [model.params().select([]) for _ in pictures]
-    result = fit(Evidence(points3d=points.astype(np.float32), points3d_layout=pictures[0].layout), model=model)
+    posed = [one.pose for one in pictures if len(one.points_m)]
+    if all(pose is not None for pose in posed):
+        params = _posed(np.concatenate([pose for pose in posed if pose is not None]), points, model)
+    else:
+        evidence = Evidence(points3d=points.astype(np.float32), points3d_layout=pictures[0].layout)
+        params = fit(evidence, model=model).params
     ends = np.cumsum([len(one.points_m) for one in pictures]).tolist()
-    return [
-        result.params.select(list(range(end - len(one.points_m), end))) for one, end in zip(pictures, ends, strict=True)
-    ]
+    return [params.select(list(range(end - len(one.points_m), end))) for one, end in zip(pictures, ends, strict=True)]
+
+
+def _posed(pose: Float[np.ndarray, "N 66"], points_m: Float[np.ndarray, "N 24 3"], model: BodyModel) -> BodyParams:
+    """Make bodies of the mean shape in a pose, whose 22 joints have the same middle as the points."""
+    kind = {"dtype": model.dtype, "device": model.device}
+    angles = torch.as_tensor(pose).to(**kind)
+    width = model.params().body_pose.shape[1]
+    body_pose = torch.nn.functional.pad(angles[:, 3:], (0, width - 63))
+    params = model.params(global_orient=angles[:, :3], body_pose=body_pose)
+    with torch.no_grad():
+        off = torch.as_tensor(points_m[:, :22]).to(**kind) - model.joints(params)[:, :22]
+    return BodyParams(**{**params, "transl": off.mean(1)})
 
 
 def _in_camera(params: BodyParams, model: BodyModel) -> BodyParams:
