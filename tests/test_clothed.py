@@ -14,6 +14,7 @@ from gltf_reader import Gltf
 import bodyfit
 from bodyfit.cli.main import main
 from bodyfit.cli.support.fit_one import _OURS
+from bodyfit.clothed.drape import Drape
 from bodyfit.clothed.inputs import SIDE, body_view, region_about, sampled
 from bodyfit.clothed.mesh import surface_mesh
 from bodyfit.clothed.texture import surface_texture
@@ -198,11 +199,11 @@ def test_people_without_masks_keep_their_bodies(model, standing, camera, picture
 def test_surfaces_that_the_mask_speaks_against_are_left_out(model, standing, camera, picture, monkeypatch):
     class Swelling:
         def run(self, names, inputs):
-            moves = np.zeros((1, surface_mesh().anchors, 4), np.float32)
+            moves = np.zeros((1, surface_mesh().anchors, 5), np.float32)
             moves[..., 0] = 0.1
             return [moves]
 
-    monkeypatch.setattr("bodyfit.clothed.surface._network", Swelling)
+    monkeypatch.setattr("bodyfit.clothed.person._network", Swelling)
     naked = vertices_of(model, standing)
     for out_m, moved in ((0.0, False), (0.1, True)):
         found = bodyfit.clothed_surface(standing, picture, thick(model, standing, out_m), camera, model)
@@ -218,6 +219,23 @@ def test_surfaces_that_agree_badly_with_the_mask_are_poor(model, standing, camer
     found = bodyfit.clothed_surface(standing, picture, everything, camera, model)
     assert found.found == (True,)
     assert str(found.notes[0]).startswith("poor: it agrees with the mask to an IoU of 0.")
+
+
+def test_draping_smooths_details_where_a_surface_is_covered_and_nowhere_else():
+    ball = trimesh.creation.icosphere(4, 0.3)  # edges of about two centimetres
+    bumps = 0.004 * np.sign(np.sin(70 * ball.vertices).prod(1))[:, None] * ball.vertex_normals
+    covered = (ball.vertices[:, 0] > 0).astype(np.float64)
+    drape = Drape(np.asarray(ball.faces), len(ball.vertices))
+    smooth = drape(ball.vertices + bumps, covered)
+
+    def rough(points, some):
+        return np.abs(np.linalg.norm(points[some], axis=1) - 0.3).mean()
+
+    inside, bare = ball.vertices[:, 0] > 0.1, ball.vertices[:, 0] < -0.1
+    assert rough(smooth, inside) < 0.4 * rough(ball.vertices + bumps, inside)
+    np.testing.assert_array_equal(smooth[bare], (ball.vertices + bumps)[bare])
+    plain = drape(np.array(ball.vertices), np.ones(len(covered)))
+    assert np.abs(np.linalg.norm(plain, axis=1) - 0.3).max() < 0.003  # a ball stays one, of the same size
 
 
 def test_what_is_wrong_is_told(model, standing, camera, picture, tiny):

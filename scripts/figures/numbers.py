@@ -155,6 +155,24 @@ def _radiance(r: dict[str, Any]) -> str:
     )
 
 
+def _surface(r: dict[str, Any]) -> str:
+    parts = [r["means"][part] for part in ("exact", "masks", "fits")]
+    return (
+        " / ".join(
+            f"{one['network']['chamfer_mm']:.1f} mm instead of {one['naked']['chamfer_mm']:.1f}" for one in parts
+        )
+        + f", {r['means']['seconds']:.2f} s of CPU"
+    )
+
+
+def _surface_bounds(r: dict[str, Any]) -> str:
+    names = "naked", "network", "best moves", "voxels 64"
+    return "; ".join(
+        f"{kind} " + " / ".join(f"{r['means'][kind][name]['chamfer_mm']:.1f}" for name in names) + " mm"
+        for kind in ("skirt", "long hair")
+    )
+
+
 def _fields(r: dict[str, Any]) -> str:
     one, five, large = r["held"], r["five"], r["at_256"]
     return (
@@ -222,6 +240,19 @@ ROWS = (
         "A radiance field about a drawn person in clothes, exact bodies, 96 pictures: new poses / new cameras / both",
         _radiance,
         "radiance.md",
+    ),
+    Row(
+        "surface",
+        "Clothed surfaces of drawn people in clothes never learned from, chamfer distance: exact bodies and masks / "
+        "exact bodies, the detector's masks / own fits",
+        _surface,
+        "clothed-surfaces.md",
+    ),
+    Row(
+        "surface-bounds",
+        "Chamfer distance of the naked body / clothed surface / best moves of the body's mesh / true voxels, 64 a side",
+        _surface_bounds,
+        "clothed-surfaces.md",
     ),
     Row(
         "fields",

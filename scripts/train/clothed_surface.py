@@ -79,8 +79,8 @@ def train(args: argparse.Namespace, shards: list[Path]) -> ClothedNetwork:
         network.train()
         batch = moved_to(sampler.batch(step, args.batch), device)
         with torch.autocast(device.type, torch.bfloat16):
-            move = network(batch.image, batch.points, batch.features, batch.lens)
-        loss, terms = loss_of(move, batch, np.random.default_rng([args.seed, 79, step]))
+            output = network(batch.image, batch.points, batch.features, batch.lens)
+        loss, terms = loss_of(output, batch, np.random.default_rng([args.seed, 79, step]))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -118,7 +118,7 @@ def measure(network: ClothedNetwork, held: Sampler, mesh: SurfaceMesh, args: arg
         scores: list[list[float]] = []
         for k in range(_CHECKED):
             batch = moved_to(held.batch(k, args.batch, only=kind), torch.device(args.device))
-            move = network(batch.image, batch.points, batch.features, batch.lens)
+            move = network(batch.image, batch.points, batch.features, batch.lens)[..., :4]
             terms = [loss_of.terms(one, batch, np.random.default_rng(k)) for one in (move, torch.zeros_like(move))]
             scores.append([float(t[name]) for name in ("there", "back") for t in terms])
         there, there_naked, back, back_naked = np.mean(scores, axis=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = ["best_surface"]
 _STEPS, _RATE_M, _CELL_M = 120, 0.01, 0.012
 
 
+@lru_cache(maxsize=1)
 def best_surface(case: Case) -> Float[np.ndarray, "V 3"]:
     """Descend from the body to the true surface by moves of the anchors."""
     mesh, model = surface_mesh(), bodyfit.load_model()
@@ -49,13 +51,14 @@ def best_surface(case: Case) -> Float[np.ndarray, "V 3"]:
     arrays = {"points": view.points, "features": view.features, "lens": view.lens}
     arrays |= {"medium": medium, "normals": view.normals}
     tensors = {name: torch.from_numpy(array.astype(np.float32))[None] for name, array in arrays.items()}
-    batch = Batch(**one, **tensors, scale=torch.ones(1), weight=torch.ones(1), truth=[(shard, 0)])
+    one |= {"scale": torch.ones(1), "weight": torch.ones(1), "covered": torch.zeros(1, mesh.anchors)}
+    batch = Batch(**one, **tensors, truth=[(shard, 0)])
     loss_of, move = SurfaceLoss(mesh, torch.device("cpu")), torch.zeros(1, mesh.anchors, 4, requires_grad=True)
     optimiser = torch.optim.Adam([move], lr=_RATE_M)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, _STEPS)
     for step in range(_STEPS):
         optimiser.zero_grad()
-        loss_of(move, batch, np.random.default_rng(step))[0].backward()
+        torch.stack(list(loss_of.terms(move, batch, np.random.default_rng(step)).values())).sum().backward()
         optimiser.step()
         schedule.step()
     moves = move.detach()[0].double().numpy()

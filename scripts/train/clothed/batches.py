@@ -36,6 +36,8 @@ _SHIFT_M = 0.012
 """Most deviation of the place in the picture."""
 _SMALL_ERRORS = 0.03, 0.2
 """Deviations of joints' angles (rad) and betas where no fits are there to take errors from."""
+_COVER_M = 0.003
+"""What lies farther below the planes of the nearest points of the surface is covered."""
 _HALF_M = 0.03
 """Vertices that are so far from the true ones halve a sample's weight: most of such distances cannot be known."""
 _NAMES = ("betas", "body_pose", "global_orient", "transl")
@@ -111,6 +113,8 @@ class Batch:
     t: Float[Tensor, "B 3"]
     scale: Float[Tensor, "B"]
     """x_room = R^T (x / scale - t): how the truth, seen by a body of another size, is found again."""
+    covered: Float[Tensor, "B A"]
+    """Whether clothes, shoes or hair lie over the anchors."""
     weight: Float[Tensor, "B"]
     """How much the distances of a sample count."""
     truth: list[tuple[Shard, int]]
@@ -127,6 +131,9 @@ class Sampler:
         fits = [s.fits is not None and s.fits.good[i] for s, i in ((shards[s], i) for s, i in self._rows)]
         self._fitted = np.flatnonzero(fits)
         self._errors = self._measured_errors()
+        part = self._model.weights.argmax(1).numpy()[mesh.vertices[: mesh.anchors]]
+        names = [name for name in self._model.skeleton.names if name.endswith(("wrist", "hand"))]
+        self._bare = np.isin(part, [self._model.skeleton.names.index(name) for name in names])
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -153,6 +160,10 @@ class Sampler:
             for k, ((shard, i), camera) in enumerate(zip(own, cameras, strict=True))
         ]
         images, views, medium, scale, off_m = zip(*samples, strict=True)
+        covered = [
+            self._covered(shard, i, (real[k] - shard.t[i, c]) @ shard.R[i, c])
+            for k, ((shard, i), c) in enumerate(zip(own, cameras, strict=True))
+        ]
 
         def stacked(arrays: Sequence[np.ndarray]) -> Tensor:
             return torch.from_numpy(np.stack(arrays).astype(np.float32))
@@ -167,9 +178,20 @@ class Sampler:
             R=stacked([s.R[i, c] for (s, i), c in zip(own, cameras, strict=True)]),
             t=stacked([s.t[i, c] for (s, i), c in zip(own, cameras, strict=True)]),
             scale=torch.tensor(scale, dtype=torch.float32),
+            covered=stacked(covered),
             weight=_HALF_M / (_HALF_M + torch.tensor(off_m, dtype=torch.float32)),
             truth=own,
         )
+
+    def _covered(self, shard: Shard, person: int, real: Float[np.ndarray, "V 3"]) -> Bool[np.ndarray, "A"]:
+        """Tell the anchors of a true body, in the room, that lie below the surface that can be seen from outside.
+
+        Nobody wears gloves, and fingers are too thin for points that lie a centimetre apart.
+        """
+        at = real[self._mesh.vertices[: self._mesh.anchors]]
+        near = shard.tree(person).query(at, k=4)[1]
+        away = ((shard.points[person][near] - at[:, None]) * shard.normals[person][near]).sum(2)
+        return (np.abs(away).min(1) > _COVER_M) & ~self._bare
 
     def _kind(self, rng: np.random.Generator) -> Kind:
         chance = rng.random()

@@ -17,7 +17,7 @@ _TARGETS = 1500
 """Points of the truth that look for the surface, in each step."""
 _SMOOTH_CM = 0.3
 """Distances far below this count by their squares."""
-_PLAIN, _NORMALS, _EDGES, _SMOOTHNESS = 0.5, 1.0, 0.3, 0.5
+_PLAIN, _NORMALS, _EDGES, _SMOOTHNESS, _COVERED = 0.5, 1.0, 0.3, 0.5, 0.3
 _FACES = 2000
 
 
@@ -38,10 +38,12 @@ class SurfaceLoss:
         return batch.medium + spread[..., :1] * batch.normals + spread[..., 1:]
 
     def __call__(
-        self, move: Float[Tensor, "B A 4"], batch: Batch, rng: np.random.Generator
+        self, output: Float[Tensor, "B A 5"], batch: Batch, rng: np.random.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        """Compute the loss of moves, and its terms."""
-        terms = self.terms(move, batch, rng, batch.weight)
+        """Compute the loss of what the network says, and its terms."""
+        terms = self.terms(output[..., :4], batch, rng, batch.weight)
+        away = torch.nn.functional.binary_cross_entropy_with_logits(output[..., 4].float(), batch.covered)
+        terms["covered"] = _COVERED * away
         total = torch.stack(list(terms.values())).sum()
         return total, {name: float(term.detach()) for name, term in terms.items()}
 

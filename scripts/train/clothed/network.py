@@ -49,46 +49,40 @@ class _GraphConvolution(nn.Module):
 
 
 class _Graph(nn.Module):
-    """The convolutions of a stage, and between them the exchange of regions."""
+    """The convolutions of a stage, and after the first the exchange of regions."""
 
-    def __init__(self, regions: Float[Tensor, "A R"]) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList([_GraphConvolution(_HIDDEN) for _ in range(_CONVOLUTIONS)])
-        self.exchange = _Exchange(_HIDDEN, regions)
+        self.exchange = _Exchange(_HIDDEN)
 
-    def forward(self, x: Float[Tensor, "B A C"], mean: _Mean) -> Float[Tensor, "B A C"]:
+    def forward(self, x: Float[Tensor, "B A C"], mean: _Mean, regions: Float[Tensor, "A R"]) -> Float[Tensor, "B A C"]:
         """Compute them one after another."""
         for k, convolution in enumerate(self.convolutions):
             x = convolution(x, mean)
             if k == 0:
-                x = self.exchange(x)
+                x = self.exchange(x, regions)
         return x
 
 
 class _Exchange(nn.Module):
     """Means over regions, mixed over the regions and then each by itself, added to the regions' anchors."""
 
-    back: Tensor
-    there: Tensor
-
-    def __init__(self, width: int, regions: Float[Tensor, "A R"]) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        count = regions.shape[1]
-        self.register_buffer("back", regions, persistent=False)
-        self.register_buffer("there", (regions / regions.sum(0)).T.contiguous(), persistent=False)
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2)])
-        self.over = nn.Sequential(nn.Linear(count, 2 * count), nn.ReLU(), nn.Linear(2 * count, count))
+        self.over = nn.Sequential(nn.Linear(_REGIONS, 2 * _REGIONS), nn.ReLU(), nn.Linear(2 * _REGIONS, _REGIONS))
         self.own = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
         self.out = nn.Linear(width, width)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Float[Tensor, "B A C"]) -> Float[Tensor, "B A C"]:
+    def forward(self, x: Float[Tensor, "B A C"], regions: Float[Tensor, "A R"]) -> Float[Tensor, "B A C"]:
         """Compute the exchange."""
-        pooled = self.there.to(x) @ x
+        pooled = (x.transpose(1, 2) @ regions / regions.sum(0)).to(x).transpose(1, 2)
         pooled = pooled + self.over(self.norms[0](pooled).transpose(1, 2)).transpose(1, 2)
         pooled = pooled + self.own(self.norms[1](pooled))
-        return x + self.back.to(x) @ self.out(pooled)
+        return x + regions @ self.out(pooled)
 
 
 def regions_of(mesh: SurfaceMesh) -> Float[Tensor, "A R"]:
@@ -148,7 +142,7 @@ class _SparseProduct(torch.autograd.Function):
 
 
 class ClothedNetwork(nn.Module):
-    """Moves of the anchors: along their normals, and in the camera's axes, metres."""
+    """Moves of the anchors, along their normals and in the camera's axes, metres, and whether something covers them."""
 
     def __init__(self, mesh: SurfaceMesh) -> None:
         super().__init__()
@@ -169,12 +163,14 @@ class ClothedNetwork(nn.Module):
         self.inputs = nn.ModuleList(
             [nn.Linear(seen + _OWN + _SUMMARY + (k > 0) * _HIDDEN, _HIDDEN) for k in range(_STAGES)]
         )
-        regions = regions_of(mesh)
-        self.graph = nn.ModuleList([_Graph(regions) for _ in range(_STAGES)])
+        self.graph = nn.ModuleList([_Graph() for _ in range(_STAGES)])
         self.moves = nn.ModuleList([nn.Linear(_HIDDEN + _OWN, 4) for _ in range(_STAGES)])
         for parameter in self.moves.parameters():
             nn.init.zeros_(parameter)
         self.mean = _Mean(mesh)
+        self.regions: Tensor
+        self.register_buffer("regions", regions_of(mesh))
+        self.covered = nn.Linear(_HIDDEN + _OWN, 1)
 
     def forward(
         self,
@@ -182,8 +178,8 @@ class ClothedNetwork(nn.Module):
         points: Float[Tensor, "B A 3"],
         features: Float[Tensor, "B A 4"],
         lens: Float[Tensor, "B 3"],
-    ) -> Float[Tensor, "B A 4"]:
-        """Compute the moves: along the normal (1), and in the camera's axes (3)."""
+    ) -> Float[Tensor, "B A 5"]:
+        """Compute the moves, along the normal (1) and in the camera's axes (3), and the logit of being covered."""
         x = self.fold(image)
         maps = []
         for layer in self.maps:
@@ -196,17 +192,18 @@ class ClothedNetwork(nn.Module):
         normals = features[..., :3]
         probes = torch.stack([points + step * normals for step in _PROBES_M], 2).flatten(1, 2)
         masks = sample(image[:, 3:4], project(probes, lens)).unflatten(1, (-1, len(_PROBES_M)))[..., 0]
-        move, at, hidden = torch.zeros_like(points[..., :1].expand(-1, -1, 4)), points, None
+        move, at, hidden, last = torch.zeros_like(points[..., :1].expand(-1, -1, 4)), points, None, own
         for inputs, graph, head in zip(self.inputs, self.graph, self.moves, strict=True):
             xy = project(at, lens)
             here = [sample(one, xy) for one in (*aligned, image[:, 3:4])]
             parts = [*here, masks, features, centred, 10 * move, own, summary]
             hidden = torch.relu(inputs(torch.cat(parts if hidden is None else [*parts, hidden], 2)))
-            hidden = graph(hidden, self.mean)
-            step = head(torch.cat([hidden, own], 2))
+            hidden = graph(hidden, self.mean, self.regions)
+            last = torch.cat([hidden, own], 2)
+            step = head(last)
             move = move + torch.cat([_ALONG_M * step[..., :1], _ASIDE_M * step[..., 1:]], 2)
             at = points + move[..., :1] * normals + move[..., 1:]
-        return move
+        return torch.cat([move, self.covered(last)], 2)
 
 
 def project(points: Float[Tensor, "B N 3"], lens: Float[Tensor, "B 3"]) -> Float[Tensor, "B N 2"]:
