@@ -51,6 +51,10 @@ def avatar(
     field: Annotated[
         bool, typer.Option("--field", help="Train a radiance field about the body, too: hair, cuffs, soft edges.")
     ] = False,
+    refine: Annotated[
+        bool,
+        typer.Option("--refine/--no-refine", help="With --field: refine the poses of the pictures together with it."),
+    ] = True,
     surface: Annotated[
         bool,
         typer.Option("--surface", help="Fit a surface field to the masks alone, too: surface.glb, no colours."),
@@ -94,7 +98,7 @@ def avatar(
         common.output_folder(out)
     else:
         material = _material(people, video or photo, cameras, view or [], masks, detector, frames, model)
-        result, volume, facts = _make(material, out, size, field=field, surface=surface)
+        result, volume, facts = _make(material, out, size, field=field, refine=refine, surface=surface)
     if motion is not None:
         facts["motion"] = _play(result, volume, motion, out)
     _tell(facts, result, people, out, as_json)
@@ -134,7 +138,7 @@ def _material(
 
 
 def _make(
-    material: AvatarMaterial, out: Path, size: int, *, field: bool, surface: bool
+    material: AvatarMaterial, out: Path, size: int, *, field: bool, refine: bool, surface: bool
 ) -> tuple[Avatar, RadianceField | None, dict[str, Any]]:
     """Make an avatar, and a field and a surface if asked for, and write their files."""
     from bodyfit.app.avatars.drawn import score_avatar
@@ -143,13 +147,16 @@ def _make(
     from bodyfit.io.results.summary import write_json
 
     common.output_folder(out)
-    result = make_avatar(material.views, model=material.model, size=size, room_light=material.one_place)
-    facts = write_avatar(result, material, score_avatar(result, material.test_views), out)
     volume = None
     if field:
-        from bodyfit.app.avatars.field import fit_view_field, write_field
+        from bodyfit.app.avatars.refine import fit_field_of
 
-        volume = fit_view_field(material)
+        volume, material = fit_field_of(material, refine=refine)
+    result = make_avatar(material.views, model=material.model, size=size, room_light=material.one_place)
+    facts = write_avatar(result, material, score_avatar(result, material.test_views), out)
+    if volume is not None:
+        from bodyfit.app.avatars.field import write_field
+
         facts["field"] = write_field(volume, material, out)
     if surface:
         from bodyfit.app.avatars.surface import write_surface

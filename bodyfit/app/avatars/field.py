@@ -19,7 +19,6 @@ from bodyfit.body.model import BodyParams
 from bodyfit.fields.radiance import RadianceConfig, RadianceField, fit_field
 from bodyfit.fields.radiance.files import save_field
 from bodyfit.fields.radiance.mesh import field_mesh
-from bodyfit.geometry.camera import CalibratedCamera
 from bodyfit.io import VideoWriter
 from bodyfit.io.export.gltf import save_rig_glb
 from bodyfit.io.export.rig import rig_of
@@ -70,14 +69,7 @@ def reduced(view: AvatarView, side_px: int = _SIDE_PX) -> AvatarView:
     scale = side_px / max(height, width)
     if scale >= 1:
         return view
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    ratio = np.diag([size[0] / width, size[1] / height, 1.0])
-    masks = [None if m is None else cv2.resize(m.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
-             for m in (view.mask, view.unknown)]  # fmt: skip
-    camera = CalibratedCamera(K=ratio @ view.camera.K, R=view.camera.R, t=view.camera.t)
-    image = cv2.resize(view.image, size, interpolation=cv2.INTER_AREA)
-    assert masks[0] is not None
-    return replace(view, image=image, mask=masks[0], unknown=masks[1], camera=camera)
+    return view.resized(max(round(width * scale), 1), max(round(height * scale), 1))
 
 
 def draw_field_view(field: RadianceField, view: AvatarView) -> UInt8[np.ndarray, "H W 3"]:

@@ -72,6 +72,15 @@ class PlacedBody:
         straight: UInt8[np.ndarray, "H W *C"] = cv2.undistort(picture, self.camera.K, self.camera.distortion)
         return straight
 
+    def straight_keypoints(self) -> Keypoints2D:
+        """Take the lens distortion out of the keypoints; those without a place have confidence 0."""
+        xyc = self.keypoints.xyc.astype(np.float64)
+        finite = np.isfinite(xyc).all(1)
+        xyc = np.where(finite[:, None], xyc, 0.0)
+        if self.camera.distortion.any():
+            xyc[:, :2] = self.camera.normalised(xyc[:, :2]) @ self.camera.K[:2, :2].T + self.camera.K[:2, 2]
+        return Keypoints2D(self.keypoints.layout, xyc)
+
 
 def view_of(
     frame: Frame, at: PlacedBody, detector: Detector | None, files: MaskFiles | ClipMasks | None, *, crop: bool = True
@@ -103,6 +112,7 @@ def view_of(
         at.params,
         (others >= 128) & ~mask if others.any() else None,
         at.number,
+        at.straight_keypoints(),
     )
     return view.cropped(*_box(mask | body)) if crop else view, ""
 

@@ -87,6 +87,7 @@ def gather_rig_views(
         motion=motion,
         times_s=times_s,
         fps=fps,
+        rows=tuple(moments[k] for k in order),
         notes=(f"left out: {counted(unused)}",) if unused else (),
     )
 

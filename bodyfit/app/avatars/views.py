@@ -49,6 +49,8 @@ class AvatarMaterial:
     """When each frame of a clip is shown; None for photographs."""
     fps: float
     """Frames a second of a clip, 0 for photographs."""
+    rows: tuple[int, ...] = ()
+    """Which of the motion's bodies each picture shows, in the order of the names."""
     notes: tuple[str, ...] = ()
     """Sentences on pictures that were left out."""
     one_place: bool = True
@@ -86,7 +88,7 @@ def gather_views(
         motion, unused = _one_shape(people, model), Counter()
         pictures = ((k, row, _photograph(one)) for k, (one, row) in enumerate(zip(found, people, strict=True)))
         times_s, fps = None, 0.0
-    views, names, clip = [], [], found[0].is_clip
+    views, names, rows, clip = [], [], [], found[0].is_clip
     for row, person, frame in pictures:
         name = frame.path.name if frame.path is not None and not clip else f"frame {frame.index}"
         at = PlacedBody.of_fit(model, motion.select([row]), person, row if clip else 0, number=0 if clip else row)
@@ -96,6 +98,7 @@ def gather_views(
         else:
             views.append(view)
             names.append(name)
+            rows.append(row)
     if not views:
         raise OptionError(f"no picture of {people[0].file} can be used: {counted(unused)}")
     used = np.arange(len(views))
@@ -109,6 +112,7 @@ def gather_views(
         motion=motion,
         times_s=times_s,
         fps=fps,
+        rows=tuple(rows[k] for k in order),
         notes=(f"left out: {counted(unused)}",) if unused else (),
         one_place=len(found) == 1,
     )

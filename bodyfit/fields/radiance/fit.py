@@ -18,7 +18,7 @@ from bodyfit.fields.radiance.views import TrainingRays, View, camera_numbers, ch
 from bodyfit.geometry.camera import CalibratedCamera
 from bodyfit.runtime.parallel import run
 
-__all__ = ["fit_field", "train_field"]
+__all__ = ["fit_field", "fit_views", "train_field"]
 
 _JOBS = 2
 """Parts of a batch, each with gradients of its own, so that the sum does not depend on the number of threads."""
@@ -58,11 +58,26 @@ def fit_field(
     bodies, frames = frames_of(rows)
     empty = [None] * len(rows)
     parts = zip(pictures, masks, cameras, frames, unknown or empty, numbers or empty, strict=True)
-    views = [View(*part) for part in parts]
-    check_views(views, bodies)
-    betas = bodies.betas.mean(0, keepdim=True).detach().cpu().numpy()
+    return fit_views([View(*part) for part in parts], bodies, model, config=config, progress=progress)
+
+
+def fit_views(
+    views: Sequence[View],
+    params: BodyParams,
+    model: BodyModel,
+    *,
+    config: RadianceConfig | None = None,
+    progress: Callable[[float, float], None] | None = None,
+) -> RadianceField:
+    """Train the radiance field of a person on views whose frames are rows of `params`, as `fit_field` does.
+
+    Raises `OptionError` and `ShapeError`.
+    """
+    config = RadianceConfig() if config is None else config
+    check_views(views, params)
+    betas = params.betas.mean(0, keepdim=True).detach().cpu().numpy()
     field = start_field(model, betas, config, int(camera_numbers(views).max()) + 1)
-    rays = training_rays(views, bodies, model, field.canonical, config.cast, config.seed)
+    rays = training_rays(views, params, model, field.canonical, config.cast, config.seed)
     return train_field(field, rays, progress=progress)
 
 

@@ -35,7 +35,7 @@ _GREY = 0.5
 class PoseConfig:
     """How poses are refined."""
 
-    steps: int = 5
+    steps: int = 8
     """Steps of Gauss and Newton a round, each with its own damping (Levenberg and Marquardt)."""
     every_px: int = 2
     """Of a grid of so many pixels along each axis one ray is drawn."""
@@ -49,7 +49,7 @@ class PoseConfig:
     """Standard deviation of the estimates' angles, radians; they pull back with it."""
     prior_m: float | int = 0.03
     """Standard deviation of the estimates' places, metres."""
-    prior_weight: float | int = 0.01
+    prior_weight: float | int = 0.002
     """Weight of the squared deviation, a frame, beside the mean loss of its rays; divided by the number of angles."""
     keypoint_weight: float | int = 0.01
     """Weight of keypoints' mean squared distance in units of `keypoint_m`, where there are any."""

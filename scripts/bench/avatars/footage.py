@@ -1,11 +1,19 @@
 """How like real footage avatars and fields are: four calibrated cameras about one man, moments and a camera held out.
 
-The footage is the demonstration of Pose2Sim (BSD-3-Clause; `scripts.bench.multiview` says where it is). Bodies are
-fitted to MediaPipe's landmarks of all four cameras, masks are the shipped detector's. PSNR and SSIM in the boxes of the
-masks, on white: `moments` are every sixth moment, of which no picture was used; `camera` is the fourth camera, by what
-the other three saw. Seconds are the process's own.
+The footage is the demonstration of Pose2Sim (BSD-3-Clause; `scripts.bench.multiview` says where it is). By MediaPipe's
+landmarks of the whole clips the cameras are brought to one clock and, for their file is about a degree off, to agree
+(`scripts.bench.avatars.calibration`), and the man is told from bystanders. His bodies are fitted to keypoints and masks
+of `--detector` in all cameras, and refined together with the field. PSNR and SSIM in the boxes of the masks, on white:
 
-    python -m scripts.bench.avatars.footage DEMO [--moments 24] [--passes 3] [--landmarks FILE] [--json FILE]
+- moments: every sixth moment, of which neither the field nor the refinement has used a picture; his body there is the
+  fitted one, with the corrections of the moments around,
+- camera: the fourth camera, by what the other three saw; the fits have its keypoints and mask.
+
+`as fitted` are the same pictures with bodies not corrected, `own poses` with bodies refined by these very pictures:
+what the field has, errors of poses apart. Seconds are the process's own.
+
+    python -m scripts.bench.avatars.footage DEMO [--moments 24] [--passes 1] [--no-refine] [--landmarks FILE]
+        [--detector movenet:accurate] [--detections FOLDER] [--pictures FOLDER] [--json FILE]
 """
 
 from __future__ import annotations
@@ -18,49 +26,93 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from rich.console import Console
 
 import bodyfit
 from bodyfit.app.avatars.drawn import score_avatar
-from bodyfit.app.avatars.field import draw_field_view, fit_view_field, reduced, score_field
+from bodyfit.app.avatars.field import draw_field_view, reduced, score_field
+from bodyfit.app.avatars.refine import fit_field_of
 from bodyfit.app.avatars.rig import gather_rig_views
 from bodyfit.app.avatars.views import AvatarMaterial
 from bodyfit.avatars import AvatarView, make_avatar
 from bodyfit.body.params import BodyParams
 from bodyfit.fields.radiance import RadianceConfig, RadianceField
+from bodyfit.fields.radiance.poses import refine_poses
+from bodyfit.fields.radiance.views import View, frames_of
+from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.result import FitResult
 from bodyfit.fit.sequence.track import Track
 from bodyfit.geometry.camera import CalibratedCamera
+from bodyfit.images.frame import Frame
 from bodyfit.io.picture import save_picture
 from bodyfit.io.results.track import save_track
-from scripts.bench.multiview import delays, read_views, remembered_landmarks, straight
+from bodyfit.keypoints import Keypoints2D, SoftMask
+from scripts.bench import multiview
+from scripts.bench.avatars.calibration import agreeing
+from scripts.bench.multiview import LIMBS, read_views, remembered_landmarks
 from scripts.bench.records import harness
 
 CONSOLE = Console()
 _FPS = 60.0
 
 
-def material_of(demo: Path, landmarks: Path | None, moments: int) -> AvatarMaterial:
+def material_of(demo: Path, args: argparse.Namespace) -> AvatarMaterial:
     """Fit the man in all cameras at once, and gather the views."""
     views = read_views(next(demo.glob("calibration/*.qca.txt")))
-    seen = np.nan_to_num(remembered_landmarks(demo, views, landmarks)["xyc"])
-    late = delays(straight(seen, views), views)
+    seen = np.nan_to_num(remembered_landmarks(demo, views, args.landmarks)["xyc"])
+    views, late = agreeing(seen, views)
     rig = [CalibratedCamera(K=v.K, R=v.R, t=-v.R @ v.C_m, distortion=v.distortion) for v in views]
-    times = np.arange(8, seen.shape[1] - 8, max(1, (seen.shape[1] - 16) // moments))[:moments]
-    xyc = np.stack([seen[c][times + late[c]] for c in range(len(views))], 1)
+    times = np.arange(8, seen.shape[1] - 8, max(1, (seen.shape[1] - 16) // args.moments))[: args.moments]
     model = bodyfit.load_model("open")
-    result = bodyfit.fit_keypoints(xyc, layout="mediapipe33", cameras=rig, model=model)
-    with tempfile.TemporaryDirectory() as folder:
-        save_track(_track(result, times), Path(folder) / "person0.npz")
-        return gather_rig_views(
-            Path(folder) / "person0.npz",
-            rig,
-            [demo / "videos" / f"{view.name}.mp4" for view in views],
-            detector=bodyfit.load_detector(masks=True),
-            frames=moments,
-            delays=late,
-        )
+    clips = [demo / "videos" / f"{view.name}.mp4" for view in views]
+    frames = [times + k for k in late]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) if args.detections is None else args.detections
+        if not (folder / "keypoints.npz").exists():
+            watch(clips, frames, seen, args.detector, folder)
+        xyc = np.load(folder / "keypoints.npz")["xyc"]
+        rows = range(len(times))
+        masks = [[_mask(folder, clips[c], frames[c][row]) for c in range(len(clips))] for row in rows]
+        result = bodyfit.fit(Evidence(keypoints=xyc, layout="mediapipe33", cameras=rig, masks=masks), model=model)
+        save_track(_track(result, times), Path(scratch) / "person0.npz")
+        person, most = Path(scratch) / "person0.npz", args.moments
+        return gather_rig_views(person, rig, clips, detector=None, masks=folder, frames=most, delays=late)
+
+
+def watch(clips: Sequence[Path], frames: Sequence[np.ndarray], seen: np.ndarray, detector: str, folder: Path) -> None:
+    """Detect the man in some frames of each clip; write keypoints.npz, (T, C, 33, 3), and a mask for each frame.
+
+    seen: (C, T, 33, 3) landmarks of the whole clips; whose limbs are nearest to these is the man.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    finder = bodyfit.load_detector(detector, masks=True)
+    xyc = np.zeros((len(frames[0]), len(clips), 33, 3))
+    for c, clip in enumerate(clips):
+        pictures = multiview.frames_of(clip)
+        for row, number in enumerate(frames[c]):
+            frame = Frame(pictures[number])
+            people: list[Keypoints2D] = list(finder.detect([frame])[0])
+            like = seen[c, number][LIMBS, :2]
+            apart = [float(np.median(np.linalg.norm(one.xyc[LIMBS, :2] - like, axis=1))) for one in people]
+            if people:
+                man = people[int(np.argmin(apart))]
+                xyc[row, c] = np.nan_to_num(man.xyc)
+                if isinstance(man.mask, SoftMask):
+                    cv2.imwrite(str(_file(folder, clip, number)), man.mask.full(frame.size))
+    np.savez(folder / "keypoints.npz", xyc=xyc)
+
+
+def _file(folder: Path, clip: Path, number: int) -> Path:
+    """Name the mask of a frame as `ClipMasks` does."""
+    return folder / f"{clip.stem}_{number:06d}.png"
+
+
+def _mask(folder: Path, clip: Path, number: int) -> np.ndarray | None:
+    """Read the mask of a frame, if there is one."""
+    path = _file(folder, clip, number)
+    return np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)) if path.exists() else None
 
 
 def _track(result: FitResult, times: np.ndarray) -> Track:
@@ -71,21 +123,55 @@ def _track(result: FitResult, times: np.ndarray) -> Track:
     return Track(0, times, times / _FPS, _FPS, np.ones(len(times), bool), result)
 
 
-def measure(material: AvatarMaterial, tests: Sequence[AvatarView], passes: float) -> dict[str, Any]:
-    """Make an avatar and a field, and score both."""
+def measure(material: AvatarMaterial, unseen: int | None, args: argparse.Namespace) -> dict[str, Any]:
+    """Make an avatar and a field, and score both by moments held out, or by a camera that neither has seen."""
+    training, fitted = material, material.test_views
+    if unseen is not None:
+        training = _without(material, unseen)
+        fitted = tuple(view for view in material.views if view.camera_number == unseen)
     start = time.process_time()
-    avatar = make_avatar(material.views, model=material.model, size=1024)
-    baked = score_avatar(avatar, tests)
+    field, better = fit_field_of(training, refine=args.refine, config=RadianceConfig(passes=args.passes))
     middle = time.process_time()
-    field = fit_view_field(material, config=RadianceConfig(passes=passes))
+    avatar = make_avatar(better.views, model=material.model, size=1024)
+    end = time.process_time()
+    tests = better.test_views
+    if unseen is not None:
+        numbers = [
+            row for view, row in zip(material.views, material.rows, strict=False) if view.camera_number == unseen
+        ]
+        bodies = [better.motion.select([row]) for row in numbers]
+        tests = tuple(replace(view, params=body) for view, body in zip(fitted, bodies, strict=True))
+    baked = score_avatar(avatar, tests)
     assert baked is not None
     return {
-        "pictures": len(material.views),
+        "pictures": len(training.views),
         "iou": float(avatar.iou.mean()),
-        "baked": {"psnr_db": baked.psnr_db, "ssim": baked.ssim, "seconds": middle - start},
-        "field": {**(score_field(field, tests) or {}), "seconds": time.process_time() - middle},
-        "drawn": field,
+        "baked": {"psnr_db": baked.psnr_db, "ssim": baked.ssim, "seconds": end - middle},
+        "field": {**(score_field(field, tests) or {}), "seconds": middle - start},
+        "as fitted": score_field(field, fitted),
+        "own poses": score_field(field, _own_poses(field, tests)),
+        "drawn": (field, tests),
     }
+
+
+def _without(material: AvatarMaterial, camera: int) -> AvatarMaterial:
+    """Leave out the pictures of a camera."""
+    count = len(material.views)
+    stay = [k for k, view in enumerate(material.views) if view.camera_number != camera]
+    rows = tuple(material.rows[k] for k in stay) + material.rows[count:]
+    return replace(material, views=tuple(material.views[k] for k in stay), rows=rows)
+
+
+def _own_poses(field: RadianceField, views: Sequence[AvatarView]) -> list[AvatarView]:
+    """Refine the bodies of views by these views, the field as it is."""
+    small = [reduced(view) for view in views]
+    bodies, frames = frames_of([view.params for view in views])
+    those = [
+        View(view.image, view.mask, view.camera, frame, view.unknown, view.camera_number)
+        for view, frame in zip(small, frames, strict=True)
+    ]
+    better = refine_poses(field, those, bodies)
+    return [replace(view, params=better.select([frame])) for view, frame in zip(views, frames, strict=True)]
 
 
 def sheet(field: RadianceField, views: Sequence[AvatarView]) -> np.ndarray:
@@ -102,21 +188,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demo", type=Path)
     parser.add_argument("--moments", type=int, default=24)
-    parser.add_argument("--passes", type=float, default=3.0, help="how often each ray is drawn in training (3)")
-    parser.add_argument("--landmarks", type=Path, help="keep what is detected here, or take it from here")
+    parser.add_argument("--passes", type=float, default=1.0, help="how often each ray is drawn in training (1)")
+    parser.add_argument("--side-px", type=int, default=224, help="of the pictures' longer side (224)")
+    parser.add_argument("--no-refine", dest="refine", action="store_false", help="leave the bodies as they are fitted")
+    parser.add_argument("--detector", default="movenet:accurate", help="of keypoints and masks")
+    parser.add_argument("--landmarks", type=Path, help="keep what MediaPipe sees here, or take it from here")
+    parser.add_argument(
+        "--detections", type=Path, help="folder to keep the detector's keypoints and masks in, likewise"
+    )
     parser.add_argument("--pictures", type=Path, help="folder for drawn pictures beside the truth")
     harness.add_json_option(parser)
     args = parser.parse_args()
-    material = material_of(args.demo, args.landmarks, args.moments)
-    last = max(view.camera_number or 0 for view in material.views)
-    others = tuple(view for view in material.views if view.camera_number != last)
-    unseen = [view for view in material.views if view.camera_number == last]
+    material = material_of(args.demo, args)
+    small = [tuple(reduced(view, args.side_px) for view in some) for some in (material.views, material.test_views)]
+    material = replace(material, views=small[0], test_views=small[1])
     results: dict[str, Any] = {"notes": list(material.notes)}
-    for name, some, tests in (("moments", material.views, material.test_views), ("camera", others, unseen)):
-        results[name] = measure(replace(material, views=tuple(some)), tests, args.passes)
-        field = results[name].pop("drawn")
+    last = max(view.camera_number or 0 for view in material.views)
+    for name, unseen in (("moments", None), ("camera", last)):
+        results[name] = measure(material, unseen, args)
+        field, tests = results[name].pop("drawn")
         if args.pictures is not None:
-            save_picture(args.pictures / f"{name}.png", sheet(field, tests))
+            save_picture(args.pictures / f"{name}.png", sheet(field, tests[:: max(1, len(tests) // 4)]))
         CONSOLE.print(name, results[name])
     harness.write_json(args, results)
 

@@ -3,8 +3,8 @@
 One drawn person in clothes, poses of the prior before four cameras, 256x256 pictures, exact bodies; PSNR and SSIM in
 the box of the mask, on white. Times are of the processor.
 
-    python -m scripts.bench.avatars.radiance [--seed 4] [--poses 24] [--passes 3] [--wrong-deg 3] [--rounds 4]
-        [--networks grid,encoding] [--network-seconds 120] [--pictures out.png] [--json FILE]
+    python -m scripts.bench.avatars.radiance [--seed 4] [--poses 24] [--passes 1.5] [--wrong-deg 3] [--rounds 3]
+        [--pictures out.png] [--json FILE]
 """
 
 from __future__ import annotations
@@ -24,17 +24,15 @@ import bodyfit
 from bodyfit.app.avatars.field import draw_field_view
 from bodyfit.avatars import AvatarView
 from bodyfit.fields.radiance import RadianceConfig, RadianceField, fit_field
-from bodyfit.fields.radiance.field import start_field
-from bodyfit.fields.radiance.networks import NetworkConfig, network_rays, train_network
-from bodyfit.fields.radiance.poses import PoseConfig, refine_poses
-from bodyfit.fields.radiance.views import View, frames_of, training_rays
+from bodyfit.fields.radiance.fit import fit_views
+from bodyfit.fields.radiance.joint import JointConfig, fit_field_and_bodies
+from bodyfit.fields.radiance.views import View, frames_of
 from bodyfit.images.similarity import box_of, psnr_db, ssim
 from bodyfit.io.picture import save_picture
-from scripts.bench.avatars.people import studio
+from scripts.bench.avatars.people import Studio, studio
 from scripts.bench.records import harness
 
 HELD_OUT_POSES = 6
-_QUICK_PASSES = 1.0
 YAWS, NEW_YAWS = (0, 90, 180, 270), (45, 135, 225, 315)
 CONSOLE = Console()
 
@@ -44,20 +42,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=4, help="the person, outfit and poses (default 4)")
     parser.add_argument("--poses", type=int, default=24, help="poses of training, before four cameras each (24)")
-    parser.add_argument("--passes", type=float, default=3.0, help="how often each ray is drawn in training (3)")
+    parser.add_argument("--passes", type=float, default=1.5, help="how often each ray is drawn in training (1.5)")
     parser.add_argument("--wrong-deg", type=float, default=0.0, help="disturb each angle of the bodies by this (0)")
-    parser.add_argument("--rounds", type=int, default=4, help="rounds of refining wrong bodies (4)")
-    parser.add_argument("--networks", default="", help="fields of torch to compare: grid, encoding")
-    parser.add_argument("--network-seconds", type=float, default=120.0, help="training of each (120)")
-    parser.add_argument("--fine", type=int, default=0, help="samples a ray drawn again in those (0: all, once)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of refining wrong bodies (3)")
     parser.add_argument("--pictures", type=Path, help="write drawn pictures beside the truth")
     harness.add_json_option(parser)
     args = parser.parse_args()
     person = studio(args.seed, args.poses + HELD_OUT_POSES)
-    old, new = range(args.poses), range(args.poses, args.poses + HELD_OUT_POSES)
-    training = person.views(old, YAWS)
-    sets = {"pose": (new, YAWS), "camera": (old[:: max(1, args.poses // 6)], NEW_YAWS), "both": (new, NEW_YAWS)}
-    tests = {name: person.views(poses, yaws) for name, (poses, yaws) in sets.items()}
+    training, tests = person.views(range(args.poses), YAWS), held_out(person, args.poses)
     config = RadianceConfig(passes=args.passes, background=(1.0, 1.0, 1.0))
     results: dict[str, Any] = {"exact": measure(person.model, training, tests, config)}
     field = results["exact"].pop("field")
@@ -65,8 +57,6 @@ def main() -> None:
         save_picture(args.pictures, sheet(field, tests))
     if args.wrong_deg:
         results["wrong"] = wrong_bodies(person.model, training, tests, config, args)
-    for kind in filter(None, args.networks.split(",")):
-        results[f"torch {kind}"] = by_network(person.model, training, tests, config, kind, args)
     CONSOLE.print(results)
     harness.write_json(args, results)
 
@@ -124,60 +114,33 @@ def wrong_bodies(
         turned[name] = turned[name] + torch.from_numpy(noise).to(turned[name])
     wrong = model.params(**turned)
     _, of_tests = frames_of([*(right.select([k]) for k in range(right.batch)), *(v.params for v in tests["camera"])])
-    of_tests = of_tests[right.batch :]
     views = [View(v.image, v.mask, v.camera, frame) for v, frame in zip(training, frames, strict=True)]
-    bodies, out = wrong, []
+    rounds: list[dict[str, float]] = []
     start = time.process_time()
-    for number in range(args.rounds + 1):
-        whole = number in (0, args.rounds)  # between, a field that has seen each ray once will do
-        if number:
-            first = replace(config, passes=_QUICK_PASSES)
-            field = trained(model, training, [bodies.select([frame]) for frame in frames], first)
-            settings = PoseConfig(every_px=3 if number <= args.rounds // 2 else 2)
-            bodies = refine_poses(field, views, bodies, start=wrong, config=settings, seed=number)
+
+    def report(number: int, bodies: bodyfit.BodyParams) -> None:
         with torch.no_grad():
             apart = (model.joints(bodies) - model.joints(right))[:, : model.body_joints].norm(dim=2).mean()
-        entry: dict[str, Any] = {"round": number, "joints_mm": 1e3 * float(apart)}
-        if whole:
-            field = trained(model, training, [bodies.select([frame]) for frame in frames], config)
-            entry["camera"] = score(field, tests["camera"], [bodies.select([frame]) for frame in of_tests])
-        out.append(entry | {"seconds": time.process_time() - start})
-        CONSOLE.print(out[-1])
-    return {"rounds": out}
+        rounds.append({"round": number, "joints_mm": 1e3 * float(apart), "seconds": time.process_time() - start})
+        CONSOLE.print(rounds[-1])
+
+    def scored(field: RadianceField, bodies: bodyfit.BodyParams) -> dict[str, float]:
+        return score(field, tests["camera"], [bodies.select([frame]) for frame in of_tests[right.batch :]])
+
+    report(0, wrong)
+    before = scored(fit_views(views, wrong, model, config=config), wrong)
+    start = time.process_time()
+    joint = JointConfig(rounds=args.rounds, coarse_rounds=args.rounds)
+    field, bodies = fit_field_and_bodies(views, wrong, model, config=config, joint=joint, progress=report)
+    seconds = time.process_time() - start
+    return {"rounds": rounds, "as they are": before, "refined": scored(field, bodies), "seconds": seconds}
 
 
-def by_network(
-    model: bodyfit.BodyModel,
-    training: Sequence[AvatarView],
-    tests: dict[str, list[AvatarView]],
-    config: RadianceConfig,
-    kind: str,
-    args: argparse.Namespace,
-) -> dict[str, Any]:
-    """Train a field of torch and score its pictures."""
-    bodies, frames = frames_of([view.params for view in training])
-    views = [View(v.image, v.mask, v.camera, frame) for v, frame in zip(training, frames, strict=True)]
-    field = start_field(model, bodies.betas[:1].numpy(), config, len(YAWS))
-    rays = training_rays(views, bodies, model, field.canonical, config.cast, config.seed)
-    settings = NetworkConfig(kind=kind, seconds=args.network_seconds, fine=args.fine)
-    network, losses = train_network(field, rays, settings)
-    out: dict[str, Any] = {"steps": len(losses), "seconds": args.network_seconds}
-    for name, some in tests.items():
-        psnrs = [network_psnr(network, field, view, config) for view in some]
-        out[name] = {"psnr_db": float(np.mean(psnrs))}
-    return out
-
-
-def network_psnr(network: torch.nn.Module, field: RadianceField, view: AvatarView, config: RadianceConfig) -> float:
-    """Draw a view by a network and score it."""
-    whole = [View(view.image, np.ones_like(view.mask), view.camera, 0)]
-    rays = training_rays(whole, view.params, field.model, field.canonical, config.cast, config.seed)
-    drawn = np.full((*view.mask.shape, 3), 255, np.uint8)
-    with torch.no_grad():
-        sums, opacity = network_rays(network, field, rays, np.arange(len(rays)))
-    picture = (sums + 1 - opacity[:, None]).clamp(0, 1).numpy()
-    drawn.reshape(-1, 3)[rays.pixels] = np.round(255 * picture)
-    return psnr_db(drawn[box_of(view.mask)], view.image[box_of(view.mask)])
+def held_out(person: Studio, poses: int) -> dict[str, list[AvatarView]]:
+    """Draw the pictures to score by: new poses, new cameras of a quarter of the poses of training, and both."""
+    old, new = range(poses), range(poses, poses + HELD_OUT_POSES)
+    sets = {"pose": (new, YAWS), "camera": (old[:: max(1, poses // 6)], NEW_YAWS), "both": (new, NEW_YAWS)}
+    return {name: person.views(some, yaws) for name, (some, yaws) in sets.items()}
 
 
 def sheet(field: RadianceField, tests: dict[str, list[AvatarView]]) -> np.ndarray:
