@@ -173,6 +173,37 @@ def _surface_bounds(r: dict[str, Any]) -> str:
     )
 
 
+def _wrong(r: dict[str, Any]) -> str:
+    exact, wrong = r["exact"]["camera"]["psnr_db"], r["wrong"]
+    before, after = wrong["as they are"]["psnr_db"], wrong["refined"]["psnr_db"]
+    first, last = wrong["rounds"][0]["joints_mm"], wrong["rounds"][-1]["joints_mm"]
+    return (
+        f"{before:.1f} -> {after:.1f} dB (exact bodies {exact:.1f}): {100 * (after - before) / (exact - before):.0f} % "
+        f"of the loss; joints {first:.0f} -> {last:.0f} mm; {wrong['seconds']:.0f} s of CPU"
+    )
+
+
+def _networks(r: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{row['field']} {row['both']['psnr_db']:.1f} dB in {row['budget_s']:.0f} s" for row in r["fields"]
+    )
+
+
+def _footage(r: dict[str, Any]) -> str:
+    (of,) = (r[key] for key in ("moments", "camera") if key in r)
+    field, baked = of["field"], of["baked"]
+    return (
+        f"field {field['psnr_db']:.1f} dB / {field['ssim']:.2f}, baked {baked['psnr_db']:.1f} / {baked['ssim']:.2f}, "
+        f"of {of['pictures']} pictures; bodies and masks agree to {of['iou']:.2f}"
+    )
+
+
+def _turning(r: dict[str, Any]) -> str:
+    means = r["means"]
+    held, pose, fitted = (means[name]["psnr_db"] for name in ("held out", "camera", "camera, fitted pose"))
+    return f"{held:.1f} dB on frames held out; a camera from the side {pose:.1f}, in the fitted pose {fitted:.1f}"
+
+
 def _fields(r: dict[str, Any]) -> str:
     one, five, large = r["held"], r["five"], r["at_256"]
     return (
@@ -241,6 +272,13 @@ ROWS = (
         _radiance,
         "radiance.md",
     ),
+    Row("avatars-fits", "The same of films of people who turn before one camera, by own fits", _turning, "avatars.md"),
+    Row("radiance-wrong", "A field of eight poses, bodies wrong by 3 degrees: refined together", _wrong, "radiance.md"),
+    Row("radiance-networks", "Fields by the same processor time, new poses and cameras", _networks, "radiance.md"),
+    Row(
+        "footage-moments", "A man before four cameras (Pose2Sim's demonstration): new moments", _footage, "radiance.md"
+    ),
+    Row("footage-camera", "The same: the fourth camera, of what the others saw", _footage, "radiance.md"),
     Row(
         "surface",
         "Clothed surfaces of drawn people in clothes never learned from, chamfer distance: exact bodies and masks / "

@@ -177,7 +177,7 @@ def train_network(
         adam.zero_grad()
         loss.backward()
         adam.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     return network, losses
 
 

@@ -29,6 +29,8 @@ _MOVED = (*_TURNED, "transl")
 _JOBS = 2
 _LEAST_THROUGH = 1e-3
 _GREY = 0.5
+_VOXEL_M = 0.02
+"""Voxels of the volume here are at least so large: eight times quicker, and walking along edges mends the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +188,7 @@ def frame_loss(
     body = pose_bodies(field.canonical, field.model, plain)[0]
     joints = PoseJoints.of(field.model, plain) if curved else None
     cast = field.config.cast
+    cast = replace(cast, voxel_m=min(max(cast.voxel_m, _VOXEL_M), cast.band_m))
     volume = cast.volume_of(body)
     total, points, vertices, gradients, count = 0.0, [], [], [], 0
     matrix = np.zeros(())

@@ -12,8 +12,8 @@ of `--detector` in all cameras, and refined together with the field. PSNR and SS
 `as fitted` are the same pictures with bodies not corrected, `own poses` with bodies refined by these very pictures:
 what the field has, errors of poses apart. Seconds are the process's own.
 
-    python -m scripts.bench.avatars.footage DEMO [--moments 24] [--passes 1] [--no-refine] [--landmarks FILE]
-        [--detector movenet:accurate] [--detections FOLDER] [--pictures FOLDER] [--json FILE]
+    python -m scripts.bench.avatars.footage DEMO [--held-out moments,camera] [--moments 24] [--passes 1] [--no-refine]
+        [--detector movenet:accurate] [--landmarks FILE] [--detections FOLDER] [--pictures FOLDER] [--json FILE]
 """
 
 from __future__ import annotations
@@ -188,6 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demo", type=Path)
     parser.add_argument("--moments", type=int, default=24)
+    parser.add_argument("--held-out", default="moments,camera", help="what to hold out, in turn")
     parser.add_argument("--passes", type=float, default=1.0, help="how often each ray is drawn in training (1)")
     parser.add_argument("--side-px", type=int, default=224, help="of the pictures' longer side (224)")
     parser.add_argument("--no-refine", dest="refine", action="store_false", help="leave the bodies as they are fitted")
@@ -204,7 +205,8 @@ def main() -> None:
     material = replace(material, views=small[0], test_views=small[1])
     results: dict[str, Any] = {"notes": list(material.notes)}
     last = max(view.camera_number or 0 for view in material.views)
-    for name, unseen in (("moments", None), ("camera", last)):
+    for name in args.held_out.split(","):
+        unseen = {"moments": None, "camera": last}[name]
         results[name] = measure(material, unseen, args)
         field, tests = results[name].pop("drawn")
         if args.pictures is not None:
