@@ -25,9 +25,10 @@ from bodyfit.io import save_picture
 from bodyfit.io.picture import save_webp
 from bodyfit.io.results.params import save
 from bodyfit.novel_views.appearance import Appearance, mirrored_vertices
-from bodyfit.novel_views.assemble import completed
+from bodyfit.novel_views.assemble import body_maps, completed
 from bodyfit.novel_views.background import without_person
-from bodyfit.novel_views.lift import Lifted, depth_input, lifted, source_maps
+from bodyfit.novel_views.clothes import clothed_body
+from bodyfit.novel_views.lift import Lifted, lifted
 from bodyfit.novel_views.square import Body, square_of, turn_of
 from bodyfit.novel_views.views import NewViews
 
@@ -100,30 +101,65 @@ def test_turns_are_rotations_with_their_signs():
 
 
 def test_depth_goes_on_beyond_the_body_from_its_nearest_pixel(square, body):
-    maps = source_maps(square, body)
-    drawn = square.depth(body)
+    depth, drawn = lifted(square, body).depth_m, square.depth(body)
     there = drawn.faces >= 0
-    assert np.array_equal(maps.body, there)
-    np.testing.assert_array_equal(maps.depth_m[there], drawn.depth_m[there])
-    away, nearest = distance_transform_edt(~there, return_indices=True)
-    np.testing.assert_allclose(maps.away_px, away, atol=0.06 * away.max())  # OpenCV's distance is an approximation
-    same = maps.depth_m == drawn.depth_m[tuple(nearest)]
+    np.testing.assert_array_equal(depth[there], drawn.depth_m[there])
+    nearest = distance_transform_edt(~there, return_distances=False, return_indices=True)
+    same = depth == drawn.depth_m[tuple(nearest)]
     assert same.mean() > 0.9  # pixels as far from two limbs may take either
-    np.testing.assert_allclose(np.linalg.norm(maps.normals[there], axis=1), 1, atol=1e-5)
-    assert np.median(maps.normals[there][:, 2]) < -0.3  # towards the camera
-    inputs = depth_input(square, maps, body)
-    assert inputs.shape == (10, 128, 128)
-    assert np.array_equal(inputs[4] > 0, there)
+    beside = replace(body, vertices=body.vertices + np.array([50.0, 0, 0]))
+    assert (lifted(square, beside).depth_m == np.float32(body.pivot[2])).all()
 
 
-def test_offsets_move_pixels_along_their_rays(square, body):
-    maps = source_maps(square, body)
-    plain, moved = (lifted(square, maps, offset) for offset in (None, np.full((128, 128), 0.5)))
-    one, other = plain.points().xyz_m, moved.points().xyz_m
-    np.testing.assert_allclose(other[:, 2] - one[:, 2], 0.05, atol=1e-6)
-    np.testing.assert_allclose(other[:, :2] / other[:, 2:], one[:, :2] / one[:, 2:], atol=1e-9)
-    assert len(plain.points(erode_px=0).xyz_m) == square.mask.sum() > len(one)
-    assert ((plain.points().facing > 0) & (plain.points().facing <= 1)).all()
+def test_points_are_the_pixels_at_their_depth(square, body):
+    points = lifted(square, body).points()
+    assert len(points.xyz_m) == square.mask.sum()
+    rows, columns = np.nonzero(square.mask)
+    np.testing.assert_allclose(square.project(points.xyz_m)[:, :2], np.stack([columns, rows], 1) + 0.5, atol=1e-6)
+    np.testing.assert_allclose(points.xyz_m[:, 2], lifted(square, body).depth_m[rows, columns])
+    assert ((points.facing > 0) & (points.facing <= 1)).all()
+
+
+def test_an_outline_has_no_background_in_it(square, body):
+    """Edges of a mask that are one pixel of background wide do not change colours, and all of its pixels are points."""
+    spoilt = np.where(
+        cv2.erode(square.mask.astype(np.uint8), np.ones((3, 3), np.uint8))[..., None] > 0, square.image, 9
+    )
+    one, other = (lifted(replace(square, image=image), body).points() for image in (square.image, spoilt))
+    np.testing.assert_array_equal(one.color, other.color)
+    own = lifted(square, body).points(erode_px=0).color
+    np.testing.assert_array_equal(own, square.image[square.mask].astype(np.float32) / np.float32(255))
+
+
+def test_a_square_of_about_its_side_is_not_resized(view, body):
+    natural = round(128 / square_of(view, body, 128).scale)
+    a_little_larger = square_of(view, body, natural + 20)
+    assert a_little_larger.scale == 1
+    x, y = a_little_larger.corner_px
+    rows, columns = np.nonzero(a_little_larger.within((view.mask.shape[1], view.mask.shape[0])))
+    np.testing.assert_array_equal(a_little_larger.image[rows, columns], view.image[rows + y, columns + x])
+
+
+def test_clothes_move_the_surface_and_not_the_pivot(model, view, body):
+    moved = clothed_body(body, view.image, view.mask, view.lens)
+    away = np.linalg.norm(moved.vertices - body.vertices, axis=1)
+    assert 0.001 < np.median(away) < 0.08
+    np.testing.assert_array_equal(moved.pivot, body.pivot)
+    np.testing.assert_array_equal(moved.turned(turn_of(40)).pivot, body.pivot)
+    other = replace(body, vertices=body.vertices[:100], faces=body.faces[:1] * 0)
+    assert clothed_body(other, view.image, view.mask, view.lens) is other  # no open body
+    assert clothed_body(body, view.image, np.zeros_like(view.mask), view.lens) is body
+
+
+def test_finer_samples_give_outlines_parts_of_pixels(model, body, square):
+    appearance = Appearance(square, body, mirrored_vertices(model.v_template.double().numpy()))
+    coarse, fine = (body_maps(square, body, appearance, finer=times) for times in (1, 2))
+    assert set(np.unique(coarse.avatar[..., 3])) == {0, 1}
+    assert set(np.unique(fine.avatar[..., 3])) == {0, 0.25, 0.5, 0.75, 1}
+    inner = (coarse.avatar[..., 3] == 1) & (fine.avatar[..., 3] == 1)
+    assert inner.sum() > 0.9 * (coarse.avatar[..., 3] == 1).sum()
+    np.testing.assert_array_equal(np.isfinite(fine.depth_m), fine.avatar[..., 3] > 0)
+    assert np.median(np.abs(fine.depth_m[inner] - coarse.depth_m[inner])) < 0.01
 
 
 def test_larger_squares_do_not_mix_limbs(view, body, square):
@@ -185,7 +221,7 @@ def test_a_photograph_that_is_not_turned_stays(model, view):
 def test_a_turned_person_is_like_the_truth(model, texture, view, refine):
     truth_view = photographed(model, texture, turned(model, 25))
     # turned() turns about the model's own axis, which lies a little beside the middle of the body's box
-    views = NewViews(view, model, cloth=False, refine=refine)
+    views = NewViews(view, model, surface=refine, refine=refine)
     truth = np.where(truth_view.mask[..., None], truth_view.image, np.uint8(255))
     box = box_of(truth_view.mask)
     still = np.where(view.mask[..., None], view.image, np.uint8(255))
@@ -279,6 +315,24 @@ def test_the_command_writes_films_pictures_and_frames(results, tmp_path, capsys)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png"))[0, 0], (0, 255, 0))
     assert run_turn(results, "--yaw", "0:10", "--frames", 2, "--no-refine", "-o", tmp_path / "frames") == 0
     assert sorted(p.name for p in (tmp_path / "frames").iterdir()) == ["turn000.png", "turn001.png"]
+    assert not capsys.readouterr().err
+
+
+def test_without_a_background_pictures_are_transparent(results, view, tmp_path, capsys):
+    words = ("--yaw", "0:2", "--frames", 2, "--background", "none", "-o")
+    assert run_turn(results, *words, tmp_path / "frames") == 0
+    assert run_turn(results, *words, tmp_path / "a.webp") == 0
+    assert not capsys.readouterr().err
+    with Image.open(tmp_path / "frames" / "turn000.png") as frame, Image.open(tmp_path / "a.webp") as film:
+        assert frame.mode == film.mode == "RGBA"
+        assert frame.size == film.size == (160, 200)
+        picture = np.asarray(frame)
+    assert picture[0, 0, 3] == 0
+    inner = cv2.erode(view.mask.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    assert np.median(picture[..., 3][inner]) > 250
+    assert np.median(np.abs(picture[..., :3].astype(int) - view.image)[inner]) < 12  # not premultiplied
+    assert run_turn(results, *words, tmp_path / "a.mp4") == 0
+    assert ".mp4 has no transparency" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from bodyfit.app.avatars.views import gather_views
 from bodyfit.app.results.bodies import Models
 from bodyfit.app.results.find import Failure, ResultFiles
 from bodyfit.avatars.view import AvatarView
+from bodyfit.body.model import BodyModel
 from bodyfit.detect import Detector
 from bodyfit.errors import OptionError
 from bodyfit.fit.result import FitStatus
@@ -25,6 +26,7 @@ from bodyfit.novel_views.views import NewViews
 __all__ = [
     "FILM_SUFFIXES",
     "PICTURE_SUFFIXES",
+    "TRANSPARENT_SUFFIXES",
     "Angles",
     "TurnMaterial",
     "gather_turn",
@@ -36,6 +38,8 @@ FILM_SUFFIXES = (".mp4", ".gif", ".webp")
 """Films that can be written; anything without a suffix is a folder of frames."""
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Pictures of a single view."""
+TRANSPARENT_SUFFIXES = ("", ".png", ".webp")
+"""What can be transparent: folders of frames, pictures and films."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class TurnMaterial:
 
     view: AvatarView
     """The whole photograph, with the person's mask and body."""
+    model: BodyModel
+    """What the body is of."""
     views: NewViews
     """What draws it."""
     reason: str | None
@@ -82,7 +88,6 @@ def gather_turn(
     detector: Detector | None,
     masks: Path | None = None,
     models: Models | None = None,
-    cloth: bool = True,
     refine: bool = True,
 ) -> TurnMaterial:
     """Gather the photograph of one person's result, or of a clip's first good frame.
@@ -94,12 +99,12 @@ def gather_turn(
         raise OptionError(f"{found[0].name} and {found[1].name}: one photograph is turned, give one result")
     material = gather_views(found, detector=detector, masks=masks, frames=1, models=models, crop=False)
     view = material.views[0]
-    views = NewViews(view, material.model, cloth=cloth, refine=refine)
+    views = NewViews(view, material.model, refine=refine)
     (person,) = found[0].people()
     reasons = [] if views.reason is None else [views.reason]
     if not isinstance(person, Failure) and not found[0].is_clip and person.result.status[0] is FitStatus.POOR:
         reasons.append(f"the fit is poor: {person.result.reason[0]}")
-    return TurnMaterial(view, views, "; ".join(reasons) or None)
+    return TurnMaterial(view, material.model, views, "; ".join(reasons) or None)
 
 
 def turned_pictures(
@@ -107,22 +112,28 @@ def turned_pictures(
     path: Sequence[tuple[float | int, float | int]],
     *,
     background: tuple[int, int, int] | None = None,
+    transparent: bool = False,
     progress: Callable[[str, int, int | None], None] | None = None,
-) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """Draw the person at each yaw and pitch. background: a colour; the photograph's, holes filled, if left out."""
-    view = material.view
+) -> Iterator[UInt8[np.ndarray, "H W C"]]:
+    """Draw the person at each yaw and pitch. background: a colour; the photograph's, holes filled, if left out.
+
+    transparent: RGBA without a background instead.
+    """
+    view, views = material.view, material.views
     if background is None:
-        behind = without_person(view.image, view.mask)
+        behind = view.image if transparent else without_person(view.image, view.mask)
     else:
         behind = np.broadcast_to(np.array(background, np.uint8), view.image.shape).copy()
+    height, width = view.mask.shape
     for k, (yaw, pitch) in enumerate(path):
-        yield material.views.over(behind, yaw, pitch)
+        drawn = views.draw(yaw, pitch)
+        yield views.cut_out(drawn, (width, height)) if transparent else views.laid(drawn, behind)
         if progress is not None:
             progress("turning", k + 1, len(path))
 
 
 def write_turn(
-    out: Path, pictures: Iterator[UInt8[np.ndarray, "H W 3"]], size: tuple[int, int], *, fps: float
+    out: Path, pictures: Iterator[UInt8[np.ndarray, "H W C"]], size: tuple[int, int], *, fps: float
 ) -> list[str]:
     """Write a film (.mp4, .gif, .webp), one picture (.png, .jpg), or a folder of frames; returns the files' names.
 

@@ -32,7 +32,7 @@ def turn(
     frames: Annotated[int, typer.Option("--frames", min=2, max=720, help="Of a film, there and back.")] = 48,
     fps: Annotated[float, typer.Option("--fps", min=1, max=60, help="Frames a second.")] = 16.0,
     background: Annotated[
-        str, typer.Option("--background", help="photo: what is behind, holes filled; none: white; or #rrggbb.")
+        str, typer.Option("--background", help="photo: what is behind, holes filled; none: transparent; or #rrggbb.")
     ] = "photo",
     photo: Annotated[Path | None, typer.Option("--photo", help="The photograph, if it is not where it was.")] = None,
     masks: Annotated[
@@ -59,7 +59,15 @@ def turn(
 
     Exit code: 0 done, 1 done of a fit that is not to be relied on, 2 wrong use.
     """
-    from bodyfit.app.new_views import FILM_SUFFIXES, PICTURE_SUFFIXES, Angles, gather_turn, turned_pictures, write_turn
+    from bodyfit.app.new_views import (
+        FILM_SUFFIXES,
+        PICTURE_SUFFIXES,
+        TRANSPARENT_SUFFIXES,
+        Angles,
+        gather_turn,
+        turned_pictures,
+        write_turn,
+    )
 
     angles = Angles(_angles("--yaw", yaw, _MOST_YAW), _angles("--pitch", pitch, _MOST_PITCH))
     suffix = out.suffix.lower()
@@ -67,7 +75,9 @@ def turn(
         raise OptionError(f"{out} is one picture: give one angle for --yaw and --pitch, or a film's name, as turn.mp4")
     if suffix not in (*FILM_SUFFIXES, *PICTURE_SUFFIXES, ""):
         raise OptionError(f"{out}: films end in {', '.join(FILM_SUFFIXES)}, pictures in {', '.join(PICTURE_SUFFIXES)}")
-    color = _color(background)
+    color, transparent = _color(background), background == "none" and suffix in TRANSPARENT_SUFFIXES
+    if background == "none" and not transparent:
+        common.error(f"{out}: {suffix} has no transparency, the background is white", label="note")
     from bodyfit.app.results.bodies import Models
     from bodyfit.app.results.find import find_results
     from bodyfit.detect import load_detector
@@ -79,7 +89,7 @@ def turn(
     height, width = material.view.mask.shape
     path = angles.path(frames)
     with common.progress_bar() as progress:
-        pictures = turned_pictures(material, path, background=color, progress=progress)
+        pictures = turned_pictures(material, path, background=color, transparent=transparent, progress=progress)
         files = write_turn(out, pictures, (width, height), fps=fps)
     facts: dict[str, Any] = {
         "person": str(person),

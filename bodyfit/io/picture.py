@@ -20,13 +20,13 @@ _JPEG_SIDE_PX = 65_500
 """Longest side that JPEG supports."""
 
 
-def save_picture(path: str | Path, image: UInt8[np.ndarray, "H W 3"]) -> None:
-    """Write an RGB picture as PNG or JPEG, by the suffix. Raises `OptionError` or `OutputError`."""
+def save_picture(path: str | Path, image: UInt8[np.ndarray, "H W C"]) -> None:
+    """Write an RGB picture as PNG or JPEG, by the suffix, or RGBA as PNG. Raises `OptionError` or `OutputError`."""
     path = Path(path)
     if path.suffix.lower() not in _FORMATS:
         raise OptionError(f"{path}: pictures are written as {', '.join(_FORMATS)}, got {path.suffix or 'no suffix'!r}")
-    check_shape("image", image, (None, None, 3))
     kind = _FORMATS[path.suffix.lower()]
+    check_shape("image", image, (None, None, 4 if image.shape[-1] == 4 and kind == "PNG" else 3))
     if kind == "JPEG" and max(image.shape) > _JPEG_SIDE_PX:
         raise OptionError(f"{path}: JPEG holds up to {_JPEG_SIDE_PX} pixels a side, got {image.shape[:2]}; write a PNG")
     # PNG's level 3 is twice as fast as the default 6 for a twentieth more bytes; JPEG keeps thin coloured lines crisp.
@@ -56,9 +56,9 @@ def save_gif(path: str | Path, pictures: Sequence[UInt8[np.ndarray, "H W 3"]], *
 
 
 def save_webp(
-    path: str | Path, pictures: Sequence[UInt8[np.ndarray, "H W 3"]], *, fps: float = 12.0, quality: int = 70
+    path: str | Path, pictures: Sequence[UInt8[np.ndarray, "H W C"]], *, fps: float = 12.0, quality: int = 70
 ) -> None:
-    """Write pictures of one size as a looping animated WebP, far smaller than a GIF and in all colours.
+    """Write pictures of one size, RGB or RGBA, as a looping animated WebP, far smaller than a GIF and in all colours.
 
     Raises `OptionError` or `OutputError`.
     """

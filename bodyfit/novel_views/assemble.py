@@ -14,13 +14,30 @@ from bodyfit.novel_views.lift import DEPTH_UNIT_M, Points
 from bodyfit.novel_views.square import Body, Square, smooth_normals
 from bodyfit.raster.splat import splat
 
-__all__ = ["VIEW_CHANNELS", "BodyMaps", "Layers", "body_maps", "completed", "detailed", "layers_of", "view_input"]
+__all__ = [
+    "DENSE",
+    "OUTPUTS",
+    "STEEP",
+    "VIEW_CHANNELS",
+    "BodyMaps",
+    "Layers",
+    "body_maps",
+    "completed",
+    "detailed",
+    "layers_of",
+    "view_input",
+]
 
-VIEW_CHANNELS = 16
+VIEW_CHANNELS = 15
 """Of the refinement network's input: splat's colour (3), opacity, facing, depth; avatar's colour (3), coverage,
-confidence; body, its normals (3), its depth."""
+confidence; the surface's normals (3), its depth."""
 OUTPUTS = 5
-"""Of the network: what is added to the colour (3), the logit by which the splat goes before the avatar, the mask's."""
+"""Of the network: what is added to the colour (3), the logit by which the splat goes before the avatar, and what is
+added to the mask's logit."""
+_FINER = 2
+"""Samples a pixel in x and y of the coloured surface, where the network sees it: its outline counts most."""
+DENSE, STEEP = 0.85, 8.0
+"""Opacity from which a splat is the person, for at an outline discs reach out by a pixel; slope of the mask's logit."""
 _SLAB_M = 0.03
 """Points so far behind the nearest one of a pixel are not mixed in."""
 _HIDDEN_M = 0.06
@@ -39,9 +56,9 @@ class BodyMaps:
     """The body in a new view."""
 
     depth_m: Float32[np.ndarray, "S S"]
-    """Infinite beside it."""
+    """The nearest depth of a pixel; infinite beside it."""
     normals: Float32[np.ndarray, "S S 3"]
-    """Camera axes of the new view; 0 beside it."""
+    """Camera axes of the new view; less than 1 long at the outline, 0 beside it."""
     avatar: Float32[np.ndarray, "S S 5"]
     """Its colours in the photograph (`Appearance.draw`)."""
 
@@ -56,11 +73,15 @@ class Layers:
     """Colour (3), coverage and confidence, premultiplied."""
 
 
-def body_maps(square: Square, turned: Body, appearance: Appearance) -> BodyMaps:
-    """Draw the turned body, in the colours of the photograph."""
+def body_maps(square: Square, turned: Body, appearance: Appearance, *, finer: int = _FINER) -> BodyMaps:
+    """Draw the turned body, in the colours of the photograph. finer: samples a pixel in x and y."""
+    square = square.finer(finer)
     drawn = square.depth(turned)
-    colors = appearance.draw(turned, drawn, square)
-    return BodyMaps(np.asarray(drawn.depth_m, np.float32), smooth_normals(turned, drawn), colors)
+    depth, side = np.asarray(drawn.depth_m, np.float32), square.side // finer
+    blocks = depth.reshape(side, finer, side, finer)
+    pictures = smooth_normals(turned, drawn), appearance.draw(turned, drawn, square)
+    normals, colors = (np.asarray(cv2.resize(a, (side, side), interpolation=cv2.INTER_AREA)) for a in pictures)
+    return BodyMaps(blocks.min((1, 3)), normals, colors)
 
 
 def layers_of(
@@ -113,11 +134,11 @@ def view_input(
     body_depth_m: Float32[np.ndarray, "S S"],
     normals: Float32[np.ndarray, "S S 3"],
     pivot_depth_m: float,
-) -> Float32[np.ndarray, "16 S S"]:
+) -> Float32[np.ndarray, "15 S S"]:
     """Make the refinement network's input."""
     there = np.isfinite(body_depth_m)
     depth = np.where(there, np.clip((np.where(there, body_depth_m, 0) - pivot_depth_m) / DEPTH_UNIT_M, -2, 2), 0)
-    planes = np.concatenate([layers.splat, layers.avatar, there[..., None], normals, depth[..., None]], 2)
+    planes = np.concatenate([layers.splat, layers.avatar, normals, depth[..., None]], 2)
     return np.ascontiguousarray(planes.transpose(2, 0, 1), np.float32)
 
 
@@ -129,10 +150,12 @@ def completed(layers: Layers, output: Float[np.ndarray, "5 S S"] | None) -> Floa
     color, alpha = layers.splat[..., :3], layers.splat[..., 3:4]
     avatar, cover = layers.avatar[..., :3], layers.avatar[..., 3:4]
     if output is None:
+        dense = _dense(alpha)
+        color, alpha = color * dense / np.maximum(alpha, 1e-3), dense
         return np.concatenate([color + (1 - alpha) * avatar, alpha + (1 - alpha) * cover], 2).astype(np.float32)
     planes = _planes(output)
     base, extent = _base(layers, planes[..., 3:4])
-    mask = _mask(planes[..., 4:5])
+    mask = _mask(planes[..., 4:5] + _guess(layers))
     return np.concatenate([_spread(base + planes[..., :3], extent, mask) * mask, mask], 2).astype(np.float32)
 
 
@@ -143,9 +166,10 @@ def detailed(fine: Layers, coarse: Layers, output: Float[np.ndarray, "5 S S"]) -
     """
     planes, side = _planes(output), len(fine.splat)
     base, extent = _base(coarse, planes[..., 3:4])
-    mask = _mask(planes[..., 4:5])
+    logit = planes[..., 4:5] + _guess(coarse)
+    mask = _mask(logit)
     color = _spread(base + planes[..., :3], extent, mask)
-    parts = [color * mask, mask, base * extent, extent, planes[..., 3:]]
+    parts = [color * mask, mask, base * extent, extent, planes[..., 3:4], logit]
     larger = cv2.resize(np.concatenate(parts, 2), (side, side), interpolation=cv2.INTER_LINEAR)
     color = larger[..., :3] / np.maximum(larger[..., 3:4], 1e-3)
     base, extent = larger[..., 4:7] / np.maximum(larger[..., 7:8], 1e-3), larger[..., 7:8]
@@ -169,6 +193,16 @@ def _base(
     left = 1 - trust * alpha
     extent = trust * alpha + left * cover
     return (trust * color + left * avatar) / np.maximum(extent, 1e-3), extent
+
+
+def _dense(alpha: Float32[np.ndarray, "S S 1"]) -> Float32[np.ndarray, "S S 1"]:
+    return np.clip((alpha - DENSE) / (1 - DENSE), 0, 1)
+
+
+def _guess(layers: Layers) -> Float32[np.ndarray, "S S 1"]:
+    """Guess the mask's logit: the person is where the splat is dense, or the surface."""
+    dense = _dense(layers.splat[..., 3:4])
+    return STEEP * (dense + (1 - dense) * layers.avatar[..., 3:4] - 0.5)
 
 
 def _spread(

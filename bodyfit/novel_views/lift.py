@@ -1,4 +1,4 @@
-"""Lift the person's pixels to depth: the body's z-buffer, continued over the mask, and the cloth's offset from it."""
+"""Lift the person's pixels to depth: that of the body or of its clothed surface, continued over the mask."""
 
 from __future__ import annotations
 
@@ -6,38 +6,18 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
-from bodyfit.novel_views.square import Body, Square, smooth_normals
+from bodyfit.novel_views.square import Body, Square
 
-__all__ = ["DEPTH_CHANNELS", "Lifted", "Points", "SourceMaps", "depth_input", "lifted", "source_maps"]
+__all__ = ["DEPTH_UNIT_M", "Lifted", "Points", "lifted"]
 
-DEPTH_CHANNELS = 10
-"""Of the depth network's input: colour (3), mask, body, its normals (3), its depth, distance from it."""
-OFFSET_M = 0.1
-"""What 1 in the depth network's output stands for, metres."""
 DEPTH_UNIT_M = 0.5
 """What 1 in channels of depth stands for."""
-_FAR_PX = 16.0
-"""What 1 in the channel of distances stands for."""
 _STEEPEST = 5.0
 """Steepest slope of one surface, depth over width: 79 degrees."""
 _JUMP_M = 0.05
 """Depths in the surroundings of a pixel that differ by more belong to different limbs."""
-
-
-@dataclass(frozen=True, eq=False)
-class SourceMaps:
-    """What the body says of a photograph's square."""
-
-    body: Bool[np.ndarray, "S S"]
-    """Where the body is."""
-    normals: Float32[np.ndarray, "S S 3"]
-    """Of the body, camera axes; 0 beside it."""
-    depth_m: Float32[np.ndarray, "S S"]
-    """Of the body, beside it that of its nearest pixel."""
-    away_px: Float32[np.ndarray, "S S"]
-    """Distance to the body's nearest pixel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,16 +44,27 @@ class Lifted:
     """Depth along the optical axis, metres; good within the mask."""
 
     def points(self, *, erode_px: int = 1) -> Points:
-        """List the person's pixels as points. erode_px: width of the mask's edge, which has background in it."""
+        """List the person's pixels as points.
+
+        erode_px: width of the mask's edge, which has background in it: its pixels take the colours of those within.
+        """
         mask = self.square.mask.astype(np.uint8)
-        if erode_px > 0:
-            mask = cv2.erode(mask, np.ones((2 * erode_px + 1,) * 2, np.uint8))  # the border counts as inside
         rows, columns = np.nonzero(mask)
         depth = self.depth_m[rows, columns].astype(np.float64)
-        color = self.square.image[rows, columns].astype(np.float32) / np.float32(255)
+        color = self._inner_image(mask, erode_px)[rows, columns].astype(np.float32) / np.float32(255)
         facing = _facing(self.depth_m, self.square.focal_px[0])[rows, columns]
         xyz = self.square.unproject(rows, columns, depth)
         return Points(xyz, color, facing, _pairs(mask > 0, self.depth_m, self.square.focal_px[0]))
+
+    def _inner_image(self, mask: UInt8[np.ndarray, "S S"], erode_px: int) -> UInt8[np.ndarray, "S S 3"]:
+        inner = cv2.erode(mask, np.ones((2 * erode_px + 1,) * 2, np.uint8))  # the border counts as inside
+        if erode_px < 1 or not inner.any():
+            return self.square.image
+        label = cv2.distanceTransformWithLabels(1 - inner, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[1]
+        label = np.asarray(label, np.int64)
+        colors = np.zeros((int(label.max()) + 1, 3), np.uint8)
+        colors[label[inner > 0]] = self.square.image[inner > 0]
+        return colors[label]
 
     def enlarged(self, square: Square) -> Lifted:
         """Give another resolution of the picture this depth, without mixing the depths of limbs before each other."""
@@ -88,37 +79,22 @@ class Lifted:
         return Lifted(square, np.where(edge, plain, smooth).astype(np.float32))
 
 
-def source_maps(square: Square, body: Body) -> SourceMaps:
-    """Draw the body in a square and continue its depth. A square without any of the body has its pivot's depth."""
+def lifted(square: Square, body: Body) -> Lifted:
+    """Give the person's pixels the depth of a surface, and those beside it that of its nearest pixel.
+
+    A square without any of the surface has the depth of its pivot.
+    """
     drawn = square.depth(body)
     there = drawn.faces >= 0
     if not there.any():
-        flat = np.full(there.shape, body.pivot[2], np.float32)
-        return SourceMaps(there, np.zeros((*there.shape, 3), np.float32), flat, np.full(there.shape, 99, np.float32))
-    away, label = cv2.distanceTransformWithLabels(
-        (~there).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
+        return Lifted(square, np.full(there.shape, body.pivot[2], np.float32))
+    label = cv2.distanceTransformWithLabels((~there).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[
+        1
+    ]
     label = np.asarray(label, np.int64)
     of_label = np.zeros(int(label.max()) + 1, np.float32)
     of_label[label[there]] = drawn.depth_m[there]
-    return SourceMaps(there, smooth_normals(body, drawn), of_label[label], np.asarray(away, np.float32))
-
-
-def depth_input(square: Square, maps: SourceMaps, body: Body) -> Float32[np.ndarray, "10 S S"]:
-    """Make the depth network's input."""
-    mask = square.mask.astype(np.float32)
-    color = square.image.astype(np.float32) / np.float32(255) * mask[..., None]
-    depth = np.clip((maps.depth_m - body.pivot[2]) / DEPTH_UNIT_M, -2, 2)
-    away = np.clip(maps.away_px / (_FAR_PX * square.side / 256), 0, 1)
-    planes = [*color.transpose(2, 0, 1), mask, maps.body, *maps.normals.transpose(2, 0, 1), depth, away]
-    return np.stack(planes).astype(np.float32)
-
-
-def lifted(square: Square, maps: SourceMaps, offset: Float[np.ndarray, "S S"] | None) -> Lifted:
-    """Add the depth network's output to the body's depth; None for the body's depth alone."""
-    if offset is None:
-        return Lifted(square, maps.depth_m)
-    return Lifted(square, (maps.depth_m + OFFSET_M * offset).astype(np.float32))
+    return Lifted(square, of_label[label])
 
 
 def _pairs(

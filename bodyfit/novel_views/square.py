@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -15,8 +15,10 @@ from bodyfit.raster.depth import DepthMap, depth_map
 
 __all__ = ["Body", "Square", "smooth_normals", "square_of", "turn_of"]
 
-_ROOM = 1.12
-"""Half the side of a square, in parts of the body's reach about its pivot."""
+_ROOM = 1.06
+"""Half the side of a square, in parts of the surface's reach about its pivot."""
+_LEAST_OF_SIDE = 0.75
+"""A square of fewer pixels than the side, but not than this part of it, gets more room and is not resized."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +45,11 @@ class Body:
 
     def turned(self, turn: Float[np.ndarray, "3 3"]) -> Body:
         """Rotate the body about its pivot."""
-        return Body((self.vertices - self.pivot) @ turn.T + self.pivot, self.faces, self.pivot)
+        return replace(self, vertices=(self.vertices - self.pivot) @ turn.T + self.pivot)
+
+    def moved(self, offsets: Float[np.ndarray, "V 3"]) -> Body:
+        """Move the vertices; the pivot stays."""
+        return replace(self, vertices=self.vertices + offsets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +73,12 @@ class Square:
     def side(self) -> int:
         """Pixels of a side."""
         return len(self.image)
+
+    def finer(self, times: int) -> Square:
+        """Give the same camera more pixels; they are black."""
+        blank = np.zeros((times * self.side,) * 2 + (3,), np.uint8)
+        focal, centre = ((times * a, times * b) for a, b in (self.focal_px, self.centre_px))
+        return Square(blank, blank[..., 0] > 0, focal, centre, self.corner_px, times * self.scale)
 
     def within(self, size_px: tuple[int, int]) -> Bool[np.ndarray, "S S"]:
         """Tell which pixels lie within the picture of that (width, height)."""
@@ -97,8 +109,9 @@ class Square:
 def square_of(view: AvatarView, body: Body, side: int) -> Square:
     """Cut a square about a body out of a view, as large as the body needs it however it turns, and resize it to `side`.
 
-    body: in the axes of the view's camera. What lies beyond the picture repeats its border and is not the person.
-    Raises `OptionError` for a body at the camera.
+    One that is a little smaller than `side` is cut larger instead, so that its pixels are the view's. body: in the axes
+    of the view's camera. What lies beyond the picture repeats its border and is not the person. Raises `OptionError`
+    for a body at the camera.
     """
     fx, fy, cx, cy = view.lens
     x, y, z = body.pivot
@@ -106,8 +119,9 @@ def square_of(view: AvatarView, body: Body, side: int) -> Square:
     if nearest < 0.2:
         raise OptionError("the person is too close to the camera to be turned before it")
     half = max(fx, fy) * _ROOM * body.reach_m / (0.5 * (z + nearest))
-    left, top = round(fx * x / z + cx - half), round(fy * y / z + cy - half)
     width = max(round(2 * half), 8)
+    width = side if _LEAST_OF_SIDE * side <= width < side else width
+    left, top = round(fx * x / z + cx - width / 2), round(fy * y / z + cy - width / 2)
     height_px, width_px = view.mask.shape
     before = max(-left, 0), max(-top, 0)
     after = max(left + width - width_px, 0), max(top + width - height_px, 0)

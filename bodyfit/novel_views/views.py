@@ -9,11 +9,13 @@ from jaxtyping import Float32, UInt8
 
 from bodyfit.avatars.view import AvatarView
 from bodyfit.body.model import BodyModel
+from bodyfit.detect.networks.session import Network
 from bodyfit.errors import OptionError
 from bodyfit.novel_views.appearance import Appearance, mirrored_vertices
 from bodyfit.novel_views.assemble import Layers, body_maps, completed, detailed, layers_of, view_input
-from bodyfit.novel_views.lift import depth_input, lifted, source_maps
-from bodyfit.novel_views.networks import SIDE, ViewNetworks, shipped_networks
+from bodyfit.novel_views.clothes import clothed_body
+from bodyfit.novel_views.lift import lifted
+from bodyfit.novel_views.networks import SIDE, completion, shipped_network
 from bodyfit.novel_views.square import Body, Square, square_of, turn_of
 
 __all__ = ["MOST_PITCH_DEG", "NewViews"]
@@ -33,38 +35,37 @@ class NewViews:
         model: BodyModel,
         *,
         most_px: int = 768,
-        networks: ViewNetworks | None = None,
-        cloth: bool = True,
+        network: Network | None = None,
+        surface: bool = True,
         refine: bool = True,
     ) -> None:
         """Lift the person's pixels to depth.
 
         view: the photograph with mask and body. most_px: side of the square in which details are drawn, at most; the
-        networks work at 256 pixels, and what they add is enlarged. networks: the shipped ones if left out. cloth: let
-        the first one say how far clothes are off the body; without it pixels have the body's depth. refine: let the
-        second one complete views; without it pixels are laid over the coloured body as they are. Raises `OptionError`
-        for an empty mask and for a person too close to the camera.
+        network works at 256 pixels, and what it adds is enlarged. network: the shipped one if left out. surface: move
+        the body out to clothes and hair first, where it is one that `clothed_surface` takes; without it pixels have the
+        body's depth. refine: let the network complete views; without it pixels are laid over the coloured surface as
+        they are. Raises `OptionError` for an empty mask and for a person too close to the camera.
         """
         if not view.mask.any():
             raise OptionError("the mask of the view is empty: nobody is in it")
         if most_px < SIDE:
             raise OptionError(f"most_px must be at least {SIDE}, got {most_px}")
-        self._networks = shipped_networks() if networks is None else networks
+        self._network = shipped_network() if network is None else network
         self._refine = refine
         with torch.no_grad():
             vertices = model(**view.params).vertices[0].double().cpu().numpy()
         faces = model.faces.cpu().numpy()
-        self.body = Body.of(vertices @ view.camera.R.T + view.camera.t, faces)
-        """The body in the camera's axes."""
+        body = Body.of(vertices @ view.camera.R.T + view.camera.t, faces)
+        self.body = clothed_body(body, view.image, view.mask, view.lens) if surface else body
+        """The body in the camera's axes, or the surface of its clothes, about the body's middle."""
         mirror = mirrored_vertices(model.v_template.double().cpu().numpy())
         coarse = square_of(view, self.body, SIDE)
         self._width_px = round(SIDE / coarse.scale)
-        maps = source_maps(coarse, self.body)
-        body = maps.body & coarse.within((view.mask.shape[1], view.mask.shape[0]))
-        self.iou = float((body & coarse.mask).sum() / max((body | coarse.mask).sum(), 1))
+        naked = np.isfinite(coarse.depth(body).depth_m) & coarse.within((view.mask.shape[1], view.mask.shape[0]))
+        self.iou = float((naked & coarse.mask).sum() / max((naked | coarse.mask).sum(), 1))
         """Intersection over union of the mask and the body, within the photograph."""
-        offset = self._networks.offset(depth_input(coarse, maps, self.body)) if cloth else None
-        self.depth = lifted(coarse, maps, offset)
+        self.depth = lifted(coarse, self.body)
         """The photograph's square with the depth of the person."""
         side = int(np.clip(self._width_px, SIDE, most_px))
         fine = self.depth.enlarged(coarse if side == SIDE else square_of(view, self.body, side))
@@ -95,7 +96,7 @@ class NewViews:
         fine = self._layers(yaw_deg, pitch_deg, 1)[0] if large else coarse
         if not self._refine:
             return completed(fine, None)
-        output = self._networks.completion(inputs)
+        output = completion(self._network, inputs)
         return detailed(fine, coarse, output) if large else completed(coarse, output)
 
     def over(
@@ -108,24 +109,42 @@ class NewViews:
         self, drawn: Float32[np.ndarray, "S S 4"], picture: UInt8[np.ndarray, "H W 3"]
     ) -> UInt8[np.ndarray, "H W 3"]:
         """Lay what `draw` or `completed` gives over a picture of the photograph's size, at its place."""
-        width = self._width_px
-        if len(drawn) != width:
-            how = cv2.INTER_AREA if len(drawn) > width else cv2.INTER_LINEAR
-            drawn = np.asarray(cv2.resize(drawn, (width, width), interpolation=how))
-        x, y = self.depth.square.corner_px
-        height, width = picture.shape[:2]
-        rows, columns = slice(max(y, 0), min(y + len(drawn), height)), slice(max(x, 0), min(x + len(drawn), width))
-        part = drawn[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+        rows, columns, part = self._placed(drawn, (picture.shape[1], picture.shape[0]))
         out = picture.copy()
         under = out[rows, columns].astype(np.float32) / np.float32(255)
         out[rows, columns] = np.round(255 * (part[..., :3] + (1 - part[..., 3:]) * under).clip(0, 1))
         return out
 
+    def cut_out(self, drawn: Float32[np.ndarray, "S S 4"], size_px: tuple[int, int]) -> UInt8[np.ndarray, "H W 4"]:
+        """Put what `draw` gives at its place in an empty picture of the photograph's (width, height).
+
+        Returns red, green, blue and opacity, as PNG and WebP have them: not premultiplied.
+        """
+        rows, columns, part = self._placed(drawn, size_px)
+        out = np.zeros((size_px[1], size_px[0], 4), np.uint8)
+        color = part[..., :3] / np.maximum(part[..., 3:], 1e-3)
+        out[rows, columns] = np.round(255 * np.concatenate([color, part[..., 3:]], 2).clip(0, 1))
+        return out
+
+    def _placed(
+        self, drawn: Float32[np.ndarray, "S S 4"], size_px: tuple[int, int]
+    ) -> tuple[slice, slice, Float32[np.ndarray, "h w 4"]]:
+        """Resize a square to the photograph's pixels; returns rows and columns of what lies in it, and that part."""
+        side = self._width_px
+        if len(drawn) != side:
+            how = cv2.INTER_AREA if len(drawn) > side else cv2.INTER_LINEAR
+            drawn = np.asarray(cv2.resize(drawn, (side, side), interpolation=how))
+        x, y = self.depth.square.corner_px
+        width, height = size_px
+        rows, columns = slice(max(y, 0), min(y + side, height)), slice(max(x, 0), min(x + side, width))
+        return rows, columns, drawn[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+
     def _layers(
         self, yaw_deg: float | int, pitch_deg: float | int, level: int
-    ) -> tuple[Layers, Float32[np.ndarray, "16 S S"]]:
+    ) -> tuple[Layers, Float32[np.ndarray, "15 S S"]]:
         (square, points), turn, pivot = self._levels[level], turn_of(yaw_deg, pitch_deg), self.body.pivot
-        maps = body_maps(square, self.body.turned(turn), self._appearances[level])
+        finer = {} if square.side == SIDE else {"finer": 1}
+        maps = body_maps(square, self.body.turned(turn), self._appearances[level], **finer)
         layers = layers_of(points, turn, square, maps.depth_m, pivot, maps.avatar)
         return layers, view_input(layers, maps.depth_m, maps.normals, float(pivot[2]))
 

@@ -204,6 +204,16 @@ def _turning(r: dict[str, Any]) -> str:
     return f"{held:.1f} dB on frames held out; a camera from the side {pose:.1f}, in the fitted pose {fitted:.1f}"
 
 
+def _turn(r: dict[str, Any]) -> str:
+    turns = list(r["refined"].values())
+    return (
+        " / ".join(f"{one['psnr_db']:.1f}" for one in turns)
+        + " dB PSNR, SSIM "
+        + " / ".join(f"{one['ssim']:.2f}" for one in turns)
+        + " in the box of the mask"
+    )
+
+
 def _fields(r: dict[str, Any]) -> str:
     one, five, large = r["held"], r["five"], r["at_256"]
     return (
@@ -291,6 +301,12 @@ ROWS = (
         "Chamfer distance of the naked body / clothed surface / best moves of the body's mesh / true voxels, 64 a side",
         _surface_bounds,
         "clothed-surfaces.md",
+    ),
+    Row(
+        "turn",
+        "The person of one picture turned by 15 / 30 / 60 degrees, clothes never trained on, exact bodies",
+        _turn,
+        "new-views.md",
     ),
     Row(
         "fields",

@@ -1,16 +1,18 @@
-"""Train the networks of new views, assets/views/depth.onnx and refine.onnx, on dressed people alone.
+"""Train the network that completes new views, assets/views/refine.onnx, on dressed people alone.
 
-    python -m scripts.train.new_view WORK --clips FOLDER [FOLDER] [--people 1000] [--stop-after draw|depth]
+    python -m scripts.train.new_view WORK --clips FOLDER [FOLDER] [--people 1000] [--stop-after draw]
     python -m scripts.train.new_view WORK --adversarial 400      # goes on with a critic: refine_adversarial.onnx
     python -m scripts.train.new_view WORK --perceptual 400       # or with a perceptual loss: refine_perceptual.onnx
 
-People in random outfits, without those of `people.NEW_CLOTHES`, take poses of the clips that are not held out and are
-drawn into WORK/people: one photograph and four new views each. A network then learns the cloth's offset from the body,
-and with its offsets, once they are known for all, a second one learns to complete splatted views. Each writes a
-checkpoint every so often; the same command goes on where it was stopped. In the end WORK/depth.onnx and
-WORK/refine.onnx are written, with the mean of the weights along the way (`pip install ".[train]"`).
+People in random outfits, without pieces of `scripts.train.clothed.people.HELD_OUT`, take poses of the clips that are
+not held out and are drawn into WORK/people: one photograph and four new views each. Their pixels are lifted to the
+clothed surface (to the naked body for some) and splatted, and the network learns to complete the views; what a person's
+pictures give is made when it is first needed, and stored in WORK/views. Checkpoints are written every so often; the
+same command goes on where it was stopped. In the end WORK/refine.onnx is written, with the mean of the weights along
+the way (`pip install ".[train]"`).
 
-A thousand people take about seven minutes of a core, a thousand steps of eight samples about five (bfloat16).
+A thousand people take about seven minutes of a core to draw and as many to make views of, a thousand steps of eight
+samples three to four (bfloat16).
 """
 
 from __future__ import annotations
@@ -26,18 +28,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bodyfit.images.similarity import psnr_db
-from bodyfit.novel_views.assemble import VIEW_CHANNELS
-from bodyfit.novel_views.lift import DEPTH_CHANNELS, OFFSET_M
+from bodyfit.images.similarity import box_of, psnr_db, ssim
+from bodyfit.novel_views.assemble import VIEW_CHANNELS, Layers, completed
 from bodyfit.runtime.atomic import write_atomically
 from scripts.bench.inputs.synthetic_people import split
 from scripts.train.checkpoints import average_weights, export_network, rate_factor, resume
 from scripts.train.new_views.adversarial import Critic
 from scripts.train.new_views.features import LandmarkFeatures, perceptual_loss
-from scripts.train.new_views.losses import before_colors, depth_loss, view_loss
-from scripts.train.new_views.networks import depth_network, refinement_network
+from scripts.train.new_views.losses import before_colors, view_loss
+from scripts.train.new_views.networks import refinement_network
 from scripts.train.new_views.people import SIDE, draw_people
-from scripts.train.new_views.samples import Photograph, Samples
+from scripts.train.new_views.samples import Samples
 
 _WARM = 0.05
 """The share of the steps over which the learning rate rises."""
@@ -45,34 +46,27 @@ _DECAY = 0.998
 """Of the mean of weights, a step."""
 _AHEAD = 2
 _PERCEPTUAL = 0.5
-_EXACT_SHARE = 0.75
 _FURTHER = 0.5
 """The learning rate of further steps, in parts of the first ones'."""
 _HELD_OUT = 24
 """People who are not learnt from, the last ones drawn."""
+_SCORED_VIEWS = 4
 
 
 def main() -> None:
-    """Draw people, train both networks, and export them."""
+    """Draw people, train the network, and export it."""
     args = arguments().parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     files = drawn(args)
     if args.stop_after == "draw":
         return
     learnt, unseen = files[:-_HELD_OUT] or files, files[-_HELD_OUT:]
-    depth = train_depth(args, learnt, unseen)
-    export(depth, args.work / "depth.onnx", DEPTH_CHANNELS)
-    if args.stop_after == "depth":
-        return
-    offsets = all_offsets(depth, files, args.work / "offsets.npz")
-    refine = train_views(args, learnt, unseen, offsets)
-    if args.exact_steps:
-        refine = train_views(args, learnt, unseen, offsets, start=refine, more="exact", steps=args.exact_steps)
-    export(refine, args.work / "refine.onnx", VIEW_CHANNELS)
+    refine = train_views(args, learnt, unseen)
+    export(refine, args.work / "refine.onnx")
     for name, steps in (("adversarial", args.adversarial), ("perceptual", args.perceptual)):
         if steps:
-            further = train_views(args, learnt, unseen, offsets, start=refine, more=name, steps=steps)
-            export(further, args.work / f"refine_{name}.onnx", VIEW_CHANNELS)
+            further = train_views(args, learnt, unseen, start=refine, more=name, steps=steps)
+            export(further, args.work / f"refine_{name}.onnx")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -81,16 +75,14 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("work", type=Path, help="folder for people, checkpoints and networks")
     parser.add_argument("--clips", type=Path, nargs="+", help="folders of motion clips in the AMASS layout")
     parser.add_argument("--people", type=int, default=1000)
-    parser.add_argument("--depth-steps", type=int, default=800)
     parser.add_argument("--view-steps", type=int, default=3000)
-    parser.add_argument("--exact-steps", type=int, default=1000, help="further ones, mostly of right bodies and masks")
     parser.add_argument("--adversarial", type=int, default=0, help="further steps with a critic, to another file")
     parser.add_argument("--perceptual", type=int, default=0, help="further steps with features of the landmark network")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=2e-3, help="the greatest learning rate")
     parser.add_argument("--every", type=int, default=100, help="steps from one checkpoint to the next")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--stop-after", choices=("draw", "depth"))
+    parser.add_argument("--stop-after", choices=("draw",))
     return parser
 
 
@@ -109,30 +101,17 @@ def drawn(args: argparse.Namespace) -> list[Path]:
     return files
 
 
-def train_depth(args: argparse.Namespace, learnt: list[Path], unseen: list[Path]) -> nn.Module:
-    """Train the network of the cloth's offset."""
-    samples = Samples(learnt, args.seed)
-
-    def loss(network: nn.Module, inputs: Tensor, truth: Tensor) -> Tensor:
-        return depth_loss(network(inputs), truth)
-
-    return trained(
-        args, "depth", depth_network, samples.depth, loss, args.depth_steps, lambda n: depth_score(n, unseen)
-    )
-
-
 def train_views(
     args: argparse.Namespace,
     learnt: list[Path],
     unseen: list[Path],
-    offsets: dict[str, np.ndarray],
     *,
     start: nn.Module | None = None,
     more: str = "",
     steps: int = 0,
 ) -> nn.Module:
-    """Train the network that completes views; from `start` on with `more`: exact people, adversarial, perceptual."""
-    samples = Samples(learnt, args.seed + bool(more), offsets, _EXACT_SHARE if more else None)
+    """Train the network that completes views; from `start` on with `more`: adversarial or perceptual."""
+    samples = Samples(learnt, args.seed + bool(more), args.work / "views")
     critic = Critic() if more == "adversarial" else None
     features = LandmarkFeatures() if more == "perceptual" else None
 
@@ -147,7 +126,7 @@ def train_views(
         return value
 
     def score(network: nn.Module) -> str:
-        return view_score(network, unseen, offsets)
+        return view_score(network, samples, unseen)
 
     def make() -> nn.Module:
         network = refinement_network()
@@ -222,59 +201,28 @@ def batches(
 
 
 @torch.no_grad()
-def depth_score(network: nn.Module, people: list[Path]) -> str:
-    """Describe the error of depth in the masks of people, with and without the network."""
-    errors = []
-    for path in people:
-        inputs, truth = Photograph(path).depth_sample()
-        found = network(torch.from_numpy(inputs)[None])[0].numpy()
-        there = np.isfinite(truth) & (np.abs(truth) < 5)
-        errors.append([np.abs(found - truth)[there].mean(), np.abs(truth)[there].mean()])
-    by_network, of_body = 1e3 * OFFSET_M * np.mean(errors, axis=0)
-    return f"depth off by {by_network:.1f} mm, the body's by {of_body:.1f} mm"
-
-
-@torch.no_grad()
-def all_offsets(network: nn.Module, files: list[Path], cache: Path) -> dict[str, np.ndarray]:
-    """Compute the cloth's offset for everybody, once."""
-    found: dict[str, np.ndarray] = {}
-    if cache.exists():
-        with np.load(cache) as archive:
-            found = {name: archive[name] for name in archive.files}
-    missing = [path for path in files if path.name not in found]
-    for path in missing:
-        inputs, _ = Photograph(path).depth_sample()
-        found[path.name] = network(torch.from_numpy(inputs)[None])[0, 0].numpy().astype(np.float16)
-    if missing:
-        with write_atomically(cache) as temporary, temporary.open("wb") as file:
-            np.savez(file, **found)  # pyright: ignore[reportArgumentType]
-    return found
-
-
-@torch.no_grad()
-def view_score(network: nn.Module, people: list[Path], offsets: dict[str, np.ndarray]) -> str:
-    """Describe the likeness of people's views on white, in the boxes of their masks."""
-    from bodyfit.novel_views.assemble import Layers, completed
-
+def view_score(network: nn.Module, samples: Samples, people: list[Path]) -> str:
+    """Describe the likeness of one view of each of some people, on white, in the boxes of their masks."""
     scores = []
-    for i, path in enumerate(people):
-        photograph = Photograph(path)
-        inputs, truth = photograph.view_sample(i % photograph.views, photograph.lifted(offsets[path.name]))
+    for path in people:
+        pair = samples.whole_view(path, int(path.stem) % _SCORED_VIEWS)
+        inputs, truth = (np.pad(a, ((0, 0), *((0, SIDE - n) for n in a.shape[1:]))) for a in pair)
+        output = network(torch.from_numpy(inputs)[None])[0].numpy()
         planes = inputs.transpose(1, 2, 0)
         layers = Layers(planes[..., :6], planes[..., 6:11])
-        output = network(torch.from_numpy(inputs)[None])[0].numpy()
-        box = np.ix_(*(np.flatnonzero((truth[3] >= 0.5).any(axis)) for axis in (1, 0)))
-        white = np.round(255 * (truth[:3] + 1 - truth[3:])).astype(np.uint8).transpose(1, 2, 0)
-        pair = [completed(layers, one) for one in (output, None)]
-        drawn = [np.round(255 * (p[..., :3] + 1 - p[..., 3:]).clip(0, 1)).astype(np.uint8) for p in pair]
-        scores.append([psnr_db(one[box], white[box]) for one in drawn])
-    by_network, plain = np.mean(scores, axis=0)
-    return f"{by_network:.2f} dB, without the network {plain:.2f} dB"
+        box = box_of(truth[3] >= 0.5)
+        goal = np.round(255 * (truth[:3] + 1 - truth[3:])).astype(np.uint8).transpose(1, 2, 0)[box]
+        for one in (output, None):
+            rgba = completed(layers, one)
+            drawn = np.round(255 * (rgba[..., :3] + 1 - rgba[..., 3:]).clip(0, 1)).astype(np.uint8)[box]
+            scores.append([psnr_db(drawn, goal), ssim(np.ascontiguousarray(drawn), np.ascontiguousarray(goal))])
+    (by_network, alike), (plain, plain_alike) = np.reshape(scores, (-1, 2, 2)).mean(0)
+    return f"{by_network:.2f} dB / {alike:.3f}, without the network {plain:.2f} dB / {plain_alike:.3f}"
 
 
-def export(network: nn.Module, path: Path, channels: int) -> None:
+def export(network: nn.Module, path: Path) -> None:
     """Write a network for onnxruntime: input (1, C, 256, 256), output of as many pixels."""
-    export_network(network, path, (torch.zeros(1, channels, SIDE, SIDE),), ["input"], "output", people=False)
+    export_network(network, path, (torch.zeros(1, VIEW_CHANNELS, SIDE, SIDE),), ["input"], "output", people=False)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """How like the truth the person of one picture is when seen from elsewhere: drawn people in clothes never trained on.
 
-Each person wears shirts, trousers and skirts that the networks of new views were not trained on, in poses of held-out
-motion clips (of the prior without clips), and is drawn at 256x256 from one camera, then from others round to both
-sides. PSNR and SSIM are in the box of the mask, on white; perceptual distances are those of `bodyfit eval views`.
+Each person wears clothes, shoes and hair that neither the networks of new views nor that of clothed surfaces were
+trained on, as far as there are any of a kind, in poses of held-out motion clips (of the prior without clips), and is
+drawn at 256x256 from one camera, then from others round to both sides. PSNR and SSIM are in the box of the mask, on
+white; perceptual distances are those of `bodyfit eval views`.
 `splat`: the pixels alone, lifted to the body's depth; `body`: over the body's colours, mirrored where the picture does
-not show them; `cloth`: the same with the cloth's offset; `refined`: completed by the network.
+not show them; `surface`: the same with the clothed surface; `refined`: completed by the network.
 
 With --fits the bodies and masks are bodyfit's own, of the picture at 512x512 before grey; scored at 256.
 
@@ -43,12 +44,12 @@ from bodyfit.novel_views.views import NewViews
 from scripts.bench.avatars.people import Studio, studio
 from scripts.bench.inputs.synthetic_people import split
 from scripts.bench.records import harness
-from scripts.train.new_views.people import NEW_CLOTHES, outfits_without, wears_new_clothes
+from scripts.train.clothed.people import HELD_OUT, outfits
 
 TURNS = (15, 30, 60)
 _SIZE_PX, _FIT_PX = 256, 512
 _BACKDROP = 205
-_KINDS = ("splat", "body", "cloth", "refined")
+_KINDS = ("splat", "body", "surface", "refined")
 
 
 def main() -> None:
@@ -86,11 +87,7 @@ def main() -> None:
 def person(seed: int, poses: Float[np.ndarray, "N 69"] | None, clothes: str, size_px: int) -> Studio:
     """Make a person: one pose of the clips, or of the prior, and an outfit."""
     room, rng = studio(seed, 1, size_px=size_px), np.random.default_rng([seed, 37])
-    if clothes == "new":
-        drawn = (one for k in range(1000) for one in bodyfit.random_outfits(50, 777 + 1000 * seed + k))
-        outfit = next(one for one in drawn if wears_new_clothes(one))
-    else:
-        outfit = outfits_without(1, 100_000 + seed)[0]
+    (outfit,) = outfits(1, 100_000 + seed, held_out=clothes == "new")
     params = room.poses
     if poses is not None:
         angles = torch.from_numpy(poses[int(rng.integers(len(poses)))][: params.body_pose.shape[1]]).float()[None]
@@ -103,9 +100,9 @@ def person(seed: int, poses: Float[np.ndarray, "N 69"] | None, clothes: str, siz
 
 
 def exact(room: Studio) -> list[NewViews]:
-    """Lift the picture, by the body's depth alone and with the cloth's."""
+    """Lift the picture to the body's depth, and to the clothed surface's."""
     view = room.view(0, 0)
-    return [NewViews(view, room.model, cloth=cloth) for cloth in (False, True)]
+    return [NewViews(view, room.model, surface=surface) for surface in (False, True)]
 
 
 def fitted(room: Studio) -> list[list[NewViews]]:
@@ -121,7 +118,8 @@ def fitted(room: Studio) -> list[list[NewViews]]:
         bodyfit.save(people[0], out / "person0.npz")
         write_json(out / "summary.json", {"inputs": []})
         found = find_results([out / "person0.npz"], path)
-        views = [gather_turn(found, detector=load_detector(masks=True), cloth=cloth).views for cloth in (False, True)]
+        material = gather_turn(found, detector=load_detector(masks=True))
+        views = [NewViews(material.view, material.model, surface=surface) for surface in (False, True)]
     return [views]
 
 
@@ -134,7 +132,7 @@ def score(
     fits: bool,
 ) -> tuple[np.ndarray, str | None]:
     """Compare views to both sides with the truth; returns a row of pictures, and why the fit is poor."""
-    plain, cloth = views
+    plain, surface = views
     pictures = [small(room.view(0, 0).image)]
     for turn in TURNS:
         for sign in (-1, 1):
@@ -142,8 +140,8 @@ def score(
             drawn = {
                 "splat": white(plain.layers(sign * turn, fine=True).splat[..., :4], plain, truth),
                 "body": white(completed(plain.layers(sign * turn, fine=True), None), plain, truth),
-                "cloth": white(completed(cloth.layers(sign * turn, fine=True), None), cloth, truth),
-                "refined": cloth.over(np.full_like(truth.image, 255), sign * turn),
+                "surface": white(completed(surface.layers(sign * turn, fine=True), None), surface, truth),
+                "refined": surface.over(np.full_like(truth.image, 255), sign * turn),
             }
             mask = truth.mask if not fits else cv2.resize(truth.mask.astype(np.uint8), (_SIZE_PX,) * 2) > 0
             box, goal = box_of(mask), small(truth.image)
@@ -151,8 +149,8 @@ def score(
                 one = np.ascontiguousarray(small(picture)[box]), np.ascontiguousarray(goal[box])
                 scores[kind][str(turn)].append((psnr_db(*one), ssim(*one), measure.distance(*one)))
             if sign > 0:
-                pictures += [small(drawn["cloth"]), small(drawn["refined"]), goal]
-    return np.concatenate(pictures, 1), cloth.reason
+                pictures += [small(drawn["surface"]), small(drawn["refined"]), goal]
+    return np.concatenate(pictures, 1), surface.reason
 
 
 def white(rgba: np.ndarray, views: NewViews, truth: AvatarView) -> np.ndarray:
@@ -170,7 +168,7 @@ def small(picture: np.ndarray) -> np.ndarray:
 def report(scores: dict[str, dict[str, list[tuple[float, float, float]]]], people: int, poor: int) -> dict[str, Any]:
     """Print a table, and return means over people and sides."""
     table = Table("", *(f"{turn} degrees" for turn in TURNS), title=f"{people} people")
-    means: dict[str, Any] = {"people": people, "poor": poor, "new_clothes": list(NEW_CLOTHES)}
+    means: dict[str, Any] = {"people": people, "poor": poor, "new_clothes": list(HELD_OUT)}
     for kind, by_turn in scores.items():
         rows = {turn: np.mean(values, axis=0) for turn, values in by_turn.items()}
         means[kind] = {

@@ -27,11 +27,11 @@ class Critic:
         """What a checkpoint has of it."""
 
     def loss(
-        self, inputs: Float[Tensor, "B 16 H W"], outputs: Float[Tensor, "B 5 H W"], truth: Float[Tensor, "B 4 H W"]
+        self, inputs: Float[Tensor, "B 15 H W"], outputs: Float[Tensor, "B 5 H W"], truth: Float[Tensor, "B 4 H W"]
     ) -> Float[Tensor, ""]:
         """Compute the loss of views with what the critic says of them, after it has learnt from them."""
         found, goal = before_colors(inputs, outputs, truth, torch.ones(len(inputs), 3, 1, 1))
-        body = inputs[:, 11:12]
+        body = inputs[:, 9:10]
         true, false = torch.cat([goal, body], 1), torch.cat([found, body], 1)
         of_true, of_false = self._network(true)[0], self._network(false.detach())[0]
         learning = sum((1 - s).relu().mean() for s in of_true) + sum((1 + s).relu().mean() for s in of_false)

@@ -1,4 +1,4 @@
-"""The networks of new views: cloth's offset from the body, the refinement of a splatted view, and what judges it."""
+"""The network that refines a splatted view, and what judges it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bodyfit.novel_views.assemble import OUTPUTS, VIEW_CHANNELS
-from bodyfit.novel_views.lift import DEPTH_CHANNELS
 from scripts.train.blocks import Block, convolution
 
-__all__ = ["PatchCritic", "UNet", "depth_network", "refinement_network"]
+__all__ = ["PatchCritic", "UNet", "refinement_network"]
 
 
 class UNet(nn.Module):
@@ -52,11 +51,6 @@ class UNet(nn.Module):
             x = nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             x = step(torch.cat([x, maps.pop()], 1))
         return self.unfold(self.head(x))
-
-
-def depth_network() -> UNet:
-    """Make the network of the cloth's offset; its output is in tenths of a metre."""
-    return UNet(DEPTH_CHANNELS, 1, (20, 32, 48, 80))
 
 
 def refinement_network() -> UNet:

@@ -1,25 +1,37 @@
-"""Batches for the networks of new views, made of drawn people (`people`)."""
+"""Batches for the network of new views, made of drawn people (`people`)."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
+from scipy.spatial.transform import Rotation
 
-from bodyfit.novel_views.assemble import layers_of, view_input
-from bodyfit.novel_views.lift import OFFSET_M, Lifted, SourceMaps, depth_input, lifted
+from bodyfit.body.model import load_model
+from bodyfit.novel_views.appearance import Appearance, mirrored_vertices
+from bodyfit.novel_views.assemble import body_maps, layers_of, view_input
+from bodyfit.novel_views.clothes import clothed_body
+from bodyfit.novel_views.lift import Lifted, lifted
 from bodyfit.novel_views.square import Body, Square
+from bodyfit.runtime.atomic import write_atomically
 
-__all__ = ["WINDOW", "Photograph", "Samples", "is_exact"]
+__all__ = ["WINDOW", "Photograph", "Samples"]
 
 WINDOW = (208, 112)
 """Height and width of what networks learn from, about the person."""
-
-
-_RIGHT_M = 0.012
-"""Median offset of clothes from a body below which it is the right one."""
+_NAKED = 0.12
+"""Share of people whose pixels are lifted to the naked body: some models have no clothed surface."""
+_ABOUT_PX = 12
+"""Room about a person in stored views."""
+_COLORS = ((0, 3), (6, 9))
+"""Channels of colours of the refinement network's input, premultiplied."""
+_HUE_RAD, _GAIN = 0.6, 0.25
+"""Deviation of turns about the grey axis, and of the logarithm of gains."""
+_DEPTH_SCALE = 0.5
+"""Of depths as bytes: channels that reach from -2 to 2."""
 
 
 class Photograph:
@@ -27,109 +39,133 @@ class Photograph:
 
     def __init__(self, path: Path) -> None:
         with np.load(path) as file:
-            self.arrays: dict[str, Any] = {name: file[name] for name in file.files}
-        a = self.arrays
+            self._arrays: dict[str, Any] = {name: file[name] for name in file.files}
+        a = self._arrays
         fx, fy, cx, cy = a["lens"].tolist()
         self.square = Square(a["image"], a["mask"], (fx, fy), (cx, cy), (0, 0), 1.0)
-        away = a["away"].astype(np.float32)
-        self.maps = SourceMaps(away == 0, _normals(a["normals"]), a["depth"], away)
-        self.body = Body(np.zeros((0, 3)), np.zeros((0, 3), np.int64), a["pivot"])
         self.views = len(a["turns"])
+        self._naked = np.random.default_rng([int(path.stem), 5]).random() < _NAKED
 
-    def depth_sample(self) -> tuple[Float32[np.ndarray, "10 S S"], Float32[np.ndarray, "1 S S"]]:
-        """Return the depth network's input and its truth, NaN where there is none."""
-        truth = self.arrays["offset"].astype(np.float32) / OFFSET_M
-        truth[~self.square.mask] = np.nan
-        return depth_input(self.square, self.maps, self.body), truth[None]
+    @cached_property
+    def body(self) -> Body:
+        """The surface that pixels are lifted to, about the body's middle."""
+        body = Body.of(self._arrays["vertices"].astype(np.float64), load_model("open-x").faces.numpy())
+        lens = (*self.square.focal_px, *self.square.centre_px)
+        return body if self._naked else clothed_body(body, self.square.image, self.square.mask, lens)
 
-    def lifted(self, offset: Float[np.ndarray, "S S"] | None) -> Lifted:
-        """Lift the photograph with an offset of the cloth."""
-        return lifted(self.square, self.maps, offset)
+    @cached_property
+    def lifted(self) -> Lifted:
+        """The person's pixels at the depth of the surface."""
+        return lifted(self.square, self.body)
 
-    def view_sample(
-        self, k: int, depth: Lifted, *, erode_px: int = 1
-    ) -> tuple[Float32[np.ndarray, "16 S S"], Float32[np.ndarray, "4 S S"]]:
+    def view_sample(self, k: int) -> tuple[Float32[np.ndarray, "15 S S"], Float32[np.ndarray, "4 S S"]]:
         """Return the refinement network's input for one view, and the true premultiplied RGBA."""
-        a = self.arrays
-        avatar = a[f"avatar{k}"].astype(np.float32) / np.float32(255)
-        at = (a["turns"][k], self.square, a[f"depth{k}"], a["pivot"], avatar)
-        layers = layers_of(depth.points(erode_px=erode_px), *at)
-        inputs = view_input(layers, a[f"depth{k}"], _normals(a[f"normals{k}"]), float(a["pivot"][2]))
-        return inputs, a[f"truth{k}"].transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+        turn, pivot = self._arrays["turns"][k], self.body.pivot
+        there = body_maps(self.square, self.body.turned(turn), self._appearance)
+        layers = layers_of(self.lifted.points(), turn, self.square, there.depth_m, pivot, there.avatar)
+        inputs = view_input(layers, there.depth_m, there.normals, float(pivot[2]))
+        return inputs, self._arrays[f"truth{k}"].transpose(2, 0, 1).astype(np.float32) / np.float32(255)
 
-
-def is_exact(path: Path) -> bool:
-    """Tell whether a person was drawn with the right body and the exact mask."""
-    with np.load(path) as file:
-        offset, mask = file["offset"].astype(np.float32), file["mask"]
-    there = np.isfinite(offset)
-    return bool((mask == there).all() and np.median(np.abs(offset[there])) < _RIGHT_M)
+    @cached_property
+    def _appearance(self) -> Appearance:
+        return Appearance(self.square, self.body, mirrored_vertices(load_model("open-x").v_template.double().numpy()))
 
 
 class Samples:
-    """Draws samples of people; sample i of a seed is always the same."""
+    """Draws samples of people; sample i of a seed is always the same. What takes long to make is stored."""
 
-    def __init__(
-        self,
-        files: list[Path],
-        seed: int,
-        offsets: dict[str, Float[np.ndarray, "S S"]] | None = None,
-        exact_share: float | None = None,
-    ) -> None:
-        """offsets: of the cloth by file name, for views. exact_share: of people whose body and mask are right."""
-        self._files, self._seed, self._offsets = files, seed, offsets
-        right = np.array([exact_share is not None and is_exact(path) for path in files])
-        weights = np.full(len(files), 1.0)
-        if exact_share is not None and right.any() and not right.all():
-            weights = np.where(right, exact_share / right.sum(), (1 - exact_share) / (~right).sum())
-        self._shares = weights / weights.sum()
-
-    def depth(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return one sample of the depth network, perhaps mirrored."""
-        rng = np.random.default_rng([self._seed, 1, number])
-        photograph = Photograph(self._files[int(rng.choice(len(self._files), p=self._shares))])
-        inputs, truth = photograph.depth_sample()
-        inputs, truth = _window(inputs, truth, inputs[3] + inputs[4], rng)
-        if rng.random() < 0.5:
-            inputs, truth = inputs[..., ::-1].copy(), truth[..., ::-1].copy()
-            inputs[5] *= -1
-        return _recoloured(inputs, (slice(0, 3),), rng), truth
+    def __init__(self, files: list[Path], seed: int, store: Path) -> None:
+        """store: folder for what was made."""
+        self._files, self._seed, self._store = files, seed, store
+        store.mkdir(parents=True, exist_ok=True)
 
     def view(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return one sample of the refinement network, perhaps mirrored."""
+        """Return one sample: the network's input and the truth, perhaps mirrored, in other colours."""
         rng = np.random.default_rng([self._seed, 2, number])
-        path = self._files[int(rng.choice(len(self._files), p=self._shares))]
-        photograph = Photograph(path)
-        offset = None if self._offsets is None else self._offsets[path.name].astype(np.float32)
-        inputs, truth = photograph.view_sample(int(rng.integers(photograph.views)), photograph.lifted(offset))
-        inputs, truth = _window(inputs, truth, truth[3] + inputs[11], rng)
+        path = self._files[int(rng.integers(len(self._files)))]
+        inputs, truth = self.whole_view(path, int(rng.integers(int(self._views(path, 0)["views"]))))
+        inputs, truth = _window(inputs, truth, truth[3] + inputs[9], rng)
         if rng.random() < 0.5:
             inputs, truth = inputs[..., ::-1].copy(), truth[..., ::-1].copy()
-            inputs[12] *= -1
-        return inputs, truth
+            inputs[11] *= -1
+        return _other_colors(inputs, truth, rng)
+
+    def whole_view(self, path: Path, k: int) -> tuple[Float32[np.ndarray, "15 H W"], Float32[np.ndarray, "4 H W"]]:
+        """Return one view of a person with some room about it, as the refinement network's input, and the truth."""
+        stored = self._views(path, k)
+        return _floats(stored["inputs"]), stored["truth"].astype(np.float32) / np.float32(255)
+
+    def _views(self, path: Path, k: int) -> dict[str, np.ndarray]:
+        if not (self._store / f"{path.stem}_0.npz").is_file():
+            self._store_views(path)
+        with np.load(self._store / f"{path.stem}_{k}.npz") as file:
+            return {name: file[name] for name in file.files}
+
+    def _store_views(self, path: Path) -> None:
+        """Make all views of one person; the first is written last."""
+        one = Photograph(path)
+        for k in reversed(range(one.views)):
+            inputs, truth = one.view_sample(k)
+            box = _box(truth[3] + inputs[9] + inputs[3], _ABOUT_PX)
+            arrays = {
+                "inputs": _bytes(inputs[(slice(None), *box)]),
+                "truth": np.round(255 * truth[(slice(None), *box)]).astype(np.uint8),
+                "views": np.array(one.views),
+            }
+            with write_atomically(self._store / f"{path.stem}_{k}.npz") as temporary, temporary.open("wb") as file:
+                np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def _box(there: Float32[np.ndarray, "S S"], room: int) -> tuple[slice, slice]:
+    """Return the box of what is there with room about it, of at least `WINDOW`, within the square."""
+    slices = []
+    for axis, size in enumerate(WINDOW):
+        at = np.flatnonzero(there.any(1 - axis))
+        low, high = (at[0], at[-1] + 1) if len(at) else (0, 1)
+        first = int(np.clip(min(low - room, (low + high - size) // 2), 0, len(there) - size))
+        slices.append(slice(first, min(max(high + room, first + size), len(there))))
+    return slices[0], slices[1]
+
+
+def _bytes(inputs: Float32[np.ndarray, "15 H W"]) -> np.ndarray:
+    """Round channels to whole parts of 127 (of 64 for depths, which reach from -2 to 2)."""
+    scaled = inputs.copy()
+    scaled[[5, 14]] *= _DEPTH_SCALE
+    scaled[:5], scaled[6:11] = 2 * scaled[:5] - 1, 2 * scaled[6:11] - 1  # from 0 to 1, in all of the bytes
+    return np.round(127 * scaled.clip(-1, 1)).astype(np.int8)
+
+
+def _floats(stored: np.ndarray) -> Float32[np.ndarray, "15 H W"]:
+    """Undo `_bytes`."""
+    inputs = stored.astype(np.float32) / np.float32(127)
+    inputs[:5], inputs[6:11] = 0.5 * inputs[:5] + 0.5, 0.5 * inputs[6:11] + 0.5
+    inputs[[5, 14]] /= _DEPTH_SCALE
+    return inputs
 
 
 def _window(
-    inputs: np.ndarray, truth: np.ndarray, about: Float32[np.ndarray, "S S"], rng: np.random.Generator
+    inputs: np.ndarray, truth: np.ndarray, about: Float32[np.ndarray, "H W"], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut both to a window about a person, or to one that holds a part of a larger one."""
     corners = []
     for axis, size in enumerate(WINDOW):
-        there = np.flatnonzero(about.any(1 - axis))
-        low, high = (there[0], there[-1] + 1) if len(there) else (0, len(about))
+        there, length = np.flatnonzero(about.any(1 - axis)), about.shape[axis]
+        low, high = (there[0], there[-1] + 1) if len(there) else (0, length)
         first, last = sorted((high - size, low))
-        corners.append(int(np.clip(rng.integers(first, last + 1), 0, len(about) - size)))
+        corners.append(int(np.clip(rng.integers(first, last + 1), 0, length - size)))
     (y, x), (h, w) = corners, WINDOW
     return tuple(np.ascontiguousarray(a[:, y : y + h, x : x + w]) for a in (inputs, truth))  # pyright: ignore
 
 
-def _recoloured(inputs: np.ndarray, channels: tuple[slice, ...], rng: np.random.Generator) -> np.ndarray:
-    """Change gains and gamma of colours, as cameras do."""
-    gain, gamma = np.exp(rng.normal(0, 0.15, (3, 1, 1))), np.exp(rng.normal(0, 0.15))
-    for one in channels:
-        inputs[one] = np.clip(gain * np.clip(inputs[one], 0, 1) ** gamma, 0, 1)
-    return inputs
-
-
-def _normals(values: np.ndarray) -> Float32[np.ndarray, "S S 3"]:
-    return values.astype(np.float32) / np.float32(127)
+def _other_colors(inputs: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Turn hues and change gains of a view: linear, so that what is premultiplied stays so, and nothing is clipped."""
+    grey = np.ones(3) / np.sqrt(3)
+    gains = np.exp(rng.normal(0, _GAIN, 3))
+    matrix = np.diag(gains / gains.max()) @ Rotation.from_rotvec(rng.normal(0, _HUE_RAD) * grey).as_matrix()
+    if rng.random() < 0.5:
+        matrix = np.eye(3)
+    matrix = matrix.astype(np.float32)
+    highest = max(1.0, float(np.max(np.tensordot(matrix, truth[:3], 1))))
+    for array, low, high in ((truth, 0, 3), *((inputs, *channels) for channels in _COLORS)):
+        array[low:high] = np.clip(np.tensordot(matrix / highest, array[low:high], 1), 0, None)
+    return inputs, truth
