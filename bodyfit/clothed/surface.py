@@ -21,7 +21,7 @@ from bodyfit.geometry.camera import Camera
 from bodyfit.keypoints import SoftMask
 from bodyfit.register.surface.offsets import posing_matrices, unposed
 
-__all__ = ["ClothedSurface", "Mask", "clothed_surface", "surface_offsets", "whole_mask"]
+__all__ = ["ClothedSurface", "Mask", "clothed_surface", "whole_mask"]
 
 Mask = SoftMask | UInt8[np.ndarray, "h w"] | Bool[np.ndarray, "h w"]
 """A person's silhouette: of the whole picture (255 or True is the person), or in a box."""
