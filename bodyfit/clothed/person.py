@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from bodyfit.avatars.make import LEAST_IOU
 from bodyfit.body.assets import asset_path
 from bodyfit.clothed.drape import Drape, moved_far
 from bodyfit.clothed.inputs import body_view, network_image, region_about, sampled
@@ -21,8 +22,6 @@ _MOST_M = 0.3
 """Nothing is moved farther than this."""
 _LEAST_PIXELS = 20
 """A mask of fewer pixels than this, in the network's region, tells nothing."""
-_POOR_IOU = 0.75
-"""A surface that agrees less with the mask is poor, as avatars' bodies are (`bodyfit.avatars`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +44,7 @@ class PersonSurface:
         """Say what is wrong with it; None if nothing is."""
         if self.worse:
             return f"it agrees less with the mask than the body does (IoU {self.iou:.2f} and {self.body_iou:.2f})"
-        return None if self.iou >= _POOR_IOU else f"poor: it agrees with the mask to an IoU of {self.iou:.2f} alone"
+        return None if self.iou >= LEAST_IOU else f"poor: it agrees with the mask to an IoU of {self.iou:.2f} alone"
 
 
 def person_surface(
