@@ -1,9 +1,11 @@
 """Train the network that moves a body's surface out to clothes and hair by one picture, assets/clothed/surface.onnx.
 
     python -m scripts.train.clothed.people CLIPS [CLIPS ...] -o FOLDER
-    python -m scripts.train.clothed_surface FOLDER -o assets/clothed/surface.onnx [--steps 1650] [--device cpu]
+    python -m scripts.train.clothed.fits FOLDER
+    python -m scripts.train.clothed_surface FOLDER -o assets/clothed/surface.onnx [--steps 2000] [--device cpu]
 
-FOLDER holds drawn people (`scripts/train/clothed/people.py`); its held-out ones are measured along the way. Each step's
+FOLDER holds drawn people (`scripts/train/clothed/people.py`) and fits to them (`scripts/train/clothed/fits.py`; without
+any, bodies err a little at random); its held-out ones are measured along the way. Each step's
 batch is made by its own seed. FOLDER/checkpoint.pt is written every so often, and a run that was stopped goes on from
 it. In the end the network is written with the mean of the weights along the way (`pip install ".[train]"`; without it
 the same command writes the network later).
@@ -42,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of drawn people, and of the checkpoint")
     parser.add_argument("-o", "--out", type=Path, default=Path("assets/clothed/surface.onnx"))
-    parser.add_argument("--steps", type=int, default=1650)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--until", type=int, help="stop after this step for now")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=2e-3, help="the greatest learning rate")
