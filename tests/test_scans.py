@@ -110,6 +110,9 @@ def test_units_are_told_by_size(person):
     assert plausible_units(points / 0.0254, "in") == [0.0254]
     with pytest.raises(OptionError, match="size of no person"):
         plausible_units(points * 0.02)
+    head = np.random.default_rng(0).uniform(0, 8.4, (500, 3))  # a real head scan is that wide in units of 0.048 m
+    with pytest.raises(OptionError, match=r"0\.2 for a standing person, 0\.048 for a head with shoulders"):
+        plausible_units(head)
     with pytest.raises(OptionError, match="unit must be"):
         plausible_units(points, "yard")
 

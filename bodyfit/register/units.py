@@ -15,6 +15,8 @@ _GUESSED = ("m", "cm", "mm")
 _WHOLE_M = (0.9, 2.8)
 """Largest extent of a whole person, crouching to standing with arms up."""
 _PART_M = (0.12, 0.9)
+_STANDING_M, _BUST_M = 1.7, 0.4
+"""Usual extents of a standing person, and of a head with shoulders."""
 
 
 def plausible_units(points: Float[np.ndarray, "N 3"], unit: str | float | None = None) -> list[float]:
@@ -41,5 +43,6 @@ def plausible_units(points: Float[np.ndarray, "N 3"], unit: str | float | None =
             return found
     raise OptionError(
         f"the scan is {extent:.4g} units wide, which is the size of no person in metres, centimetres or millimetres;"
-        f" give its unit ({', '.join(UNITS)}, or how many metres it has), and one person alone"
+        f" give its unit ({', '.join(UNITS)}, or how many metres it has: about {_STANDING_M / extent:.2g} for a"
+        f" standing person, {_BUST_M / extent:.2g} for a head with shoulders), and one person alone"
     )
