@@ -18,6 +18,7 @@ from bodyfit.errors import AssetError, OptionError
 from bodyfit.evaluate.metrics import pa_mpjpe
 from bodyfit.fit.config import FitConfig
 from bodyfit.fit.estimate import PoseEstimate
+from bodyfit.fit.residuals.lift import centred_distance
 from bodyfit.geometry.camera import default_focal_px
 from bodyfit.geometry.rotation import so3_exp, so3_log
 from bodyfit.io.results.params import load_result
@@ -132,6 +133,36 @@ def test_clips_take_estimates(model, scene):
     found = bodyfit.fit_sequence(given, fps=30.0, model=model)
     for joints in (model.joints(params), model.joints(truth.select([who] * frames))):
         assert pa_mpjpe(found.joints, joints).mean < 0.6 * pa_mpjpe(without.joints, joints).mean
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_a_still_clip_keeps_its_size(model, scene, conditional):
+    """An estimate that errs alike in all frames makes nobody small: what lies nearer to its own middle is not nearer to
+    wrong keypoints."""
+    truth, keypoints, estimate = scene
+    frames, who = 8, 5
+    evidence = bodyfit.Evidence(
+        keypoints=keypoints[who : who + 1].expand(frames, -1, -1),
+        layout=LAYOUT,
+        image_size=SIZE,
+        focal_px=FOCAL_PX,
+        estimate=PoseEstimate(estimate.select([who] * frames)),
+    )
+    config = bodyfit.FitConfig() if conditional else bodyfit.FitConfig.without_conditional_prior()
+    found = bodyfit.fit_sequence(evidence, fps=30.0, model=model, config=config)
+    assert found.params.betas.abs().max() < 1.5  # -5 where the size of the lift was fitted to the body's
+    one = bodyfit.fit(evidence.select([0]), model=model, config=config)
+    assert (one.params.betas[0, 0] - truth.betas[who, 0]).abs() < 0.8
+
+
+def test_the_size_of_a_body_costs_nothing_beside_a_lift_that_errs(model, scene):
+    truth, _, estimate = scene
+    points, lift = (torch.nan_to_num(model.keypoints(p, LAYOUT)).double() for p in (truth, estimate))
+    weight = torch.ones(points.shape[:2], dtype=torch.float64)
+    costs = [centred_distance(size * points, lift, weight, 30.0).cost for size in (0.8, 1.0, 1.2)]
+    assert (costs[0] > 1).all()
+    for cost in costs[1:]:
+        torch.testing.assert_close(cost, costs[0])
 
 
 def test_poses_of_22_and_24_joints_serve_each_other(model, scene):

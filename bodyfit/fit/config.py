@@ -253,6 +253,9 @@ class SequenceConfig:
     shape: float = 1.5
     """Weight of the prior of the betas in each frame: keypoint errors correlate over a clip, so that more frames add
     little information about the shape."""
+    estimated_shape: float = 4.0
+    """The same where frames have another program's estimates, if it is more: their errors last, limbs that are turned
+    alike in every frame look like limbs of another length, and more frames do not tell the one from the other."""
     focal: float = 2.0
     """Weight of the focal length's prior in each frame that it is estimated from, on the logarithm of its ratio to the
     default. Fields of view from 40 to 75 degrees are a standard deviation of 0.3; keypoint errors correlate over

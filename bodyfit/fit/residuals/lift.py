@@ -21,22 +21,24 @@ from bodyfit.fit.setup import Setup
 __all__ = ["SIZES", "Lift", "centred_distance"]
 
 SIZES = 1.5
-"""Largest factor by which a lift is scaled to the body's size, up or down."""
+"""Largest factor between the sizes of a body and its lift, up or down."""
 
 
 @dataclass(frozen=True)
 class _Centred:
-    """Residuals r = p - mean(p) - s (q - mean(q)) in centimetres, and the factors of their Jacobian.
+    """Residuals r = (p - mean(p)) / s - (q - mean(q)) in centimetres, and the factors of their Jacobian.
 
-    Both sides are centred about their weighted mean, and the keypoints q are scaled by s = <p, q> / <q, q>, which
-    brings them nearest to the body's points p, clamped to `SIZES`. That is linear in p, so that the Jacobian is
-    exact (variable projection, Golub & Pereyra 1973): 100 (p_kc - sum of share_m p_mc - q_kc sum of dual_md p_md).
+    Both sides are centred about their weighted mean, and the body's points p are divided by s = <p, q> / <q, q>, by
+    which they are larger than the keypoints q, clamped to `SIZES`. No size of the body costs less than another then:
+    where q were scaled to p, a small body would be near to any keypoints that err, in every frame of a clip. The
+    Jacobian is 100 / s (p_kc - sum of share_m p_mc - (p / s)_kc sum of dual_md p_md).
     """
 
     r: Float[Tensor, "B K 3"]
     share: Float[Tensor, "B K 1"]
     q: Float[Tensor, "B K 3"]
-    """Keypoints about their mean; 0 where the scale is clamped."""
+    """Points about their mean by the size; 0 where that is clamped."""
+    size: Float[Tensor, "B 1 1"]
     dual: Float[Tensor, "B K 3"]
 
     @classmethod
@@ -52,10 +54,11 @@ class _Centred:
         size = (dual * p).sum((1, 2), keepdim=True)
         clamped = size.clamp(1 / SIZES, SIZES)
         free = (clamped == size).to(p.dtype)
-        return cls(100 * (p - clamped * q), share, free * q, free * dual)
+        p = p / clamped
+        return cls(100 * (p - q), share, free * p, clamped, free * dual)
 
     def shared(self) -> Float[Tensor, "B 4 K 3"]:
-        """Compute derivatives by points of the four sums that all residuals share: the mean (3) and the scale."""
+        """Compute derivatives by points of the four sums that all residuals share: the mean (3) and the size."""
         mean = self.share[:, None] * torch.eye(3, dtype=self.r.dtype, device=self.r.device)[:, None]
         return torch.cat([mean, self.dual[:, None]], 1)
 
@@ -77,10 +80,10 @@ def centred_distance(
     """
     c, w2 = _Centred.of(points_m, target_m, weight), weight.square()[..., None]
     rho, robust = geman_mcclure(c.r, sigma_cm)
-    stiff = 1e4 * w2 * robust  # of each coordinate by itself
+    stiff = 1e4 * w2 * robust / c.size.square()  # of each coordinate by itself
     shared, removed = c.shared().flatten(2), c.removed().flatten(1, 2)  # (B, 4, 3K), (B, 3K, 4)
     weighted = (stiff.flatten(1)[..., None] * removed).mT
-    push = (0.01 * stiff * c.r).flatten(1)[:, None]
+    push = (0.01 * c.size * stiff * c.r).flatten(1)[:, None]
     force = torch.baddbmm(push, push @ removed, shared, alpha=-1)
     left = torch.baddbmm(weighted, weighted @ removed, shared, alpha=-0.5)
     coupling = left.unflatten(2, (-1, 3)), shared.unflatten(2, (-1, 3))
@@ -98,7 +101,7 @@ class LiftArrays(NamedTuple):
 
 
 class Lift(PointResidual):
-    """Distances to the lift after both are centred and the lift is scaled to the body."""
+    """Distances to the lift after both are centred and the body is divided by how much larger it is."""
 
     name, group, centred = "lift", "seen", True
     loop = Loop("centred", "bodyfit.fit.residuals.loops.lift:lift", LiftArrays)
@@ -143,7 +146,8 @@ class Lift(PointResidual):
             return Vector((weight * r).flatten(1))
         one = torch.eye(3 * n_k, dtype=r.dtype, device=r.device).view(3 * n_k, n_k, 3)
         rows = one - torch.einsum("brm,bmkc->brkc", c.removed().flatten(1, 2), c.shared())
-        return Vector((weight * r).flatten(1), by_points=100 * (weight * slope).flatten(1)[..., None, None] * rows)
+        by = 100 * (weight * slope / c.size).flatten(1)[..., None, None]
+        return Vector((weight * r).flatten(1), by_points=by * rows)
 
     def arrays(self, seen: Observations, stage: StageConfig, weight: float) -> LiftArrays:
         """Make the inputs of the compiled kernel; empty without a lift."""

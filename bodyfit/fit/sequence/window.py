@@ -56,7 +56,7 @@ class Window:
         last = frames.config.stages[-1]
         self.stage = replace(
             last,
-            shape=settings.shape,
+            shape=settings.shape if known.estimate is None else max(settings.shape, settings.estimated_shape),
             pose_tail=settings.pose_tail * last.pose_tail,
             interpenetration=settings.interpenetration * last.interpenetration,
             conditional=settings.conditional * last.conditional,

@@ -14,11 +14,12 @@ __all__ = ["lift", "subtract_centre"]
 def lift(b, positions, arrays, force, stiffness, lifted, gram, drag):
     """Return the weighted cost of person b (`lift.centred_distance`); add to force and stiffness without centring.
 
-    The Jacobian's row of coordinate c of point k is the point's own minus e_kc = (unit vector c, q_kc) times four rows
-    that all share: the derivatives of the mean and of the scale.
+    The Jacobian's row of coordinate c of point k is, by the size, the point's own minus e_kc = (unit vector c, q_kc)
+    times four rows that all share: the derivatives of the mean and of the size; q is the point about the mean, by the
+    size.
 
     Arguments: positions (K, 3), metres; arrays: `LiftArrays`; force (K, 3); stiffness (K, 6). Sets lifted (K, 10): by
-    point, its share of the mean, its derivative of the scale (3), the weights (3) and the weights times q (3); gram
+    point, its share of the mean, its derivative of the size (3), the weights (3) and the weights times q (3); gram
     (4, 4): the weighted sum of e e^T; drag (4,): the weighted sum of e times the residual.
     """
     target, weight, factor = arrays.target_m, arrays.confidence, arrays.weight
@@ -50,24 +51,25 @@ def lift(b, positions, arrays, force, stiffness, lifted, gram, drag):
         if w2 == 0:
             continue
         for r in range(3):
-            q = target[b, k, r] - q0[r]
-            e = 100 * (positions[k, r] - p0[r] - size * q)
+            q = (positions[k, r] - p0[r]) / size
+            e = 100 * (q - (target[b, k, r] - q0[r]))
             ratio = s2 / (s2 + e * e)
             cost += w2 * ratio * e * e
-            f = 100 * w2 * ratio * ratio
+            f = 100 * w2 * ratio * ratio / size
+            stiff = 100 * f / size
             force[k, r] += f * e
-            stiffness[k, 0 if r == 0 else 3 if r == 1 else 5] += 100 * f
+            stiffness[k, 0 if r == 0 else 3 if r == 1 else 5] += stiff
             if free:
-                lifted[k, 1 + r] = lifted[k, 0] * q / qq
+                lifted[k, 1 + r] = lifted[k, 0] * (target[b, k, r] - q0[r]) / qq
             else:
                 q = 0.0
-            lifted[k, 4 + r] = 100 * f
-            gram[r, r] += 100 * f
-            gram[r, 3] += 100 * f * q
-            gram[3, 3] += 100 * f * q * q
+            lifted[k, 4 + r] = stiff
+            gram[r, r] += stiff
+            gram[r, 3] += stiff * q
+            gram[3, 3] += stiff * q * q
             drag[r] += f * e
             drag[3] += f * e * q
-            lifted[k, 7 + r] = 100 * f * q
+            lifted[k, 7 + r] = stiff * q
     for r in range(3):
         gram[3, r] = gram[r, 3]
     return cost
