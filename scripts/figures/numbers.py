@@ -62,6 +62,15 @@ def _multiview_video(r: dict[str, Any]) -> str:
     )
 
 
+def _estimate(r: dict[str, Any]) -> str:
+    own, both = r["rows"]["MediaPipe-like: estimate"], r["rows"]["MediaPipe-like: both"]
+    alone = r["rows"]["MediaPipe-like: 2D"]
+    return (
+        f"PA-MPJPE {both['pa_mpjpe_mm']:.0f} mm, the estimates alone {own['pa_mpjpe_mm']:.0f}, the keypoints alone "
+        f"{alone['pa_mpjpe_mm']:.0f}"
+    )
+
+
 def _clips(r: dict[str, Any]) -> str:
     once, each = r["mediapipe33"]["at once"], r["mediapipe33"]["frame by frame"]
     return (
@@ -250,6 +259,12 @@ ROWS = (
         "sequence.md",
     ),
     Row("multiview-video-accurate", "The same with `--detector movenet:accurate`", _multiview_video, "sequence.md"),
+    Row(
+        "estimate",
+        "Made-up estimates of another program, off by 45 mm, and keypoints of a made-up detector",
+        _estimate,
+        "estimates.md",
+    ),
     Row("clips", "A track at once against frame by frame, 14 held-out motion clips", _clips, "sequence.md"),
     Row("uncertainty", "Whether joints are off by as much as the fit says", _uncertainty),
     Row("body", "The body model against smplx on the same file, batch 1 to 256", _body, "speed.md"),
