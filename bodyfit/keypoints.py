@@ -121,6 +121,10 @@ class Keypoints2D:
     """The face, where one was looked for and seen."""
     track: int | None = None
     """The person's number in all frames of a clip, where whoever found them tells people apart."""
+    lift_scale_m: Float[np.ndarray, "K 2"] | None = None
+    """Scales of the lift's errors across the view and along it, metres, of Student's distribution with 4 degrees of
+    freedom (a standard deviation is 1.41 times its scale). They mean nothing where the lift is NaN; None of detectors
+    that give none."""
     irises: Mapping[str, Part] | None = None
     """The irises of a face that was seen, under "left" and "right" of the person, five points each: the middle, then
     the edge towards the picture's right, up, left and down as the head is held. None where no face was."""
@@ -132,6 +136,8 @@ class Keypoints2D:
         check_shape("xyc", self.xyc, (k, 3), hint=f"layout {self.layout} has {k} keypoints of x, y, confidence")
         if self.lift_m is not None:
             check_shape("lift_m", self.lift_m, (k, 3))
+        if self.lift_scale_m is not None:
+            check_shape("lift_scale_m", self.lift_scale_m, (k, 2), hint="across the view and along it, metres")
 
     def scaled(self, scale: float) -> Keypoints2D:
         """Return keypoints, parts and outline for a picture resized by `scale`, without box and mask of pixels."""

@@ -19,7 +19,7 @@ from bodyfit.detect.search.consensus import consensus, mirrored
 from bodyfit.errors import OptionError
 from bodyfit.images.frame import Frame, read_image
 from bodyfit.keypoints import SoftMask
-from bodyfit.skeleton import layout_names
+from bodyfit.skeleton import layout_names, mirrored_rows
 
 SAMPLES = Path(__file__).parents[1] / "assets" / "samples"
 NAMES = layout_names("mediapipe33")
@@ -245,6 +245,15 @@ def test_consensus_outvotes_a_look_that_swaps_the_feet():
     np.testing.assert_allclose(mean.xy_px[feet], look.xy_px[feet] + 0.5, atol=1e-9)
     np.testing.assert_allclose(agreement[feet], 2 / 3)
     assert agreement[0] == 1
+
+
+def test_scales_of_lifts_are_averaged_over_the_looks_that_give_some():
+    one, two = (np.random.default_rng(seed).uniform(0.01, 0.1, (33, 2)) for seed in (0, 1))
+    swap = mirrored_rows(NAMES)
+    np.testing.assert_array_equal(mirrored(_look(world_scale_m=one), 640.0).world_scale_m, one[swap])
+    mean, _ = consensus([_look(world_scale_m=one), _look(), _look(world_scale_m=two)])
+    np.testing.assert_allclose(mean.world_scale_m, 0.5 * (one + two), rtol=1e-12)
+    assert consensus([_look(), _look()])[0].world_scale_m is None
 
 
 def test_the_mask_of_several_looks_is_their_mean():

@@ -168,6 +168,31 @@ def test_a_lift_counts_for_those_who_have_one(model, truth, xyc, fitted):
     assert apart(none, fitted).max() < 1e-3
 
 
+def test_a_lift_is_weighed_by_the_scale_of_its_errors(model, truth, xyc):
+    lift = model.keypoints(model(**truth), LAYOUT)
+    elbows, wrists = (
+        [LAYOUTS[LAYOUT].index(f"{side}_{part}") for side in ("left", "right")] for part in ("elbow", "wrist")
+    )
+    wrong = lift.clone()
+    wrong[:, wrists, 2] += 0.15
+    fitter = Fitter(model=model, layout=LAYOUT)
+    known = {"image_size": SIZE, "focal_px": FOCAL, "joints3d": wrong}
+    scale = torch.full(lift.shape[:2], 0.02)
+    doubtful = scale.clone()
+    doubtful[:, wrists] = 0.3
+
+    def pulled(found: FitResult) -> float:
+        """By how much farther away than they are wrists come out than elbows, metres."""
+        points = model.keypoints(found.params, LAYOUT) - lift
+        return float((points[:, wrists, 2] - points[:, elbows, 2]).mean())
+
+    sure, unsure = (pulled(fitter(xyc, joints3d_scale=given, **known)) for given in (scale, doubtful))
+    assert sure > 0.015
+    assert abs(unsure) < 0.6 * sure
+    unknown = fitter(xyc, joints3d_scale=torch.full_like(scale, torch.nan), **known)
+    assert apart(unknown, fitter(xyc, **known)).max() < SAME
+
+
 def test_half_a_body_is_enough(model, truth, xyc):
     names = LAYOUTS[LAYOUT]
     legs = [i for i, n in enumerate(names) if any(p in n for p in ("hip", "knee", "ankle", "toe", "heel"))]
@@ -595,6 +620,8 @@ def test_other_bodies_are_taken(xyc, tiny):
         ({"principal_point_px": (math.nan, 0.0)}, OptionError, "principal_point_px must be finite"),
         ({"image_size": (0, 100)}, OptionError, r"image_size must be \(width, height\)"),
         ({"joints3d": torch.zeros(12, 24, 3)}, ShapeError, r"joints3d must be \(12, 25, 3\), got \(12, 24, 3\)"),
+        ({"joints3d_scale": torch.ones(12, 24)}, ShapeError, r"joints3d_scale must be \(12, 25\), got \(12, 24\)"),
+        ({"joints3d_scale": torch.zeros(12, 25)}, OptionError, "joints3d_scale must be positive"),
     ],
 )
 def test_mistakes_are_named_with_what_to_do(model, xyc, change, error, message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -274,7 +275,9 @@ class TestOurOwn:
         xyc = people("mediapipe33")
         lift = np.random.default_rng(3).normal(size=xyc.shape).astype(np.float32)
         lift[0, 4] = np.nan
+        scale = np.abs(lift[0, :, :2])
         first = Keypoints2D("mediapipe33", xyc[0], lift[0], (100.5, 20.25), 0.75, (1.0, 2.0, 30.5, 40.0))
+        first = replace(first, lift_scale_m=scale)
         second = Keypoints2D("mediapipe33", xyc[1])
         save_keypoints(tmp_path / "k.npz", {"a.jpg": [first, second], "b.jpg": []})
         found = read(tmp_path / "k.npz")
@@ -282,7 +285,8 @@ class TestOurOwn:
         np.testing.assert_array_equal(found[0].lift_m, lift[0])
         assert (found[0].lift_centre_px, found[0].score) == ((100.5, 20.25), 0.75)
         assert (found[0].box, found[1].box) == ((1.0, 2.0, 30.5, 40.0), None)
-        assert (found[1].lift_m, found[1].lift_centre_px) == (None, None)
+        np.testing.assert_array_equal(found[0].lift_scale_m, scale)
+        assert (found[1].lift_m, found[1].lift_scale_m, found[1].lift_centre_px) == (None, None, None)
         np.testing.assert_array_equal(found[1].xyc, second.xyc)
         assert read(tmp_path / "k.npz", "b.jpg") == []
 

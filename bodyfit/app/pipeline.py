@@ -175,6 +175,7 @@ def fit_detections(
             focal_px=torch.tensor(lengths),
             principal_point_px=torch.tensor([[n / 2 for n in size] for size in sizes]),
             joints3d=stacked_lifts(lifts),
+            joints3d_scale=lift_scales(some),
             picture_px=torch.tensor(sizes, dtype=torch.float32),
             masks=masks if any(mask is not None for mask in masks) else None,
             estimate=None if estimates is None else _estimate([estimates[i][j] for i, j in members], fitter.model),
@@ -253,6 +254,15 @@ def lift_to_camera(
     cx, cy = (w / 2, h / 2) if principal_point_px is None else principal_point_px
     R_cam_lift = rotation_to_ray(((u - cx) / focal_px, (v - cy) / focal_px, 1.0))
     return (person.lift_m @ R_cam_lift.T).astype(person.lift_m.dtype)
+
+
+def lift_scales(people: Sequence[Keypoints2D]) -> Float[np.ndarray, "B K"] | None:
+    """Stack the scales of lifts' errors along the view, metres, NaN for people without; None where nobody has some."""
+    scales = [person.lift_scale_m for person in people]
+    if all(scale is None for scale in scales):
+        return None
+    unknown = np.full(len(people[0].xyc), np.nan, np.float32)
+    return np.stack([unknown if scale is None else scale[:, 1] for scale in scales])
 
 
 def stacked_lifts(lifts: Sequence[np.ndarray | None]) -> Float[np.ndarray, "B K 3"] | None:

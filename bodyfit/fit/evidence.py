@@ -98,6 +98,9 @@ class Evidence:
     """Calibrated cameras, instead of the previous three fields."""
     joints3d: Array | None = None
     """(B, K, 3): 3D keypoints of a detector (lift), metres about any origin, camera axes; NaN where unknown."""
+    joints3d_scale: Array | None = None
+    """(B, K): scale of the errors of `joints3d` along the view, metres, as the detector predicts it; NaN where unknown.
+    The lift is weighed by it."""
     points3d: Array | None = None
     """(B, P, 3): measured positions of keypoints, metres, in the result's axes; NaN where unknown. Sufficient alone."""
     points3d_layout: str | None = None
@@ -154,7 +157,7 @@ class Evidence:
     def _each(self, name: str) -> bool:
         """Tell whether a field has one row per person, and not one value for all."""
         value, n = getattr(self, name), len(self)
-        if name in ("keypoints", "joints3d", "points3d", *_PARTS):
+        if name in ("keypoints", "joints3d", "joints3d_scale", "points3d", *_PARTS):
             return value is not None
         shape: tuple[int, ...] = tuple(getattr(value, "shape", ()))
         least = 2 if name in ("principal_point_px", "betas") else 1
@@ -242,7 +245,8 @@ def _rows_of(values: Any, rows: Tensor | slice | list[int]) -> Any:
 
 
 _PARTS = tuple(f.name for f in fields(PartInput))
-_NUMBERS = ("keypoints", "focal_px", "principal_point_px", "joints3d", "points3d", "betas", "height_m", "mass_kg")
+_LIFT = ("joints3d", "joints3d_scale")
+_NUMBERS = ("keypoints", "focal_px", "principal_point_px", *_LIFT, "points3d", "betas", "height_m", "mass_kg")
 _PER_PERSON = (*_NUMBERS, *_PARTS)
 """The fields of `Evidence` that are arrays with one row a person, or one value for all."""
 
@@ -285,6 +289,8 @@ class CheckedEvidence:
     """Depth maps. Keypoints on them are in `points_m` where the user gives no measured points."""
     points_of_depth: bool = False
     """Whether `points_m` are keypoints on depth."""
+    lift_scale_m: Float[Tensor, "B K"] | None = None
+    """`joints3d_scale`: scale of the lift's errors along the view; NaN where unknown."""
 
     def __len__(self) -> int:
         return len(self.xyc)
@@ -313,6 +319,7 @@ class CheckedEvidence:
             None if self.masks is None else self.masks.select(rows),
             None if self.depth is None else self.depth.select(rows),
             self.points_of_depth,
+            some(self.lift_scale_m),
         )
 
     @classmethod
@@ -402,8 +409,19 @@ def check_evidence(evidence: Evidence, model: BodyModel, layout: str, n_points3d
     if evidence.masks is not None:
         masks = check_masks(evidence.masks, checked.camera, evidence.cameras, checked.xyc)
     checked = replace(checked, lift_m=lift, points_m=points, betas=betas, height_m=height, mass_kg=mass)
+    if evidence.joints3d_scale is not None:
+        checked = replace(checked, lift_scale_m=_checked_scale(evidence.joints3d_scale, (batch, n_k), kind))
     checked = replace(checked, previous=previous, estimate=estimate, more=own, parts=parts, masks=masks)
     return checked if evidence.depth is None else _with_depth(checked, evidence, layout)
+
+
+def _checked_scale(scale: Array, shape: tuple[int, int], kind: dict[str, Any]) -> Float[Tensor, "B K"]:
+    """Check the scales of a lift's errors. Raises `ShapeError` and `OptionError`."""
+    value = torch.as_tensor(scale, **kind)
+    check_shape("joints3d_scale", value, shape, hint="one scale for each keypoint, NaN where unknown")
+    if bool((value <= 0).any()):
+        raise OptionError("joints3d_scale must be positive, metres; NaN where it is unknown")
+    return value
 
 
 def _with_depth(checked: CheckedEvidence, evidence: Evidence, layout: str) -> CheckedEvidence:

@@ -33,6 +33,9 @@ from bodyfit.skeleton import SMPL, keypoint_trust, layout_names
 
 __all__ = ["Observer"]
 
+_SCALE_M, _LEAST, _MOST = 0.21, 0.8, 5.0
+"""The scale of a lift's error whose weight is 1, and the least and greatest weight."""
+
 
 class Observer:
     """Converter of checked evidence to observations, for one model, keypoint layout and configuration."""
@@ -160,6 +163,8 @@ class Observer:
             # A point outside the picture has a place in the lift all the same, only less sure.
             sure = confidence.unflatten(1, (-1, len(self.trust))).amax(1).clamp(0.1, 1)
             lift = torch.where(lifted[..., None], evidence.lift_m, 0.0)
+            if evidence.lift_scale_m is not None:
+                sure = sure * _trust_by_scale(evidence.lift_scale_m)
             observed = replace(observed, lift_m=lift, lift_weight=lifted * self.trust * sure)
         if evidence.points_m is not None:
             measured = self._measured(evidence.points_m)
@@ -210,3 +215,12 @@ class Observer:
         pixel_noise = self.config.noise_px * depth_cm / evidence.focal_px / self.config.noise_cm
         scale = depth_cm / (1 + pixel_noise.square()).sqrt()
         return scale if evidence.rig is not None else scale[:, 0]
+
+
+def _trust_by_scale(scale_m: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+    """Compute the weight of a lift from the scale of its error along the view; 1 where it is unknown.
+
+    It goes by the root of the scale: weights by the scale itself, which independent errors ask for, put too much on the
+    trunk (docs/lift.md).
+    """
+    return (_SCALE_M / scale_m).sqrt().clamp(_LEAST, _MOST).nan_to_num(nan=1.0)

@@ -141,7 +141,8 @@ def landmarks(
     demo: Path, views: list[View], detector: Detector | None = None, pick: list[np.ndarray] | None = None
 ) -> dict[str, np.ndarray]:
     """What a detector (MediaPipe if None) sees in all frames or those that are picked for each camera: `xyc` and `lift`
-    (C, T, 33, 3), `centre` (C, T, 2), NaN where nobody is; `sizes` (C, 2)."""
+    (C, T, 33, 3), `scale` of the lift's error along the view (C, T, 33), `centre` (C, T, 2), NaN where nobody is or
+    none is given; `sizes` (C, 2)."""
     found, sizes = [], []
     detector = MediapipeDetector(tiled=False) if detector is None else detector
     for c, view in enumerate(views):
@@ -151,9 +152,11 @@ def landmarks(
         found.append([(people or [None])[0] for people in detector.detect([Frame(picture) for picture in pictures])])
     n = min(map(len, found))
     nothing, nowhere = np.full((33, 3), np.nan), (np.nan, np.nan)
+    scales = [[None if p is None else p.lift_scale_m for p in row[:n]] for row in found]
     return {
         "xyc": np.array([[nothing if p is None else p.xyc for p in row[:n]] for row in found]),
         "lift": np.array([[nothing if p is None or p.lift_m is None else p.lift_m for p in row[:n]] for row in found]),
+        "scale": np.array([[nothing[:, 0] if s is None else s[:, 1] for s in row] for row in scales]),
         "centre": np.array([[(p and p.lift_centre_px) or nowhere for p in row[:n]] for row in found]),
         "sizes": np.array(sizes),
     }
@@ -162,7 +165,8 @@ def landmarks(
 def remembered_landmarks(demo: Path, views: list[View], path: Path | None) -> dict[str, np.ndarray]:
     """`landmarks`, kept in a file or taken from there."""
     if path and path.exists():
-        return dict(np.load(path))
+        seen = dict(np.load(path))
+        return {"scale": np.full(seen["xyc"].shape[:3], np.nan), **seen}
     seen = landmarks(demo, views)
     if path:
         np.savez(path, **seen)
@@ -205,36 +209,32 @@ def main() -> None:
     if args.detector:
         seen = landmarks(args.demo, views, load_detector(args.detector), pick)
     else:
-        seen |= {name: np.stack([a[pick[c]] for c, a in enumerate(seen[name])]) for name in ("xyc", "lift", "centre")}
-    xyc, lift, centre = straight(np.nan_to_num(seen["xyc"]), views), seen["lift"], seen["centre"]
+        names = ("xyc", "lift", "scale", "centre")
+        seen |= {name: np.stack([a[pick[c]] for c, a in enumerate(seen[name])]) for name in names}
+    seen["xyc"] = straight(np.nan_to_num(seen["xyc"]), views)
     config = bodyfit.FitConfig() if args.config == "default" else bodyfit.FitConfig.smplify()
     errors = [
-        errors_of_view(view, xyc[c], lift[c], centre[c], seen["sizes"][c], truth, spread < args.sure_px, config)
+        errors_of_view(view, {k: v[c] for k, v in seen.items()}, truth, spread < args.sure_px, config)
         for c, view in enumerate(views)
     ]
     harness.write_json(args, report(errors, spread))
 
 
 def errors_of_view(
-    view: View,
-    xyc: np.ndarray,
-    lift: np.ndarray,
-    centre: np.ndarray,
-    size: np.ndarray,
-    truth: np.ndarray,
-    mask: np.ndarray,
-    config: bodyfit.FitConfig,
+    view: View, seen: dict[str, np.ndarray], truth: np.ndarray, mask: np.ndarray, config: bodyfit.FitConfig
 ) -> dict[str, np.ndarray]:
-    """PA-MPJPE and MPJPE (T', 2), mm, of one camera's people by method."""
+    """PA-MPJPE and MPJPE (T', 2), mm, of one camera's people by method; `seen` is its part of `landmarks`."""
+    xyc = seen["xyc"]
     rows = (xyc[..., 2] > 0).any(1) & usable_moments(mask)
-    lift = in_camera_axes(lift[rows], centre[rows], view)
+    lift = in_camera_axes(seen["lift"][rows], seen["centre"][rows], view)
+    lifted = {"joints3d": lift, "joints3d_scale": seen["scale"][rows]}
     fitter = Fitter(layout="mediapipe33", config=config)
-    known = camera_of(view, size)
+    known = camera_of(view, seen["sizes"])
     as_seen = Fitter(layout="mediapipe33", config=replace(config, swaps=False))
     fits = {
         "2D alone": fitter(xyc[rows], **known),
-        "2D and lift, sides as seen": as_seen(xyc[rows], joints3d=lift, **known),
-        "2D and lift": fitter(xyc[rows], joints3d=lift, **known),
+        "2D and lift, sides as seen": as_seen(xyc[rows], **lifted, **known),
+        "2D and lift": fitter(xyc[rows], **lifted, **known),
     }
     predicted = {"the lift alone": lift[:, LIMBS]}
     for name, fit in fits.items():

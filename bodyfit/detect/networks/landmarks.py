@@ -54,6 +54,9 @@ class Landmarks:
     """The region that these landmarks suggest, for a second look."""
     mask: SoftMask | None = None
     """The person's pixels, if asked for."""
+    world_scale_m: Float[np.ndarray, "33 2"] | None = None
+    """Scales of the errors of `world_m` across the view and along it, metres (`Keypoints2D.lift_scale_m`); None for the
+    landmark network's own lift."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +119,13 @@ class Landmarker:
             return None
         xy = to_picture(seen.xy, roi)
         sure = 1 / (1 + np.exp(-seen.points[:33, 3:].astype(float)))
-        world = seen.world[:33]
+        world, scale = seen.world[:33], None
         if self._lift is not None:
-            world, _ = self._lift(seen.points, seen.world, seen.xy, seen.maps)
+            world, scale = self._lift(seen.points, seen.world, seen.xy, seen.maps)
         metres = turned(world.astype(float), roi)
-        if self._lifter is not None and (look := self._lifter.landmarks(image, roi)) is not None:
-            metres = look.world_m if same_person(look.xy_px, xy[:33], roi.size) else metres
+        look = None if self._lifter is None else self._lifter.landmarks(image, roi)
+        if look is not None and same_person(look.xy_px, xy[:33], roi.size):
+            metres, scale = look.world_m, look.world_scale_m
         mask = None
         if self._mask is not None:
             (logits,) = self._mask.run(["mask"], {name: seen.maps[name] for name in ("coarse", "fine")})
@@ -129,7 +133,7 @@ class Landmarker:
         # After the body's points come the middle of the hips and the top of the circle that holds the person.
         (cx, cy), (ex, ey) = xy[33:35].tolist()
         next_roi = Roi.from_body_circle((cx, cy), (ex, ey))
-        return Landmarks(xy[:33], sure[:, 0], sure[:, 1], metres, roi, next_roi, mask)
+        return Landmarks(xy[:33], sure[:, 0], sure[:, 1], metres, roi, next_roi, mask, scale)
 
 
 def same_person(one_px: Float[np.ndarray, "33 2"], other_px: Float[np.ndarray, "33 2"], side_px: float) -> bool:
@@ -152,10 +156,17 @@ def keypoints_from(
     outside = np.maximum(np.maximum(-xy, xy - (w, h)), 0).max(1)
     inside = np.clip(1 - outside / (0.05 * landmarks.roi.size), 0, 1)
     confidence = np.clip(landmarks.visibility * landmarks.presence * agreement * inside, 0, 1)
-    lift = np.where(landmarks.presence[:, None] >= 0.5, landmarks.world_m, np.nan)
+    present = landmarks.presence[:, None] >= 0.5
+    lift, scale = np.where(present, landmarks.world_m, np.nan), landmarks.world_scale_m
     xyc = np.concatenate([xy, confidence[:, None]], 1).astype(np.float32)
-    centre = (landmarks.roi.x, landmarks.roi.y)
-    return Keypoints2D("mediapipe33", xyc, lift.astype(np.float32), centre, min(1.0, max(0.0, score)))
+    return Keypoints2D(
+        "mediapipe33",
+        xyc,
+        lift.astype(np.float32),
+        (landmarks.roi.x, landmarks.roi.y),
+        min(1.0, max(0.0, score)),
+        lift_scale_m=None if scale is None else np.where(present, scale, np.nan).astype(np.float32),
+    )
 
 
 def _refined(xy: Float[np.ndarray, "39 2"], heat: Float32[np.ndarray, "64 64 39"]) -> Float[np.ndarray, "39 2"]:

@@ -24,12 +24,13 @@ def mirrored(look: Landmarks, width_px: float) -> Landmarks:
     """The landmarks that a look at the mirrored picture means in the picture itself."""
     xy = look.xy_px[_SWAP] * (-1, 1) + (width_px, 0)
     world = look.world_m[_SWAP] * (-1, 1, 1)
+    scale = None if look.world_scale_m is None else look.world_scale_m[_SWAP]
     roi, next_roi = (replace(roi, x=width_px - roi.x, angle=-roi.angle) for roi in (look.roi, look.next_roi))
     mask = look.mask
     if isinstance(mask, SoftMask):
         x, y = mask.corner_px
         mask = SoftMask(mask.alpha[:, ::-1], (round(width_px) - x - mask.alpha.shape[1], y))
-    return Landmarks(xy, look.visibility[_SWAP], look.presence[_SWAP], world, roi, next_roi, mask)
+    return Landmarks(xy, look.visibility[_SWAP], look.presence[_SWAP], world, roi, next_roi, mask, scale)
 
 
 def consensus(looks: Sequence[Landmarks]) -> tuple[Landmarks, Float[np.ndarray, "33"]]:
@@ -54,8 +55,22 @@ def consensus(looks: Sequence[Landmarks]) -> tuple[Landmarks, Float[np.ndarray, 
         chosen.roi,
         chosen.next_roi,
         _mean_mask([look.mask for look in looks if look.mask is not None]),
+        _mean_scale(weights, [look.world_scale_m for look in looks]),
     )
     return mean, agree.mean(0)
+
+
+def _mean_scale(
+    weights: Float[np.ndarray, "L 33"], scales: Sequence[Float[np.ndarray, "33 2"] | None]
+) -> Float[np.ndarray, "33 2"] | None:
+    """The mean of the looks' scales, of those that have some: looks at one picture err alike."""
+    some = {row: scale for row, scale in enumerate(scales) if scale is not None}
+    if not some:
+        return None
+    share = weights[list(some)]
+    total = share.sum(0)[:, None]
+    mean = np.einsum("lk,lkc->kc", share, np.stack(list(some.values()))) / np.maximum(total, 1e-9)
+    return np.where(total > 0, mean, np.nan)
 
 
 def _mean_mask(masks: Sequence[SoftMask]) -> SoftMask | None:

@@ -70,7 +70,8 @@ def exchanged(person: Keypoints2D) -> Keypoints2D:
     are; as sure as one was of its side, as unsure it is of the other."""
     swap = mirrored_rows(layout_names(person.layout))
     hands = person.hands and {_OTHER[side]: replace(hand, score=1 - hand.score) for side, hand in person.hands.items()}
-    return replace(person, xyc=person.xyc[swap], lift_m=None, lift_centre_px=None, hands=hands)
+    lifted = {"lift_m": None, "lift_scale_m": None, "lift_centre_px": None}
+    return replace(person, xyc=person.xyc[swap], hands=hands, **lifted)
 
 
 def mirror(person: Keypoints2D, width_px: int) -> Keypoints2D:
@@ -84,6 +85,7 @@ def mirror(person: Keypoints2D, width_px: int) -> Keypoints2D:
         None if centre is None else (width_px - centre[0], centre[1]),
         person.score,
         hands=person.hands and {_OTHER[side]: _mirrored(hand, width_px) for side, hand in person.hands.items()},
+        lift_scale_m=None if person.lift_scale_m is None else person.lift_scale_m[swap],
     )
 
 

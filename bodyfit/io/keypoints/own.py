@@ -29,8 +29,8 @@ def save_keypoints(path: str | Path, people: Mapping[str, Sequence[Keypoints2D]]
     """Write the people of pictures, by the pictures' names, in one layout, as npz; an empty list means nobody.
 
     With N people: images (M,) all names; image (N,) each person's; layout; xyc (N, K, 3) in our pixels; score (N,);
-    lift_m (N, K, 3), lift_centre_px (N, 2) and box (N, 4), NaN where missing; track (N,), -1 where missing. Masks,
-    hands and faces are not written. Raises `OptionError` for several layouts and `OutputError`.
+    lift_m (N, K, 3), lift_scale_m (N, K, 2), lift_centre_px (N, 2) and box (N, 4), NaN where missing; track (N,), -1
+    where missing. Masks, hands and faces are not written. Raises `OptionError` for several layouts and `OutputError`.
     """
     everyone = [(name, person) for name, persons in people.items() for person in persons]
     layouts = sorted({person.layout for _, person in everyone}) or ["coco17"]
@@ -38,6 +38,7 @@ def save_keypoints(path: str | Path, people: Mapping[str, Sequence[Keypoints2D]]
         raise OptionError(f"people must have one layout, got {', '.join(layouts)}; convert_keypoints makes them alike")
     k = len(layout_names(layouts[0]))
     nowhere = np.full((k, 3), np.nan, np.float32)
+    scales = [nowhere[:, :2] if p.lift_scale_m is None else p.lift_scale_m for _, p in everyone]
     arrays = {
         "bodyfit_keypoints": np.array(FORMAT_VERSION),
         "layout": np.array(layouts[0]),
@@ -46,6 +47,7 @@ def save_keypoints(path: str | Path, people: Mapping[str, Sequence[Keypoints2D]]
         "xyc": np.array([person.xyc for _, person in everyone], np.float32).reshape(-1, k, 3),
         "score": np.array([person.score for _, person in everyone], np.float32),
         "lift_m": np.array([nowhere if p.lift_m is None else p.lift_m for _, p in everyone]).reshape(-1, k, 3),
+        "lift_scale_m": np.array(scales).reshape(-1, k, 2),
         "lift_centre_px": np.array([p.lift_centre_px or (np.nan,) * 2 for _, p in everyone]).reshape(-1, 2),
         "box": np.array([p.box or (np.nan,) * 4 for _, p in everyone]).reshape(-1, 4),
         "track": np.array([-1 if p.track is None else p.track for _, p in everyone], np.int64),
@@ -82,11 +84,13 @@ def _keypoints(arrays: dict[str, Any], path: Path, layout: str | None) -> list[E
     n = len(image)
     xyc = _array(arrays, path, "xyc", "f", (n, k, 3))
     rest = {"images": image, "score": np.ones(n), "lift_m": np.full((n, k, 3), np.nan)}
+    rest |= {"lift_scale_m": np.full((n, k, 2), np.nan)}
     rest |= {"lift_centre_px": np.full((n, 2), np.nan), "box": np.full((n, 4), np.nan), "track": np.full(n, -1)}
     arrays = {**rest, **arrays}  # optional in other programs' files
     images, score = _array(arrays, path, "images", "U", (None,)), _array(arrays, path, "score", "f", (n,))
     lift = _array(arrays, path, "lift_m", "f", (n, k, 3))
     centre, box = _array(arrays, path, "lift_centre_px", "f", (n, 2)), _array(arrays, path, "box", "f", (n, 4))
+    scale = _array(arrays, path, "lift_scale_m", "f", (n, k, 2))
     track = _array(arrays, path, "track", "iu", (n,))
     people: dict[str, list[Keypoints2D]] = {str(name): [] for name in images}
     for i, name in enumerate(map(str, image)):
@@ -99,6 +103,7 @@ def _keypoints(arrays: dict[str, Any], path: Path, layout: str | None) -> list[E
             float(np.clip(np.nan_to_num(score[i], nan=1.0), 0, 1)),
             tuple(box[i].tolist()) if np.isfinite(box[i]).all() else None,
             track=int(track[i]) if track[i] >= 0 else None,
+            lift_scale_m=scale[i].astype(np.float32) if np.isfinite(scale[i]).any() else None,
         )
         people.setdefault(name, []).append(one)
     return [Entry(name, path, tuple(persons)) for name, persons in people.items()]
