@@ -104,19 +104,41 @@ def corrected(
 
     bodies: at `times`. before, after: the bodies at `known` times and what became of them. A joint's correction, a
     rotation in its own axes, and that of the place are interpolated linearly between the times around, and are those of
-    the first or last beyond.
+    the first or last beyond. Between known times they are reduced to the part of them that the known ones have of what
+    their neighbours say (least squares, of each joint; none of fewer than three).
     """
     order = np.argsort(known)
     known = np.asarray(known, np.float64)[order]
+    own = np.isin(times, known)
 
-    def between(values: Float[Tensor, "F *N"]) -> Float[Tensor, "T *N"]:
-        flat = values[torch.from_numpy(order)].flatten(1).double().numpy()
-        columns = [np.interp(times, known, column) for column in flat.T]
-        return torch.from_numpy(np.stack(columns, 1)).to(values).unflatten(1, values.shape[1:])
+    def between(values: Float[Tensor, "F 3"]) -> Float[Tensor, "T 3"]:
+        numbers = values[torch.from_numpy(order)].double().numpy()
+        part = np.where(own, 1.0, _foretold(known, numbers))[:, None]
+        return torch.from_numpy(part * _interpolated(times, known, numbers)).to(values)
 
     out = {"transl": bodies.transl + between(after.transl - before.transl)}
     for name in _TURNED:
-        old, new, own = (params[name].unflatten(1, (-1, 3)) for params in (before, after, bodies))
-        turn = between(so3_log(so3_exp(old).mT @ so3_exp(new)))
-        out[name] = so3_log(so3_exp(own) @ so3_exp(turn)).flatten(1)
+        old, new, poses = (params[name].unflatten(1, (-1, 3)) for params in (before, after, bodies))
+        turns = so3_log(so3_exp(old).mT @ so3_exp(new))
+        turn = torch.stack([between(turns[:, joint]) for joint in range(turns.shape[1])], 1)
+        out[name] = so3_log(so3_exp(poses) @ so3_exp(turn)).flatten(1)
     return BodyParams(**dict(bodies) | out)
+
+
+def _interpolated(
+    times: Float[np.ndarray, "T"] | Int[np.ndarray, "T"],
+    known: Float[np.ndarray, "F"],
+    values: Float[np.ndarray, "F 3"],
+) -> Float[np.ndarray, "T 3"]:
+    """Interpolate vectors linearly in time."""
+    return np.stack([np.interp(times, known, column) for column in values.T], 1)
+
+
+def _foretold(known: Float[np.ndarray, "F"], values: Float[np.ndarray, "F 3"]) -> float:
+    """Find the factor, of 0 to 1, by which vectors interpolated from their neighbours are best like them."""
+    if len(known) < 3:
+        return 0.0
+    inner = range(1, len(known) - 1)
+    pairs = [(known[[k - 1, k + 1]], values[[k - 1, k + 1]]) for k in inner]
+    guess = np.concatenate([_interpolated(known[[k]], *pair) for k, pair in zip(inner, pairs, strict=True)])
+    return float(np.clip((guess * values[1:-1]).sum() / max((guess**2).sum(), 1e-12), 0.0, 1.0))
