@@ -13,8 +13,6 @@ _IN, _OUT = 0.5, -0.53
 """A step that shrinks details, and one that takes back what it shrank of the rest (Taubin 1995)."""
 _FADED = 3
 """Rings of vertices over which smoothing begins."""
-_MOVED_M = 0.003, 0.01
-"""What moves less than the first lies bare, what moves more than the second is covered."""
 
 
 class Drape:
@@ -36,9 +34,3 @@ class Drape:
             for step in (_IN, _OUT):
                 surface = surface + step * covered[:, None] * (self._means @ surface - surface)
         return surface
-
-
-def moved_far(offset_m: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "V"]:
-    """Tell how surely vertices are covered by how far they move, 0 to 1."""
-    low, high = _MOVED_M
-    return np.clip((np.linalg.norm(offset_m, axis=1) - low) / (high - low), 0, 1)

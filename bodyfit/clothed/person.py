@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from bodyfit.avatars.make import LEAST_IOU
 from bodyfit.body.assets import asset_path
-from bodyfit.clothed.drape import Drape, moved_far
+from bodyfit.clothed.drape import Drape
 from bodyfit.clothed.inputs import body_view, network_image, region_about, sampled
 from bodyfit.clothed.mesh import surface_mesh
 from bodyfit.detect.networks.session import Network
@@ -76,7 +76,7 @@ def person_surface(
     far = np.linalg.norm(offset, axis=1, keepdims=True)
     offset = offset * np.minimum(1, _MOST_M / np.maximum(far, 1e-9))
     covered = mesh.spread(1 / (1 + np.exp(-said[:, 4:].clip(-30, 30))))[:, 0]
-    moved = drape(body + offset, np.maximum(covered, moved_far(offset)) * mesh.outer)
+    moved = drape(body + offset, covered * mesh.outer)
     there = body_view(moved[mesh.vertices], mesh, lens, roi).maps[3]
     return PersonSurface(moved, *(_iou(shown > 0, own > 127, inside > 127) for shown in (there, view.maps[3])))
 

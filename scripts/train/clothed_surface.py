@@ -5,9 +5,8 @@
     python -m scripts.train.clothed_surface FOLDER -o assets/clothed/surface.onnx [--steps 2000] [--device cpu]
 
 FOLDER holds drawn people (`scripts/train/clothed/people.py`) and fits to them (`scripts/train/clothed/fits.py`; without
-any, bodies err a little at random); its held-out ones are measured along the way. Each step's
-batch is made by its own seed. FOLDER/checkpoint.pt is written every so often, and a run that was stopped goes on from
-it. In the end the network is written with the mean of the weights along the way (`pip install ".[train]"`; without it
+any, bodies err a little at random); its held-out ones are measured along the way. Each step's batch is made by its own
+seed. FOLDER/checkpoint.pt is written every so often, and a run that was stopped goes on from it. In the end the network is written with the mean of the weights along the way (`pip install ".[train]"`; without it
 the same command writes the network later).
 """
 
