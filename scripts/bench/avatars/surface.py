@@ -12,7 +12,7 @@ distances, mm, between points that can be seen from outside; squares: of both wa
 picture (`fit --silhouette`) and its masks; truth and surfaces are compared after the similarity that takes the fit's
 vertices to the true body's.
 
-    python -m scripts.bench.avatars.surface CLIPS [CLIPS ...] [-n 40] [--first 0] [--fits 20] [--pictures FILE.png]
+    python -m scripts.bench.avatars.surface CLIPS [CLIPS ...] [-n 40] [--first 0] [--fits 20]
 """
 
 from __future__ import annotations
@@ -222,7 +222,6 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=40, help="people")
     parser.add_argument("--first", type=int, default=0, help="seed of the people")
     parser.add_argument("--fits", type=int, default=20, help="so many of them are fitted, too")
-    parser.add_argument("--pictures", type=Path, help="write people's surfaces from the side into a picture")
     harness.add_json_option(parser)
     args = parser.parse_args()
     _, motion = read_motion(args.clips, 5.0)
