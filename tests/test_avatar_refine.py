@@ -106,13 +106,15 @@ def test_bodies_are_refined_together_with_the_field(scene, model):
 
 def test_few_pictures_are_not_refined_and_a_note_says_so(scene):
     material, _ = scene
-    few = replace(material, views=material.views[:3], test_views=(), rows=material.rows[:3])
+    few = replace(material, views=material.views[:3], test_views=(), rows=material.rows[:3])  # of one moment
     quick = replace(CONFIG, passes=0.05)
     field, same = fit_field_of(few, config=quick)
     assert same.motion is few.motion
     assert "not refined" in same.notes[-1]
     np.testing.assert_array_equal(field.values, fit_view_field(few, config=quick).values)
     assert fit_field_of(few, refine=False, config=quick)[1] is few
+    clip = replace(material, views=material.views[:15:3], test_views=(), rows=material.rows[:15:3])  # one camera's
+    assert fit_field_of(clip, config=quick)[1] is clip
 
 
 def test_corrections_go_over_in_time_and_are_rotations_of_the_joint(model):

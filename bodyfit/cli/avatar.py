@@ -52,9 +52,9 @@ def avatar(
         bool, typer.Option("--field", help="Train a radiance field about the body, too: hair, cuffs, soft edges.")
     ] = False,
     refine: Annotated[
-        bool,
-        typer.Option("--refine/--no-refine", help="With --field: refine the poses of the pictures together with it."),
-    ] = True,
+        bool | None,
+        typer.Option("--refine/--no-refine", help="Refine poses together with the field; by default with --cameras."),
+    ] = None,
     surface: Annotated[
         bool,
         typer.Option("--surface", help="Fit a surface field to the masks alone, too: surface.glb, no colours."),
@@ -86,6 +86,8 @@ def avatar(
         raise OptionError("--video and --photo are both given; results are of a clip or of photographs")
     from bodyfit.io.results.avatar import is_avatar, load_avatar
 
+    if refine and not field:
+        raise OptionError("--refine goes with --field: poses are refined together with the radiance field")
     ready = [path for path in people if path.is_file() and path.suffix == ".npz" and is_avatar(path)]
     facts: dict[str, Any] = {}
     volume: RadianceField | None = None
@@ -138,7 +140,7 @@ def _material(
 
 
 def _make(
-    material: AvatarMaterial, out: Path, size: int, *, field: bool, refine: bool, surface: bool
+    material: AvatarMaterial, out: Path, size: int, *, field: bool, refine: bool | None, surface: bool
 ) -> tuple[Avatar, RadianceField | None, dict[str, Any]]:
     """Make an avatar, and a field and a surface if asked for, and write their files."""
     from bodyfit.app.avatars.drawn import score_avatar

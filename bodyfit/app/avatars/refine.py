@@ -29,18 +29,22 @@ _TURNED = ("global_orient", "body_pose")
 def fit_field_of(
     material: AvatarMaterial,
     *,
-    refine: bool = True,
+    refine: bool | None = None,
     config: RadianceConfig | None = None,
     joint: JointConfig | None = None,
 ) -> tuple[RadianceField, AvatarMaterial]:
     """Train a field on the views of an avatar; return it and the material, its bodies corrected if `refine`.
 
+    If left out, bodies are refined where several cameras took one moment: one camera's pictures leave them no better.
     Of fewer than six pictures nothing is refined, which a note of the material says.
     """
-    if refine and len(material.views) + len(material.test_views) >= _LEAST_PICTURES:
+    rows = material.rows[: len(material.views)]
+    if refine is None:
+        refine = len(set(rows)) < len(rows)
+    if refine and len(material.rows) >= _LEAST_PICTURES:
         return fit_refined_field(material, config=config, joint=joint)
     if refine:
-        note = f"poses not refined: of {len(material.views)} pictures, {_LEAST_PICTURES} are needed"
+        note = f"poses not refined: of {len(rows)} pictures, {_LEAST_PICTURES} are needed"
         material = replace(material, notes=(*material.notes, note))
     return fit_view_field(material, config=config), material
 

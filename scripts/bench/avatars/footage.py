@@ -9,11 +9,12 @@ of `--detector` in all cameras, and refined together with the field. PSNR and SS
   fitted one, with the corrections of the moments around,
 - camera: the fourth camera, by what the other three saw; the fits have its keypoints and mask.
 
-`as fitted` are the same pictures with bodies not corrected, `own poses` with bodies refined by these very pictures:
-what the field has, errors of poses apart. Seconds are the process's own.
+`as fitted` are the same pictures with bodies not corrected, `own poses` with bodies refined by these very pictures, of
+cameras that the field knows: what it has, errors of poses apart. Seconds are the process's own.
 
-    python -m scripts.bench.avatars.footage DEMO [--held-out moments,camera] [--moments 24] [--passes 1] [--no-refine]
-        [--detector movenet:accurate] [--landmarks FILE] [--detections FOLDER] [--pictures FOLDER] [--json FILE]
+    python -m scripts.bench.avatars.footage DEMO [--held-out moments,camera] [--moments 24] [--passes 1] [--rounds 3]
+        [--no-refine] [--detector movenet:accurate] [--landmarks FILE] [--detections FOLDER] [--pictures FOLDER]
+        [--json FILE]
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from bodyfit.app.avatars.views import AvatarMaterial
 from bodyfit.avatars import AvatarView, make_avatar
 from bodyfit.body.params import BodyParams
 from bodyfit.fields.radiance import RadianceConfig, RadianceField
+from bodyfit.fields.radiance.joint import JointConfig
 from bodyfit.fields.radiance.poses import refine_poses
 from bodyfit.fields.radiance.views import View, frames_of
 from bodyfit.fit.evidence import Evidence
@@ -130,7 +132,8 @@ def measure(material: AvatarMaterial, unseen: int | None, args: argparse.Namespa
         training = _without(material, unseen)
         fitted = tuple(view for view in material.views if view.camera_number == unseen)
     start = time.process_time()
-    field, better = fit_field_of(training, refine=args.refine, config=RadianceConfig(passes=args.passes))
+    joint = JointConfig(rounds=args.rounds, coarse_rounds=args.rounds)
+    field, better = fit_field_of(training, refine=args.refine, config=RadianceConfig(passes=args.passes), joint=joint)
     middle = time.process_time()
     avatar = make_avatar(better.views, model=material.model, size=1024)
     end = time.process_time()
@@ -149,7 +152,7 @@ def measure(material: AvatarMaterial, unseen: int | None, args: argparse.Namespa
         "baked": {"psnr_db": baked.psnr_db, "ssim": baked.ssim, "seconds": end - middle},
         "field": {**(score_field(field, tests) or {}), "seconds": middle - start},
         "as fitted": score_field(field, fitted),
-        "own poses": score_field(field, _own_poses(field, tests)),
+        "own poses": score_field(field, _own_poses(field, tests)) if unseen is None else None,
         "drawn": (field, tests),
     }
 
@@ -191,6 +194,7 @@ def main() -> None:
     parser.add_argument("--held-out", default="moments,camera", help="what to hold out, in turn")
     parser.add_argument("--passes", type=float, default=1.0, help="how often each ray is drawn in training (1)")
     parser.add_argument("--side-px", type=int, default=224, help="of the pictures' longer side (224)")
+    parser.add_argument("--rounds", type=int, default=3, help="of refining bodies (3)")
     parser.add_argument("--no-refine", dest="refine", action="store_false", help="leave the bodies as they are fitted")
     parser.add_argument("--detector", default="movenet:accurate", help="of keypoints and masks")
     parser.add_argument("--landmarks", type=Path, help="keep what MediaPipe sees here, or take it from here")
