@@ -70,21 +70,23 @@ def person_surface(
     inside = sampled(np.full(image.shape[:2], 255, np.uint8), roi)
     channels = network_image(sampled(image, roi), own, inside, view)
     inputs = {"image": channels, "points": view.points, "features": view.features, "lens": view.lens}
-    said = _network().run(["moves"], {name: array[None] for name, array in inputs.items()})[0][0].astype(np.float64)
+    output = _network().run(["moves"], {name: array[None] for name, array in inputs.items()})[0][0].astype(np.float64)
     # Toes and ears have normals of their own: along them the surface would fold.
-    offset = mesh.spread(said[:, :1] * view.normals[: mesh.anchors] + said[:, 1:4])
+    offset = mesh.spread(output[:, :1] * view.normals[: mesh.anchors] + output[:, 1:4])
     far = np.linalg.norm(offset, axis=1, keepdims=True)
     offset = offset * np.minimum(1, _MOST_M / np.maximum(far, 1e-9))
-    covered = mesh.spread(1 / (1 + np.exp(-said[:, 4:].clip(-30, 30))))[:, 0]
+    covered = mesh.spread(1 / (1 + np.exp(-output[:, 4:].clip(-30, 30))))[:, 0]
     moved = drape(body + offset, covered * mesh.outer)
     there = body_view(moved[mesh.vertices], mesh, lens, roi).maps[3]
-    return PersonSurface(moved, *(_iou(shown > 0, own > 127, inside > 127) for shown in (there, view.maps[3])))
+    return PersonSurface(
+        moved, *(_iou(silhouette > 0, own > 127, inside > 127) for silhouette in (there, view.maps[3]))
+    )
 
 
-def _iou(shown: Bool[np.ndarray, "S S"], mask: Bool[np.ndarray, "S S"], inside: Bool[np.ndarray, "S S"]) -> float:
+def _iou(drawn: Bool[np.ndarray, "S S"], mask: Bool[np.ndarray, "S S"], inside: Bool[np.ndarray, "S S"]) -> float:
     """Intersection over union, in the picture."""
-    union = (shown | mask) & inside
-    return float((shown & mask & inside).sum() / max(int(union.sum()), 1))
+    union = (drawn | mask) & inside
+    return float((drawn & mask & inside).sum() / max(int(union.sum()), 1))
 
 
 @lru_cache(maxsize=1)
