@@ -13,7 +13,7 @@ from scipy.stats import multivariate_t
 
 import bodyfit
 from bodyfit.body.conditional.inputs import Slots, straighten
-from bodyfit.body.conditional.network import FREEDOM, PoseNetwork, student
+from bodyfit.body.conditional.network import FREEDOM, JOINT_FREEDOM, PoseNetwork, student
 from bodyfit.body.conditional.prior import load_conditional_prior
 from bodyfit.body.model import BodyModel
 from bodyfit.errors import AssetError
@@ -21,7 +21,7 @@ from bodyfit.evaluate import metrics
 from bodyfit.fit.conditional import noise_cm
 from bodyfit.fit.config import FitConfig, StageConfig
 from bodyfit.fit.observations import Observations
-from bodyfit.fit.residuals.conditional_root import ConditionalRoot
+from bodyfit.fit.residuals.conditional import ConditionalPose
 from bodyfit.geometry.camera import CalibratedCamera, Camera
 from bodyfit.geometry.rotation import so3_exp, so3_log
 from bodyfit.skeleton import LAYOUTS, SMPL, correspondence, layout_names, mirrored_rows
@@ -122,51 +122,72 @@ def test_the_network_gives_distributions():
         assert (factor.diagonal(dim1=-2, dim2=-1) > 0).all()
 
 
+def test_orientation_and_joints_err_together():
+    """The precision is that of its factor, and of each alone where nothing correlates; it is symmetric and positive."""
+    network = PoseNetwork(slots=len(SLOTS), width=16, blocks=1)
+    features = straighten(*some_keypoints(), HEIGHTS).features
+    torch.nn.init.normal_(network.head.weight, generator=torch.Generator().manual_seed(0))
+    found, factor = network.predicted(features)
+    alone = torch.cat([found.root_factor[:, None], found.pose_factor], 1)
+    for j in range(alone.shape[1]):
+        torch.testing.assert_close(factor[:, 3 * j : 3 * j + 3, 3 * j : 3 * j + 3], alone[:, j])
+    torch.nn.init.normal_(network.correlations.weight, std=0.1, generator=torch.Generator().manual_seed(1))
+    _, factor = network.predicted(features)
+    assert torch.equal(factor, factor.tril())
+    P = network(features).precision
+    torch.testing.assert_close(P, factor @ factor.mT)
+    assert (torch.linalg.eigvalsh(factor.double() @ factor.double().mT) > 0).all()
+    assert P[:, :3, 3:].abs().max() > 0.01
+
+
 @pytest.fixture
-def turned() -> tuple[Observations, torch.Tensor]:
-    """Orientations of any kind, the first of them none, and expectations of them."""
+def expected() -> tuple[Observations, dict[str, torch.Tensor]]:
+    """Orientations and joints of any kind, the first orientation none, and expectations of them."""
     rng = torch.Generator().manual_seed(2)
-    factor = torch.randn(6, 3, 3, generator=rng, dtype=torch.float64).tril() + 3 * torch.eye(3, dtype=torch.float64)
+    kind = {"dtype": torch.float64, "generator": rng}
+    factor = torch.randn(6, 9, 9, **kind).tril() + 3 * torch.eye(9, dtype=torch.float64)
     nothing = torch.zeros(6, 0, dtype=torch.float64)
     seen = Observations(
         target=nothing[..., None].expand(-1, -1, 2),
         weight=nothing,
         scale_cm=torch.ones(6, dtype=torch.float64),
-        expected_orient=torch.randn(6, 3, generator=rng, dtype=torch.float64),
-        expected_root_factor=factor,
+        expected_orient=torch.randn(6, 3, **kind),
+        expected_pose=torch.randn(6, 6, **kind),
+        expected_precision=factor @ factor.mT,
         expected_weight=torch.linspace(0.5, 2, 6, dtype=torch.float64),
     )
-    orient = 1.5 * torch.randn(6, 3, generator=rng, dtype=torch.float64)
-    orient[0] = 0
-    return seen, orient
+    variables = {"global_orient": 1.5 * torch.randn(6, 3, **kind), "body_pose": torch.randn(6, 6, **kind)}
+    variables["global_orient"][0] = 0
+    return seen, variables
 
 
-def test_the_orientation_of_the_root_is_compared_by_the_rotation_between(turned):
-    """The cost is Student's of 2 sin(a / 2) about the axis of that rotation, and of the vector's square."""
-    seen, orient = turned
-    assert seen.expected_orient is not None
-    assert seen.expected_root_factor is not None
-    between = so3_log(so3_exp(seen.expected_orient).mT @ so3_exp(orient))
+STAGE = StageConfig(pose=1.0, shape=1.0)
+
+
+def test_the_cost_is_students_of_both_together(expected):
+    """Of 2 sin(a / 2) about the axis of the rotation between the orientations, and of differences of axis-angles."""
+    seen, variables = expected
+    between = so3_log(so3_exp(seen.expected_orient).mT @ so3_exp(variables["global_orient"]))
     angle = between.norm(dim=1, keepdim=True)
-    want = student(2 * (angle / 2).sin() * between / angle, seen.expected_root_factor)
-    want = want + seen.expected_root_factor.diagonal(dim1=1, dim2=2).log().sum(1)
-    stage, root = StageConfig(pose=1.0, shape=1.0, conditional=1.5), ConditionalRoot()
-    assert seen.expected_weight is not None
-    quadratic = root.at({"global_orient": orient}, seen, stage)
-    torch.testing.assert_close(quadratic.cost, (1.5 * seen.expected_weight).square() * want)
-    vector = root.vector({"global_orient": orient}, seen, stage)
+    error = torch.cat([2 * (angle / 2).sin() * between / angle, variables["body_pose"] - seen.expected_pose], 1)
+    factor = torch.linalg.cholesky(seen.expected_precision)
+    want = student(error, factor, JOINT_FREEDOM) + factor.diagonal(dim1=1, dim2=2).log().sum(1)
+    quadratic = ConditionalPose().at(variables, seen, STAGE)
+    torch.testing.assert_close(quadratic.cost, seen.expected_weight.square() * want)
+    vector = ConditionalPose().vector(variables, seen, STAGE)
     torch.testing.assert_close(vector.r.square().sum(1), quadratic.cost)
     assert vector.by_variables is not None
     torch.testing.assert_close((vector.by_variables.mT @ vector.r[..., None])[..., 0], quadratic.gradient)
 
 
-def test_the_gradient_of_the_roots_cost_is_its_slope(turned):
-    seen, orient = turned
-    stage, root, step = StageConfig(pose=1.0, shape=1.0, conditional=1.0), ConditionalRoot(), 1e-6
-    found = root.at({"global_orient": orient}, seen, stage).gradient
-    for axis, way in enumerate(step * torch.eye(3, dtype=torch.float64)):
-        after, before = (root.at({"global_orient": orient + s * way}, seen, stage).cost for s in (1, -1))
-        torch.testing.assert_close(found[:, axis], (after - before) / (4 * step), atol=1e-6, rtol=1e-6)
+def test_the_gradient_of_the_cost_is_its_slope(expected):
+    seen, variables = expected
+    found = ConditionalPose().at(variables, seen, STAGE).gradient.split([3, 6], 1)
+    for (name, value), gradient in zip(variables.items(), found, strict=True):
+        for column, way in enumerate(1e-6 * torch.eye(value.shape[1], dtype=torch.float64)):
+            moved = [variables | {name: value + sign * way} for sign in (1, -1)]
+            after, before = (ConditionalPose().at(v, seen, STAGE).cost for v in moved)
+            torch.testing.assert_close(gradient[:, column], (after - before) / 4e-6, atol=1e-5, rtol=1e-6)
 
 
 def test_mirrored_people_are_expected_in_mirrored_poses():

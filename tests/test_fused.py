@@ -81,9 +81,11 @@ def expectations(model: BodyModel) -> dict[str, torch.Tensor]:
     factor = torch.randn(BATCH, n, 3, 3, generator=generator, dtype=F64).tril()
     factor = factor + 3 * torch.eye(3, dtype=F64)
     pose = 0.5 * torch.randn(BATCH, 3 * n, generator=generator, dtype=F64)
-    found = {"expected_pose": pose, "expected_factor": factor, "estimate_pose": -pose, "estimate_factor": 0.5 * factor}
+    together = torch.randn(BATCH, 3 + 3 * n, 3 + 3 * n, generator=generator, dtype=F64).tril()
+    together = 0.3 * together + 3 * torch.eye(3 + 3 * n, dtype=F64)
+    found = {"expected_pose": pose, "expected_precision": together @ together.mT}
+    found |= {"estimate_pose": -pose, "estimate_factor": 0.5 * factor}
     found["expected_orient"] = torch.randn(BATCH, 3, generator=generator, dtype=F64)
-    found["expected_root_factor"] = 2 * factor[:, 0]
     found["expected_weight"] = torch.linspace(0.5, 2.5, BATCH, dtype=F64)
     return {name: value.to(model.dtype) for name, value in found.items()}
 

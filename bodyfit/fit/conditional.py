@@ -44,11 +44,12 @@ class Expectations:
         enough = ((confidence > 0).sum(1) >= self.least).to(seen.weight.dtype)
         orient = roma.rotmat_to_rotvec(found.root)
         assert isinstance(orient, Tensor)
+        # Of joints that the body does not have, the errors are taken for 0.
+        size = 3 + self.angles
         expected = {
             "expected_pose": found.pose.flatten(1)[:, : self.angles],
-            "expected_factor": enough[:, None, None, None] * found.pose_factor[:, : self.angles // 3],
             "expected_orient": orient,
-            "expected_root_factor": enough[:, None, None] * found.root_factor,
+            "expected_precision": enough[:, None, None] * found.precision[:, :size, :size],
             "expected_weight": torch.full_like(enough, _USUAL_CM),
         }
         return replace(seen, **{name: value.to(seen.weight) for name, value in expected.items()})

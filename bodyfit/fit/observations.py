@@ -17,7 +17,7 @@ from bodyfit.fit.silhouette.pairs import ContourPairs
 
 __all__ = ["EXPECTED", "Observations"]
 
-EXPECTED = ("expected_pose", "expected_factor", "expected_orient", "expected_root_factor", "expected_weight")
+EXPECTED = ("expected_pose", "expected_precision", "expected_orient", "expected_weight")
 """Observations that the conditional pose prior makes of the others."""
 _POINTS = ("target", "weight", "lift_m", "lift_weight", "points_m", "points_weight")
 
@@ -51,13 +51,11 @@ class Observations:
     """Body pose of the previous frame, axis-angles, radians."""
     expected_pose: Float[Tensor, "B A"] | None = None
     """Body pose that the conditional pose prior expects, axis-angles, radians."""
-    expected_factor: Float[Tensor, "B J 3 3"] | None = None
-    """Lower Cholesky factors of the precisions of each joint's expected axis-angle, per radian."""
     expected_orient: Float[Tensor, "B 3"] | None = None
     """Orientation of the root that it expects, axis-angle, radians; a start, too."""
-    expected_root_factor: Float[Tensor, "B 3 3"] | None = None
-    """Lower Cholesky factor of the precision of its error, 2 sin(a / 2) times the axis of the rotation from it, per
-    radian."""
+    expected_precision: Float[Tensor, "B N N"] | None = None
+    """Precision of the errors of both together, of the orientation first (`fit/residuals/conditional.py`), per radian
+    squared."""
     expected_weight: Float[Tensor, "B"] | None = None
     """Factor of its weight: the noise of the person's keypoints, centimetres (`fit/conditional.py`)."""
     estimate_pose: Float[Tensor, "B A"] | None = None

@@ -1,7 +1,7 @@
 """Train the conditional pose prior, assets/prior/conditional.npz: keypoints to distributions over poses and shapes.
 
     python -m scripts.train.pose_prior CLIPS [CLIPS ...] -o assets/prior/conditional.npz
-        [--steps 12000] [--batch 256] [--checkpoint FILE] [--start FILE] [--device cpu] [--seed 0]
+        [--steps 12000] [--batch 256] [--checkpoint FILE] [--start FILE] [--correlations] [--device cpu] [--seed 0]
 
 CLIPS are folders of motion clips in the AMASS layout; those that `scripts.bench.accuracy` judges by are left out
 (`is_held_out`). Examples are made as they are needed (`scripts/train/conditional/`), each step's by its own seed: a run
@@ -24,7 +24,7 @@ from torch import Tensor
 
 import bodyfit
 from bodyfit.body.conditional.inputs import Slots
-from bodyfit.body.conditional.network import PoseNetwork, Predicted, student
+from bodyfit.body.conditional.network import JOINT_FREEDOM, PoseNetwork, Predicted, student
 from bodyfit.geometry.rotation import so3_exp
 from bodyfit.runtime.atomic import write_atomically
 from bodyfit.skeleton import SMPL
@@ -74,14 +74,21 @@ class Kinematics:
         return torch.stack(place, 1)
 
 
-def losses(out: Predicted, truth: Batch, joints: Float[Tensor, "B 24 3"]) -> dict[str, Tensor]:
-    """Compute the terms of the loss: negative log likelihoods, and distances in decimetres."""
+def losses(
+    out: Predicted, factor: Float[Tensor, "B P P"], truth: Batch, joints: Float[Tensor, "B 24 3"]
+) -> dict[str, Tensor]:
+    """Compute the terms of the loss: negative log likelihoods, and distances in decimetres.
+
+    `factor`: Cholesky factor of the precision of orientation and joints together.
+    """
     error = _half_log(out.root.mT @ truth.root)
     white = (truth.points - out.points) / torch.cat([out.points_scale[..., :1], out.points_scale], 2)
     spread = 2 * out.points_scale[..., 0].log() + out.points_scale[..., 1].log()
     points = 3.5 * (white.square().sum(2) / 4).log1p() + spread
     shape = (truth.betas - out.betas) / out.betas_scale
+    together = torch.cat([error, (truth.pose - out.pose).flatten(1)], 1)
     return {
+        "together": student(together, factor, JOINT_FREEDOM).mean() / together.shape[1],
         "pose": student(truth.pose - out.pose, out.pose_factor).mean(),
         "root": student(error, out.root_factor).mean(),
         "points": points.mean(),
@@ -91,7 +98,7 @@ def losses(out: Predicted, truth: Batch, joints: Float[Tensor, "B 24 3"]) -> dic
     }
 
 
-WEIGHTS = {"pose": 0.5, "root": 0.2, "points": 0.2, "betas": 0.1, "joints_dm": 1.5, "points_dm": 1.0}
+WEIGHTS = {"together": 0.5, "pose": 0.5, "root": 0.2, "points": 0.2, "betas": 0.1, "joints_dm": 1.5, "points_dm": 1.0}
 
 
 def _half_log(R: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B 3"]:
@@ -121,7 +128,11 @@ class Trainer:
         self.device = torch.device(args.device)
         self.network = network.to(self.device)
         self.kinematics = Kinematics(views.model).to(self.device)
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=args.rate, weight_decay=0.02, fused=True)
+        if args.correlations:
+            self.network.requires_grad_(False)
+            self.network.correlations.requires_grad_(True)
+        trained = [value for value in self.network.parameters() if value.requires_grad]
+        self.optimiser = torch.optim.AdamW(trained, lr=args.rate, weight_decay=0.02, fused=True)
         self.mean = state_of(self.network)
         self.step, self.seconds = 0, 0.0
         if args.checkpoint and args.checkpoint.is_file():
@@ -157,8 +168,8 @@ class Trainer:
     def loss(self, truth: Batch) -> dict[str, Tensor]:
         """Compute the terms of the loss of a batch."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.args.bfloat16):
-            out = self.network(truth.straight.features)
-        return losses(out, truth, self.kinematics(out.root, out.pose, out.betas))
+            out, factor = self.network.predicted(truth.straight.features)
+        return losses(out, factor, truth, self.kinematics(out.root, out.pose, out.betas))
 
     def run(self, until: int | None = None) -> None:
         """Train until a step, by default the last."""
@@ -235,6 +246,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=250, help="steps between checkpoints and reports")
     parser.add_argument("--checkpoint", type=Path, help="write the state here, and go on from it if it is there")
     parser.add_argument("--start", type=Path, help="a network of the same width to begin with, which has fewer inputs")
+    parser.add_argument("--correlations", action="store_true", help="train the errors' correlations alone")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-bfloat16", dest="bfloat16", action="store_false", help="multiply in full precision")
     parser.add_argument("--seed", type=int, default=0)
@@ -256,7 +268,10 @@ def trainer_of(args: argparse.Namespace) -> Trainer:
 
 
 def begin_with(network: PoseNetwork, path: Path) -> None:
-    """Copy the weights of a network that `Trainer.export` wrote; inputs that it does not have weigh 0."""
+    """Copy the weights of a network that `Trainer.export` wrote; inputs and layers that it lacks weigh 0.
+
+    Raises `SystemExit` for one of other layers.
+    """
     with np.load(path) as arrays:
         state = {
             name.removeprefix("weights/"): torch.from_numpy(arrays[name].astype(np.float32))
@@ -265,7 +280,9 @@ def begin_with(network: PoseNetwork, path: Path) -> None:
         }
     lacking = network.into.in_features - state["into.weight"].shape[1]
     state["into.weight"] = torch.nn.functional.pad(state["into.weight"], (0, lacking))
-    network.load_state_dict(state)
+    unknown = network.load_state_dict(state, strict=False).unexpected_keys
+    if unknown:
+        raise SystemExit(f"error: {path}: a network of other layers: {', '.join(unknown)}")
 
 
 def main() -> None:

@@ -2,13 +2,14 @@
 
 Each quantity has a multivariate Student distribution with `FREEDOM` degrees of freedom: a mean and the Cholesky factor
 of a precision P, with -log p = (FREEDOM + n) / 2 log(1 + d^T P d / FREEDOM) - 1/2 log det P + constant. Heavy tails
-stand for those whom the detector, or the network, mistakes altogether.
+stand for those whom the detector, or the network, mistakes altogether. Orientation and joints have one together, too,
+for their errors correlate: what a picture tells of a leg's direction binds the root to the hip.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import roma
 import torch
@@ -17,10 +18,12 @@ from torch import Tensor, nn
 
 from bodyfit.body.conditional.inputs import features_of
 
-__all__ = ["FREEDOM", "PoseNetwork", "Predicted", "student"]
+__all__ = ["FREEDOM", "JOINT_FREEDOM", "PoseNetwork", "Predicted", "student"]
 
 FREEDOM = 4.0
-"""Degrees of freedom of the predicted Student distributions."""
+"""Degrees of freedom of the predicted Student distributions of single quantities."""
+JOINT_FREEDOM = 20.0
+"""Degrees of freedom of that of orientation and joints together."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Predicted:
     """Shape."""
     betas_scale: Float[Tensor, "B S"]
     """Standard scale of the betas' errors."""
+    precision: Float[Tensor, "B P P"]
+    """Precision of the errors of orientation and joints together, P = 3 + 3 J."""
     points: Float[Tensor, "B K 3"]
     """Slots about the root joint, metres."""
     points_scale: Float[Tensor, "B K 2"]
@@ -57,6 +62,8 @@ class Predicted:
         """Return the distributions of the people in a mirror; `joints`, `slots`: counterparts on the other side."""
         across, about = self.pose.new_tensor([-1.0, 1.0, 1.0]), self.pose.new_tensor([1.0, -1.0, -1.0])
         both = about[:, None] * about
+        together = about.repeat(1 + len(joints))
+        order = [0, 1, 2, *(3 + 3 * j + axis for j in joints for axis in range(3))]
         return Predicted(
             root=across[:, None] * self.root * across,
             root_factor=both * self.root_factor,
@@ -64,6 +71,7 @@ class Predicted:
             pose_factor=both * self.pose_factor[:, joints],
             betas=self.betas,
             betas_scale=self.betas_scale,
+            precision=(together[:, None] * together * self.precision)[:, order][:, :, order],
             points=across * self.points[:, slots],
             points_scale=self.points_scale[:, slots],
         )
@@ -96,6 +104,8 @@ class PoseNetwork(nn.Module):
     mean_points: Tensor
     heights: Tensor
     """Height of each slot on a standing body, metres (`straighten`)."""
+    below: Tensor
+    """(2, N) rows and columns below the diagonal of the factor of `Predicted.precision`."""
 
     def __init__(self, *, slots: int, joints: int = 23, betas: int = 10, width: int = 640, blocks: int = 4) -> None:
         super().__init__()
@@ -105,30 +115,56 @@ class PoseNetwork(nn.Module):
         self.blocks = nn.ModuleList(_Block(width) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, sum(self.sizes))
+        n = 3 + 3 * joints
+        self.correlations = nn.Linear(width, n * (n + 1) // 2)
+        self.register_buffer("below", torch.tril_indices(n, n, -1), persistent=False)
         self.register_buffer("mean_pose", torch.zeros(joints, 3))
         self.register_buffer("mean_points", torch.zeros(slots, 3))
         self.register_buffer("heights", torch.zeros(slots))
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for layer in (self.head, self.correlations):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, features: Float[Tensor, "B F"]) -> Predicted:
         """Compute the distributions of the people of these features."""
+        found, factor = self.predicted(features)
+        return replace(found, precision=factor @ factor.mT)
+
+    def predicted(self, features: Float[Tensor, "B F"]) -> tuple[Predicted, Float[Tensor, "B P P"]]:
+        """Compute the distributions, and in place of their precision its lower Cholesky factor."""
         x = self.into(features)
         for block in self.blocks:
             x = block(x)
-        out = self.head(self.norm(x)).float().split(self.sizes, 1)
+        x = self.norm(x)
+        out, together = self.head(x).float().split(self.sizes, 1), self.correlations(x).float()
         root, root_factor, pose, pose_factor, betas, spread, points, scales = out
         upright = torch.tensor([1.0, 0.0, 0.0, 0.0, -1.0, 0.0], device=root.device)  # and facing the camera
-        return Predicted(
+        found = Predicted(
             _rotation(upright + root),
             _factor(root_factor),
             self.mean_pose + pose.unflatten(1, (-1, 3)),
             _factor(pose_factor.unflatten(1, (-1, 6))),
             betas,
             spread.clamp(-5, 2).exp(),
+            together.new_zeros(len(together), 0, 0),
             self.mean_points + points.unflatten(1, (-1, 3)),
             0.1 * scales.clamp(-5, 3).exp().unflatten(1, (-1, 2)),
         )
+        return found, self._together(found, together)
+
+    def _together(self, found: Predicted, raw: Float[Tensor, "B N"]) -> Float[Tensor, "B P P"]:
+        """Make the factor of the precision: that of each quantity alone, times a lower triangle near 1."""
+        alone = torch.cat([found.root_factor[:, None], found.pose_factor], 1)
+        n = 3 * alone.shape[1]
+        below, scale = (0.3 * raw).split([n * (n - 1) // 2, n], 1)
+        triangle = torch.eye(n, device=raw.device).repeat(len(raw), 1, 1)
+        triangle[:, self.below[0], self.below[1]] = below
+        return _rows(alone, triangle) * scale.clamp(-2, 2).exp()[:, None]
+
+
+def _rows(blocks: Float[Tensor, "B J 3 3"], matrix: Float[Tensor, "B P P"]) -> Float[Tensor, "B P P"]:
+    """Multiply a matrix by blocks on a diagonal from the left."""
+    return (blocks @ matrix.unflatten(1, (-1, 3))).flatten(1, 2)
 
 
 def _rotation(six: Float[Tensor, "B 6"]) -> Float[Tensor, "B 3 3"]:
@@ -153,6 +189,6 @@ def student(
 ) -> Float[Tensor, "*B"]:
     """Compute the negative log likelihood of errors, up to a constant; `factor`: Cholesky factor of the precision."""
     n = error.shape[-1]
-    white = (factor.mT @ error[..., None])[..., 0]
+    white = (factor * error[..., None]).sum(-2)
     log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return (freedom + n) / 2 * (white.square().sum(-1) / freedom).log1p() - log_det

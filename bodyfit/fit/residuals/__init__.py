@@ -20,7 +20,6 @@ from bodyfit.fit.residuals.base import (
 from bodyfit.fit.residuals.bends import AnglePrior
 from bodyfit.fit.residuals.capsules import CapsuleOverlap
 from bodyfit.fit.residuals.conditional import ConditionalPose
-from bodyfit.fit.residuals.conditional_root import ConditionalRoot
 from bodyfit.fit.residuals.estimate import EstimatedPose
 from bodyfit.fit.residuals.focal import FocalPrior
 from bodyfit.fit.residuals.lift import Lift
@@ -63,7 +62,6 @@ RESIDUALS: dict[str, type[Residual]] = {
         MeasuredPoints,
         MixturePrior,
         ConditionalPose,
-        ConditionalRoot,
         EstimatedPose,
         AnglePrior,
         LimitPrior,

@@ -14,6 +14,7 @@ from torch import Tensor
 from bodyfit.geometry.rotation import so3_exp, so3_log
 from scripts.bench.inputs.synthetic_people import is_held_out
 from scripts.build.pose_prior import (
+    ANATOMICAL,
     DIM,
     FLOOR_STD,
     JOINTS,
@@ -70,13 +71,22 @@ class Motion:
         return self.pose[at.clamp_max(len(self.pose) - 1)]
 
     def poses(self, n: int, rng: torch.Generator) -> Float[Tensor, "N 23 3"]:
-        """Draw poses: frames, a third of them with limbs of other frames, half perturbed, half mirrored."""
+        """Draw poses: frames, a third of them with limbs of other frames, half perturbed, half mirrored.
+
+        Parts of one in eight are moved towards any pose that joints can take, for people do more than the clips show.
+        """
         pose, other = self.draw(n, rng), self.draw(2 * n, rng)
         mixed = torch.rand(n, generator=rng) < 0.35
         for part in _parts():
             use = mixed & (torch.rand(n, generator=rng) < 0.4)
             which = torch.randint(0, 2, (n,), generator=rng) * n + torch.arange(n)
             pose[:, part] = torch.where(use[:, None, None], other[which][:, part], pose[:, part])
+        low, high = torch.tensor(0.85 * per_joint(ANATOMICAL), dtype=pose.dtype).unbind(2)
+        anything = low + (high - low) * torch.rand(pose.shape, generator=rng)
+        far = (torch.rand(n, generator=rng) < 0.125) * (0.2 + 0.8 * torch.rand(n, generator=rng))
+        for part in _parts():
+            share = (far * (torch.rand(n, generator=rng) < 0.5))[:, None, None]
+            pose[:, part] = torch.lerp(pose[:, part], anything[:, part], share)
         strength = torch.rand(n, generator=rng) * (torch.rand(n, generator=rng) < 0.5)
         noise = torch.tensor(per_joint(FLOOR_STD), dtype=pose.dtype) * torch.randn(pose.shape, generator=rng)
         pose = pose + strength[:, None, None] * noise
