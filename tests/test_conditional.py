@@ -213,13 +213,13 @@ def clips(tmp_path_factory) -> Path:
     return folder
 
 
-def trainer(clips: Path, folder: Path, name: str, steps: int = 4):
+def trainer(clips: Path, folder: Path, name: str, steps: int = 4, *more: str):
     """A tiny network in training, every step saved."""
     from scripts.train import pose_prior
 
     args = ["--batch", "6", "--width", "16", "--blocks", "1", "--steps", str(steps), "--every", "1", "--no-bfloat16"]
     files = ["-o", str(folder / f"{name}.npz"), "--checkpoint", str(folder / f"{name}.pt")]
-    return pose_prior.trainer_of(pose_prior.arguments([str(clips), *files, *args]))
+    return pose_prior.trainer_of(pose_prior.arguments([str(clips), *files, *args, *more]))
 
 
 def test_training_goes_on_where_it_was_broken_off(clips, tmp_path):
@@ -232,6 +232,16 @@ def test_training_goes_on_where_it_was_broken_off(clips, tmp_path):
     assert whole.keys() == halves.keys()
     for name in whole.keys() - {"facts"}:
         np.testing.assert_array_equal(whole[name], halves[name])
+
+
+def test_correlations_are_trained_alone(clips, tmp_path):
+    """Of a network that is there, all other weights stay."""
+    trainer(clips, tmp_path, "all").run()
+    options = ["--correlations", "--start", str(tmp_path / "all.npz"), "--rate", "0.1"]
+    trainer(clips, tmp_path, "more", 2, *options).run()
+    before, after = (dict(np.load(tmp_path / f"{name}.npz")) for name in ("all", "more"))
+    changed = {name for name in before.keys() - {"facts"} if not np.array_equal(before[name], after[name])}
+    assert changed == {"weights/correlations.weight", "weights/correlations.bias"}
 
 
 def test_a_file_holds_the_network(clips, tmp_path):

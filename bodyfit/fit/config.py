@@ -85,7 +85,7 @@ def _smplify_stages() -> tuple[StageConfig, ...]:
 
 
 def _default_stages() -> tuple[StageConfig, ...]:
-    common = StageConfig(pose=6.0, shape=10.0, conditional=0.8, limits=50.0, lift=0.3)
+    common = StageConfig(pose=6.0, shape=10.0, conditional=0.9, limits=50.0, lift=0.3)
     quick = LMConfig(max_iterations=8, cost_tolerance=1e-2)
     return (
         replace(common, angle=6.0, sigma_cm=60.0, lm=quick),
@@ -265,7 +265,7 @@ class SequenceConfig:
     detector's errors leave the estimate 15 % off at best (docs/sequence.md)."""
     pose_tail: float = 2 / 3
     """Factor of `StageConfig.pose_tail`: neighbouring frames tell more of an unusual pose than the prior."""
-    conditional: float = 0.75
+    conditional: float = 2 / 3
     """Factor of the weight of the conditional pose prior. Expectations of many frames err alike, and so do keypoints,
     which they weigh against; where keypoints are exact, expectations weigh nothing (`fit/conditional.py`)."""
     interpenetration: float = 2.0

@@ -41,8 +41,8 @@ class ConditionalPose(VariableResidual):
     w^2 (n + d) / 2 log(1 + e^T P e / n), with n degrees of freedom and P the precision that the network gives this
     person. Of the d errors e three are of the root, 2 sin(a / 2) times the axis of the rotation from its expected
     orientation by an angle a, which is linear in the quaternion; the others are differences of axis-angles. w is the
-    noise of this person's keypoints: residuals of keypoints are centimetres and not nats, so that a nat is worth as many
-    of them squared as they err by.
+    noise of this person's keypoints: residuals of keypoints are centimetres and not nats, so that a nat is worth as
+    many of them squared as they err by.
     """
 
     name, group, blocks = "conditional", "pose", ("global_orient", "body_pose")

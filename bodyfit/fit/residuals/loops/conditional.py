@@ -15,8 +15,8 @@ __all__ = ["conditional", "estimate"]
 def conditional(x, b, first, size, prior, room, t, H, g):
     """Add the Student distribution of person b's orientation and joints to H (lower triangle) and g; return the cost.
 
-    Arguments: x (B, D); first: first column of the orientation, which the body pose follows; size: number of its columns;
-    prior: `ConditionalArrays`; room (D,) and t (4,): scratch.
+    Arguments: x (B, D); first: first column of the orientation, which the body pose follows; size: number of its
+    columns; prior: `ConditionalArrays`; room (D,) and t (4,): scratch.
     """
     w2, freedom, n = prior.weight * prior.weight * np.float64(prior.share[b]), prior.freedom, prior.precision.shape[1]
     if w2 == 0.0:
