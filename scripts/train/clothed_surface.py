@@ -6,8 +6,9 @@
 
 FOLDER holds drawn people (`scripts/train/clothed/people.py`) and fits to them (`scripts/train/clothed/fits.py`; without
 any, bodies err a little at random); its held-out ones are measured along the way. Each step's batch is made by its own
-seed. FOLDER/checkpoint.pt is written every so often, and a run that was stopped goes on from it. In the end the network is written with the mean of the weights along the way (`pip install ".[train]"`; without it
-the same command writes the network later).
+seed. FOLDER/checkpoint.pt is written every so often, and a run that was stopped goes on from it. In the end the
+network is written with the mean of the weights along the way (`pip install ".[train]"`; without it the same command
+writes the network later).
 """
 
 from __future__ import annotations
