@@ -87,7 +87,7 @@ def turned(x, b, first, expected, t, by):
 
 @loose
 def estimate(x, b, pose, size, prior, room, t, H, g):
-    """Add each joint's Student distribution about the estimate of person b to H (lower triangle) and g; return the cost.
+    """Add each joint's Student distribution about the estimate of person b to H (lower triangle), g; return the cost.
 
     Arguments: x (B, D); pose: first column of the body pose; size: number of its columns; prior: `EstimateArrays`;
     room (D,) and t (4,): scratch.
