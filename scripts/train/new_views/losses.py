@@ -11,7 +11,7 @@ from bodyfit.novel_views.assemble import DENSE, STEEP
 __all__ = ["before_colors", "composite", "ssim", "view_loss"]
 
 _SCALES = 3
-_GRADIENTS, _MASK, _STRUCTURE = 0.5, 0.3, 0.3
+_GRADIENTS, _MASK, _STRUCTURE = 0.5, 1.0, 0.3
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 
