@@ -117,7 +117,7 @@ def corrected(
 
     def between(values: Float[Tensor, "F 3"]) -> Float[Tensor, "T 3"]:
         numbers = values[torch.from_numpy(order)].double().numpy()
-        part = np.where(own, 1.0, _foretold(known, numbers))[:, None]
+        part = np.where(own, 1.0, _neighbour_factor(known, numbers))[:, None]
         return torch.from_numpy(part * _interpolated(times, known, numbers)).to(values)
 
     out = {"transl": bodies.transl + between(after.transl - before.transl)}
@@ -138,7 +138,7 @@ def _interpolated(
     return np.stack([np.interp(times, known, column) for column in values.T], 1)
 
 
-def _foretold(known: Float[np.ndarray, "F"], values: Float[np.ndarray, "F 3"]) -> float:
+def _neighbour_factor(known: Float[np.ndarray, "F"], values: Float[np.ndarray, "F 3"]) -> float:
     """Find the factor, of 0 to 1, by which vectors interpolated from their neighbours are best like them."""
     if len(known) < 3:
         return 0.0
