@@ -243,7 +243,7 @@ def main() -> None:
     if seconds:
         means["seconds"] = float(np.median(seconds))
         print(f"{means['seconds']:.3f} s of CPU a person")
-    harness.write_json(args, {"people": parts, "means": means})
+    harness.write_json(args, {"means": means})
 
 
 if __name__ == "__main__":
