@@ -355,7 +355,7 @@ def test_fingers_are_found(open_x, posed):
     _, points, result, *_ = posed
     off = points_of(open_x, result) - points
     off = (off - off[:, :, :1]).norm(dim=-1)
-    assert off.mean() < 0.004  # of exact points; the priors and the limits of a relaxed hand hold the rest
+    assert off.mean() < 0.006  # of exact points; the priors and the limits of a relaxed hand hold the rest
     pose = (result.params.left_hand_pose[0] + open_x.hand_means[0]).double().numpy()
     bent = np.abs(pose - load_hand_prior()[0].relaxed).reshape(5, 3, 3)[:4].sum((1, 2))
     assert bent.argmax() == 0

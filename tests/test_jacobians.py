@@ -212,7 +212,7 @@ def test_the_whole_objective(tiny, points, generator, lift):
 
 @pytest.mark.parametrize("size", [0.3, 0.9, 1.1, 4.0])
 def test_the_lift_is_of_any_size_within_bounds(generator, size):
-    """Sizes are about the body's; beyond a factor of 1.5 the lift stops growing with it."""
+    """The body is divided by its size, by a factor of 1.5 at most: then the lift's own size counts, not the body's."""
     x, directions = 0.3 * rand(generator, 2, 5), rand(generator, 2, 12, 3, 5)
     weight = rand(generator, 2, 12).abs()
     body = rand(generator, 2, 12, 3)
@@ -225,8 +225,10 @@ def test_the_lift_is_of_any_size_within_bounds(generator, size):
     gradient = 0.1 * torch.einsum("bkc,bkcd->bd", got.force, directions)
     torch.testing.assert_close(2 * gradient, differences(lambda x: term(x).cost, x), atol=1e-3, rtol=1e-6)
     again = term(x, 1.1 * lift - 2.0).cost
+    larger = centred_distance(1.1 * (body + 0.1 * (directions @ x[:, None, :, None])[..., 0]) - 2.0, lift, weight, 1e6)
     if 1 / 1.5 < size < 1.5:
-        torch.testing.assert_close(again, got.cost, atol=0, rtol=1e-9)
+        torch.testing.assert_close(again, 1.1**2 * got.cost, atol=0, rtol=1e-9)
+        torch.testing.assert_close(larger.cost, got.cost, atol=0, rtol=1e-9)
     else:
         assert (again - got.cost).abs().min() > 0.01 * got.cost.min()
 

@@ -51,6 +51,29 @@ def loop_of(package: Path) -> Any:
     return jit(loaded.add)
 
 
+def test_a_loop_is_compiled_again_where_another_file_that_has_loops_has_changed(package, monkeypatch):
+    """It may call that file's, whose times and sizes are no sign: wheels store the same time for all versions."""
+    monkeypatch.setattr(module, "_PACKAGE", package.resolve())
+    other, plain = package / "other.py", package / "plain.py"
+    other.write_text("import bodyfit.runtime.compiled\nA = 1\n")
+    plain.write_text("A = 1\n")
+
+    def cached() -> bool:
+        module.digest_of_loops.cache_clear()  # as a process that starts now
+        loop = loop_of(package)
+        assert loop(1, 2) == 3
+        return sum(loop.stats.cache_hits.values()) == 1
+
+    assert [cached(), cached()] == [False, True]
+    plain.write_text("A = 2\n")
+    assert cached()
+    times = other.stat().st_atime_ns, other.stat().st_mtime_ns
+    other.write_text("import bodyfit.runtime.compiled\nA = 2\n")
+    os.utime(other, ns=times)
+    assert [cached(), cached()] == [False, True]
+    module.digest_of_loops.cache_clear()
+
+
 @pytest.fixture
 def closed(monkeypatch, tmp_path) -> Callable[[], None]:
     """Close every folder from now on: beside modules, NUMBA_CACHE_DIR, the user's cache, temporary files."""

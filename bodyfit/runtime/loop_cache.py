@@ -8,10 +8,13 @@ Differences from numba's own cache:
   names, that an administrator or the builder of an image has filled is always read, also where nothing can be written.
 - In numba a damaged or deleted cache file, or a full disk, ends the run; here it costs the time to compile.
 - In numba processes that write one function's cache at the same time may mix up its files; here they are serialised.
+- numba compiles a function again where its own file has another time or size. A loop that calls others of other files
+  has them compiled in, and files of wheels have all the same time: here a change of any file that has loops counts.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import stat
@@ -32,13 +35,16 @@ from numba.core.caching import (
     _SourceFileBackedLocatorMixin,
 )
 
-__all__ = ["ANOTHER_PLACE", "LoopCache", "ReadOnlyLoopCache", "loop_cache"]
+__all__ = ["ANOTHER_PLACE", "LoopCache", "ReadOnlyLoopCache", "digest_of_loops", "loop_cache"]
 
 ANOTHER_PLACE = (
     "name a folder that can be written in the environment variable NUMBA_CACHE_DIR, or each run compiles again"
 )
 """Advice where loops cannot be cached."""
 _log = logging.getLogger("bodyfit")
+_PACKAGE = Path(__file__).resolve().parents[1]
+_MARK = b"bodyfit.runtime.compiled"
+"""What source files that have loops import."""
 _WAIT_S = 10.0
 """Longest wait for another process to read or write an entry, which takes milliseconds."""
 
@@ -75,6 +81,9 @@ class LoopCache(FunctionCache):
         super().__init__(function)
         impl = self._impl  # pyright: ignore[reportAttributeAccessIssue]
         stamp = impl.locator.get_source_stamp()
+        if Path(function.__code__.co_filename).resolve().is_relative_to(_PACKAGE):
+            stamp = digest_of_loops(_PACKAGE)
+            self._cache_file = IndexDataCacheFile(self._cache_path, impl.filename_base, stamp)
         filled = (str(folder) for folder in _filled_folders(function.__code__.co_filename))
         others = [folder for folder in filled if folder != self._cache_path]
         self._files = [*(IndexDataCacheFile(folder, impl.filename_base, stamp) for folder in others), self._cache_file]
@@ -133,6 +142,17 @@ class ReadOnlyLoopCache(LoopCache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep nothing."""
+
+
+@lru_cache
+def digest_of_loops(package: Path) -> str:
+    """Compute a digest of all source files of a package that have loops; it takes some hundredths of a second."""
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        text = path.read_bytes()
+        if _MARK in text:
+            digest.update(str(path.relative_to(package)).encode() + b"\0" + text + b"\0")
+    return digest.hexdigest()
 
 
 def _filled_folders(file: str) -> Iterator[Path]:

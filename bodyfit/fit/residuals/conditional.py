@@ -125,7 +125,7 @@ def _difference(
     small = a2 < 1e-6
     k = torch.where(small, 0.5 - a2 / 48, (angle / 2).sin() / angle)
     slope = torch.where(small, -1 / 24 + a2 / 960, (0.5 * (angle / 2).cos() - k) / angle.square())
-    v, w = k[:, None] * rotvec, (a2.sqrt() / 2).cos()
+    v, w = k[:, None] * rotvec, torch.where(small, 1 - a2 / 8, (angle / 2).cos())
     eye = torch.eye(3, dtype=rotvec.dtype, device=rotvec.device)
     by_v = k[:, None, None] * eye + slope[:, None, None] * rotvec[:, :, None] * rotvec[:, None]
     by_w = -0.5 * v
