@@ -75,7 +75,7 @@ class PlacedBody:
     def straight_keypoints(self) -> Keypoints2D:
         """Take the lens distortion out of the keypoints; those without a place have confidence 0."""
         xyc = self.keypoints.xyc.astype(np.float64)
-        finite = np.isfinite(xyc).all(1)
+        finite = np.all(np.isfinite(xyc), axis=1)
         xyc = np.where(finite[:, None], xyc, 0.0)
         if self.camera.distortion.any():
             xyc[:, :2] = self.camera.normalised(xyc[:, :2]) @ self.camera.K[:2, :2].T + self.camera.K[:2, 2]

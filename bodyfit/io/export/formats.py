@@ -181,8 +181,8 @@ def _mesh(job: _Job) -> None:
     if job.path.suffix.lower() == ".ply":
         save_ply(job.path, vertices, job.model.faces, axes=job.axes, placing=job.placing)
         return
-    uv = {"uv": job.model.uv, "uv_faces": job.model.uv_faces}
-    save_obj(job.path, vertices, job.model.faces, **uv, axes=job.axes, placing=job.placing)
+    uv, uv_faces = job.model.uv, job.model.uv_faces
+    save_obj(job.path, vertices, job.model.faces, uv=uv, uv_faces=uv_faces, axes=job.axes, placing=job.placing)
 
 
 EXPORTS: dict[str, Callable[[_Job], None]] = {
