@@ -258,15 +258,11 @@ def lift_to_camera(
 
 def lift_scales(people: Sequence[Keypoints2D]) -> Float[np.ndarray, "B K"] | None:
     """Stack the scales of lifts' errors along the view, metres, NaN for people without; None where nobody has some."""
-    scales = [person.lift_scale_m for person in people]
-    if all(scale is None for scale in scales):
-        return None
-    unknown = np.full(len(people[0].xyc), np.nan, np.float32)
-    return np.stack([unknown if scale is None else scale[:, 1] for scale in scales])
+    return stacked_lifts([None if one.lift_scale_m is None else one.lift_scale_m[:, 1] for one in people])
 
 
-def stacked_lifts(lifts: Sequence[np.ndarray | None]) -> Float[np.ndarray, "B K 3"] | None:
-    """Stack lifts in one array, NaN for people without one; None where nobody has one."""
+def stacked_lifts(lifts: Sequence[np.ndarray | None]) -> Float[np.ndarray, "B K *C"] | None:
+    """Stack lifts, or their scales, in one array, NaN for people without; None where nobody has one."""
     like = next((lift for lift in lifts if lift is not None), None)
     if like is None:
         return None

@@ -18,6 +18,7 @@ from bodyfit.avatars.posed import PosedView, posed_views, rest_surface, together
 from bodyfit.avatars.view import PERSON, UNKNOWN, AvatarView
 from bodyfit.body.model import BodyModel, load_model
 from bodyfit.errors import OptionError
+from bodyfit.images.similarity import mask_iou
 
 __all__ = ["LEAST_IOU", "agreement", "make_avatar"]
 
@@ -95,9 +96,7 @@ def make_avatar(
 
 def agreement(view: PosedView, faces: np.ndarray) -> float:
     """Compute the intersection over union of a view's mask and its body, where anything is known."""
-    body, mask = view.depth(faces).faces >= 0, view.state == PERSON
-    body &= view.state != UNKNOWN
-    return float((body & mask).sum() / max((body | mask).sum(), 1))
+    return mask_iou((view.depth(faces).faces >= 0) & (view.state != UNKNOWN), view.state == PERSON)
 
 
 def _limits(model: BodyModel) -> Float[np.ndarray, "V 2"]:

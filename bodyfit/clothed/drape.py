@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import csr_array, dia_array
+
+from bodyfit.geometry.neighbours import neighbour_means
 
 __all__ = ["Drape"]
 
@@ -19,12 +20,7 @@ class Drape:
     """Smooths the covered parts of surfaces of one topology."""
 
     def __init__(self, faces: Int[np.ndarray, "F 3"], count: int) -> None:
-        a, b = faces.ravel(), np.roll(faces, 1, 1).ravel()
-        joined = csr_array((np.ones(2 * len(a)), (np.r_[a, b], np.r_[b, a])), (count, count))
-        joined.data[:] = 1
-        share = 1 / np.maximum(np.asarray(joined.sum(1)).ravel(), 1)
-        self._means = csr_array(dia_array((share[None], [0]), shape=(count, count)) @ joined)
-        """(V, V): the mean over a vertex's neighbours."""
+        self._means = neighbour_means(faces, count)
 
     def __call__(self, surface: Float[np.ndarray, "V 3"], covered: Float[np.ndarray, "V"]) -> Float[np.ndarray, "V 3"]:
         """Smooth a surface, metres, as far as its vertices are covered (0 to 1)."""

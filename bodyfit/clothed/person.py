@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 
 from bodyfit.avatars.make import LEAST_IOU
 from bodyfit.body.assets import asset_path
@@ -15,6 +15,7 @@ from bodyfit.clothed.inputs import body_view, network_image, region_about, sampl
 from bodyfit.clothed.mesh import surface_mesh
 from bodyfit.detect.networks.session import Network
 from bodyfit.detect.networks.threads import threads_from_environment
+from bodyfit.images.similarity import mask_iou
 
 __all__ = ["PersonSurface", "person_surface"]
 
@@ -78,15 +79,9 @@ def person_surface(
     covered = mesh.spread(1 / (1 + np.exp(-output[:, 4:].clip(-30, 30))))[:, 0]
     moved = drape(body + offset, covered * mesh.outer)
     there = body_view(moved[mesh.vertices], mesh, lens, roi).maps[3]
-    return PersonSurface(
-        moved, *(_iou(silhouette > 0, own > 127, inside > 127) for silhouette in (there, view.maps[3]))
-    )
-
-
-def _iou(drawn: Bool[np.ndarray, "S S"], mask: Bool[np.ndarray, "S S"], inside: Bool[np.ndarray, "S S"]) -> float:
-    """Intersection over union, in the picture."""
-    union = (drawn | mask) & inside
-    return float((drawn & mask & inside).sum() / max(int(union.sum()), 1))
+    within = inside > 127
+    person = (own > 127) & within
+    return PersonSurface(moved, *(mask_iou((drawn > 0) & within, person) for drawn in (there, view.maps[3])))
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""Compare pictures by value: PSNR and SSIM."""
+"""Compare pictures by value, PSNR and SSIM, and masks by intersection over union."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from bodyfit.errors import OptionError, check_shape
 
-__all__ = ["box_of", "psnr_db", "ssim"]
+__all__ = ["box_of", "mask_iou", "psnr_db", "ssim"]
 
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
@@ -38,6 +38,11 @@ def ssim(picture: UInt8[np.ndarray, "H W 3"], truth: UInt8[np.ndarray, "H W 3"])
     apart = (mean_a**2 + mean_b**2 + _C1) * (var_a + var_b + _C2)
     edge = _WINDOW // 2
     return float((alike / apart)[edge:-edge, edge:-edge].mean())
+
+
+def mask_iou(one: Bool[np.ndarray, "H W"], other: Bool[np.ndarray, "H W"]) -> float:
+    """Compute the intersection over union of two masks; 0 for empty ones."""
+    return float((one & other).sum() / max(int((one | other).sum()), 1))
 
 
 def box_of(mask: Bool[np.ndarray, "H W"]) -> tuple[slice, slice]:

@@ -9,10 +9,10 @@ from functools import cached_property
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Int
-from scipy.sparse import coo_array, csr_array, dia_array
 from scipy.spatial import KDTree
 
 from bodyfit.geometry.mesh_tree import vertex_normals
+from bodyfit.geometry.neighbours import neighbour_means
 from bodyfit.novel_views.square import Body, Square
 from bodyfit.raster.depth import DepthMap
 
@@ -119,7 +119,7 @@ class Appearance:
         color = (weight[:, None] * color + other[:, None] * color[self.mirror]) / np.maximum(total, 1e-9)[:, None]
         if not (total > 0).any():
             return np.full((count, 3), 0.5)
-        spread = self._neighbours
+        spread = neighbour_means(self.body.faces, len(self.body.vertices))
         values, weights = color * total[:, None], total.copy()
         for _ in range(_ROUNDS):
             # Where much is known it stays; elsewhere the neighbours' mean flows in.
@@ -128,15 +128,6 @@ class Appearance:
             weights, values = total + room * weights_in, color * total[:, None] + room[:, None] * values_in
         overall = (color * total[:, None]).sum(0) / total.sum()
         return (values + 1e-9 * overall) / (weights + 1e-9)[:, None]
-
-    @cached_property
-    def _neighbours(self) -> csr_array:
-        """The mean over a vertex's neighbours, as a matrix."""
-        f, count = self.body.faces, len(self.body.vertices)
-        ends = np.concatenate([f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]])
-        ends = np.concatenate([ends, ends[:, ::-1]])
-        joined = csr_array(coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count, count)))
-        return csr_array(dia_array((1 / np.maximum(joined.sum(1), 1)[None], [0]), shape=(count, count)) @ joined)
 
 
 def _barycentric(points: Float[np.ndarray, "N 3"], corners: Float[np.ndarray, "N 3 3"]) -> Float[np.ndarray, "N 3"]:

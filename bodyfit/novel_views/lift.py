@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt8
 
 from bodyfit.novel_views.square import Body, Square
 
@@ -60,11 +60,7 @@ class Lifted:
         inner = cv2.erode(mask, np.ones((2 * erode_px + 1,) * 2, np.uint8))  # the border counts as inside
         if erode_px < 1 or not inner.any():
             return self.square.image
-        label = cv2.distanceTransformWithLabels(1 - inner, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[1]
-        label = np.asarray(label, np.int64)
-        colors = np.zeros((int(label.max()) + 1, 3), np.uint8)
-        colors[label[inner > 0]] = self.square.image[inner > 0]
-        return colors[label]
+        return _continued(self.square.image, inner > 0)
 
     def enlarged(self, square: Square) -> Lifted:
         """Give another resolution of the picture this depth, without mixing the depths of limbs before each other."""
@@ -88,13 +84,17 @@ def lifted(square: Square, body: Body) -> Lifted:
     there = drawn.faces >= 0
     if not there.any():
         return Lifted(square, np.full(there.shape, body.pivot[2], np.float32))
-    label = cv2.distanceTransformWithLabels((~there).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[
-        1
-    ]
+    return Lifted(square, _continued(np.asarray(drawn.depth_m, np.float32), there))
+
+
+def _continued(values: Shaped[np.ndarray, "S S *C"], there: Bool[np.ndarray, "S S"]) -> Shaped[np.ndarray, "S S *C"]:
+    """Give every pixel the value of the nearest one that is there."""
+    beside = (~there).astype(np.uint8)
+    _, label = cv2.distanceTransformWithLabels(beside, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     label = np.asarray(label, np.int64)
-    of_label = np.zeros(int(label.max()) + 1, np.float32)
-    of_label[label[there]] = drawn.depth_m[there]
-    return Lifted(square, of_label[label])
+    of_label = np.zeros((int(label.max()) + 1, *values.shape[2:]), values.dtype)
+    of_label[label[there]] = values[there]
+    return of_label[label]
 
 
 def _pairs(

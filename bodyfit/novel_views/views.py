@@ -11,6 +11,7 @@ from bodyfit.avatars.view import AvatarView
 from bodyfit.body.model import BodyModel
 from bodyfit.detect.networks.session import Network
 from bodyfit.errors import OptionError
+from bodyfit.images.similarity import mask_iou
 from bodyfit.novel_views.appearance import Appearance, mirrored_vertices
 from bodyfit.novel_views.assemble import Layers, body_maps, completed, detailed, layers_of, view_input
 from bodyfit.novel_views.clothes import clothed_body
@@ -63,7 +64,7 @@ class NewViews:
         coarse = square_of(view, self.body, SIDE)
         self._width_px = round(SIDE / coarse.scale)
         naked = np.isfinite(coarse.depth(body).depth_m) & coarse.within((view.mask.shape[1], view.mask.shape[0]))
-        self.iou = float((naked & coarse.mask).sum() / max((naked | coarse.mask).sum(), 1))
+        self.iou = mask_iou(naked, coarse.mask)
         """Intersection over union of the mask and the body, within the photograph."""
         self.depth = lifted(coarse, self.body)
         """The photograph's square with the depth of the person."""

@@ -80,13 +80,12 @@ class LoopCache(FunctionCache):
         """Open the cache; raises `RuntimeError` where numba finds no writable folder."""
         super().__init__(function)
         impl = self._impl  # pyright: ignore[reportAttributeAccessIssue]
-        stamp = impl.locator.get_source_stamp()
-        if Path(function.__code__.co_filename).resolve().is_relative_to(_PACKAGE):
-            stamp = digest_of_loops(_PACKAGE)
-            self._cache_file = IndexDataCacheFile(self._cache_path, impl.filename_base, stamp)
-        filled = (str(folder) for folder in _filled_folders(function.__code__.co_filename))
-        others = [folder for folder in filled if folder != self._cache_path]
-        self._files = [*(IndexDataCacheFile(folder, impl.filename_base, stamp) for folder in others), self._cache_file]
+        file = function.__code__.co_filename
+        ours = Path(file).resolve().is_relative_to(_PACKAGE)
+        stamp = digest_of_loops(_PACKAGE) if ours else impl.locator.get_source_stamp()
+        others = [folder for folder in map(str, _filled_folders(file)) if folder != self._cache_path]
+        self._files = [IndexDataCacheFile(name, impl.filename_base, stamp) for name in (*others, self._cache_path)]
+        self._cache_file = self._files[-1]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Load the compiled version for a signature, or None."""

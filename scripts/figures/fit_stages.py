@@ -21,6 +21,7 @@ from bodyfit.fit.config import FitConfig
 from bodyfit.images.frame import Frame, read_image
 from bodyfit.keypoints import Keypoints2D
 from bodyfit.solve import LMConfig
+from scripts.figures.cells import cell_about
 
 CELL = (300, 400)
 
@@ -60,11 +61,7 @@ def _cell(
         keypoints=[result.keypoints[0]],
         layout=person.layout,
     )
-    x0, y0, x1, y1 = person.box_px()
-    size = 1.25 * max(y1 - y0, (x1 - x0) * CELL[1] / CELL[0])
-    middle, half = ((x0 + x1) / 2, (y0 + y1) / 2), (size * CELL[0] / CELL[1] / 2, size / 2)
-    box = (middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1])
-    crop = Image.fromarray(drawn).transform(CELL, Image.Transform.EXTENT, box, Image.Resampling.BICUBIC)
+    crop = cell_about(drawn, person, CELL)
     both = Image.new("RGB", (2 * CELL[0], CELL[1]), "white")
     both.paste(crop, (0, 0))
     both.paste(Image.fromarray(render.side_view(vertices, model.faces, size=CELL, color=color)), (CELL[0], 0))

@@ -25,6 +25,7 @@ from bodyfit.detect import load_detector
 from bodyfit.fit.config import FitConfig
 from bodyfit.images.frame import Frame, read_image
 from bodyfit.keypoints import Keypoints2D
+from scripts.figures.cells import cell_about
 
 CELL = (210, 320)
 TITLES = ("2D and mixture", "with lift and learned prior")
@@ -50,11 +51,7 @@ def _half(
         vertices = model(**result.params).vertices[0]
     color = render.person_color(0)
     drawn = render.overlay(frame.image, [(vertices, color)], model.faces, result.camera)
-    x0, y0, x1, y1 = person.box_px()
-    size = 1.25 * max(y1 - y0, (x1 - x0) * CELL[1] / CELL[0])
-    middle, half = ((x0 + x1) / 2, (y0 + y1) / 2), (size * CELL[0] / CELL[1] / 2, size / 2)
-    box = (middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1])
-    crop = Image.fromarray(drawn).transform(CELL, Image.Transform.EXTENT, box, Image.Resampling.BICUBIC)
+    crop = cell_about(drawn, person, CELL)
     side = Image.fromarray(render.side_view(vertices, model.faces, size=CELL, color=color))
     both = _beside([crop, side])
     ImageDraw.Draw(both).text((CELL[0] + 6, 6), title, fill=(40, 40, 40), font_size=15)

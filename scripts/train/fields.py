@@ -34,7 +34,7 @@ from scripts.train.field_data import FieldPicture, batch_of, load_split
 from scripts.train.field_grow import begin_with_fields
 from scripts.train.field_pictures import BACKGROUNDS
 from scripts.train.field_start import begin_with_colors
-from scripts.train.new_views.features import LandmarkFeatures, perceptual_loss
+from scripts.train.landmark_features import LandmarkFeatures, perceptual_loss
 
 _RATE, _TABLE_RATE = 2e-3, 5e-3
 _FLAT, _END = 0.3, 0.02

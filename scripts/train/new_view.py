@@ -33,8 +33,8 @@ from bodyfit.novel_views.assemble import VIEW_CHANNELS, Layers, completed
 from bodyfit.runtime.atomic import write_atomically
 from scripts.bench.inputs.synthetic_people import split
 from scripts.train.checkpoints import average_weights, export_network, rate_factor, resume
+from scripts.train.landmark_features import LandmarkFeatures, perceptual_loss
 from scripts.train.new_views.adversarial import Critic
-from scripts.train.new_views.features import LandmarkFeatures, perceptual_loss
 from scripts.train.new_views.losses import before_colors, view_loss
 from scripts.train.new_views.networks import refinement_network
 from scripts.train.new_views.people import SIDE, draw_people

@@ -16,9 +16,11 @@ from bodyfit.app.avatars.drawn import score_drawings, truth_of
 from bodyfit.app.avatars.views import AvatarMaterial
 from bodyfit.avatars import AvatarView
 from bodyfit.body.model import BodyParams
-from bodyfit.fields.radiance import RadianceConfig, RadianceField, fit_field
+from bodyfit.fields.radiance import RadianceConfig, RadianceField
 from bodyfit.fields.radiance.files import save_field
+from bodyfit.fields.radiance.fit import fit_views
 from bodyfit.fields.radiance.mesh import field_mesh
+from bodyfit.fields.radiance.views import View, frames_of
 from bodyfit.io import VideoWriter
 from bodyfit.io.export.gltf import save_rig_glb
 from bodyfit.io.export.rig import rig_of
@@ -33,6 +35,7 @@ __all__ = [
     "reduced",
     "save_field_glb",
     "score_field",
+    "views_to_learn",
     "write_field",
     "write_field_motion",
 ]
@@ -49,18 +52,18 @@ _AROUND_M = 0.2
 
 def fit_view_field(material: AvatarMaterial, *, config: RadianceConfig | None = None) -> RadianceField:
     """Train a field on the views of an avatar, reduced in size; pixels before which others may be teach nothing."""
-    views = [reduced(view) for view in material.views]
-    numbers = [view.camera_number for view in views if view.camera_number is not None]
-    return fit_field(
-        [view.image for view in views],
-        [view.mask for view in views],
-        [view.params for view in views],
-        [view.camera for view in views],
-        material.model,
-        config=config,
-        numbers=numbers if len(numbers) == len(views) else None,
-        unknown=[np.zeros_like(view.mask) if view.unknown is None else view.unknown for view in views],
-    )
+    views, bodies = views_to_learn([reduced(view) for view in material.views])
+    return fit_views(views, bodies, material.model, config=config)
+
+
+def views_to_learn(views: Sequence[AvatarView]) -> tuple[list[View], BodyParams]:
+    """Make the pictures that a field learns from of an avatar's views, and the bodies that are their frames."""
+    bodies, frames = frames_of([view.params for view in views])
+    pictures = [
+        View(view.image, view.mask, view.camera, frame, view.unknown, view.camera_number)
+        for view, frame in zip(views, frames, strict=True)
+    ]
+    return pictures, bodies
 
 
 def reduced(view: AvatarView, side_px: int = _SIDE_PX) -> AvatarView:

@@ -10,13 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bodyfit.app.avatars.field import fit_view_field, reduced
+from bodyfit.app.avatars.field import fit_view_field, reduced, views_to_learn
 from bodyfit.app.avatars.views import AvatarMaterial
 from bodyfit.avatars import AvatarView
 from bodyfit.body.model import BodyParams
 from bodyfit.fields.radiance import RadianceConfig, RadianceField
 from bodyfit.fields.radiance.joint import JointConfig, fit_field_and_bodies
-from bodyfit.fields.radiance.views import View, frames_of
 from bodyfit.geometry.rotation import so3_exp, so3_log
 
 __all__ = ["corrected", "fit_field_of", "fit_refined_field"]
@@ -58,11 +57,7 @@ def fit_refined_field(
     picture held out is looked at.
     """
     views = [reduced(view) for view in material.views]
-    bodies, frames = frames_of([view.params for view in views])
-    those = [
-        View(view.image, view.mask, view.camera, frame, view.unknown, view.camera_number)
-        for view, frame in zip(views, frames, strict=True)
-    ]
+    those, bodies = views_to_learn(views)
     layouts = {None if view.keypoints is None else view.keypoints.layout for view in views}
     layout = layouts.pop() if len(layouts) == 1 else None
     keypoints = None if layout is None else [view.keypoints.xyc for view in views if view.keypoints is not None]
@@ -70,7 +65,7 @@ def fit_refined_field(
         those, bodies, material.model, config=config, joint=joint, keypoints=keypoints, layout=layout
     )
     rows = np.array(material.rows[: len(views)])
-    first = np.unique(frames, return_index=True)[1]
+    first = np.unique([view.frame for view in those], return_index=True)[1]
     return field, _with_bodies(material, rows[first], bodies, better)
 
 

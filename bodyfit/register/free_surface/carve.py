@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import distance_transform_edt, label
-from scipy.sparse import coo_array
 
 from bodyfit.errors import OptionError
-from bodyfit.geometry.subdivision import unique_edges
+from bodyfit.geometry.neighbours import neighbour_means
 from bodyfit.register.free_surface.views import CarveView
 
 __all__ = ["VoxelGrid", "carve", "cubified", "without_diagonals"]
@@ -129,10 +128,7 @@ def cubified(grid: VoxelGrid) -> tuple[Float[np.ndarray, "V 3"], Int[np.ndarray,
 
 def _smoothed(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:
     """Smooth a mesh by Taubin's filter: towards the mean of the neighbours, and a little more away from it."""
-    edges, _ = unique_edges(faces)
-    ends = np.concatenate([edges, edges[:, ::-1]]).T
-    graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), (len(vertices), len(vertices))).tocsr()
-    count = np.maximum(np.bincount(ends[0], minlength=len(vertices)), 1)[:, None]
+    means = neighbour_means(faces, len(vertices))
     for step in _TAUBIN * _SMOOTHINGS:
-        vertices = vertices + step * (graph @ vertices / count - vertices)
+        vertices = vertices + step * (means @ vertices - vertices)
     return vertices

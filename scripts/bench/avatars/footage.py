@@ -33,7 +33,7 @@ from rich.console import Console
 
 import bodyfit
 from bodyfit.app.avatars.drawn import score_avatar
-from bodyfit.app.avatars.field import draw_field_view, reduced, score_field
+from bodyfit.app.avatars.field import draw_field_view, reduced, score_field, views_to_learn
 from bodyfit.app.avatars.refine import fit_field_of
 from bodyfit.app.avatars.rig import gather_rig_views
 from bodyfit.app.avatars.views import AvatarMaterial
@@ -42,7 +42,6 @@ from bodyfit.body.params import BodyParams
 from bodyfit.fields.radiance import RadianceConfig, RadianceField
 from bodyfit.fields.radiance.joint import JointConfig
 from bodyfit.fields.radiance.poses import refine_poses
-from bodyfit.fields.radiance.views import View, frames_of
 from bodyfit.fit.evidence import Evidence
 from bodyfit.fit.result import FitResult
 from bodyfit.fit.sequence.track import Track
@@ -167,14 +166,9 @@ def _without(material: AvatarMaterial, camera: int) -> AvatarMaterial:
 
 def _own_poses(field: RadianceField, views: Sequence[AvatarView]) -> list[AvatarView]:
     """Refine the bodies of views by these views, the field as it is."""
-    small = [reduced(view) for view in views]
-    bodies, frames = frames_of([view.params for view in views])
-    those = [
-        View(view.image, view.mask, view.camera, frame, view.unknown, view.camera_number)
-        for view, frame in zip(small, frames, strict=True)
-    ]
+    those, bodies = views_to_learn([reduced(view) for view in views])
     better = refine_poses(field, those, bodies)
-    return [replace(view, params=better.select([frame])) for view, frame in zip(views, frames, strict=True)]
+    return [replace(view, params=better.select([one.frame])) for view, one in zip(views, those, strict=True)]
 
 
 def sheet(field: RadianceField, views: Sequence[AvatarView]) -> np.ndarray:

@@ -21,12 +21,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from bodyfit.app.avatars.field import views_to_learn
 from bodyfit.avatars import AvatarView
 from bodyfit.fields.radiance import RadianceConfig, RadianceField
 from bodyfit.fields.radiance.field import start_field
 from bodyfit.fields.radiance.fit import train_field
 from bodyfit.fields.radiance.networks import NetworkConfig, network_rays, train_network
-from bodyfit.fields.radiance.views import TrainingRays, View, frames_of, training_rays
+from bodyfit.fields.radiance.views import TrainingRays, View, training_rays
 from bodyfit.images.similarity import box_of, psnr_db, ssim
 from scripts.bench.avatars.people import studio
 from scripts.bench.avatars.radiance import HELD_OUT_POSES, YAWS, held_out
@@ -54,8 +55,7 @@ def main() -> None:
     views = person.views(range(args.poses), YAWS)
     tests = {name: some[:: args.every] for name, some in held_out(person, args.poses).items()}
     config = RadianceConfig(background=_WHITE)
-    bodies, frames = frames_of([view.params for view in views])
-    those = [View(v.image, v.mask, v.camera, frame) for v, frame in zip(views, frames, strict=True)]
+    those, bodies = views_to_learn(views)
     start = start_field(person.model, bodies.betas[:1].numpy(), config, len(YAWS))
     rays = training_rays(those, bodies, person.model, start.canonical, config.cast, config.seed)
     rows = []

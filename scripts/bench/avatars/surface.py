@@ -42,6 +42,7 @@ from bodyfit.clothed import ClothedSurface, clothed_surface
 from bodyfit.geometry.camera import CalibratedCamera, Camera, turned_orient
 from bodyfit.geometry.mesh_tree import MeshTree
 from bodyfit.geometry.procrustes import align
+from bodyfit.images.similarity import mask_iou
 from bodyfit.keypoints import SoftMask
 from bodyfit.raster.depth import depth_map
 from scripts.bench.avatars.best_moves import best_surface
@@ -144,8 +145,8 @@ def scores(
         "squares_cm2": 1e4 * float((there**2).mean() + (back**2).mean()),
         "to_truth_mm": 1e3 * float(there.mean()),
         "from_truth_mm": 1e3 * float(back.mean()),
-        "iou": float((front & case.mask).sum() / (front | case.mask).sum()),
-        "iou_side": float((side & case.side).sum() / (side | case.side).sum()),
+        "iou": mask_iou(front, case.mask),
+        "iou_side": mask_iou(side, case.side),
     }
 
 

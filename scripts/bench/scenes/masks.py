@@ -28,6 +28,7 @@ from bodyfit.detect import load_detector
 from bodyfit.detect.networks.session import Network
 from bodyfit.detect.search.similarity import as_coco
 from bodyfit.images.frame import Frame
+from bodyfit.images.similarity import mask_iou
 from bodyfit.keypoints import Keypoints2D
 from scripts.bench.records import harness
 from scripts.train.masks.inputs import around, network_input, to_mask
@@ -85,11 +86,6 @@ def _frame(path: Path, number: int) -> np.ndarray:
     return picture
 
 
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union."""
-    return float((a & b).sum() / max((a | b).sum(), 1))
-
-
 def nearest(people: list[Keypoints2D], truth: Traced) -> int | None:
     """Who of the detected people has the most of their sure keypoints on the mask; None for nobody."""
     height, width = truth.mask.shape
@@ -130,7 +126,7 @@ def selfie() -> Callable[[Traced], float]:
         for window in (np.s_[:, :], part):
             mask = np.zeros_like(truth.mask)
             mask[window] = network.process(np.ascontiguousarray(truth.image[window])).segmentation_mask > 0.5
-            scores.append(iou(mask, truth.mask))
+            scores.append(mask_iou(mask, truth.mask))
         return max(scores)
 
     return score
@@ -154,13 +150,13 @@ def main() -> None:
         number = nearest(people, truth)
         row = {"detector": 0.0}
         if number is not None and (mask := people[number].mask) is not None:
-            row["detector"] = iou(mask.full((truth.mask.shape[1], truth.mask.shape[0])) >= 128, truth.mask)
+            row["detector"] = mask_iou(mask.full((truth.mask.shape[1], truth.mask.shape[0])) >= 128, truth.mask)
         if of_selfie is not None:
             row["selfie"] = of_selfie(truth)
         if network is not None:
             for name, coarse in (("network", False), ("network and detector", True)):
                 found = None if number is None else by_network(network, truth, people, number, coarse=coarse)
-                row[name] = 0.0 if found is None else iou(found, truth.mask)
+                row[name] = 0.0 if found is None else mask_iou(found, truth.mask)
         scores[truth.name] = row
     table = Table("", *next(iter(scores.values())))
     for name, row in scores.items():

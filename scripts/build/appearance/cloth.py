@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse
 from scipy.spatial import cKDTree
 
+from bodyfit.geometry.neighbours import neighbour_means
 from scripts.build.open_body.tree import TREE_JOINTS
 
 _PELVIS = TREE_JOINTS.index("pelvis")
@@ -24,18 +24,9 @@ _HANGS_M = 0.22
 """How far below the chin hair goes with the back as much as it ever does."""
 
 
-def neighbours(faces: np.ndarray, count: int) -> scipy.sparse.csr_matrix:
-    """(P, P) the mean over a vertex's neighbours."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    edges = np.concatenate([edges, edges[:, ::-1]])
-    joined = scipy.sparse.csr_matrix((np.ones(len(edges)), edges.T), shape=(count, count)).sign()
-    degree = np.maximum(np.asarray(joined.sum(1)).ravel(), 1)
-    return scipy.sparse.csr_matrix(scipy.sparse.diags(1 / degree) @ joined)
-
-
 def evened(weights: np.ndarray, faces: np.ndarray, rounds: int) -> np.ndarray:
     """(P, 55) weights, each the mean with its neighbours' so many times."""
-    mean = neighbours(faces, len(weights))
+    mean = neighbour_means(faces, len(weights))
     for _ in range(rounds):
         weights = 0.5 * (weights + mean @ weights)
     return weights
@@ -80,7 +71,7 @@ def lifted(vertices: np.ndarray, faces: np.ndarray, skin: np.ndarray, skin_faces
     normals = _normals(skin, skin_faces)[near]
     height = ((vertices - skin[near]) * normals).sum(1)
     lift = np.where(distance < _SUNK_M, np.maximum(_OFF_SKIN_M - height, 0), 0)
-    mean = neighbours(faces, len(vertices))
+    mean = neighbour_means(faces, len(vertices))
     for _ in range(2):
         lift = np.maximum(lift, mean @ lift)
     return vertices + lift[:, None] * normals
