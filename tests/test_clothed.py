@@ -17,11 +17,13 @@ from bodyfit.cli.support.fit_one import _OURS
 from bodyfit.clothed.drape import Drape
 from bodyfit.clothed.inputs import SIDE, body_view, region_about, sampled
 from bodyfit.clothed.mesh import surface_mesh
+from bodyfit.clothed.outline import match_outline
 from bodyfit.clothed.texture import surface_texture
 from bodyfit.detect.networks.crops import from_picture
 from bodyfit.errors import OptionError, ShapeError
 from bodyfit.geometry.camera import turned_orient
-from bodyfit.geometry.mesh_tree import vertex_normals
+from bodyfit.geometry.mesh_tree import face_normals, vertex_normals
+from bodyfit.images.similarity import mask_iou
 from bodyfit.keypoints import SoftMask
 from bodyfit.raster.depth import depth_map
 from scripts.train import clothed_surface as clothed_surface_script
@@ -29,6 +31,7 @@ from scripts.train.clothed.batches import Sampler, read_shards
 from scripts.train.clothed.errors import FitErrors, errors_of, global_rotations
 from scripts.train.clothed.fits import fits_path, on_canvas
 from scripts.train.clothed.losses import SurfaceLoss
+from scripts.train.clothed.mesh import inner_radii
 from scripts.train.clothed.people import HELD_OUT, outfits, worn_pieces, write_shard
 from scripts.train.clothed.truth import outer_points
 from scripts.train.conditional.motion import Motion
@@ -162,7 +165,7 @@ def test_a_surface_fills_the_mask_and_moves_with_the_body(model, standing, surfa
 
 def test_wider_masks_give_wider_surfaces(model, standing, camera, picture):
     widths = []
-    for out_m in (0.0, 0.02, 0.04):
+    for out_m in (0.0, 0.01, 0.02):
         found = bodyfit.clothed_surface(standing, picture, thick(model, standing, out_m), camera, model)
         widths.append(silhouette(found.vertices_m[0], model.faces.numpy()).sum())
     assert widths[0] < widths[1] < widths[2]
@@ -236,6 +239,65 @@ def test_draping_smooths_details_where_a_surface_is_covered_and_nowhere_else():
     np.testing.assert_array_equal(smooth[bare], (ball.vertices + bumps)[bare])
     plain = drape(np.array(ball.vertices), np.ones(len(covered)))
     assert np.abs(np.linalg.norm(plain, axis=1) - 0.3).max() < 0.003  # a ball stays one, of the same size
+
+
+@pytest.fixture(scope="module")
+def outlined(model, standing):
+    """Matches the standing body to a mask."""
+    body, mesh, lens = vertices_of(model, standing), surface_mesh(), np.array([FOCAL, SIZE[0] / 2, SIZE[1] / 2])
+    roi = region_about(body[mesh.vertices], lens)
+    return lambda mask: match_outline(body, model.faces.numpy(), 255 * mask.astype(np.uint8), lens, roi, mesh)
+
+
+def test_what_outlines_do_not_move_is_thin_or_the_face(model):
+    ball = trimesh.creation.icosphere(3, 0.3)
+    radii = inner_radii(np.array(ball.vertices), np.array(ball.vertex_normals), np.arange(20))
+    np.testing.assert_allclose(radii, 0.3, rtol=2e-3)
+    mesh = surface_mesh()
+    bones = np.array(model.skeleton.names)[model.weights.argmax(1).numpy()[mesh.vertices[: mesh.anchors]]]
+    share = {name: mesh.fixed[bones == name].mean() for name in np.unique(bones)}
+    assert share["left_hand"] == share["right_foot"] == 1
+    assert 0.2 < share["head"] < 0.7
+    assert max(share[name] for name in ("pelvis", "spine2", "left_hip", "right_knee", "left_shoulder")) < 0.05
+
+
+def test_an_outline_that_is_the_masks_hardly_moves(model, standing, outlined):
+    body = vertices_of(model, standing)
+    moved = np.linalg.norm(outlined(thick(model, standing, 0.0)) - body, axis=1)
+    assert moved.mean() < 0.001  # a pixel is 7 mm wide
+    assert moved.max() < 0.006
+
+
+def test_an_outline_goes_to_the_masks_and_the_surface_with_it(model, standing, outlined):
+    body, faces, out_m = vertices_of(model, standing), model.faces.numpy(), 0.012
+    mask = thick(model, standing, out_m)
+    moved = outlined(mask)
+    assert mask_iou(silhouette(moved, faces), mask) > 0.97 > 0.91 > mask_iou(silhouette(body, faces), mask)
+
+    def aside(points):  # from the left
+        middle = body.mean(0)
+        return silhouette((points - middle) @ np.array([[0.0, 0, -1], [0, 1, 0], [1, 0, 0]]) + middle, faces)
+
+    fixed = surface_mesh().vertices[: surface_mesh().anchors][surface_mesh().fixed]
+    assert np.linalg.norm(moved - body, axis=1)[fixed].max() < 3e-4  # fingers, toes, the face
+    assert ((face_normals(moved, faces) * face_normals(body, faces)).sum(1) < 0).mean() < 5e-3  # folded
+    truth = aside(body + out_m * vertex_normals(body, faces))
+    assert mask_iou(aside(moved), truth) > mask_iou(aside(body), truth) + 0.03  # a limb widens all round
+
+
+def test_an_outline_does_not_go_to_what_is_carried_nor_to_the_pictures_border(model, standing, outlined):
+    mask = thick(model, standing, 0.0)
+    bag = mask.copy()
+    bag[150:190, 180:240] = True
+    assert np.linalg.norm(outlined(bag) - outlined(mask), axis=1).max() < 0.03
+    cut, body = mask.copy(), vertices_of(model, standing)
+    row = int(FOCAL * body[:, 1].max() / 3 + SIZE[1] / 2) - 40
+    cut[row:] = False  # as where something stands before the shins
+    moved = np.linalg.norm(outlined(cut) - body, axis=1)
+    above = body[:, 1] < (row - 20 - SIZE[1] / 2) * 3 / FOCAL
+    assert moved[above].mean() < 0.001
+    nobody = np.zeros_like(mask)
+    assert np.linalg.norm(outlined(nobody) - body, axis=1).max() < 0.1  # nothing runs away
 
 
 def test_what_is_wrong_is_told(model, standing, camera, picture, tiny):

@@ -26,7 +26,7 @@ from bodyfit.fit.variables import Variables
 from bodyfit.geometry.camera import Camera, to_pytorch3d_axes
 from bodyfit.keypoints import SoftMask
 from bodyfit.raster.depth import depth_map
-from bodyfit.raster.outline import trace
+from bodyfit.raster.outline import reach_px, trace
 from bodyfit.render import MeshRasterizer
 
 SIZE, FOCAL_PX = (240, 320), 400.0
@@ -89,6 +89,16 @@ def test_the_outline_of_a_disc_is_a_circle(soft):
     assert ((found.normal * off).sum(1) / radius).min() > 0.98
     # On the average as many points as steps of 1.27 of them a pixel.
     assert len(found) / (2 * math.pi * 60.3) == pytest.approx(1.27, abs=0.03)
+
+
+def test_distances_to_a_masks_edge_are_positive_inside_and_know_no_border():
+    inside = np.zeros((20, 30), bool)
+    inside[:, :12] = True
+    np.testing.assert_allclose(reach_px(inside), np.broadcast_to(11.5 - np.arange(30), (20, 30)), atol=1e-5)
+    np.testing.assert_allclose(reach_px(~inside), -reach_px(inside), atol=1e-5)
+    y, x = np.mgrid[:60, :60] + 0.5
+    disc = np.hypot(x - 30, y - 30) - 20
+    assert np.abs(reach_px(disc < 0) + disc).max() < 0.75
 
 
 def test_a_large_mask_is_reduced_and_stays_where_it_is():

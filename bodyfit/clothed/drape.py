@@ -20,6 +20,8 @@ class Drape:
     """Smooths the covered parts of surfaces of one topology."""
 
     def __init__(self, faces: Int[np.ndarray, "F 3"], count: int) -> None:
+        self.faces = faces
+        """The triangles."""
         self._means = neighbour_means(faces, count)
 
     def __call__(self, surface: Float[np.ndarray, "V 3"], covered: Float[np.ndarray, "V"]) -> Float[np.ndarray, "V 3"]:

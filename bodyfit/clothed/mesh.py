@@ -38,6 +38,8 @@ class SurfaceMesh:
     """Their weights; rows sum to 1."""
     outer: Bool[np.ndarray, "V"]
     """Vertices that can be seen from outside: not those of the mouth and of the eyeballs."""
+    fixed: Bool[np.ndarray, "A"]
+    """Anchors that a mask's outline does not move: fingers, toes and ears, which are thin, and the face."""
 
     def spread(self, at_anchors: Float[np.ndarray, "A C"]) -> Float[np.ndarray, "V C"]:
         """Interpolate what is at the anchors to all of the body's vertices."""
@@ -62,4 +64,5 @@ def surface_mesh() -> SurfaceMesh:
         near=stored["near"].astype(np.int64),
         near_weights=weights / weights.sum(1, keepdims=True),
         outer=np.unpackbits(stored["outer"], count=len(weights)).astype(bool),
+        fixed=np.unpackbits(stored["fixed"], count=len(stored["neighbours"])).astype(bool),
     )

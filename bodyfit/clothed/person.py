@@ -13,6 +13,7 @@ from bodyfit.body.assets import asset_path
 from bodyfit.clothed.drape import Drape
 from bodyfit.clothed.inputs import body_view, network_image, region_about, sampled
 from bodyfit.clothed.mesh import surface_mesh
+from bodyfit.clothed.outline import match_outline
 from bodyfit.detect.networks.session import Network
 from bodyfit.detect.networks.threads import threads_from_environment
 from bodyfit.images.similarity import mask_iou
@@ -55,9 +56,10 @@ def person_surface(
     lens: Float[np.ndarray, "3"],
     drape: Drape,
 ) -> PersonSurface | None:
-    """Ask the network how a body's vertices move, and smooth what is covered; None where the mask tells nothing.
+    """Ask the network how a body's vertices move, smooth what is covered, and match the outline.
 
-    body: camera axes, metres. lens: focal length and principal point, pixels.
+    Returns None where the mask tells nothing. body: camera axes, metres. lens: focal length and principal point,
+    pixels.
     """
     mesh = surface_mesh()
     points = body[mesh.vertices]
@@ -77,7 +79,7 @@ def person_surface(
     far = np.linalg.norm(offset, axis=1, keepdims=True)
     offset = offset * np.minimum(1, _MOST_M / np.maximum(far, 1e-9))
     covered = mesh.spread(1 / (1 + np.exp(-output[:, 4:].clip(-30, 30))))[:, 0]
-    moved = drape(body + offset, covered * mesh.outer)
+    moved = match_outline(drape(body + offset, covered * mesh.outer), drape.faces, mask, lens, roi, mesh)
     there = body_view(moved[mesh.vertices], mesh, lens, roi).maps[3]
     within = inside > 127
     person = (own > 127) & within

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-__all__ = ["PER_STEP", "Outline", "crossings", "trace"]
+__all__ = ["PER_STEP", "Outline", "crossings", "reach_px", "trace"]
 
 PER_STEP = 4 / np.pi
 """Mean number of points of an outline for each step of its grid along it, over all directions."""
@@ -123,3 +123,15 @@ def crossings(values: Float32[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "E 
     length = np.linalg.norm(normal, axis=1, keepdims=True)
     keep = length[:, 0] > 1e-6
     return np.concatenate(found)[keep], (normal / np.maximum(length, 1e-9))[keep]
+
+
+def reach_px(inside: Bool[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
+    """Return the distance of pixel centres to the edge of a mask, positive inside, pixels.
+
+    The picture's border is no edge.
+    """
+    import cv2
+
+    whole = np.pad(inside, 2, mode="edge").astype(np.uint8)
+    far = [cv2.distanceTransform(part, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for part in (whole, 1 - whole)]
+    return np.where(whole > 0, far[0] - 0.5, 0.5 - far[1])[2:-2, 2:-2].astype(np.float32)

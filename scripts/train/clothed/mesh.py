@@ -20,14 +20,19 @@ from scipy.spatial import KDTree
 
 import bodyfit
 from bodyfit.fields.casting.anchors_loops import farthest_points
+from bodyfit.geometry.mesh_tree import vertex_normals
 from bodyfit.raster.depth import nearest_faces
 from scripts.build.pose_prior import write_npz
 
-__all__ = ["directions", "main"]
+__all__ = ["directions", "inner_radii", "main"]
 
 _VIEWS, _PIXEL_M = 60, 0.004
 _NEIGHBOURS = 8
 _REACH_M = 0.25
+_THIN_M = 0.02
+"""Radius of balls inside of the body below which it is thin: fingers, toes, ears."""
+_AHEAD = 0.2
+"""Cosine of normals of the head to the front from which on they are the face's."""
 
 
 def directions(count: int) -> Float[np.ndarray, "N 3 3"]:
@@ -64,6 +69,22 @@ def along_the_mesh(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F
     a, b = np.unique(np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1), axis=0).T
     length = np.linalg.norm(vertices[a] - vertices[b], axis=1)
     return csr_array((np.r_[length, length], (np.r_[a, b], np.r_[b, a])), (len(vertices),) * 2)
+
+
+def inner_radii(
+    points: Float[np.ndarray, "P 3"], normals: Float[np.ndarray, "P 3"], of: Int[np.ndarray, "A"]
+) -> Float[np.ndarray, "A"]:
+    """Radii of the largest balls inside of a surface of points that touch it at some of them.
+
+    As in medial axes by shrinking balls (Ma et al. 2012): that of the point p with another point q on its surface has
+    the radius |q - p|^2 / (2 (p - q) n).
+    """
+    radii = np.empty(len(of))
+    for k, row in enumerate(of):
+        apart = points[row] - points
+        along = apart @ normals[row]
+        radii[k] = ((apart**2).sum(1)[along > 1e-6] / (2 * along[along > 1e-6])).min()
+    return radii
 
 
 def dual(faces: Int[np.ndarray, "F 3"], cell: Int[np.ndarray, "V"]) -> Int[np.ndarray, "K 3"]:
@@ -104,6 +125,10 @@ def main() -> None:
     pairs = np.concatenate([anchor_faces[:, [0, 1]], anchor_faces[:, [1, 2]], anchor_faces[:, [2, 0]]])
     edges = np.unique(np.sort(pairs, 1), axis=0)
     near, weights = _interpolation(vertices, graph, medium[: args.anchors])
+    normals, own = vertex_normals(vertices, faces), np.searchsorted(rows, medium[: args.anchors])
+    thin = inner_radii(vertices[rows], normals[rows], own) < _THIN_M
+    head = model.weights.argmax(1).numpy() == model.skeleton.names.index("head")
+    face = head & (normals[:, 2] > _AHEAD)
     write_npz(
         args.out,
         {
@@ -114,6 +139,7 @@ def main() -> None:
             "near": near.astype(np.uint16),
             "near_weights": np.round(65535 * weights).astype(np.uint16),
             "outer": np.packbits(outer),
+            "fixed": np.packbits(thin | face[medium[: args.anchors]]),
         },
     )
     used = np.unique(medium_faces)
