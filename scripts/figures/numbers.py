@@ -300,6 +300,7 @@ ROWS = (
     Row("avatars-fits", "The same of films of people who turn before one camera, by own fits", _turning, "avatars.md"),
     Row("radiance-wrong", "A field of eight poses, bodies wrong by 3 degrees: refined together", _wrong, "radiance.md"),
     Row("radiance-networks", "Fields by the same processor time, new poses and cameras", _networks, "radiance.md"),
+    Row("radiance-networks-120", "The same, twice the time", _networks, "radiance.md"),
     Row(
         "footage-moments", "A man before four cameras (Pose2Sim's demonstration): new moments", _footage, "radiance.md"
     ),
