@@ -25,7 +25,7 @@ from bodyfit.io import save_picture
 from bodyfit.io.picture import save_webp
 from bodyfit.io.results.params import save
 from bodyfit.novel_views.appearance import Appearance, mirrored_vertices
-from bodyfit.novel_views.assemble import body_maps, completed
+from bodyfit.novel_views.assemble import Layers, body_maps, completed, view_input
 from bodyfit.novel_views.background import without_person
 from bodyfit.novel_views.clothes import clothed_body
 from bodyfit.novel_views.lift import Lifted, lifted
@@ -162,6 +162,25 @@ def test_finer_samples_give_outlines_parts_of_pixels(model, body, square):
     assert np.median(np.abs(fine.depth_m[inner] - coarse.depth_m[inner])) < 0.01
 
 
+def test_the_mask_is_that_of_the_surface_and_of_what_is_well_beside_it():
+    splat, avatar = np.zeros((256, 256, 6), np.float32), np.zeros((256, 256, 5), np.float32)
+    avatar[:, 20:40, 3] = 1
+    splat[:, 20:42, 3] = 1  # two pixels too wide: the edge of pixels that were moved is ragged
+    splat[10:20, 50:60, 3] = 1  # what the person carries
+    splat[100:120, 30:50, 3] = 1
+    rgba = completed(Layers(splat, avatar), None)
+    whole = rgba[..., 3]
+    assert whole[30, 22:38].min() > 0.99
+    np.testing.assert_allclose((whole[:, 39] + whole[:, 40])[:90], 1, atol=1e-5)  # softened about the surface's edge
+    assert whole[30, 42:].max() < 0.01
+    assert whole[12:18, 52:58].min() > 0.99
+    assert whole[102:118, 22:48].min() > 0.99
+    empty = np.zeros((256, 256, 3), np.float32)
+    inputs = view_input(Layers(splat, avatar), np.full((256, 256), np.inf, np.float32), empty, 3.0)
+    assert inputs.shape == (16, 256, 256)
+    np.testing.assert_array_equal(inputs[15], whole)
+
+
 def test_larger_squares_do_not_mix_limbs(view, body, square):
     """Every depth of the larger square is one of the smaller one about there, or lies between near ones."""
     steps = np.where(np.arange(128) < 64, 2.0, 3.0).astype(np.float32)
@@ -231,14 +250,14 @@ def test_a_turned_person_is_like_the_truth(model, texture, view, refine):
     assert scores[sign] > scores[-sign] + 1.5
 
 
-def test_without_a_network_the_splat_lies_over_the_body(model, view):
-    views = NewViews(view, model, refine=False)
-    layers = views.layers(20)
+def test_without_a_network_splat_and_surface_are_mixed(model, view):
+    layers = NewViews(view, model, refine=False).layers(20)
     drawn = completed(layers, None)
-    whole = layers.splat[..., 3] == 1
-    np.testing.assert_allclose(drawn[whole][:, :3], layers.splat[whole][:, :3], atol=1e-6)
-    bare = layers.splat[..., 3] == 0
-    np.testing.assert_allclose(drawn[bare], layers.avatar[bare][:, :4], atol=1e-6)
+    inner = cv2.erode((layers.avatar[..., 3] == 1).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    splat, avatar = layers.splat[inner], layers.avatar[inner]
+    assert (splat[:, 3] > 0.9).mean() > 0.5
+    mean = splat[:, :3] / 2 + (1 - splat[:, 3:4] / 2) * avatar[:, :3]
+    np.testing.assert_allclose(drawn[inner], np.concatenate([mean, np.ones((len(mean), 1))], 1), atol=1e-4)
 
 
 def test_a_background_is_filled_where_the_person_was(view):

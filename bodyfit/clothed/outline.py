@@ -35,7 +35,7 @@ _OUTSIDE_PX = 0.3
 _HIDDEN_M = 0.03
 _MEMBRANE, _STILL, _FIXED = 0.3, 0.05, 1e4
 """Weights of the squared differences of neighbouring anchors' steps, and of the steps of anchors that move and that do
-not, beside the rim's residuals: fingers and toes would swell and fold, faces lose their features."""
+not, beside the rim's residuals."""
 
 
 def match_outline(
@@ -45,6 +45,8 @@ def match_outline(
     lens: Float[np.ndarray, "3"],
     roi: Roi,
     mesh: SurfaceMesh,
+    *,
+    features: bool = True,
 ) -> Float[np.ndarray, "V 3"]:
     """Move a surface along its normals so that its outline is that of the mask.
 
@@ -52,7 +54,7 @@ def match_outline(
     the mask's edge. Anchors take the steps of least squares that differ little between neighbours, so that a limb that
     is too wide or too far left changes as a whole; all vertices follow them. surface: camera axes, metres. mask: 128
     and more is the person; its cut by the picture's border is no edge. lens: focal length and principal point, pixels.
-    roi: what of the picture is looked at.
+    roi: what of the picture is looked at. features: keep fingers, toes, ears and the face, which would swell and fold.
     """
     import cv2
 
@@ -67,7 +69,7 @@ def match_outline(
     centre = (lens[1] - x0) * size[0] / (x1 - x0), (lens[2] - y0) * size[1] / (y1 - y0)
     edge = _smooth_reach(np.asarray(part) >= 128, _SMOOTH_PX)
     spread, differences = _operators(mesh)
-    still = np.where(mesh.fixed, _FIXED, _STILL)
+    still = np.where(mesh.fixed & features, _FIXED, _STILL)
     pull = _MEMBRANE * differences + dia_array((still[None], [0]), shape=differences.shape)
     for _ in range(_ROUNDS):
         rim, step_m = _steps(surface, faces, edge, focal, centre)

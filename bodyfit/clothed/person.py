@@ -55,11 +55,13 @@ def person_surface(
     mask: UInt8[np.ndarray, "H W"],
     lens: Float[np.ndarray, "3"],
     drape: Drape,
+    *,
+    features: bool = True,
 ) -> PersonSurface | None:
     """Ask the network how a body's vertices move, smooth what is covered, and match the outline.
 
     Returns None where the mask tells nothing. body: camera axes, metres. lens: focal length and principal point,
-    pixels.
+    pixels. features: keep fingers, toes, ears and the face as they are, where the outline is matched.
     """
     mesh = surface_mesh()
     points = body[mesh.vertices]
@@ -79,7 +81,8 @@ def person_surface(
     far = np.linalg.norm(offset, axis=1, keepdims=True)
     offset = offset * np.minimum(1, _MOST_M / np.maximum(far, 1e-9))
     covered = mesh.spread(1 / (1 + np.exp(-output[:, 4:].clip(-30, 30))))[:, 0]
-    moved = match_outline(drape(body + offset, covered * mesh.outer), drape.faces, mask, lens, roi, mesh)
+    moved = drape(body + offset, covered * mesh.outer)
+    moved = match_outline(moved, drape.faces, mask, lens, roi, mesh, features=features)
     there = body_view(moved[mesh.vertices], mesh, lens, roi).maps[3]
     within = inside > 127
     person = (own > 127) & within

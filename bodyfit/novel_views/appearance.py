@@ -76,9 +76,14 @@ class Appearance:
         places = np.zeros((rows * _WIDTH, 2), np.float32)
         places[: len(at)] = at[:, :2] - 0.5
         x, y = (np.ascontiguousarray(places[:, k].reshape(rows, _WIDTH)) for k in (0, 1))
+        sources = (
+            (self._trust, cv2.INTER_LINEAR),
+            (self._nearest, cv2.INTER_LINEAR),
+            (self.square.image, cv2.INTER_CUBIC),
+        )
         trust, nearest, color = (
-            cv2.remap(a, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(rows * _WIDTH, -1)[: len(at)]
-            for a in (self._trust, self._nearest, self.square.image)
+            cv2.remap(a, x, y, how, borderMode=cv2.BORDER_REPLICATE).reshape(rows * _WIDTH, -1)[: len(at)]
+            for a, how in sources
         )
         inside = ((at[:, :2] >= 0) & (at[:, :2] < self.square.side)).all(1)
         visible = inside & (at[:, 2] < nearest[:, 0] + _HIDDEN_M)

@@ -15,9 +15,8 @@ from bodyfit.novel_views.square import Body, Square, smooth_normals
 from bodyfit.raster.splat import splat
 
 __all__ = [
-    "DENSE",
+    "MASK_MARGIN",
     "OUTPUTS",
-    "STEEP",
     "VIEW_CHANNELS",
     "BodyMaps",
     "Layers",
@@ -28,16 +27,21 @@ __all__ = [
     "view_input",
 ]
 
-VIEW_CHANNELS = 15
+VIEW_CHANNELS = 16
 """Of the refinement network's input: splat's colour (3), opacity, facing, depth; avatar's colour (3), coverage,
-confidence; the surface's normals (3), its depth."""
+confidence; the surface's normals (3), its depth; the mask as it is without the network."""
 OUTPUTS = 5
 """Of the network: what is added to the colour (3), the logit by which the splat goes before the avatar, and what is
 added to the mask's logit."""
+MASK_MARGIN = 0.018
+"""The logit of a mask m is log((m + margin) / (1 - m + margin)): 4 at most."""
 _FINER = 2
 """Samples a pixel in x and y of the coloured surface, where the network sees it: its outline counts most."""
-DENSE, STEEP = 0.85, 8.0
-"""Opacity from which a splat is the person, for at an outline discs reach out by a pixel; slope of the mask's logit."""
+_DENSE = 0.85
+"""Opacity from which a splat is the person, for at an outline discs reach out by a pixel."""
+_EDGE_PX, _BESIDE_PX = 0.6, 2
+"""Deviation by which the surface's outline is softened, for it is as uncertain as that; and how far beside it splats
+are the person too, who wears or carries something there. At 256 pixels."""
 _SLAB_M = 0.03
 """Points so far behind the nearest one of a pixel are not mixed in."""
 _HIDDEN_M = 0.06
@@ -45,7 +49,7 @@ _HIDDEN_M = 0.06
 _SPREAD_PX = 2.5
 _GAP_PX, _MOST_BETWEEN = 1.2, 5
 """Neighbours farther apart in the new view get points between them, so many at most."""
-_RADIUS_PX, _POWER = 1.6, 6
+_RADIUS_PX, _POWER = 1.2, 6
 """Of discs, and of their opacities in averages."""
 _NOTHING = 0.02
 """A mask of less is 0, and one of as much less than 1 is 1: no veil on the background, no holes in the person."""
@@ -71,6 +75,8 @@ class Layers:
     """Colour (3), opacity, facing and depth about the pivot in half metres; all but the opacity premultiplied."""
     avatar: Float32[np.ndarray, "S S 5"]
     """Colour (3), coverage and confidence, premultiplied."""
+    bare: bool = False
+    """Whether the surface is the naked body's, which clothes and hair lie beside."""
 
 
 def body_maps(square: Square, turned: Body, appearance: Appearance, *, finer: int = _FINER) -> BodyMaps:
@@ -91,8 +97,13 @@ def layers_of(
     body_depth_m: Float32[np.ndarray, "S S"],
     pivot: Float[np.ndarray, "3"],
     avatar: Float32[np.ndarray, "S S 5"],
+    *,
+    bare: bool = False,
 ) -> Layers:
-    """Splat the person's points into a new view. body_depth_m: of the turned body, which hides points."""
+    """Splat the person's points into a new view. body_depth_m: of the turned body, which hides points.
+
+    bare: the body is the naked one.
+    """
     xyz, values = _denser(points, (points.xyz_m - pivot) @ turn.T + pivot, square)
     at = square.project(xyz)
     side = square.side
@@ -110,7 +121,7 @@ def layers_of(
         power=_POWER,
     )
     drawn = torch.cat([picture[..., :3], alpha[..., None], picture[..., 3:]], 2).numpy()
-    return Layers(drawn, avatar)
+    return Layers(drawn, avatar, bare)
 
 
 def _denser(
@@ -134,28 +145,22 @@ def view_input(
     body_depth_m: Float32[np.ndarray, "S S"],
     normals: Float32[np.ndarray, "S S 3"],
     pivot_depth_m: float,
-) -> Float32[np.ndarray, "15 S S"]:
+) -> Float32[np.ndarray, "16 S S"]:
     """Make the refinement network's input."""
     there = np.isfinite(body_depth_m)
     depth = np.where(there, np.clip((np.where(there, body_depth_m, 0) - pivot_depth_m) / DEPTH_UNIT_M, -2, 2), 0)
-    planes = np.concatenate([layers.splat, layers.avatar, normals, depth[..., None]], 2)
+    planes = np.concatenate([layers.splat, layers.avatar, normals, depth[..., None], _guess(layers)], 2)
     return np.ascontiguousarray(planes.transpose(2, 0, 1), np.float32)
 
 
 def completed(layers: Layers, output: Float[np.ndarray, "5 S S"] | None) -> Float32[np.ndarray, "S S 4"]:
     """Make the picture of layers and the network's output: premultiplied RGBA.
 
-    Without an output the splat is laid over the avatar as they are.
+    Without an output splat and avatar are mixed within the mask as they are.
     """
-    color, alpha = layers.splat[..., :3], layers.splat[..., 3:4]
-    avatar, cover = layers.avatar[..., :3], layers.avatar[..., 3:4]
-    if output is None:
-        dense = _dense(alpha)
-        color, alpha = color * dense / np.maximum(alpha, 1e-3), dense
-        return np.concatenate([color + (1 - alpha) * avatar, alpha + (1 - alpha) * cover], 2).astype(np.float32)
-    planes = _planes(output)
+    planes = _planes(np.zeros((OUTPUTS, *layers.splat.shape[:2])) if output is None else output)
     base, extent = _base(layers, planes[..., 3:4])
-    mask = _mask(planes[..., 4:5] + _guess(layers))
+    mask = _guess(layers) if output is None else _mask(planes[..., 4:5] + _logit(_guess(layers)))
     return np.concatenate([_spread(base + planes[..., :3], extent, mask) * mask, mask], 2).astype(np.float32)
 
 
@@ -166,7 +171,7 @@ def detailed(fine: Layers, coarse: Layers, output: Float[np.ndarray, "5 S S"]) -
     """
     planes, side = _planes(output), len(fine.splat)
     base, extent = _base(coarse, planes[..., 3:4])
-    logit = planes[..., 4:5] + _guess(coarse)
+    logit = planes[..., 4:5] + _logit(_guess(coarse))
     mask = _mask(logit)
     color = _spread(base + planes[..., :3], extent, mask)
     parts = [color * mask, mask, base * extent, extent, planes[..., 3:4], logit]
@@ -195,14 +200,22 @@ def _base(
     return (trust * color + left * avatar) / np.maximum(extent, 1e-3), extent
 
 
-def _dense(alpha: Float32[np.ndarray, "S S 1"]) -> Float32[np.ndarray, "S S 1"]:
-    return np.clip((alpha - DENSE) / (1 - DENSE), 0, 1)
-
-
 def _guess(layers: Layers) -> Float32[np.ndarray, "S S 1"]:
-    """Guess the mask's logit: the person is where the splat is dense, or the surface."""
-    dense = _dense(layers.splat[..., 3:4])
-    return STEEP * (dense + (1 - dense) * layers.avatar[..., 3:4] - 0.5)
+    """Guess the mask: where the surface is, and dense splats well beside it, or anywhere beside a bare body."""
+    cover, scale = np.ascontiguousarray(layers.avatar[..., 3]), len(layers.avatar) / 256
+    dense = np.clip((layers.splat[..., 3] - _DENSE) / (1 - _DENSE), 0, 1)
+    if layers.bare:
+        return (dense + (1 - dense) * cover)[..., None]
+    near = round(_BESIDE_PX * scale)
+    around, about = (np.ones((2 * reach + 1,) * 2, np.uint8) for reach in (near, near + 1))
+    beyond = dense * (cv2.dilate(cover, around) <= 0)
+    beyond = np.minimum(dense, cv2.dilate(beyond, about))  # and what lies between it and the surface
+    soft = cv2.GaussianBlur(cover, (0, 0), _EDGE_PX * scale, borderType=cv2.BORDER_REPLICATE)
+    return np.maximum(soft, beyond)[..., None]
+
+
+def _logit(mask: Float32[np.ndarray, "S S 1"]) -> Float32[np.ndarray, "S S 1"]:
+    return np.log((mask + MASK_MARGIN) / (1 - mask + MASK_MARGIN))
 
 
 def _spread(

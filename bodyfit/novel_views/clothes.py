@@ -29,5 +29,6 @@ def clothed_body(
         return body
     fx, _, x, y = lens
     whole, drape = np.where(mask, np.uint8(255), np.uint8(0)), Drape(body.faces, count)
-    surface = person_surface(body.vertices, image, whole, np.array([fx, x, y]), drape)
+    # Outlines of hands and feet count here, and nobody sees how they fold.
+    surface = person_surface(body.vertices, image, whole, np.array([fx, x, y]), drape, features=False)
     return body if surface is None or surface.worse else body.moved(surface.vertices_m - body.vertices)

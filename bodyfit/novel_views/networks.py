@@ -19,13 +19,13 @@ SIDE = 256
 
 @lru_cache(maxsize=1)
 def shipped_network() -> Network:
-    """Open assets/views/refine.onnx: input (1, 15, S, S) of `view_input`, output (1, 5, S, S) for `completed`.
+    """Open assets/views/refine.onnx: input (1, 16, S, S) of `view_input`, output (1, 5, S, S) for `completed`.
 
     Threads may share it. Raises `AssetError` and `DetectorError`.
     """
     return Network(asset_path("views", "refine.onnx"), threads=threads_from_environment())
 
 
-def completion(network: Network, inputs: Float32[np.ndarray, "15 S S"]) -> Float32[np.ndarray, "5 S S"]:
+def completion(network: Network, inputs: Float32[np.ndarray, "16 S S"]) -> Float32[np.ndarray, "5 S S"]:
     """Compute what completes a view."""
     return network.run(["output"], {"input": inputs[None]})[0][0]

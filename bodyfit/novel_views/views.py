@@ -60,6 +60,7 @@ class NewViews:
         body = Body.of(vertices @ view.camera.R.T + view.camera.t, faces)
         self.body = clothed_body(body, view.image, view.mask, view.lens) if surface else body
         """The body in the camera's axes, or the surface of its clothes, about the body's middle."""
+        self._bare = self.body is body
         mirror = mirrored_vertices(model.v_template.double().cpu().numpy())
         coarse = square_of(view, self.body, SIDE)
         self._width_px = round(SIDE / coarse.scale)
@@ -142,11 +143,11 @@ class NewViews:
 
     def _layers(
         self, yaw_deg: float | int, pitch_deg: float | int, level: int
-    ) -> tuple[Layers, Float32[np.ndarray, "15 S S"]]:
+    ) -> tuple[Layers, Float32[np.ndarray, "16 S S"]]:
         (square, points), turn, pivot = self._levels[level], turn_of(yaw_deg, pitch_deg), self.body.pivot
         finer = {} if square.side == SIDE else {"finer": 1}
         maps = body_maps(square, self.body.turned(turn), self._appearances[level], **finer)
-        layers = layers_of(points, turn, square, maps.depth_m, pivot, maps.avatar)
+        layers = layers_of(points, turn, square, maps.depth_m, pivot, maps.avatar, bare=self._bare)
         return layers, view_input(layers, maps.depth_m, maps.normals, float(pivot[2]))
 
 

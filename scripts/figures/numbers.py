@@ -324,6 +324,7 @@ ROWS = (
         _turn,
         "new-views.md",
     ),
+    Row("turn-prior", "The same in poses of the prior, arms farther from the body", _turn, "new-views.md"),
     Row(
         "fields",
         "Compositional feature fields of 200 people at 128 px: one person, unseen pose and camera",

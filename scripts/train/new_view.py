@@ -11,8 +11,8 @@ pictures give is made when it is first needed, and stored in WORK/views. Checkpo
 same command goes on where it was stopped. In the end WORK/refine.onnx is written, with the mean of the weights along
 the way (`pip install ".[train]"`).
 
-A thousand people take about seven minutes of a core to draw and as many to make views of, a thousand steps of eight
-samples three to four (bfloat16).
+A thousand people take about five minutes of a core to draw and nine to make views of, a thousand steps of eight
+samples four to five (bfloat16).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Critic:
         """What a checkpoint has of it."""
 
     def loss(
-        self, inputs: Float[Tensor, "B 15 H W"], outputs: Float[Tensor, "B 5 H W"], truth: Float[Tensor, "B 4 H W"]
+        self, inputs: Float[Tensor, "B 16 H W"], outputs: Float[Tensor, "B 5 H W"], truth: Float[Tensor, "B 4 H W"]
     ) -> Float[Tensor, ""]:
         """Compute the loss of views with what the critic says of them, after it has learnt from them."""
         found, goal = before_colors(inputs, outputs, truth, torch.ones(len(inputs), 3, 1, 1))

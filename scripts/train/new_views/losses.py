@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bodyfit.novel_views.assemble import DENSE, STEEP
+from bodyfit.novel_views.assemble import MASK_MARGIN
 
 __all__ = ["before_colors", "composite", "ssim", "view_loss"]
 
@@ -17,7 +17,7 @@ _C1, _C2 = 0.01**2, 0.03**2
 
 
 def composite(
-    inputs: Float[Tensor, "B 15 H W"], outputs: Float[Tensor, "B 5 H W"]
+    inputs: Float[Tensor, "B 16 H W"], outputs: Float[Tensor, "B 5 H W"]
 ) -> tuple[Float[Tensor, "B 3 H W"], Float[Tensor, "B 1 H W"]]:
     """Do as `assemble.completed`: colour and mask. Colours are not clipped, so that gradients stay."""
     outputs = outputs.float()
@@ -28,15 +28,14 @@ def composite(
     return base + outputs[:, :3], mask
 
 
-def mask_logit(inputs: Float[Tensor, "B 15 H W"], outputs: Float[Tensor, "B 5 H W"]) -> Float[Tensor, "B 1 H W"]:
-    """Do as `assemble.completed`: what the network adds to the guess by splat and surface."""
-    alpha, cover = inputs[:, 3:4], inputs[:, 9:10]
-    dense = ((alpha - DENSE) / (1 - DENSE)).clamp(0, 1)
-    return outputs[:, 4:5].float() + STEEP * (dense + (1 - dense) * cover - 0.5)
+def mask_logit(inputs: Float[Tensor, "B 16 H W"], outputs: Float[Tensor, "B 5 H W"]) -> Float[Tensor, "B 1 H W"]:
+    """Do as `assemble.completed`: what the network adds to the logit of the mask as it is without it."""
+    mask = inputs[:, 15:16]
+    return outputs[:, 4:5].float() + ((mask + MASK_MARGIN) / (1 - mask + MASK_MARGIN)).log()
 
 
 def before_colors(
-    inputs: Float[Tensor, "B 15 H W"],
+    inputs: Float[Tensor, "B 16 H W"],
     outputs: Float[Tensor, "B 5 H W"],
     truth: Float[Tensor, "B 4 H W"],
     background: Float[Tensor, "B 3 1 1"],
@@ -47,7 +46,7 @@ def before_colors(
 
 
 def view_loss(
-    inputs: Float[Tensor, "B 15 H W"], outputs: Float[Tensor, "B 5 H W"], truth: Float[Tensor, "B 4 H W"]
+    inputs: Float[Tensor, "B 16 H W"], outputs: Float[Tensor, "B 5 H W"], truth: Float[Tensor, "B 4 H W"]
 ) -> Float[Tensor, ""]:
     """Compare with the truth before backgrounds of one colour.
 

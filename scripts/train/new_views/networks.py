@@ -15,10 +15,11 @@ __all__ = ["PatchCritic", "UNet", "refinement_network"]
 class UNet(nn.Module):
     """A U-Net that works at half of the pictures' resolution, whose pixels it folds into channels and unfolds again.
 
-    Its last convolution begins near zero, so that training starts from what there is without the network.
+    Two convolutions at the whole resolution follow, which see the inputs again: outlines are found to parts of a pixel.
+    The last begins near zero, so that training starts from what there is without the network.
     """
 
-    def __init__(self, inputs: int, outputs: int, widths: tuple[int, int, int, int]) -> None:
+    def __init__(self, inputs: int, outputs: int, widths: tuple[int, int, int, int], fine: int) -> None:
         super().__init__()
         half, quarter, eighth, sixteenth = widths
         self.fold, self.unfold = nn.PixelUnshuffle(2), nn.PixelShuffle(2)
@@ -37,12 +38,15 @@ class UNet(nn.Module):
                 convolution(quarter + half, half),
             ]
         )
-        self.head = nn.Conv2d(half, 4 * outputs, 3, 1, 1)
+        self.finer = nn.Conv2d(half, 4 * fine, 1)
+        self.whole = convolution(fine + inputs, fine)
+        self.head = nn.Conv2d(fine, outputs, 3, 1, 1)
         nn.init.normal_(self.head.weight, std=1e-3)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
         """Compute the outputs; sides are multiples of 16."""
+        inputs = x
         maps = [self.stem(self.fold(x))]
         for step in self.down:
             maps.append(step(maps[-1]))
@@ -50,15 +54,12 @@ class UNet(nn.Module):
         for step in self.up:
             x = nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             x = step(torch.cat([x, maps.pop()], 1))
-        return self.unfold(self.head(x))
+        return self.head(self.whole(torch.cat([self.unfold(self.finer(x)), inputs], 1)))
 
 
 def refinement_network() -> UNet:
-    """Make the network that completes a view. At first splats count for more than the avatar."""
-    network = UNet(VIEW_CHANNELS, OUTPUTS, (32, 44, 64, 96))
-    with torch.no_grad():
-        network.head.bias[12:16] = 2.0  # the four folded pixels of the splat's trust
-    return network
+    """Make the network that completes a view."""
+    return UNet(VIEW_CHANNELS, OUTPUTS, (32, 48, 72, 112), 20)
 
 
 class PatchCritic(nn.Module):

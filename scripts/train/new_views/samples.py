@@ -28,6 +28,8 @@ _ABOUT_PX = 12
 """Room about a person in stored views."""
 _COLORS = ((0, 3), (6, 9))
 """Channels of colours of the refinement network's input, premultiplied."""
+_SHARES = [*range(5), *range(6, 11), 15]
+"""Channels from 0 to 1."""
 _HUE_RAD, _GAIN = 0.6, 0.25
 """Deviation of turns about the grey axis, and of the logarithm of gains."""
 _DEPTH_SCALE = 0.5
@@ -47,22 +49,27 @@ class Photograph:
         self._naked = np.random.default_rng([int(path.stem), 5]).random() < _NAKED
 
     @cached_property
+    def bare(self) -> Body:
+        """The naked body."""
+        return Body.of(self._arrays["vertices"].astype(np.float64), load_model("open-x").faces.numpy())
+
+    @cached_property
     def body(self) -> Body:
         """The surface that pixels are lifted to, about the body's middle."""
-        body = Body.of(self._arrays["vertices"].astype(np.float64), load_model("open-x").faces.numpy())
         lens = (*self.square.focal_px, *self.square.centre_px)
-        return body if self._naked else clothed_body(body, self.square.image, self.square.mask, lens)
+        return self.bare if self._naked else clothed_body(self.bare, self.square.image, self.square.mask, lens)
 
     @cached_property
     def lifted(self) -> Lifted:
         """The person's pixels at the depth of the surface."""
         return lifted(self.square, self.body)
 
-    def view_sample(self, k: int) -> tuple[Float32[np.ndarray, "15 S S"], Float32[np.ndarray, "4 S S"]]:
+    def view_sample(self, k: int) -> tuple[Float32[np.ndarray, "16 S S"], Float32[np.ndarray, "4 S S"]]:
         """Return the refinement network's input for one view, and the true premultiplied RGBA."""
         turn, pivot = self._arrays["turns"][k], self.body.pivot
         there = body_maps(self.square, self.body.turned(turn), self._appearance)
-        layers = layers_of(self.lifted.points(), turn, self.square, there.depth_m, pivot, there.avatar)
+        bare = self.body is self.bare
+        layers = layers_of(self.lifted.points(), turn, self.square, there.depth_m, pivot, there.avatar, bare=bare)
         inputs = view_input(layers, there.depth_m, there.normals, float(pivot[2]))
         return inputs, self._arrays[f"truth{k}"].transpose(2, 0, 1).astype(np.float32) / np.float32(255)
 
@@ -90,7 +97,7 @@ class Samples:
             inputs[11] *= -1
         return _other_colors(inputs, truth, rng)
 
-    def whole_view(self, path: Path, k: int) -> tuple[Float32[np.ndarray, "15 H W"], Float32[np.ndarray, "4 H W"]]:
+    def whole_view(self, path: Path, k: int) -> tuple[Float32[np.ndarray, "16 H W"], Float32[np.ndarray, "4 H W"]]:
         """Return one view of a person with some room about it, as the refinement network's input, and the truth."""
         stored = self._views(path, k)
         return _floats(stored["inputs"]), stored["truth"].astype(np.float32) / np.float32(255)
@@ -127,18 +134,18 @@ def _box(there: Float32[np.ndarray, "S S"], room: int) -> tuple[slice, slice]:
     return slices[0], slices[1]
 
 
-def _bytes(inputs: Float32[np.ndarray, "15 H W"]) -> np.ndarray:
+def _bytes(inputs: Float32[np.ndarray, "16 H W"]) -> np.ndarray:
     """Round channels to whole parts of 127 (of 64 for depths, which reach from -2 to 2)."""
     scaled = inputs.copy()
     scaled[[5, 14]] *= _DEPTH_SCALE
-    scaled[:5], scaled[6:11] = 2 * scaled[:5] - 1, 2 * scaled[6:11] - 1  # from 0 to 1, in all of the bytes
+    scaled[_SHARES] = 2 * scaled[_SHARES] - 1  # in all of the bytes
     return np.round(127 * scaled.clip(-1, 1)).astype(np.int8)
 
 
-def _floats(stored: np.ndarray) -> Float32[np.ndarray, "15 H W"]:
+def _floats(stored: np.ndarray) -> Float32[np.ndarray, "16 H W"]:
     """Undo `_bytes`."""
     inputs = stored.astype(np.float32) / np.float32(127)
-    inputs[:5], inputs[6:11] = 0.5 * inputs[:5] + 0.5, 0.5 * inputs[6:11] + 0.5
+    inputs[_SHARES] = 0.5 * inputs[_SHARES] + 0.5
     inputs[[5, 14]] /= _DEPTH_SCALE
     return inputs
 
