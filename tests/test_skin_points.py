@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_assets
 from test_jacobians import differences
 
-from bodyfit.body.model import BodyModel
+from bodyfit.body.model import BodyModel, load_model
 from bodyfit.body.points.skin import Skin
 
 F64 = torch.float64
@@ -71,6 +71,16 @@ def test_joints_that_are_not_given_keep_the_mean_pose():
     shape = {"betas": coefficients[:, : model.num_betas], "expression": coefficients[:, model.num_betas :]}
     mesh = model(global_orient=rotvecs[:, 0], body_pose=rotvecs[:, 1:].flatten(1), transl=transl, **shape).vertices
     torch.testing.assert_close(few.vertices, mesh, rtol=0, atol=1e-12)
+
+
+def test_an_expression_that_is_no_variable_is_neutral():
+    for model in (BodyModel(tiny_assets("smplx", posedirs="blocks"), dtype=F64), load_model("open-x")):
+        (coefficients, rotvecs, transl), *_ = draws(model, 2, model.body_joints)
+        inputs = (x.to(model.dtype) for x in (coefficients[:, : model.num_betas], rotvecs, transl))
+        betas, angles, place = inputs
+        found = Skin(model).pose(betas, angles, place).vertices
+        pose = {"global_orient": angles[:, 0], "body_pose": angles[:, 1:].flatten(1)}
+        torch.testing.assert_close(found, model(betas=betas, transl=place, **pose).vertices, rtol=0, atol=1e-5)
 
 
 def test_the_skin_is_made_anew_when_the_models_tensors_change():

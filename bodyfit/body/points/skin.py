@@ -86,7 +86,9 @@ class PosedSkin:
         if model.is_star:
             pose = {"global_orient": self.rotvecs[:, 0], "body_pose": self.rotvecs[:, 1:].flatten(1)}
             return model(betas=self.coefficients, transl=self.transl, **pose).vertices
-        return posed_mesh(model.mesh_arrays, self.coefficients, self.rotvecs, self.transl)[0]
+        arrays = model.mesh_arrays
+        neutral = (0, arrays.shapedirs.shape[0] - self.coefficients.shape[1])  # the expression where it is no variable
+        return posed_mesh(arrays, torch.nn.functional.pad(self.coefficients, neutral), self.rotvecs, self.transl)[0]
 
     def at(self, corners: Int[Tensor, "B P K"], weights: Float[Tensor, "B P K"]) -> SkinPoints:
         """Place points that are means of K vertices each."""
