@@ -15,6 +15,8 @@ import bodyfit
 __all__ = ["WORK", "compile_loops"]
 
 _SIZE, _FOCAL_PX = (256, 256), 256.0
+_LARGER = 4
+"""Hands of a few pixels are not fitted."""
 
 
 def compile_loops() -> Iterator[str]:
@@ -79,8 +81,9 @@ def _clips(model: bodyfit.BodyModel) -> None:
 
 def _hands_and_face(_: bodyfit.BodyModel) -> None:
     whole = bodyfit.load_model("open-x")
-    xyc = _keypoints(whole, "wholebody133")[0]
-    bodyfit.fit_keypoints(xyc[:1], layout="wholebody133", image_size=_SIZE, focal_px=_FOCAL_PX, model=whole)
+    xyc = _keypoints(whole, "wholebody133")[0] * torch.tensor([_LARGER, _LARGER, 1])
+    size = _LARGER * _SIZE[0], _LARGER * _SIZE[1]
+    bodyfit.fit_keypoints(xyc[:1], layout="wholebody133", image_size=size, focal_px=_LARGER * _FOCAL_PX, model=whole)
 
 
 def _drawing(model: bodyfit.BodyModel) -> None:
