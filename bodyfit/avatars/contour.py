@@ -14,6 +14,7 @@ from scipy.sparse.linalg import splu
 from bodyfit.avatars.posed import PosedView
 from bodyfit.avatars.view import PERSON, UNKNOWN
 from bodyfit.geometry.mesh_tree import vertex_normals
+from bodyfit.raster.outline import pixels_across
 from bodyfit.register.surface.smoothness import Smoothness
 
 __all__ = ["match_outlines"]
@@ -90,6 +91,5 @@ def _add_steps(
 
 def _reach(inside: Bool[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
     """Return the signed distance to the border of a mask, positive inside, pixels."""
-    whole = np.pad(inside, 1).astype(np.uint8)  # the picture's border is no outline, but nobody is known beyond it
-    far = [cv2.distanceTransform(part, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for part in (whole, 1 - whole)]
-    return (far[0] - far[1])[1:-1, 1:-1]
+    # The picture's border is no outline, but nobody is known beyond it.
+    return pixels_across(np.pad(inside, 1))[1:-1, 1:-1]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_array
 
 from bodyfit.body.files.archive import asset_path, read_archive
 from bodyfit.geometry.mesh_tree import vertex_normals
@@ -43,7 +44,14 @@ class SurfaceMesh:
 
     def spread(self, at_anchors: Float[np.ndarray, "A C"]) -> Float[np.ndarray, "V C"]:
         """Interpolate what is at the anchors to all of the body's vertices."""
-        return (at_anchors[self.near] * self.near_weights[..., None]).sum(1)
+        return self.spreading @ at_anchors
+
+    @cached_property
+    def spreading(self) -> csr_array:
+        """The (V, A) matrix of `spread`."""
+        count, each = self.near.shape
+        rows = np.repeat(np.arange(count), each)
+        return csr_array((self.near_weights.ravel(), (rows, self.near.ravel())), (count, self.anchors))
 
     def normals(self, points: Float[np.ndarray, "M 3"]) -> Float[np.ndarray, "M 3"]:
         """Compute unit normals of the medium vertices."""

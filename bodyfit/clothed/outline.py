@@ -68,14 +68,13 @@ def match_outline(
     focal = lens[0] * size[0] / (x1 - x0), lens[0] * size[1] / (y1 - y0)
     centre = (lens[1] - x0) * size[0] / (x1 - x0), (lens[2] - y0) * size[1] / (y1 - y0)
     edge = _smooth_reach(np.asarray(part) >= 128, _SMOOTH_PX)
-    spread, differences = _operators(mesh)
     still = np.where(mesh.fixed & features, _FIXED, _STILL)
-    pull = _MEMBRANE * differences + dia_array((still[None], [0]), shape=differences.shape)
+    pull = _MEMBRANE * _differences(mesh) + dia_array((still[None], [0]), shape=(mesh.anchors,) * 2)
     for _ in range(_ROUNDS):
         rim, step_m = _steps(surface, faces, edge, focal, centre)
-        rows = spread[rim]
+        rows = mesh.spreading[rim]
         step = splu(csc_array(rows.T @ rows + pull)).solve(rows.T @ step_m)
-        surface = surface + (spread @ step)[:, None] * vertex_normals(surface, faces)
+        surface = surface + mesh.spread(step[:, None]) * vertex_normals(surface, faces)
     return surface
 
 
@@ -133,11 +132,8 @@ def _nearest_around(depth_m: Float[np.ndarray, "H W"], at: Float[np.ndarray, "2 
 
 
 @lru_cache(maxsize=1)
-def _operators(mesh: SurfaceMesh) -> tuple[csr_array, csr_array]:
-    """The (V, A) matrix that spreads what is at anchors, and the form of the differences between neighbours."""
-    count, each = mesh.near.shape
-    rows = np.repeat(np.arange(count), each)
-    spread = csr_array((mesh.near_weights.ravel(), (rows, mesh.near.ravel())), (count, mesh.anchors))
+def _differences(mesh: SurfaceMesh) -> csr_array:
+    """The form of the squared differences between neighbouring anchors."""
     (a, b), one = mesh.edges.T, np.ones(len(mesh.edges))
     entries = np.r_[one, one, -one, -one], (np.r_[a, b, a, b], np.r_[a, b, b, a])
-    return spread, csr_array(coo_array(entries, (mesh.anchors,) * 2))
+    return csr_array(coo_array(entries, (mesh.anchors,) * 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -78,6 +79,20 @@ class Layers:
     bare: bool = False
     """Whether the surface is the naked body's, which clothes and hair lie beside."""
 
+    @cached_property
+    def mask(self) -> Float32[np.ndarray, "S S 1"]:
+        """The mask as it is: where the surface is, and dense splats well beside it, or anywhere beside a bare body."""
+        cover, scale = np.ascontiguousarray(self.avatar[..., 3]), len(self.avatar) / 256
+        dense = np.clip((self.splat[..., 3] - _DENSE) / (1 - _DENSE), 0, 1)
+        if self.bare:
+            return (dense + (1 - dense) * cover)[..., None]
+        near = round(_BESIDE_PX * scale)
+        around, about = (np.ones((2 * reach + 1,) * 2, np.uint8) for reach in (near, near + 1))
+        beyond = dense * (cv2.dilate(cover, around) <= 0)
+        beyond = np.minimum(dense, cv2.dilate(beyond, about))  # and what lies between it and the surface
+        soft = cv2.GaussianBlur(cover, (0, 0), _EDGE_PX * scale, borderType=cv2.BORDER_REPLICATE)
+        return np.maximum(soft, beyond)[..., None]
+
 
 def body_maps(square: Square, turned: Body, appearance: Appearance, *, finer: int = _FINER) -> BodyMaps:
     """Draw the turned body, in the colours of the photograph. finer: samples a pixel in x and y."""
@@ -149,7 +164,7 @@ def view_input(
     """Make the refinement network's input."""
     there = np.isfinite(body_depth_m)
     depth = np.where(there, np.clip((np.where(there, body_depth_m, 0) - pivot_depth_m) / DEPTH_UNIT_M, -2, 2), 0)
-    planes = np.concatenate([layers.splat, layers.avatar, normals, depth[..., None], _guess(layers)], 2)
+    planes = np.concatenate([layers.splat, layers.avatar, normals, depth[..., None], layers.mask], 2)
     return np.ascontiguousarray(planes.transpose(2, 0, 1), np.float32)
 
 
@@ -160,7 +175,7 @@ def completed(layers: Layers, output: Float[np.ndarray, "5 S S"] | None) -> Floa
     """
     planes = _planes(np.zeros((OUTPUTS, *layers.splat.shape[:2])) if output is None else output)
     base, extent = _base(layers, planes[..., 3:4])
-    mask = _guess(layers) if output is None else _mask(planes[..., 4:5] + _logit(_guess(layers)))
+    mask = layers.mask if output is None else _mask(planes[..., 4:5] + _logit(layers.mask))
     return np.concatenate([_spread(base + planes[..., :3], extent, mask) * mask, mask], 2).astype(np.float32)
 
 
@@ -171,7 +186,7 @@ def detailed(fine: Layers, coarse: Layers, output: Float[np.ndarray, "5 S S"]) -
     """
     planes, side = _planes(output), len(fine.splat)
     base, extent = _base(coarse, planes[..., 3:4])
-    logit = planes[..., 4:5] + _logit(_guess(coarse))
+    logit = planes[..., 4:5] + _logit(coarse.mask)
     mask = _mask(logit)
     color = _spread(base + planes[..., :3], extent, mask)
     parts = [color * mask, mask, base * extent, extent, planes[..., 3:4], logit]
@@ -198,20 +213,6 @@ def _base(
     left = 1 - trust * alpha
     extent = trust * alpha + left * cover
     return (trust * color + left * avatar) / np.maximum(extent, 1e-3), extent
-
-
-def _guess(layers: Layers) -> Float32[np.ndarray, "S S 1"]:
-    """Guess the mask: where the surface is, and dense splats well beside it, or anywhere beside a bare body."""
-    cover, scale = np.ascontiguousarray(layers.avatar[..., 3]), len(layers.avatar) / 256
-    dense = np.clip((layers.splat[..., 3] - _DENSE) / (1 - _DENSE), 0, 1)
-    if layers.bare:
-        return (dense + (1 - dense) * cover)[..., None]
-    near = round(_BESIDE_PX * scale)
-    around, about = (np.ones((2 * reach + 1,) * 2, np.uint8) for reach in (near, near + 1))
-    beyond = dense * (cv2.dilate(cover, around) <= 0)
-    beyond = np.minimum(dense, cv2.dilate(beyond, about))  # and what lies between it and the surface
-    soft = cv2.GaussianBlur(cover, (0, 0), _EDGE_PX * scale, borderType=cv2.BORDER_REPLICATE)
-    return np.maximum(soft, beyond)[..., None]
 
 
 def _logit(mask: Float32[np.ndarray, "S S 1"]) -> Float32[np.ndarray, "S S 1"]:

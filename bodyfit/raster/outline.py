@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-__all__ = ["PER_STEP", "Outline", "crossings", "reach_px", "trace"]
+__all__ = ["PER_STEP", "Outline", "crossings", "pixels_across", "reach_px", "trace"]
 
 PER_STEP = 4 / np.pi
 """Mean number of points of an outline for each step of its grid along it, over all directions."""
@@ -130,8 +130,14 @@ def reach_px(inside: Bool[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
 
     The picture's border is no edge.
     """
+    across = pixels_across(np.pad(inside, 2, mode="edge"))[2:-2, 2:-2]
+    return across - np.copysign(np.float32(0.5), across)
+
+
+def pixels_across(inside: Bool[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
+    """Return the distance of pixels to the nearest one on the other side of a mask's edge, positive inside."""
     import cv2
 
-    whole = np.pad(inside, 2, mode="edge").astype(np.uint8)
+    whole = inside.astype(np.uint8)
     far = [cv2.distanceTransform(part, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for part in (whole, 1 - whole)]
-    return np.where(whole > 0, far[0] - 0.5, 0.5 - far[1])[2:-2, 2:-2].astype(np.float32)
+    return np.asarray(far[0] - far[1], np.float32)
